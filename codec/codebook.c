@@ -1,0 +1,143 @@
+/* codebook: encoded form (FORMAT.md, "codebook"), all little-endian:
+ *   0  magic "GYCB"   4  u16 format version = 1   6  u16 metric   8  u32 dim   12  u32 version
+ *   16 seed[32]   48  mean f32[dim]   48+4·dim  u64 checksum of everything before it
+ * Checksum and fingerprint are the first 8 bytes of BLAKE2b-256, keyed by nothing, over the bytes named. */
+#include "gyre/codebook.h"
+
+#include <math.h>
+#include <sodium.h>
+#include <stdlib.h>
+
+enum {
+    MAGIC_AT = 0,
+    FORMAT_AT = 4,
+    METRIC_AT = 6,
+    DIM_AT = 8,
+    VERSION_AT = 12,
+    SEED_AT = 16,
+    MEAN_AT = SEED_AT + GYRE_SEED_BYTES,
+    CHECKSUM_BYTES = 8,
+    FORMAT_VERSION = 1,
+};
+static const char magic[4] = {'G', 'Y', 'C', 'B'};
+
+struct gyre_codebook {
+    gyre_metric metric;
+    uint32_t dim;
+    uint32_t version;
+    uint8_t seed[GYRE_SEED_BYTES];
+    uint64_t fingerprint;
+    gyre_rotation *rotation;
+    float *mean; /* [dim] c, then [dim] P c */
+};
+
+static uint64_t hash64(const uint8_t *data, size_t bytes)
+{
+    uint8_t digest[crypto_generichash_BYTES];
+    crypto_generichash(digest, sizeof digest, data, bytes, NULL, 0);
+    return gy_load_u64(digest);
+}
+
+static size_t encoded_bytes(uint32_t dim) { return MEAN_AT + (size_t)dim * sizeof(float) + CHECKSUM_BYTES; }
+
+static void encode_with_version(const gyre_codebook *codebook, uint32_t version, uint8_t *out)
+{
+    memcpy(out + MAGIC_AT, magic, sizeof magic);
+    gy_store_u16(out + FORMAT_AT, FORMAT_VERSION);
+    gy_store_u16(out + METRIC_AT, (uint16_t)codebook->metric);
+    gy_store_u32(out + DIM_AT, codebook->dim);
+    gy_store_u32(out + VERSION_AT, version);
+    memcpy(out + SEED_AT, codebook->seed, GYRE_SEED_BYTES);
+    for (uint32_t i = 0; i < codebook->dim; i++)
+        gy_store_f32(out + MEAN_AT + 4 * (size_t)i, codebook->mean[i]);
+    size_t hashed = encoded_bytes(codebook->dim) - CHECKSUM_BYTES;
+    gy_store_u64(out + hashed, hash64(out, hashed));
+}
+
+gyre_status gyre_codebook_new(gyre_codebook **out, gyre_metric metric, uint32_t dim, uint32_t version,
+                              const uint8_t seed[GYRE_SEED_BYTES], const float *mean, gyre_error *err)
+{
+    if (!gyre_metric_name(metric))
+        return gyre_fail(err, GYRE_INVALID, "metric is %d; it must be l2 (1), ip (2) or cosine (3)", (int)metric);
+    if (dim == 0 || dim > GYRE_DIM_MAX)
+        return gyre_fail(err, GYRE_INVALID, "dim is %u; it must be 1 to %d", dim, GYRE_DIM_MAX);
+    /* The mean of unit vectors may be zero: it is held to the limits of l2 whatever the metric. */
+    if (mean && gyre_vector_check(GYRE_L2, mean, dim, 0, err) != GYRE_OK)
+        return gyre_wrap(err, GYRE_INVALID, "codebook mean");
+    GY_AUTO(gyre_codebook) *codebook = calloc(1, sizeof *codebook);
+    if (!codebook)
+        return gyre_fail(err, GYRE_NO_MEMORY, "codebook");
+    codebook->metric = metric;
+    codebook->dim = dim;
+    codebook->version = version;
+    memcpy(codebook->seed, seed, GYRE_SEED_BYTES);
+    codebook->mean = calloc(2 * (size_t)dim, sizeof *codebook->mean);
+    uint8_t *encoded = malloc(encoded_bytes(dim));
+    if (!codebook->mean || !encoded) {
+        free(encoded);
+        return gyre_fail(err, GYRE_NO_MEMORY, "codebook of dim %u", dim);
+    }
+    if (mean)
+        memcpy(codebook->mean, mean, dim * sizeof *mean);
+    encode_with_version(codebook, 0, encoded);
+    codebook->fingerprint = gy_load_u64(encoded + encoded_bytes(dim) - CHECKSUM_BYTES);
+    sodium_memzero(encoded, encoded_bytes(dim));
+    free(encoded);
+    GY_TRY(gyre_rotation_new(&codebook->rotation, dim, seed, err));
+    gyre_rotation_apply(codebook->rotation, codebook->mean, codebook->mean + dim);
+    *out = GY_TAKE(codebook);
+    return GYRE_OK;
+}
+
+void gyre_codebook_free(gyre_codebook *codebook)
+{
+    if (!codebook)
+        return;
+    gyre_rotation_free(codebook->rotation);
+    free(codebook->mean);
+    sodium_memzero(codebook, sizeof *codebook);
+    free(codebook);
+}
+
+size_t gyre_codebook_encoded_bytes(const gyre_codebook *codebook) { return encoded_bytes(codebook->dim); }
+
+void gyre_codebook_encode(const gyre_codebook *codebook, uint8_t *out)
+{
+    encode_with_version(codebook, codebook->version, out);
+}
+
+gyre_status gyre_codebook_decode(gyre_codebook **out, const uint8_t *data, size_t bytes, gyre_error *err)
+{
+    if (bytes < MEAN_AT + CHECKSUM_BYTES)
+        return gyre_fail(err, GYRE_CORRUPT, "codebook of %zu bytes; header and checksum alone are %d", bytes,
+                         MEAN_AT + CHECKSUM_BYTES);
+    if (memcmp(data + MAGIC_AT, magic, sizeof magic) != 0)
+        return gyre_fail(err, GYRE_CORRUPT, "codebook does not start with \"GYCB\"");
+    uint16_t format = gy_load_u16(data + FORMAT_AT);
+    if (format > FORMAT_VERSION)
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "codebook of format version %u; this build reads up to %d", format,
+                         FORMAT_VERSION);
+    uint32_t dim = gy_load_u32(data + DIM_AT);
+    if (format != FORMAT_VERSION || dim == 0 || dim > GYRE_DIM_MAX)
+        return gyre_fail(err, GYRE_CORRUPT, "codebook claims format version %u and dim %u; dim must be 1 to %d", format, dim,
+                         GYRE_DIM_MAX);
+    if (bytes != encoded_bytes(dim))
+        return gyre_fail(err, GYRE_CORRUPT, "codebook of %zu bytes; dim %u takes %zu", bytes, dim, encoded_bytes(dim));
+    if (gy_load_u64(data + bytes - CHECKSUM_BYTES) != hash64(data, bytes - CHECKSUM_BYTES))
+        return gyre_fail(err, GYRE_CORRUPT, "codebook of dim %u: checksum differs", dim);
+    float mean[GYRE_DIM_MAX];
+    for (uint32_t i = 0; i < dim; i++)
+        mean[i] = gy_load_f32(data + MEAN_AT + 4 * (size_t)i);
+    gyre_status status = gyre_codebook_new(out, (gyre_metric)gy_load_u16(data + METRIC_AT), dim, gy_load_u32(data + VERSION_AT),
+                                           data + SEED_AT, mean, err);
+    /* What _new calls invalid is, in stored bytes, corruption. */
+    return status == GYRE_INVALID ? gyre_wrap(err, GYRE_CORRUPT, "codebook") : status;
+}
+
+gyre_metric gyre_codebook_metric(const gyre_codebook *codebook) { return codebook->metric; }
+uint32_t gyre_codebook_dim(const gyre_codebook *codebook) { return codebook->dim; }
+uint32_t gyre_codebook_version(const gyre_codebook *codebook) { return codebook->version; }
+uint64_t gyre_codebook_fingerprint(const gyre_codebook *codebook) { return codebook->fingerprint; }
+const gyre_rotation *gyre_codebook_rotation(const gyre_codebook *codebook) { return codebook->rotation; }
+const float *gyre_codebook_mean(const gyre_codebook *codebook) { return codebook->mean; }
+const float *gyre_codebook_rotated_mean(const gyre_codebook *codebook) { return codebook->mean + codebook->dim; }

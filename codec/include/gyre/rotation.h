@@ -1,0 +1,33 @@
+/* rotation: the orthogonal map that every node derives, bit for bit, from the cluster's 32-byte seed.
+ *
+ * Three rounds of {±1 diagonal, Hadamard butterflies on the binary parts of dim, scale, permutation}; butterflies only add
+ * and subtract in a fixed graph, so scalar and vector code give identical bits. Any dim 1…GYRE_DIM_MAX, no padding.
+ * Source   codec-math section 1.1 ("split and permute"); random Hadamard rotations: Ailon & Chazelle 2009
+ * Bytes    FORMAT.md, "rotation"          Threads  immutable after _new; share freely */
+#ifndef GYRE_ROTATION_H
+#define GYRE_ROTATION_H
+
+#include "gyre/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { GYRE_SEED_BYTES = 32 };
+
+typedef struct gyre_rotation gyre_rotation;
+
+/* Expands seed into signs and permutations for vectors of dim floats. GYRE_INVALID if dim is 0 or above GYRE_DIM_MAX. */
+GYRE_CHECKED gyre_status gyre_rotation_new(gyre_rotation **out, uint32_t dim, const uint8_t seed[GYRE_SEED_BYTES], gyre_error *err);
+void gyre_rotation_free(gyre_rotation *rotation);
+GY_AUTO_DEFINE(gyre_rotation, gyre_rotation_free)
+
+/* out[dim] = P in[dim]; out may be in. O(dim log dim), allocates nothing (at most 2·GYRE_DIM_MAX floats of stack). */
+void gyre_rotation_apply(const gyre_rotation *rotation, const float *in, float *out);
+/* out[dim] = P^T in[dim], the inverse; out may be in. */
+void gyre_rotation_invert(const gyre_rotation *rotation, const float *in, float *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

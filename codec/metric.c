@@ -1,0 +1,65 @@
+#include "gyre/metric.h"
+
+#include "kernels/kernels.h"
+#include "sums.h"
+
+#include <math.h>
+
+const char *gyre_metric_name(gyre_metric metric)
+{
+    switch (metric) {
+    case GYRE_L2: return "l2";
+    case GYRE_IP: return "ip";
+    case GYRE_COSINE: return "cosine";
+    }
+    return NULL;
+}
+
+gyre_metric gyre_metric_parse(const char *name)
+{
+    for (int m = GYRE_L2; name && m <= GYRE_COSINE; m++)
+        if (strcmp(name, gyre_metric_name((gyre_metric)m)) == 0)
+            return (gyre_metric)m;
+    return (gyre_metric)0;
+}
+
+gyre_status gyre_vector_check(gyre_metric metric, const float *vector, size_t dim, size_t row, gyre_error *err)
+{
+    for (size_t i = 0; i < dim; i++)
+        if (!isfinite(vector[i]))
+            return gyre_fail(err, GYRE_INVALID, "vector: row %zu column %zu is %s; every component must be finite", row, i,
+                             isnan(vector[i]) ? "NaN" : "infinite");
+    double norm = sqrt(gy_sum_squares(vector, dim));
+    if (norm > GYRE_NORM_MAX)
+        return gyre_fail(err, GYRE_INVALID, "vector: row %zu has norm %g; the limit is %g", row, norm, GYRE_NORM_MAX);
+    if (metric == GYRE_COSINE && norm < GYRE_COSINE_NORM_MIN)
+        return gyre_fail(err, GYRE_INVALID, "vector: row %zu has norm %g; cosine needs a direction, so at least %g", row, norm,
+                         GYRE_COSINE_NORM_MIN);
+    return GYRE_OK;
+}
+
+void gyre_vector_normalize(gyre_metric metric, const float *in, float *out, size_t dim)
+{
+    if (metric != GYRE_COSINE) {
+        memmove(out, in, dim * sizeof *out);
+        return;
+    }
+    double norm = sqrt(gy_sum_squares(in, dim));
+    for (size_t i = 0; i < dim; i++)
+        out[i] = (float)((double)in[i] / norm);
+}
+
+float gyre_distance(gyre_metric metric, const float *stored, const float *query, size_t dim)
+{
+    const gy_kernels *kernels = gy_kernels_current();
+    switch (metric) {
+    case GYRE_L2: return kernels->l2(stored, query, dim);
+    case GYRE_IP: return -kernels->dot(stored, query, dim);
+    case GYRE_COSINE: {
+        /* The norm in double, as gyre_vector_normalize sums it; the quotient in double costs one division per vector. */
+        double norm = sqrt(gy_sum_squares(stored, dim));
+        return (float)(1.0 - (double)kernels->dot(stored, query, dim) / norm);
+    }
+    }
+    return INFINITY;
+}

@@ -1,0 +1,88 @@
+/* points: what a replica holds: vectors and payloads on disk, codes on disk and in RAM. Committed operations go in by the one
+ * thread that orders them; reads and scans may come from any thread at any time and see whole batches only.
+ *
+ * Codes live in RAM in chunks of GY_CHUNK_ROWS rows in scan layout. A writer copies the chunks it changes and publishes a new
+ * immutable snapshot; a scan holds the snapshot it began with, so nobody waits for anybody.
+ * On disk a full chunk is one packed value with the seq it covers, rows written since are single records; both carry the
+ * codebook's version. A newer codebook is built beside the old one from the full vectors, in the background, and switched to
+ * in one batch; searches never stop, a crash leaves the old one.
+ * Threads  gy_points_apply, _close: the replica's thread; everything else: any */
+#ifndef GY_POINTS_H
+#define GY_POINTS_H
+
+#include "gyre/rabitq.h"
+#include "store/store.h"
+
+enum { GY_CHUNK_ROWS = 1024 };
+
+typedef struct gy_points gy_points;
+
+struct gy_operation {
+    gyre_point_id id;
+    const float *vector;      /* [dim]; NULL: delete */
+    const char *payload;      /* JSON text; "" for none; ignored for a delete */
+};
+
+/* Loads blocks and rows of the store into RAM. Borrows store. The caller then applies the log from applied_seq + 1. */
+GYRE_CHECKED gyre_status gy_points_open(gy_points **out, gy_store *store, gyre_error *err);
+/* Stops re-encoding and packing, waits for both. Scans must have ended. */
+void gy_points_close(gy_points *points);
+
+/* Applies committed operations of several log entries as one atomic batch: ops in order, later ones win. versions[i] is the seq
+ * that operation i belongs to, applied_seq the last seq of the batch. deleted[i] is set for a delete whose point was there.
+ * Vectors were checked before they were logged; a failure here is a disk that fails: the replica stops. */
+GYRE_CHECKED gyre_status gy_points_apply(gy_points *points, const struct gy_operation *operations, const uint64_t *versions, size_t count,
+                                         uint64_t applied_seq, bool *deleted, gyre_error *err);
+/* Makes what is applied durable on disk, after which the log below it may be trimmed. */
+GYRE_CHECKED gyre_status gy_points_flush(gy_points *points, gyre_error *err);
+
+uint64_t gy_points_count(gy_points *points);
+uint64_t gy_points_applied_seq(gy_points *points);
+uint32_t gy_points_codebook_version(gy_points *points); /* of the codes that scans use now */
+uint32_t gy_points_dim(gy_points *points);
+gyre_metric gy_points_metric(gy_points *points);
+uint64_t gy_points_ram_bytes(gy_points *points);        /* codes, factors and ids */
+
+/* Starts re-encoding to a newer codebook; a version that is not newer changes nothing. GYRE_INVALID if dim, metric or seed
+ * differ. Takes a copy of codebook (by encode/decode). */
+GYRE_CHECKED gyre_status gy_points_set_codebook(gy_points *points, const gyre_codebook *codebook, gyre_error *err);
+/* Why the last re-encoding failed; "" if it did not. Copies. */
+void gy_points_trouble(gy_points *points, char *text, size_t bytes);
+
+/* Reads points by id, in order; visit gets found = false for a missing one. vector and payload are valid during visit, NULL if
+ * not wanted. */
+struct gy_point_view {
+    bool found;
+    uint64_t version;
+    const float *vector;
+    const char *payload;
+};
+GYRE_CHECKED gyre_status gy_points_read(gy_points *points, const gyre_point_id *ids, size_t count, bool with_vector, bool with_payload,
+                                        void (*visit)(void *self, size_t i, const struct gy_point_view *view), void *self, gyre_error *err);
+
+/* Exact distances of ids to one normalised query; +inf for a point that is not there. out [count]. */
+GYRE_CHECKED gyre_status gy_points_distances(gy_points *points, const float *query, const gyre_point_id *ids, size_t count, float *out, gyre_error *err);
+
+/* Adds every (normalised) full vector, ascending id, in double: sums [dim], zeroed here. For the collection's mean. */
+GYRE_CHECKED gyre_status gy_points_sum(gy_points *points, double *sums, uint64_t *count, gyre_error *err);
+
+/* ---- snapshots, for scans ---- */
+typedef struct gy_snapshot gy_snapshot;
+struct gy_chunk_view {
+    const uint8_t *blocks;       /* GY_CHUNK_ROWS / GYRE_BLOCK_ROWS blocks */
+    const gyre_point_id *ids;    /* [GY_CHUNK_ROWS]; meaningless where the block's place is empty */
+};
+/* The current snapshot, held until released. */
+gy_snapshot *gy_points_snapshot(gy_points *points);
+void gy_snapshot_release(gy_snapshot *snapshot);
+size_t gy_snapshot_chunk_count(const gy_snapshot *snapshot);
+struct gy_chunk_view gy_snapshot_chunk(const gy_snapshot *snapshot, size_t i);
+const gyre_codebook *gy_snapshot_codebook(const gy_snapshot *snapshot); /* valid while held */
+uint64_t gy_snapshot_count(const gy_snapshot *snapshot);                 /* points in it */
+uint64_t gy_snapshot_applied_seq(const gy_snapshot *snapshot);
+
+/* Walks every full vector, ascending id, over a consistent view of the disk. For exact search. */
+GYRE_CHECKED gyre_status gy_points_each_vector(gy_points *points, gyre_status (*visit)(void *self, const gyre_point_id *id, const float *vector, gyre_error *err),
+                                               void *self, gyre_error *err);
+
+#endif

@@ -1,0 +1,59 @@
+/* store: one replica on disk: a RocksDB of its own, so that it can be checkpointed, shipped, checked and dropped alone.
+ *
+ * Column families: meta (identity, format version, epoch, applied seq, codebook), log (be64 seq → epoch, entry), points
+ * (id → version, slot, payload), vectors (id → f32[dim]), codes (packed blocks and the rows written since), payload index.
+ * Two moments are durable: a log append (synced) and nothing else; what is applied is rebuilt from the log after a crash,
+ * because the applied seq is in the same batch as what it describes. RocksDB's words are translated here, once.
+ * Bytes    shard/store/README.md          Threads  any, but one writer at a time (the replica's thread) */
+#ifndef GY_STORE_H
+#define GY_STORE_H
+
+#include "gyre/codebook.h"
+#include "gyre/point_id.h"
+
+typedef struct gy_store gy_store;
+typedef struct gy_store_env gy_store_env; /* what the replicas of a node share: block cache, background threads, rate limiter */
+
+GYRE_CHECKED gyre_status gy_store_env_new(gy_store_env **out, uint64_t cache_bytes, gyre_error *err);
+void gy_store_env_free(gy_store_env *env);
+
+struct gy_store_identity {
+    uint64_t collection_id;
+    uint32_t shard;
+    char collection[65]; /* its name, for people */
+};
+
+/* Creates a replica in a directory that does not exist yet, with seq 0 and this codebook. Synced before it returns. */
+GYRE_CHECKED gyre_status gy_store_create(gy_store **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity,
+                                         uint64_t epoch, const gyre_codebook *codebook, gyre_error *err);
+/* Opens one. GYRE_CORRUPT if the write-ahead log or a file is damaged (fail loudly: recovery mode absolute consistency);
+ * GYRE_UNIMPLEMENTED for a newer format version. */
+GYRE_CHECKED gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, gyre_error *err);
+void gy_store_close(gy_store *store);
+GY_AUTO_DEFINE(gy_store, gy_store_close)
+/* Deletes a closed replica's directory. */
+GYRE_CHECKED gyre_status gy_store_destroy(const char *path, gyre_error *err);
+
+const struct gy_store_identity *gy_store_identity(const gy_store *store);
+const gyre_codebook *gy_store_codebook(const gy_store *store); /* the one the codes on disk are in; valid until it is switched */
+uint64_t gy_store_epoch(const gy_store *store);
+GYRE_CHECKED gyre_status gy_store_set_epoch(gy_store *store, uint64_t epoch, gyre_error *err); /* synced */
+uint64_t gy_store_applied_seq(const gy_store *store);
+
+/* ---- log ---- */
+struct gy_log_entry {
+    uint64_t epoch, seq;
+    const uint8_t *body;
+    size_t bytes;
+};
+/* Appends entries of consecutive seqs in one synced write. On failure nothing may be assumed: the replica must stop writing. */
+GYRE_CHECKED gyre_status gy_store_log_append(gy_store *store, const struct gy_log_entry *entries, size_t count, gyre_error *err);
+/* (0,0) for an empty log that was never written; after trimming, the last entry is still known. */
+GYRE_CHECKED gyre_status gy_store_log_last(gy_store *store, uint64_t *epoch, uint64_t *seq, gyre_error *err);
+/* Calls visit for each entry with seq >= from, in order; a gap is GYRE_CORRUPT. visit's failure ends the walk. */
+GYRE_CHECKED gyre_status gy_store_log_read(gy_store *store, uint64_t from, gyre_status (*visit)(void *self, const struct gy_log_entry *entry, gyre_error *err),
+                                           void *self, gyre_error *err);
+/* Forgets entries below seq (which must be applied, and the applied state synced, before it is called). */
+GYRE_CHECKED gyre_status gy_store_log_trim(gy_store *store, uint64_t below, gyre_error *err);
+
+#endif
