@@ -1,0 +1,28 @@
+/* unary: what every unary method shares: the message is unpacked, the work runs on a pool thread, the reply is packed, the call
+ * is counted and timed. A service is a table of these. */
+#ifndef GY_UNARY_H
+#define GY_UNARY_H
+
+#include "gyre/metrics.h"
+#include "gyre/pool.h"
+#include "gyre/rpc.h"
+
+/* Does the work of one call, on a pool thread. request is the unpacked message (freed by the caller). Packs its reply into *reply
+ * with gy_wire_pack (freed by the caller). deadline: gy_rpc_deadline_ns(call). */
+typedef gyre_status gy_unary_handler(void *service, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err);
+
+struct gy_unary {
+    const char *path;                              /* "/gyre.v1.Points/Search" */
+    const ProtobufCMessageDescriptor *request_type;
+    gy_unary_handler *handle;
+    /* the rest is filled by gy_unary_init */
+    void *service;
+    gy_pool *pool;
+    gy_metric *calls, *errors, *seconds;
+};
+
+/* Makes methods[count] callable and writes them to the server's table at out[0…count-1]. unary must outlive the server. A full pool
+ * answers RESOURCE_EXHAUSTED. Metrics: gyre_coordinator_calls_total, _call_errors_total, _call_seconds, by method. */
+void gy_unary_init(struct gy_unary *methods, size_t count, void *service, gy_pool *pool, gy_metrics *metrics, struct gy_rpc_method *out);
+
+#endif

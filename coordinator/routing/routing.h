@@ -1,0 +1,42 @@
+/* routing: where a point lives and whom to ask, as an immutable view that requests hold while they run.
+ *
+ * A point's shard is a fixed range of SipHash-2-4 of its 16-byte id under the cluster's placement key: shard = (hash · shards)
+ * >> 64. A view is made anew when the catalog or a node's address changes; a request keeps the one it began with, and the
+ * connections in it, until it releases it.
+ * Threads  any */
+#ifndef GY_ROUTING_H
+#define GY_ROUTING_H
+
+#include "gyre/bus.h"
+#include "gyre/codebook.h"
+#include "gyre/point_id.h"
+
+typedef struct gy_routing gy_routing;
+
+struct gy_route_shard {
+    uint64_t epoch;
+    const char *node; /* name of the primary */
+    gy_peer *peer;    /* its connection; NULL while the node has never reported since this coordinator started */
+};
+
+typedef struct gy_route {
+    uint64_t collection_id;
+    const char *collection;
+    gyre_metric metric;
+    uint32_t dim;
+    uint32_t shard_count;
+    const struct gy_route_shard *shards; /* [shard_count] */
+    const gyre_codebook *codebook;       /* the newest published; its rotation serves every version of the collection */
+    uint8_t placement_key[16];
+} gy_route;
+
+/* The view of a collection, held until released. GYRE_INVALID for a name that cannot be one, GYRE_NOT_FOUND "collection 'x' does
+ * not exist". */
+GYRE_CHECKED gyre_status gy_route_hold(gy_routing *routing, const char *collection, const gy_route **out, gyre_error *err);
+void gy_route_release(const gy_route *route);
+uint32_t gy_route_shard_of(const gy_route *route, const gyre_point_id *id);
+
+/* gy_call / gy_gather need a peer: this fills err with "shard 3 of 'words': node n2 is not reachable" for a shard without one. */
+GYRE_CHECKED gyre_status gy_route_peer(const gy_route *route, uint32_t shard, gy_peer **out, gyre_error *err);
+
+#endif

@@ -1,0 +1,52 @@
+/* search: scatter, merge by bound, exact distances for whoever can still win, in rounds.
+ *
+ * Source   codec-math sections 3 and 3.1; the bound is RaBitQ's (Gao & Long, SIGMOD 2024, section 3.2)
+ * Threads  any; blocks until the answer is there or the deadline passed */
+#ifndef GY_SEARCH_H
+#define GY_SEARCH_H
+
+#include "routing/routing.h"
+
+enum { GY_SEARCH_K_MAX = 10000, GY_SEARCH_BATCH_MAX = 1024 };
+
+struct gy_search_options {
+    uint32_t k;                  /* 1…GY_SEARCH_K_MAX */
+    bool exact, approximate, allow_partial;
+    double confidence;           /* of each neighbour's bound, in [0.9, 0.9999999] */
+    int64_t deadline_ns;
+    bool (*cancelled)(void *arg); /* looked at between rounds; NULL: never */
+    void *cancelled_arg;
+};
+
+struct gy_search_hit {
+    gyre_point_id id;
+    float distance, half_width;
+    uint32_t shard;
+};
+
+/* What an answer rests on; the fields of gyre.v1.SearchBasis. */
+struct gy_search_basis {
+    uint32_t shards_answered, shards_total;
+    uint64_t codes_scanned, candidates, reranked;
+    uint32_t rerank_rounds;
+    bool exact_distances, certified;
+    double confidence;
+    uint32_t codebook_version;
+};
+
+struct gy_search_answer {
+    struct gy_search_hit *hits; /* [count] by (distance, id); owned */
+    size_t count;
+    struct gy_search_basis basis;
+};
+
+/* Answers n queries over every shard of route.
+ *   queries  [n][dim] as gyre_vector_normalize leaves them
+ *   answers  [n], filled; free with gy_search_answers_free, also after a failure
+ * GYRE_UNAVAILABLE names the shard and node that did not answer, unless allow_partial and at least one did; GYRE_DEADLINE;
+ * GYRE_CANCELLED. */
+GYRE_CHECKED gyre_status gy_search_run(const gy_route *route, const float *queries, size_t n, const struct gy_search_options *options,
+                                       struct gy_search_answer *answers, gyre_error *err);
+void gy_search_answers_free(struct gy_search_answer *answers, size_t n);
+
+#endif
