@@ -1,0 +1,132 @@
+/* avx2: a nibble's H from a 16-entry table in a register (vpshufb), 32 rows at once.
+ *
+ * Cost per byte position of a block (32 code bytes): 1 load of codes, 2 of tables (they stay in L1: 8 bytes per dim), 2
+ * shuffles, 3 bit operations, 2 additions; byte sums are widened every second position, as 2·120 is the most a byte holds. */
+#include "kernels/kernels.h"
+#include "kernels/scan_emit.h"
+
+#include <immintrin.h>
+
+static bool runs_here(void) { return __builtin_cpu_supports("avx2"); }
+
+/* Adds the H of one byte position; bytes of the result are at most 120. */
+static inline __m256i position_misses(const uint8_t *codes, const uint8_t *lookup)
+{
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i code = _mm256_load_si256((const __m256i *)codes);
+    __m256i low = _mm256_shuffle_epi8(_mm256_load_si256((const __m256i *)lookup), _mm256_and_si256(code, nibble));
+    __m256i high = _mm256_shuffle_epi8(_mm256_load_si256((const __m256i *)(lookup + 64)),
+                                       _mm256_and_si256(_mm256_srli_epi16(code, 4), nibble));
+    return _mm256_add_epi8(low, high);
+}
+
+/* Eight rows: bit v is set if row v may pass. t holds H of the rows. */
+static inline unsigned may_pass(const struct gy_scan *scan, const uint8_t *factors, size_t place, __m256i misses, __m256 threshold)
+{
+    __m256i t = _mm256_sub_epi32(_mm256_set1_epi32(scan->levels), _mm256_slli_epi32(misses, 1));
+    __m256 s = _mm256_load_ps((const float *)(const void *)(factors + GY_BLOCK_S + 4 * place));
+    __m256 add = _mm256_load_ps((const float *)(const void *)(factors + GY_BLOCK_ADD + 4 * place));
+    __m128i e_bits = _mm_load_si128((const __m128i *)(factors + GY_BLOCK_E + 2 * place));
+    __m256 e = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(e_bits), 16));
+    __m256 inner = _mm256_mul_ps(_mm256_set1_ps(scan->step), _mm256_cvtepi32_ps(t));
+    __m256 estimate = _mm256_sub_ps(_mm256_add_ps(add, _mm256_set1_ps(scan->base)), _mm256_mul_ps(s, inner));
+    __m256 most = _mm256_add_ps(_mm256_mul_ps(e, _mm256_set1_ps(scan->per_e_up)), _mm256_mul_ps(s, _mm256_set1_ps(scan->per_s_up)));
+    __m256 passes = _mm256_cmp_ps(_mm256_sub_ps(estimate, most), threshold, _CMP_LE_OQ);
+    return (unsigned)_mm256_movemask_ps(passes);
+}
+
+static size_t scan_blocks(const struct gy_scan *scan, const uint8_t *blocks, size_t block_count, float threshold, gyre_hit *hits)
+{
+    const __m256i byte = _mm256_set1_epi16(0xff);
+    const __m256 limit = _mm256_set1_ps(threshold);
+    size_t found = 0;
+    for (size_t b = 0; b < block_count; b++) {
+        const uint8_t *block = blocks + b * scan->block_bytes;
+        __m256i even = _mm256_setzero_si256(), odd = even; /* H of rows 0,2,4… and 1,3,5… */
+        for (size_t pair = 0; pair < scan->pair_count; pair++) {
+            const uint8_t *codes = block + pair * GY_PAIR_BYTES, *lookup = scan->lookup + pair * GY_LOOKUP_PAIR_BYTES;
+            __m256i sum = _mm256_add_epi8(position_misses(codes, lookup), position_misses(codes + 32, lookup + 32));
+            even = _mm256_add_epi16(even, _mm256_and_si256(sum, byte));
+            odd = _mm256_add_epi16(odd, _mm256_srli_epi16(sum, 8));
+        }
+        /* unpack puts rows 0…7 and 16…23 together (it works within 128 bits), and 8…15 with 24…31. */
+        __m256i first = _mm256_unpacklo_epi16(even, odd), second = _mm256_unpackhi_epi16(even, odd);
+        __m128i rows[4] = {_mm256_castsi256_si128(first), _mm256_castsi256_si128(second), _mm256_extracti128_si256(first, 1),
+                           _mm256_extracti128_si256(second, 1)};
+        const uint8_t *factors = block + scan->pair_count * GY_PAIR_BYTES;
+        unsigned mask = 0;
+        for (unsigned i = 0; i < 4; i++)
+            mask |= may_pass(scan, factors, 8 * i, _mm256_cvtepu16_epi32(rows[i]), limit) << 8 * i;
+        if (!mask)
+            continue;
+        uint16_t misses[GYRE_BLOCK_ROWS];
+        memcpy(misses, rows, sizeof misses);
+        for (; mask; mask &= mask - 1) {
+            unsigned v = (unsigned)__builtin_ctz(mask);
+            found += gy_scan_emit(scan, factors, v, misses[v], (uint32_t)(b * GYRE_BLOCK_ROWS + v), threshold, hits + found);
+        }
+    }
+    return found;
+}
+
+/* Lanes 0…7 and 8…15 of the sixteen. */
+static float fold(__m256 low, __m256 high)
+{
+    __m256 eight = _mm256_add_ps(low, high);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
+/* The last dim%16 components, zeros behind them: adding +0 to a lane changes nothing, as no lane is ever -0. */
+static inline void tail_load(const float *from, size_t count, __m256 *low, __m256 *high)
+{
+    float lane[GY_LANES] = {0};
+    memcpy(lane, from, count * sizeof *from);
+    *low = _mm256_loadu_ps(lane);
+    *high = _mm256_loadu_ps(lane + 8);
+}
+
+static float dot(const float *a, const float *b, size_t dim)
+{
+    __m256 low = _mm256_setzero_ps(), high = low;
+    size_t i = 0;
+    for (; i + GY_LANES <= dim; i += GY_LANES) {
+        low = _mm256_add_ps(low, _mm256_mul_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i)));
+        high = _mm256_add_ps(high, _mm256_mul_ps(_mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8)));
+    }
+    if (i < dim) {
+        __m256 a_low, a_high, b_low, b_high;
+        tail_load(a + i, dim - i, &a_low, &a_high);
+        tail_load(b + i, dim - i, &b_low, &b_high);
+        low = _mm256_add_ps(low, _mm256_mul_ps(a_low, b_low));
+        high = _mm256_add_ps(high, _mm256_mul_ps(a_high, b_high));
+    }
+    return fold(low, high);
+}
+
+static inline __m256 add_squares(__m256 sum, __m256 a, __m256 b)
+{
+    __m256 difference = _mm256_sub_ps(a, b);
+    return _mm256_add_ps(sum, _mm256_mul_ps(difference, difference));
+}
+
+static float l2(const float *a, const float *b, size_t dim)
+{
+    __m256 low = _mm256_setzero_ps(), high = low;
+    size_t i = 0;
+    for (; i + GY_LANES <= dim; i += GY_LANES) {
+        low = add_squares(low, _mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
+        high = add_squares(high, _mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8));
+    }
+    if (i < dim) {
+        __m256 a_low, a_high, b_low, b_high;
+        tail_load(a + i, dim - i, &a_low, &a_high);
+        tail_load(b + i, dim - i, &b_low, &b_high);
+        low = add_squares(low, a_low, b_low);
+        high = add_squares(high, a_high, b_high);
+    }
+    return fold(low, high);
+}
+
+const gy_kernels gy_kernels_avx2 = {"avx2", runs_here, scan_blocks, dot, l2};
