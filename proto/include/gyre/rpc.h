@@ -2,7 +2,7 @@
  *
  * Server: completion-queue threads do only I/O; a method's handler hands the call over and returns. The standard
  * grpc.health.v1 and reflection (v1 and v1alpha) are served with every server; unknown methods answer UNIMPLEMENTED; gzip
- * and deflate are accepted and, when the client accepts them, used for large replies.
+ * and deflate are accepted and used for large replies to the clients that compress their own requests.
  * Threads  handlers run on a completion-queue thread and must not block; gy_rpc_* on a call may be used from any thread, one
  *          at a time */
 #ifndef GYRE_RPC_H
@@ -39,6 +39,10 @@ struct gy_rpc_server_options {
     const uint8_t *descriptors;
     size_t descriptors_bytes;
 };
+
+/* The FileDescriptorSet of gyre.v1, health and reflection, compiled in: the usual `descriptors`. */
+extern const uint8_t gyre_v1_descriptors[];
+extern const size_t gyre_v1_descriptors_bytes;
 
 GYRE_CHECKED gyre_status gy_rpc_server_open(gy_rpc_server **out, const struct gy_rpc_server_options *options, gyre_error *err);
 const char *gy_rpc_server_address(const gy_rpc_server *server);
