@@ -45,6 +45,7 @@ static size_t scan_blocks(const struct gy_scan *scan, const uint8_t *blocks, siz
         __m256i even = _mm256_setzero_si256(), odd = even; /* H of rows 0,2,4… and 1,3,5… */
         for (size_t pair = 0; pair < scan->pair_count; pair++) {
             const uint8_t *codes = block + pair * GY_PAIR_BYTES, *lookup = scan->lookup + pair * GY_LOOKUP_PAIR_BYTES;
+            gy_scan_prefetch(codes);
             __m256i sum = _mm256_add_epi8(position_misses(codes, lookup), position_misses(codes + 32, lookup + 32));
             even = _mm256_add_epi16(even, _mm256_and_si256(sum, byte));
             odd = _mm256_add_epi16(odd, _mm256_srli_epi16(sum, 8));
@@ -54,6 +55,7 @@ static size_t scan_blocks(const struct gy_scan *scan, const uint8_t *blocks, siz
         __m128i rows[4] = {_mm256_castsi256_si128(first), _mm256_castsi256_si128(second), _mm256_extracti128_si256(first, 1),
                            _mm256_extracti128_si256(second, 1)};
         const uint8_t *factors = block + scan->pair_count * GY_PAIR_BYTES;
+        gy_scan_prefetch_factors(factors);
         unsigned mask = 0;
         for (unsigned i = 0; i < 4; i++)
             mask |= may_pass(scan, factors, 8 * i, _mm256_cvtepu16_epi32(rows[i]), limit) << 8 * i;

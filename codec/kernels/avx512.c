@@ -1,7 +1,9 @@
 /* avx512: as avx2.c, two byte positions of 32 rows in one register.
  *
  * Cost per pair of byte positions of a block (64 code bytes): 1 load of codes, 2 of tables (L1), 2 shuffles, 3 bit operations,
- * 1 addition; byte sums are widened every second pair, as 2·120 is the most a byte holds. */
+ * 1 addition; byte sums are widened every second pair, as 2·120 is the most a byte holds. Memory is the limit: fetching
+ * GY_PREFETCH_BYTES ahead took d = 768 from 0.59 to 0.86 of the speed of a plain read. Vector popcounts would need four
+ * exclusive-ors and four counts for the same 64 bytes. */
 #include "kernels/kernels.h"
 #include "kernels/scan_emit.h"
 
@@ -17,6 +19,7 @@ static bool runs_here(void)
 static inline __m512i pair_misses(const uint8_t *codes, __m512i low_table, __m512i high_table)
 {
     const __m512i nibble = _mm512_set1_epi8(15);
+    gy_scan_prefetch(codes);
     __m512i code = _mm512_load_si512(codes);
     __m512i low = _mm512_shuffle_epi8(low_table, _mm512_and_si512(code, nibble));
     __m512i high = _mm512_shuffle_epi8(high_table, _mm512_and_si512(_mm512_srli_epi16(code, 4), nibble));
@@ -72,6 +75,7 @@ static size_t scan_blocks(const struct gy_scan *scan, const uint8_t *blocks, siz
         const uint8_t *block = blocks + b * scan->block_bytes;
         __m512i rows = block_misses(scan, block);
         const uint8_t *factors = block + scan->pair_count * GY_PAIR_BYTES;
+        gy_scan_prefetch_factors(factors);
         uint32_t mask = may_pass(scan, factors, 0, _mm512_cvtepu16_epi32(_mm512_castsi512_si256(rows)), limit) |
                         (uint32_t)may_pass(scan, factors, 16, _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(rows, 1)), limit) << 16;
         if (!mask)

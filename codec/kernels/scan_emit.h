@@ -1,5 +1,5 @@
-/* scan_emit: what happens to the few rows that pass a kernel's fast test: the exact half width, and the decision.
- * One piece of scalar code for every table, so that all decide alike. */
+/* scan_emit: what every table's scan shares: fetching ahead, and what happens to the few rows that pass the fast test (the
+ * exact half width and the decision, in one piece of scalar code, so that all tables decide alike). */
 #ifndef GY_SCAN_EMIT_H
 #define GY_SCAN_EMIT_H
 
@@ -7,6 +7,23 @@
 #include "rabitq_layout.h"
 
 #include <math.h>
+
+/* The hardware's prefetcher stops at every page of 4 KiB; asking half a page ahead keeps the reads flowing. Measured: 1, 3, 4 and
+ * 8 KiB are all slower at d = 768. Fetching beyond the last block is harmless: a prefetch never faults. */
+enum { GY_PREFETCH_BYTES = 2048 };
+
+/* As an integer: a pointer that far behind the last block would not be a pointer. */
+static inline void gy_scan_prefetch(const uint8_t *from)
+{
+    __builtin_prefetch((const void *)((uintptr_t)from + GY_PREFETCH_BYTES));
+}
+
+/* The cache lines of a block's factors that a scan reads: up to the end of e. */
+static inline void gy_scan_prefetch_factors(const uint8_t *factors)
+{
+    for (size_t at = 0; at < GY_BLOCK_R2; at += 64)
+        gy_scan_prefetch(factors + at);
+}
 
 /* Writes the hit of one row if its exact bound lets it through; returns how many were written: 0 or 1.
  *   factors  of the row's block        misses  H of the row */
