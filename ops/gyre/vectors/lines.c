@@ -105,7 +105,7 @@ static gyre_status find_end(gy_lines *lines, size_t *bytes, size_t *taken, gyre_
 
 gyre_status gy_lines_next(gy_lines *lines, const char **line, size_t *bytes, gyre_error *err)
 {
-    size_t found, taken;
+    size_t found = 0, taken = 0;
     GY_TRY(find_end(lines, &found, &taken, err));
     char *start = lines->buffer + lines->begin;
     if (taken == 0) {
