@@ -21,8 +21,10 @@ struct gy_unary {
     gy_metric *calls, *errors, *seconds;
 };
 
-/* Makes methods[count] callable and writes them to the server's table at out[0…count-1]. unary must outlive the server. A full pool
+/* Makes methods[count] callable; they must outlive the server. A full pool
  * answers RESOURCE_EXHAUSTED. Metrics: gyre_coordinator_calls_total, _call_errors_total, _call_seconds, by method. */
-void gy_unary_init(struct gy_unary *methods, size_t count, void *service, gy_pool *pool, gy_metrics *metrics, struct gy_rpc_method *out);
+void gy_unary_init(struct gy_unary *methods, size_t count, void *service, gy_pool *pool, gy_metrics *metrics);
+/* Writes them to the server's table at out[0…count-1]. */
+void gy_unary_methods(const struct gy_unary *methods, size_t count, struct gy_rpc_method *out);
 
 #endif

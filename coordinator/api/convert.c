@@ -1,0 +1,59 @@
+#include "api/convert.h"
+
+#include <stdlib.h>
+
+int64_t gy_call_deadline_ns(int64_t client_deadline_ns)
+{
+    return client_deadline_ns == GY_NEVER ? gy_now_ns() + GY_CALL_DEADLINE_NS : client_deadline_ns;
+}
+
+gyre_status gy_id_read(const Gyre__V1__PointId *sent, const char *field, size_t index, gyre_point_id *out, gyre_error *err)
+{
+    if (!sent || sent->id_case == GYRE__V1__POINT_ID__ID__NOT_SET)
+        return gyre_fail(err, GYRE_INVALID, "%s[%zu] is missing; give num or uuid", field, index);
+    if (sent->id_case == GYRE__V1__POINT_ID__ID_NUM) {
+        *out = gyre_point_id_from_number(sent->num);
+        return GYRE_OK;
+    }
+    gyre_status status = gyre_point_id_from_uuid(out, sent->uuid, err);
+    return status == GYRE_OK ? GYRE_OK : gyre_wrap(err, status, "%s[%zu]", field, index);
+}
+
+void gy_id_write(const gyre_point_id *id, Gyre__V1__PointId *sent, char uuid_room[GYRE_UUID_TEXT_BYTES])
+{
+    gyre__v1__point_id__init(sent);
+    if (gyre_point_id_is_number(id)) {
+        sent->id_case = GYRE__V1__POINT_ID__ID_NUM;
+        sent->num = gyre_point_id_number(id);
+    } else {
+        sent->id_case = GYRE__V1__POINT_ID__ID_UUID;
+        sent->uuid = gyre_point_id_format(id, uuid_room);
+    }
+}
+
+gyre_status gy_ids_read(Gyre__V1__PointId *const *sent, size_t count, gyre_point_id **out, gyre_error *err)
+{
+    if (count == 0 || count > GY_POINTS_PER_REQUEST_MAX)
+        return gyre_fail(err, GYRE_INVALID, "%zu ids; a request takes 1 to %d", count, GY_POINTS_PER_REQUEST_MAX);
+    gyre_point_id *ids = malloc(count * sizeof *ids);
+    if (!ids)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu ids", count);
+    for (size_t i = 0; i < count; i++) {
+        gyre_status status = gy_id_read(sent[i], "ids", i, &ids[i], err);
+        if (status != GYRE_OK) {
+            free(ids);
+            return status;
+        }
+    }
+    *out = ids;
+    return GYRE_OK;
+}
+
+gyre_status gy_vector_read(const gy_route *route, const float *vector, size_t dim, const char *field, size_t index, gyre_error *err)
+{
+    if (dim != route->dim)
+        return gyre_fail(err, GYRE_INVALID, "%s[%zu].vector has %zu components; collection '%s' has dim %u", field, index, dim,
+                         route->collection, route->dim);
+    gyre_status status = gyre_vector_check(route->metric, vector, dim, index, err);
+    return status == GYRE_OK ? GYRE_OK : gyre_wrap(err, status, "%s[%zu].vector", field, index);
+}

@@ -1,0 +1,55 @@
+#include "api/points_service.h"
+
+#include <stdlib.h>
+
+static const struct gy_unary unary_methods[GY_POINTS_UNARY] = {
+    {.path = "/gyre.v1.Points/Upsert", .request_type = &gyre__v1__upsert_request__descriptor, .handle = gy_points_upsert},
+    {.path = "/gyre.v1.Points/Get", .request_type = &gyre__v1__get_request__descriptor, .handle = gy_points_get},
+    {.path = "/gyre.v1.Points/Delete", .request_type = &gyre__v1__delete_request__descriptor, .handle = gy_points_delete},
+    {.path = "/gyre.v1.Points/Count", .request_type = &gyre__v1__count_request__descriptor, .handle = gy_points_count},
+    {.path = "/gyre.v1.Points/Search", .request_type = &gyre__v1__search_request__descriptor, .handle = gy_points_search},
+    {.path = "/gyre.v1.Points/SearchBatch", .request_type = &gyre__v1__search_batch_request__descriptor, .handle = gy_points_search_batch},
+};
+
+gyre_status gy_points_service_new(gy_points_service **out, gy_routing *routing, gy_pool *pool, gy_metrics *metrics, gyre_error *err)
+{
+    gy_points_service *service = calloc(1, sizeof *service);
+    if (!service)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for the Points service");
+    service->routing = routing, service->pool = pool;
+    memcpy(service->unary, unary_methods, sizeof unary_methods);
+    gy_unary_init(service->unary, GY_POINTS_UNARY, service, pool, metrics);
+    service->points_written = gy_counter_new(metrics, "gyre_coordinator_points_written_total", NULL, "Points upserted and acknowledged.");
+    service->points_deleted = gy_counter_new(metrics, "gyre_coordinator_points_deleted_total", NULL, "Points deleted and acknowledged.");
+    service->queries = gy_counter_new(metrics, "gyre_coordinator_queries_total", NULL, "Queries answered, each of a batch counted.");
+    service->codes_scanned = gy_counter_new(metrics, "gyre_coordinator_codes_scanned_total", NULL, "Codes that shards scanned for queries.");
+    service->vectors_read = gy_counter_new(metrics, "gyre_coordinator_vectors_read_total", NULL, "Full vectors that shards read to re-rank.");
+    *out = service;
+    return GYRE_OK;
+}
+
+void gy_points_service_methods(gy_points_service *service, struct gy_rpc_method *out)
+{
+    gy_unary_methods(service->unary, GY_POINTS_UNARY, out);
+    out[GY_POINTS_UNARY] = (struct gy_rpc_method){.path = "/gyre.v1.Points/Import", .streams = true,
+        .on_message = gy_points_import_on_message, .on_gone = gy_points_import_on_gone, .self = service};
+}
+
+void gy_points_service_free(gy_points_service *service)
+{
+    free(service);
+}
+
+void gy_points_by_shard(const gy_route *route, const gyre_point_id *ids, size_t count, size_t *starts, size_t *order)
+{
+    memset(starts, 0, (route->shard_count + 1) * sizeof *starts);
+    for (size_t i = 0; i < count; i++)
+        starts[gy_route_shard_of(route, &ids[i]) + 1]++;
+    for (uint32_t s = 0; s < route->shard_count; s++)
+        starts[s + 1] += starts[s];
+    /* Backwards, so that starts[s + 1] walks down to the beginning of shard s + 1 … and shifting is not needed. */
+    for (size_t i = count; i-- > 0;)
+        order[--starts[gy_route_shard_of(route, &ids[i]) + 1]] = i;
+    memmove(starts, starts + 1, route->shard_count * sizeof *starts);
+    starts[route->shard_count] = count;
+}

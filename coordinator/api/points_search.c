@@ -1,0 +1,264 @@
+/* Search and SearchBatch: resolve the queries, run the contest, dress the hits. A single search is a batch of one. */
+#include "api/points_service.h"
+#include "search/search.h"
+
+#include <stdlib.h>
+
+#define CONFIDENCE_DEFAULT 0.995
+#define CONFIDENCE_MIN 0.9
+#define CONFIDENCE_MAX 0.9999999
+
+/* A request's queries on their way to answers. */
+struct batch {
+    const gy_route *route;
+    const Gyre__V1__SearchOptions *options;
+    Gyre__V1__SearchQuery *const *queries;
+    size_t n;
+    int64_t deadline_ns;
+    float *vectors;            /* [n][dim] normalised */
+    gyre_point_id *likes;      /* [n]; only where is_like */
+    bool *is_like;
+    struct gy_search_answer *answers; /* [n] */
+    struct dress {             /* all hits of all answers, in order */
+        Gyre__V1__Hit hit;
+        Gyre__V1__PointId id;
+        char uuid[GYRE_UUID_TEXT_BYTES];
+        gyre_point_id point;
+        char *payload;
+        float *vector;
+    } *dresses;
+    Gyre__V1__Hit **hit_pointers;
+    size_t dress_count;
+};
+
+static void batch_fini(struct batch *batch)
+{
+    for (size_t i = 0; i < batch->dress_count; i++)
+        free(batch->dresses[i].payload), free(batch->dresses[i].vector);
+    if (batch->answers)
+        gy_search_answers_free(batch->answers, batch->n);
+    free(batch->vectors), free(batch->likes), free(batch->is_like), free(batch->answers), free(batch->dresses), free(batch->hit_pointers);
+}
+
+static bool call_cancelled(void *call)
+{
+    return gy_rpc_cancelled(call);
+}
+
+static gyre_status options_read(const Gyre__V1__SearchOptions *sent, bool any_like, int64_t deadline_ns, gy_rpc_call *call,
+                                struct gy_search_options *out, gyre_error *err)
+{
+    if (!sent)
+        return gyre_fail(err, GYRE_INVALID, "options is missing; options.k says how many hits are wanted");
+    if (sent->k == 0 || sent->k > GY_SEARCH_K_MAX)
+        return gyre_fail(err, GYRE_INVALID, "options.k is %u; it must be 1 to %d", sent->k, GY_SEARCH_K_MAX);
+    if (sent->exact && sent->approximate)
+        return gyre_fail(err, GYRE_INVALID, "options.exact and options.approximate exclude each other");
+    if (sent->confidence != 0 && !(sent->confidence >= CONFIDENCE_MIN && sent->confidence <= CONFIDENCE_MAX))
+        return gyre_fail(err, GYRE_INVALID, "options.confidence is %g; it must be %g to %.7f, or 0 for %g", sent->confidence, CONFIDENCE_MIN,
+                         CONFIDENCE_MAX, CONFIDENCE_DEFAULT);
+    uint32_t k = sent->k + any_like; /* room for the point itself, which is left out afterwards */
+    *out = (struct gy_search_options){
+        .k = k > GY_SEARCH_K_MAX ? GY_SEARCH_K_MAX : k,
+        .exact = sent->exact,
+        .approximate = sent->approximate,
+        .allow_partial = sent->allow_partial,
+        .confidence = sent->confidence != 0 ? sent->confidence : CONFIDENCE_DEFAULT,
+        .deadline_ns = deadline_ns,
+        .cancelled = call_cancelled,
+        .cancelled_arg = call,
+    };
+    return GYRE_OK;
+}
+
+static gyre_status like_visit(void *self, size_t place, const Gyre__Node__ReadPoint *point, gyre_error *err)
+{
+    struct batch *batch = self;
+    char text[GYRE_UUID_TEXT_BYTES];
+    /* place counts the like queries only */
+    size_t q = 0;
+    for (size_t seen = 0;; q++)
+        if (batch->is_like[q] && seen++ == place)
+            break;
+    if (!point->found)
+        return gyre_fail(err, GYRE_NOT_FOUND, "queries[%zu].like_id: '%s' has no point %s", q, batch->route->collection,
+                         gyre_point_id_format(&batch->likes[q], text));
+    memcpy(batch->vectors + q * batch->route->dim, point->vector.data, point->vector.len);
+    return GYRE_OK;
+}
+
+/* Brings every query's vector to its place: the one sent, or the one of the point it names. */
+static gyre_status queries_resolve(struct batch *batch, bool *any_like, gyre_error *err)
+{
+    size_t dim = batch->route->dim, likes = 0;
+    gyre_point_id *asked = calloc(batch->n, sizeof *asked);
+    batch->vectors = calloc(batch->n, dim * sizeof *batch->vectors);
+    batch->likes = calloc(batch->n, sizeof *batch->likes);
+    batch->is_like = calloc(batch->n, sizeof *batch->is_like);
+    gyre_status status = GYRE_OK;
+    if (!asked || !batch->vectors || !batch->likes || !batch->is_like)
+        status = gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu queries", batch->n);
+    for (size_t q = 0; status == GYRE_OK && q < batch->n; q++) {
+        const Gyre__V1__SearchQuery *query = batch->queries[q];
+        if (query && query->like_id && query->n_vector)
+            status = gyre_fail(err, GYRE_INVALID, "queries[%zu] has both vector and like_id; give one", q);
+        else if (query && query->like_id) {
+            status = gy_id_read(query->like_id, "queries.like_id", q, &batch->likes[q], err);
+            batch->is_like[q] = true;
+            asked[likes++] = batch->likes[q];
+        } else if (!query) {
+            status = gyre_fail(err, GYRE_INVALID, "query is missing; give a vector or a like_id");
+        } else {
+            status = gy_vector_read(batch->route, query->vector, query->n_vector, "queries", q, err);
+            if (status == GYRE_OK)
+                memcpy(batch->vectors + q * dim, query->vector, dim * sizeof(float));
+        }
+    }
+    if (status == GYRE_OK && likes)
+        status = gy_points_fetch(batch->route, asked, likes, true, false, batch->deadline_ns, like_visit, batch, err);
+    for (size_t q = 0; status == GYRE_OK && q < batch->n; q++)
+        gyre_vector_normalize(batch->route->metric, batch->vectors + q * dim, batch->vectors + q * dim, dim);
+    *any_like = likes > 0;
+    free(asked);
+    return status;
+}
+
+/* Leaves the point that was asked about out of its own answer, and cuts to k. */
+static void trim(struct batch *batch, size_t q)
+{
+    struct gy_search_answer *answer = &batch->answers[q];
+    size_t kept = 0;
+    for (size_t i = 0; i < answer->count && kept < batch->options->k; i++)
+        if (!batch->is_like[q] || gyre_point_id_compare(&answer->hits[i].id, &batch->likes[q]) != 0)
+            answer->hits[kept++] = answer->hits[i];
+    answer->count = kept;
+}
+
+static gyre_status dress_visit(void *self, size_t place, const Gyre__Node__ReadPoint *point, gyre_error *err)
+{
+    struct batch *batch = self;
+    struct dress *dress = &batch->dresses[place];
+    if (!point->found)
+        return GYRE_OK; /* deleted since the scan: the hit stays, bare */
+    dress->payload = strdup(point->payload);
+    dress->vector = malloc(point->vector.len + 1);
+    if (!dress->payload || !dress->vector)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for the payload of a hit");
+    if (point->vector.len)
+        memcpy(dress->vector, point->vector.data, point->vector.len);
+    dress->hit.payload = dress->payload, dress->hit.vector = dress->vector, dress->hit.n_vector = point->vector.len / sizeof(float);
+    return GYRE_OK;
+}
+
+/* Makes the messages of all hits, with payloads and vectors if they were asked for. */
+static gyre_status hits_dress(struct batch *batch, gyre_error *err)
+{
+    size_t total = 0;
+    for (size_t q = 0; q < batch->n; q++) {
+        trim(batch, q);
+        total += batch->answers[q].count;
+    }
+    if (total == 0)
+        return GYRE_OK;
+    batch->dresses = calloc(total, sizeof *batch->dresses);
+    batch->hit_pointers = calloc(total, sizeof *batch->hit_pointers);
+    gyre_point_id *ids = calloc(total, sizeof *ids);
+    if (!batch->dresses || !batch->hit_pointers || !ids) {
+        free(ids);
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu hits", total);
+    }
+    for (size_t q = 0; q < batch->n; q++)
+        for (size_t i = 0; i < batch->answers[q].count; i++) {
+            const struct gy_search_hit *hit = &batch->answers[q].hits[i];
+            struct dress *dress = &batch->dresses[batch->dress_count];
+            gyre__v1__hit__init(&dress->hit);
+            gy_id_write(&hit->id, &dress->id, dress->uuid);
+            dress->hit.id = &dress->id, dress->hit.distance = hit->distance, dress->hit.half_width = hit->half_width;
+            batch->hit_pointers[batch->dress_count] = &dress->hit;
+            ids[batch->dress_count++] = hit->id;
+        }
+    gyre_status status = GYRE_OK;
+    if (batch->options->with_payload || batch->options->with_vector)
+        status = gy_points_fetch(batch->route, ids, total, batch->options->with_vector, batch->options->with_payload, batch->deadline_ns,
+                                 dress_visit, batch, err);
+    free(ids);
+    return status;
+}
+
+static void basis_write(const struct gy_search_basis *basis, Gyre__V1__SearchBasis *out)
+{
+    gyre__v1__search_basis__init(out);
+    out->shards_answered = basis->shards_answered, out->shards_total = basis->shards_total;
+    out->codes_scanned = basis->codes_scanned, out->candidates = basis->candidates;
+    out->reranked = basis->reranked, out->rerank_rounds = basis->rerank_rounds;
+    out->exact_distances = basis->exact_distances, out->certified = basis->certified;
+    out->confidence = basis->confidence, out->codebook_version = basis->codebook_version;
+}
+
+/* Runs a batch from queries to packed reply; single: as a SearchReply. */
+static gyre_status batch_run(struct gy_points_service *service, struct batch *batch, gy_rpc_call *call, bool single, gy_bytes *reply,
+                             gyre_error *err)
+{
+    bool any_like;
+    struct gy_search_options options;
+    GY_TRY(options_read(batch->options, false, batch->deadline_ns, call, &options, err)); /* before any work */
+    GY_TRY(queries_resolve(batch, &any_like, err));
+    GY_TRY(options_read(batch->options, any_like, batch->deadline_ns, call, &options, err));
+    batch->answers = calloc(batch->n, sizeof *batch->answers);
+    Gyre__V1__SearchReply *replies = calloc(batch->n, sizeof *replies);
+    Gyre__V1__SearchReply **pointers = calloc(batch->n, sizeof *pointers);
+    Gyre__V1__SearchBasis *bases = calloc(batch->n, sizeof *bases);
+    gyre_status status = GYRE_OK;
+    if (!batch->answers || !replies || !pointers || !bases)
+        status = gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu answers", batch->n);
+    if (status == GYRE_OK)
+        status = gy_search_run(batch->route, batch->vectors, batch->n, &options, batch->answers, err);
+    if (status == GYRE_OK)
+        status = hits_dress(batch, err);
+    size_t used = 0;
+    for (size_t q = 0; status == GYRE_OK && q < batch->n; q++) {
+        const struct gy_search_answer *answer = &batch->answers[q];
+        gyre__v1__search_reply__init(&replies[q]);
+        pointers[q] = &replies[q];
+        replies[q].hits = batch->hit_pointers + used, replies[q].n_hits = answer->count;
+        replies[q].basis = &bases[q];
+        basis_write(&answer->basis, &bases[q]);
+        used += answer->count;
+        gy_counter_add(service->codes_scanned, answer->basis.codes_scanned);
+        gy_counter_add(service->vectors_read, answer->basis.reranked);
+    }
+    if (status == GYRE_OK) {
+        gy_counter_add(service->queries, batch->n);
+        Gyre__V1__SearchBatchReply all = GYRE__V1__SEARCH_BATCH_REPLY__INIT;
+        all.replies = pointers, all.n_replies = batch->n;
+        status = gy_wire_pack(reply, single ? &replies[0].base : &all.base, GY_RPC_MESSAGE_BYTES_MAX, err);
+    }
+    free(replies), free(pointers), free(bases);
+    return status;
+}
+
+static gyre_status search(struct gy_points_service *service, gy_rpc_call *call, const char *collection, const Gyre__V1__SearchOptions *options,
+                          Gyre__V1__SearchQuery *const *queries, size_t n, bool single, gy_bytes *reply, gyre_error *err)
+{
+    struct batch batch = {.options = options, .queries = queries, .n = n, .deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(call))};
+    GY_TRY(gy_route_hold(service->routing, collection, &batch.route, err));
+    gyre_status status = batch_run(service, &batch, call, single, reply, err);
+    const gy_route *route = batch.route;
+    batch_fini(&batch);
+    gy_route_release(route);
+    return status;
+}
+
+gyre_status gy_points_search(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    const Gyre__V1__SearchRequest *sent = request;
+    return search(self, call, sent->collection, sent->options, &sent->query, 1, true, reply, err);
+}
+
+gyre_status gy_points_search_batch(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    const Gyre__V1__SearchBatchRequest *sent = request;
+    if (sent->n_queries == 0 || sent->n_queries > GY_SEARCH_BATCH_MAX)
+        return gyre_fail(err, GYRE_INVALID, "%zu queries; a batch takes 1 to %d", sent->n_queries, GY_SEARCH_BATCH_MAX);
+    return search(self, call, sent->collection, sent->options, sent->queries, sent->n_queries, false, reply, err);
+}

@@ -1,0 +1,208 @@
+/* The heap holds what is known, `open` what is not; both are small (k, and what shards send), so plain arrays serve. */
+#include "search/merge.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+
+static int hit_compare(const struct gy_search_hit *a, const struct gy_search_hit *b)
+{
+    if (a->distance != b->distance)
+        return a->distance < b->distance ? -1 : 1;
+    return gyre_point_id_compare(&a->id, &b->id);
+}
+
+static int hit_order(const void *a, const void *b)
+{
+    return hit_compare(a, b);
+}
+
+static int contender_order(const void *left, const void *right)
+{
+    const struct gy_contender *a = left, *b = right;
+    if (a->lower != b->lower)
+        return a->lower < b->lower ? -1 : 1;
+    return gyre_point_id_compare(&a->id, &b->id);
+}
+
+static int id_order(const void *a, const void *b)
+{
+    return memcmp(a, b, GYRE_ID_BYTES);
+}
+
+/* Makes room for one more element; the arrays are bounded by what shards may send (GY_SCAN_KEEP_MAX a shard). */
+static gyre_status grow(void **items, size_t *capacity, size_t count, size_t item_bytes, gyre_error *err)
+{
+    if (count <= *capacity)
+        return GYRE_OK;
+    size_t wanted = *capacity ? *capacity : 256;
+    while (wanted < count)
+        wanted *= 2;
+    void *grown = realloc(*items, wanted * item_bytes);
+    if (!grown)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu candidates", wanted);
+    *items = grown, *capacity = wanted;
+    return GYRE_OK;
+}
+
+gyre_status gy_merge_init(gy_merge *merge, size_t k, size_t shard_count, gyre_error *err)
+{
+    assert(k > 0 && shard_count > 0);
+    *merge = (gy_merge){.k = k, .shard_count = shard_count};
+    merge->best = malloc(k * sizeof *merge->best);
+    merge->cutoffs = malloc(shard_count * sizeof *merge->cutoffs);
+    if (!merge->best || !merge->cutoffs) {
+        gy_merge_fini(merge);
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for the %zu nearest of a query", k);
+    }
+    for (size_t s = 0; s < shard_count; s++)
+        merge->cutoffs[s] = INFINITY;
+    return GYRE_OK;
+}
+
+void gy_merge_fini(gy_merge *merge)
+{
+    free(merge->best), free(merge->open), free(merge->read), free(merge->cutoffs);
+    *merge = (gy_merge){0};
+}
+
+float gy_merge_tau(const gy_merge *merge)
+{
+    return merge->best_count < merge->k ? INFINITY : merge->best[0].distance;
+}
+
+static void sift_up(struct gy_search_hit *heap, size_t i)
+{
+    while (i > 0) {
+        size_t parent = (i - 1) / 2;
+        if (hit_compare(&heap[parent], &heap[i]) >= 0)
+            return;
+        struct gy_search_hit swap = heap[parent];
+        heap[parent] = heap[i], heap[i] = swap;
+        i = parent;
+    }
+}
+
+static void sift_down(struct gy_search_hit *heap, size_t count, size_t i)
+{
+    for (;;) {
+        size_t largest = i;
+        for (size_t child = 2 * i + 1; child <= 2 * i + 2 && child < count; child++)
+            if (hit_compare(&heap[child], &heap[largest]) > 0)
+                largest = child;
+        if (largest == i)
+            return;
+        struct gy_search_hit swap = heap[largest];
+        heap[largest] = heap[i], heap[i] = swap;
+        i = largest;
+    }
+}
+
+static void keep_best(struct gy_search_hit *heap, size_t *count, size_t k, const struct gy_search_hit *hit)
+{
+    if (*count < k) {
+        heap[*count] = *hit;
+        sift_up(heap, (*count)++);
+    } else if (hit_compare(hit, &heap[0]) < 0) {
+        heap[0] = *hit;
+        sift_down(heap, *count, 0);
+    }
+}
+
+gyre_status gy_merge_offer(gy_merge *merge, uint32_t shard, const gyre_point_id *id, float distance, gyre_error *err)
+{
+    GY_TRY(grow((void **)&merge->read, &merge->read_capacity, merge->read_count + 1, sizeof *merge->read, err));
+    merge->read[merge->read_count++] = *id;
+    if (isfinite(distance))
+        keep_best(merge->best, &merge->best_count, merge->k,
+                  &(struct gy_search_hit){.id = *id, .distance = distance, .shard = shard});
+    return GYRE_OK;
+}
+
+static void drop_open(gy_merge *merge, uint32_t shard)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < merge->open_count; i++)
+        if (merge->open[i].shard != shard)
+            merge->open[kept++] = merge->open[i];
+    merge->open_count = kept;
+}
+
+gyre_status gy_merge_add(gy_merge *merge, uint32_t shard, const gyre_point_id *ids, const float *estimates, const float *half_widths,
+                         size_t count, float cutoff, gyre_error *err)
+{
+    assert(shard < merge->shard_count);
+    drop_open(merge, shard);
+    merge->cutoffs[shard] = cutoff;
+    GY_TRY(grow((void **)&merge->open, &merge->open_capacity, merge->open_count + count, sizeof *merge->open, err));
+    /* What was known before this list: offers below append behind it and leave its order alone. */
+    size_t known = merge->read_count;
+    if (known)
+        qsort(merge->read, known, sizeof *merge->read, id_order);
+    for (size_t i = 0; i < count; i++) {
+        if (known && bsearch(&ids[i], merge->read, known, sizeof *merge->read, id_order))
+            continue;
+        if (half_widths[i] > 0)
+            merge->open[merge->open_count++] = (struct gy_contender){.id = ids[i], .shard = shard, .estimate = estimates[i],
+                .half_width = half_widths[i], .lower = estimates[i] - half_widths[i]};
+        else
+            GY_TRY(gy_merge_offer(merge, shard, &ids[i], estimates[i], err));
+    }
+    return GYRE_OK;
+}
+
+void gy_merge_forget(gy_merge *merge, uint32_t shard)
+{
+    drop_open(merge, shard);
+    size_t kept = 0;
+    for (size_t i = 0; i < merge->best_count; i++)
+        if (merge->best[i].shard != shard)
+            merge->best[kept++] = merge->best[i];
+    merge->best_count = kept;
+    for (size_t i = kept / 2 + 1; i-- > 0;)
+        sift_down(merge->best, kept, i);
+    merge->cutoffs[shard] = INFINITY;
+}
+
+size_t gy_merge_next(gy_merge *merge, struct gy_contender *out, size_t max)
+{
+    /* The hopeless stay, behind: a shard that is lost takes its hits along, and tau rises again. */
+    float tau = gy_merge_tau(merge);
+    size_t hopeful = 0;
+    for (size_t i = 0; i < merge->open_count; i++)
+        if (merge->open[i].lower <= tau) {
+            struct gy_contender swap = merge->open[hopeful];
+            merge->open[hopeful++] = merge->open[i], merge->open[i] = swap;
+        }
+    size_t taken = hopeful < max ? hopeful : max;
+    if (taken == 0)
+        return 0;
+    qsort(merge->open, hopeful, sizeof *merge->open, contender_order);
+    memcpy(out, merge->open, taken * sizeof *out);
+    merge->open_count -= taken;
+    memmove(merge->open, merge->open + taken, merge->open_count * sizeof *merge->open);
+    return taken;
+}
+
+bool gy_merge_needs(const gy_merge *merge, uint32_t shard)
+{
+    return isfinite(merge->cutoffs[shard]) && merge->cutoffs[shard] <= gy_merge_tau(merge);
+}
+
+gyre_status gy_merge_hits(gy_merge *merge, bool by_estimate, struct gy_search_hit **hits, size_t *count, gyre_error *err)
+{
+    struct gy_search_hit *list = malloc((merge->k ? merge->k : 1) * sizeof *list);
+    if (!list)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu hits", merge->k);
+    size_t n = merge->best_count;
+    if (n)
+        memcpy(list, merge->best, n * sizeof *list);
+    for (size_t i = 0; by_estimate && i < merge->open_count; i++) {
+        const struct gy_contender *open = &merge->open[i];
+        keep_best(list, &n, merge->k, &(struct gy_search_hit){.id = open->id, .distance = open->estimate,
+            .half_width = open->half_width, .shard = open->shard});
+    }
+    qsort(list, n, sizeof *list, hit_order);
+    *hits = list, *count = n;
+    return GYRE_OK;
+}

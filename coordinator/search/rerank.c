@@ -1,0 +1,188 @@
+/* A round takes the most promising candidates of every query and asks the shards that hold them, one message a node. Most queries
+ * need one: the seeds that came with the scan have set tau close to where it ends. */
+#include "search/rerank.h"
+
+#include "gyre/node/node.pb-c.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* Candidates of one query in one round. Larger rounds save exchanges and read vectors that a smaller one would have ruled out; tau moves
+ * little after the seeds, so 256 is one exchange for almost every query. */
+enum { ROUND_CANDIDATES = 256 };
+
+struct task_key {
+    uint32_t shard;
+    size_t query, contender; /* contender: place in the round's list */
+};
+
+static int task_order(const void *left, const void *right)
+{
+    const struct task_key *a = left, *b = right;
+    if (a->shard != b->shard)
+        return a->shard < b->shard ? -1 : 1;
+    if (a->query != b->query)
+        return a->query < b->query ? -1 : 1;
+    return a->contender < b->contender ? -1 : a->contender > b->contender;
+}
+
+/* One round's requests: tasks are runs of keys with equal (shard, query). */
+struct round {
+    struct gy_contender *contenders; /* [count] */
+    struct task_key *keys;           /* [count], sorted */
+    gyre_point_id *ids;              /* [count], in key order */
+    size_t count;
+    Gyre__Node__DistanceTask *tasks;
+    Gyre__Node__DistanceTask **task_pointers; /* in call order */
+    size_t task_count;
+    Gyre__Node__Distances *requests;
+    struct gy_gather_call *calls;
+    size_t call_count;
+};
+
+static void round_fini(struct round *round)
+{
+    for (size_t c = 0; round->calls && c < round->call_count; c++)
+        gy_wire_free(round->calls[c].reply);
+    free(round->contenders), free(round->keys), free(round->ids), free(round->tasks), free(round->task_pointers);
+    free(round->requests), free(round->calls);
+    *round = (struct round){0};
+}
+
+/* Takes the candidates of this round out of the merges. */
+static gyre_status round_pick(struct gy_contest *contest, struct round *round, gyre_error *err)
+{
+    size_t per_query = contest->options->k > ROUND_CANDIDATES ? contest->options->k : ROUND_CANDIDATES, room = 0;
+    for (size_t q = 0; q < contest->n; q++)
+        room += contest->merges[q].open_count < per_query ? contest->merges[q].open_count : per_query;
+    if (room == 0)
+        return GYRE_OK;
+    round->contenders = malloc(room * sizeof *round->contenders);
+    round->keys = malloc(room * sizeof *round->keys);
+    round->ids = malloc(room * sizeof *round->ids);
+    round->tasks = malloc(room * sizeof *round->tasks);
+    round->task_pointers = malloc(room * sizeof *round->task_pointers);
+    round->requests = calloc(contest->route->shard_count, sizeof *round->requests);
+    round->calls = calloc(contest->route->shard_count, sizeof *round->calls);
+    if (!round->contenders || !round->keys || !round->ids || !round->tasks || !round->task_pointers || !round->requests || !round->calls)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory to re-rank %zu candidates", room);
+    for (size_t q = 0; q < contest->n; q++) {
+        size_t taken = gy_merge_next(&contest->merges[q], round->contenders + round->count,
+                                     room - round->count < per_query ? room - round->count : per_query);
+        for (size_t i = 0; i < taken; i++)
+            round->keys[round->count + i] = (struct task_key){round->contenders[round->count + i].shard, q, round->count + i};
+        round->count += taken;
+        contest->basis[q].rerank_rounds += taken > 0;
+    }
+    qsort(round->keys, round->count, sizeof *round->keys, task_order);
+    for (size_t i = 0; i < round->count; i++) {
+        const struct task_key *key = &round->keys[i];
+        round->ids[i] = round->contenders[key->contender].id;
+        bool same = i > 0 && key->shard == key[-1].shard && key->query == key[-1].query;
+        if (!same) {
+            Gyre__Node__DistanceTask *task = &round->tasks[round->task_count++];
+            gyre__node__distance_task__init(task);
+            task->shard = key->shard, task->query = (uint32_t)key->query;
+            task->ids.data = round->ids[i].bytes;
+        }
+        round->tasks[round->task_count - 1].ids.len += GYRE_ID_BYTES;
+    }
+    return GYRE_OK;
+}
+
+/* Groups the tasks by peer: a shard with candidates has answered a scan, so it has one. */
+static void round_address(const struct gy_contest *contest, struct round *round)
+{
+    const gy_route *route = contest->route;
+    size_t used = 0;
+    for (size_t first = 0; first < round->task_count; first++) {
+        gy_peer *peer = route->shards[round->tasks[first].shard].peer;
+        if (contest->lost[round->tasks[first].shard])
+            continue;
+        size_t c = 0;
+        while (c < round->call_count && round->calls[c].peer != peer)
+            c++;
+        if (c < round->call_count)
+            continue;
+        Gyre__Node__Distances *request = &round->requests[c];
+        gyre__node__distances__init(request);
+        request->collection_id = route->collection_id;
+        request->queries = (ProtobufCBinaryData){contest->n * route->dim * sizeof(float), (uint8_t *)(uintptr_t)contest->queries};
+        request->tasks = round->task_pointers + used;
+        for (size_t t = first; t < round->task_count; t++)
+            if (route->shards[round->tasks[t].shard].peer == peer && !contest->lost[round->tasks[t].shard])
+                request->tasks[request->n_tasks++] = &round->tasks[t];
+        used += request->n_tasks;
+        round->calls[c] = (struct gy_gather_call){.peer = peer, .type = GYRE__NODE__MESSAGE_TYPE__DISTANCES,
+            .request = &request->base, .reply_type = &gyre__node__distances_reply__descriptor};
+        round->call_count++;
+    }
+}
+
+/* One task's distances go to its query's merge. */
+static gyre_status take_result(struct gy_contest *contest, const Gyre__Node__DistanceTask *task, const Gyre__Node__DistanceResult *result,
+                               gyre_error *err)
+{
+    size_t count = task->ids.len / GYRE_ID_BYTES;
+    gyre_error cause = {0};
+    gyre_status status = GYRE_OK;
+    if (result->status != GYRE_OK)
+        status = gyre_fail(&cause, (gyre_status)result->status, "%s", result->error);
+    else if (result->distances.len != count * sizeof(float))
+        status = gyre_fail(&cause, GYRE_CORRUPT, "%zu bytes of distances for %zu points", result->distances.len, count);
+    if (status != GYRE_OK)
+        return gy_contest_lose(contest, task->shard, status, &cause, err);
+    for (size_t i = 0; i < count; i++) {
+        gyre_point_id id;
+        memcpy(id.bytes, task->ids.data + i * GYRE_ID_BYTES, GYRE_ID_BYTES);
+        GY_TRY(gy_merge_offer(&contest->merges[task->query], task->shard, &id, gy_load_f32(result->distances.data + i * sizeof(float)), err));
+    }
+    contest->basis[task->query].reranked += count;
+    return GYRE_OK;
+}
+
+static gyre_status round_take(struct gy_contest *contest, struct round *round, gyre_error *err)
+{
+    for (size_t c = 0; c < round->call_count; c++) {
+        const struct gy_gather_call *call = &round->calls[c];
+        const Gyre__Node__Distances *request = &round->requests[c];
+        const Gyre__Node__DistancesReply *reply = call->reply;
+        gyre_error cause = call->err;
+        gyre_status status = call->status;
+        if (status == GYRE_OK && reply->n_results != request->n_tasks)
+            status = gyre_fail(&cause, GYRE_CORRUPT, "%zu results for %zu tasks", reply->n_results, request->n_tasks);
+        for (size_t t = 0; t < request->n_tasks; t++) {
+            if (contest->lost[request->tasks[t]->shard])
+                continue;
+            if (status != GYRE_OK)
+                GY_TRY(gy_contest_lose(contest, request->tasks[t]->shard, status, &cause, err));
+            else
+                GY_TRY(take_result(contest, request->tasks[t], reply->results[t], err));
+        }
+    }
+    return GYRE_OK;
+}
+
+gyre_status gy_rerank(struct gy_contest *contest, gyre_error *err)
+{
+    const struct gy_search_options *options = contest->options;
+    for (;;) {
+        struct round round = {0};
+        gyre_status status = round_pick(contest, &round, err);
+        if (status == GYRE_OK && round.count == 0) {
+            round_fini(&round);
+            return GYRE_OK;
+        }
+        if (status == GYRE_OK && options->cancelled && options->cancelled(options->cancelled_arg))
+            status = gyre_fail(err, GYRE_CANCELLED, "the client cancelled the search");
+        if (status == GYRE_OK && gy_now_ns() > options->deadline_ns)
+            status = gyre_fail(err, GYRE_DEADLINE, "the deadline passed while %zu candidates were still to be re-ranked", round.count);
+        if (status == GYRE_OK) {
+            round_address(contest, &round);
+            gy_gather(round.calls, round.call_count, options->deadline_ns);
+            status = round_take(contest, &round, err);
+        }
+        round_fini(&round);
+        GY_TRY(status);
+    }
+}

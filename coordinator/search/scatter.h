@@ -1,0 +1,35 @@
+/* scatter: sends the queries to every shard and feeds what comes back into the merges. */
+#ifndef GY_SCATTER_H
+#define GY_SCATTER_H
+
+#include "search/merge.h"
+
+/* A search under way: shared by its stages. */
+struct gy_contest {
+    const gy_route *route;
+    const struct gy_search_options *options;
+    const float *queries; /* [n][dim] normalised */
+    const float *rotated; /* [n][dim] P query; NULL when exact */
+    size_t n;
+    float epsilon;
+    gy_merge *merges;                 /* [n] */
+    struct gy_search_basis *basis;    /* [n]; counts grow as stages run */
+    bool *lost;                       /* [shard_count] did not answer; only with allow_partial */
+};
+
+/* One pass over shards for the queries picked.
+ *   wanted   [route->shard_count] which shards to ask
+ *   picked   [picked_count] rows of queries
+ *   keep     candidates a shard sends per query at most
+ *   seed     of those it reads at full precision at once
+ *   bounded  send each query's tau as the largest lower bound of interest
+ * A shard that fails is marked lost if a partial answer is allowed, else the search fails. */
+GYRE_CHECKED gyre_status gy_scatter(struct gy_contest *contest, const bool *wanted, const size_t *picked, size_t picked_count,
+                                    uint32_t keep, uint32_t seed, bool bounded, gyre_error *err);
+
+/* What it means that a shard did not answer: the status a client should see, its sentence naming shard and node; or GYRE_OK after
+ * marking the shard lost when a partial answer is allowed. */
+GYRE_CHECKED gyre_status gy_contest_lose(struct gy_contest *contest, uint32_t shard, gyre_status status, const gyre_error *cause,
+                                         gyre_error *err);
+
+#endif

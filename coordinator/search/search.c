@@ -1,0 +1,135 @@
+/* How a search travels: rotate once → gy_scatter (codes, and each shard's few best at full precision) → gy_rerank (exact distances for
+ * whoever can still win) → again with more candidates from a shard whose cut-off could hide a winner → answer. */
+#include "search/search.h"
+
+#include "search/rerank.h"
+
+#include "gyre/rabitq.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+
+/* First helping of candidates a shard sends for a query. Enough for nearly every query to be certified by one scan, and 24 bytes each; a
+ * contest closer than that asks again for KEEP_GROWTH times as many, up to KEEP_MAX (what a shard accepts). */
+enum { KEEP_FIRST = 192, KEEP_GROWTH = 8, KEEP_MAX = 65536 };
+
+/* Exact seeds over all shards are about 2k: their k-th distance is a rigorous tau (codec-math 3.1). */
+static uint32_t seeds_per_shard(uint32_t k, uint32_t shards)
+{
+    return (2 * k + shards - 1) / shards + 1;
+}
+
+static uint32_t first_keep(const struct gy_search_options *options, uint32_t shards)
+{
+    if (options->exact)
+        return options->k;
+    if (options->approximate)
+        return 4 * options->k + KEEP_FIRST; /* by lower bound, while the answer goes by estimate: leave room */
+    return KEEP_FIRST + 8 * ((options->k + shards - 1) / shards);
+}
+
+/* Marks the shards that could still hide a winner of some query, and lists those queries. */
+static size_t find_undecided(const struct gy_contest *contest, bool *wanted, size_t *picked)
+{
+    size_t count = 0;
+    memset(wanted, 0, contest->route->shard_count);
+    for (size_t q = 0; q < contest->n; q++) {
+        bool undecided = false;
+        for (uint32_t s = 0; s < contest->route->shard_count; s++)
+            if (!contest->lost[s] && gy_merge_needs(&contest->merges[q], s))
+                wanted[s] = undecided = true;
+        if (undecided)
+            picked[count++] = q;
+    }
+    return count;
+}
+
+static gyre_status contest_run(struct gy_contest *contest, bool *wanted, size_t *picked, gyre_error *err)
+{
+    const struct gy_search_options *options = contest->options;
+    uint32_t shards = contest->route->shard_count, keep = first_keep(options, shards);
+    for (uint32_t s = 0; s < shards; s++)
+        wanted[s] = true;
+    for (size_t q = 0; q < contest->n; q++)
+        picked[q] = q;
+    bool refine = !options->exact && !options->approximate;
+    GY_TRY(gy_scatter(contest, wanted, picked, contest->n, keep, refine ? seeds_per_shard(options->k, shards) : 0, false, err));
+    if (!refine)
+        return GYRE_OK;
+    for (;;) {
+        GY_TRY(gy_rerank(contest, err));
+        size_t undecided = find_undecided(contest, wanted, picked);
+        if (undecided == 0 || keep == KEEP_MAX)
+            return GYRE_OK;
+        keep = keep > KEEP_MAX / KEEP_GROWTH ? KEEP_MAX : keep * KEEP_GROWTH;
+        GY_TRY(gy_scatter(contest, wanted, picked, undecided, keep, 0, true, err));
+    }
+}
+
+static gyre_status contest_answer(struct gy_contest *contest, struct gy_search_answer *answers, gyre_error *err)
+{
+    const struct gy_search_options *options = contest->options;
+    uint32_t lost = 0;
+    for (uint32_t s = 0; s < contest->route->shard_count; s++)
+        lost += contest->lost[s];
+    if (lost == contest->route->shard_count)
+        return gyre_fail(err, GYRE_UNAVAILABLE, "none of the %u shards of '%s' answered", lost, contest->route->collection);
+    for (size_t q = 0; q < contest->n; q++) {
+        gy_merge *merge = &contest->merges[q];
+        struct gy_search_basis *basis = &contest->basis[q];
+        GY_TRY(gy_merge_hits(merge, options->approximate, &answers[q].hits, &answers[q].count, err));
+        bool hidden = false;
+        for (uint32_t s = 0; s < contest->route->shard_count; s++)
+            hidden |= !contest->lost[s] && gy_merge_needs(merge, s);
+        basis->shards_total = contest->route->shard_count;
+        basis->shards_answered = contest->route->shard_count - lost;
+        basis->exact_distances = !options->approximate;
+        basis->certified = options->exact || (!options->approximate && !hidden);
+        basis->confidence = options->exact ? 1 : options->confidence;
+        basis->candidates = merge->read_count + merge->open_count;
+        answers[q].basis = *basis;
+    }
+    return GYRE_OK;
+}
+
+gyre_status gy_search_run(const gy_route *route, const float *queries, size_t n, const struct gy_search_options *options,
+                          struct gy_search_answer *answers, gyre_error *err)
+{
+    assert(n > 0 && options->k > 0 && options->k <= GY_SEARCH_K_MAX);
+    memset(answers, 0, n * sizeof *answers);
+    struct gy_contest contest = {.route = route, .options = options, .queries = queries, .n = n};
+    gyre_status status = GYRE_OK;
+    float *rotated = options->exact ? NULL : malloc(n * route->dim * sizeof *rotated);
+    bool *wanted = calloc(route->shard_count, sizeof *wanted);
+    size_t *picked = calloc(n, sizeof *picked);
+    contest.lost = calloc(route->shard_count, sizeof *contest.lost);
+    contest.merges = calloc(n, sizeof *contest.merges);
+    contest.basis = calloc(n, sizeof *contest.basis);
+    if ((!rotated && !options->exact) || !wanted || !picked || !contest.lost || !contest.merges || !contest.basis)
+        status = gyre_fail(err, GYRE_NO_MEMORY, "no memory for a search of %zu queries", n);
+    for (size_t q = 0; status == GYRE_OK && q < n; q++) {
+        if (rotated)
+            gyre_rotation_apply(gyre_codebook_rotation(route->codebook), queries + q * route->dim, rotated + q * route->dim);
+        status = gy_merge_init(&contest.merges[q], options->k, route->shard_count, err);
+    }
+    if (status == GYRE_OK) {
+        contest.rotated = rotated;
+        contest.epsilon = gyre_bound_epsilon(options->confidence, route->dim);
+        status = contest_run(&contest, wanted, picked, err);
+    }
+    if (status == GYRE_OK)
+        status = contest_answer(&contest, answers, err);
+    for (size_t q = 0; contest.merges && q < n; q++)
+        gy_merge_fini(&contest.merges[q]);
+    free(rotated), free(wanted), free(picked), free(contest.lost), free(contest.merges), free(contest.basis);
+    return status;
+}
+
+void gy_search_answers_free(struct gy_search_answer *answers, size_t n)
+{
+    for (size_t q = 0; q < n; q++) {
+        free(answers[q].hits);
+        answers[q] = (struct gy_search_answer){0};
+    }
+}
