@@ -129,9 +129,11 @@ gyre_status gy_config_read_text(const struct gy_program *program, struct gy_give
         return gyre_fail(err, GYRE_INTERNAL, "%s has %zu options; %d is the limit", program->name, program->option_count, GY_CONFIG_OPTIONS_MAX);
     struct ini_source source = {.program = program, .given = given, .file_name = file_name, .at = text, .end = text + bytes, .err = err};
     int line = ini_parse_stream(next_line, &source, on_pair, &source);
-    GY_TRY(source.status);
-    if (line > 0)
+    /* libinih goes on after a line it cannot read: what was wrong first is what is told. */
+    bool unreadable_first = line > 0 && (source.status == GYRE_OK || (unsigned)line < source.line);
+    if (unreadable_first)
         return gyre_fail(err, GYRE_INVALID, "%s:%d: neither [section] nor 'name = value'", file_name, line);
+    GY_TRY(source.status);
     if (line < 0)
         return gyre_fail(err, GYRE_NO_MEMORY, "%s: no memory to read a line", file_name);
     return GYRE_OK;

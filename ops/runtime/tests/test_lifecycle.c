@@ -1,0 +1,285 @@
+#include "gyre/lifecycle.h"
+
+#include "capture.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+static char folder[] = "/tmp/gyre_test_lifecycle_XXXXXX";
+static char path[128];
+static gyre_error err;
+
+static int make_folder(void **state)
+{
+    (void)state;
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(path, sizeof path, "%s/cluster.key", folder);
+    return 0;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    unlink(path);
+    return rmdir(folder); /* fails if a file was left beside the key */
+}
+
+static void write_key_file(const char *text, mode_t mode)
+{
+    unlink(path);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+    assert_int_equal(chmod(path, mode), 0);
+}
+
+static const char good[] = "000102030405060708090a0b0c0d0e0f101112131415161718191a1B1C1D1E1F\n";
+
+static void a_key_file_is_read(void **state)
+{
+    (void)state;
+    uint8_t key[32];
+    write_key_file(good, 0600);
+    assert_int_equal(gy_key_file_read(path, key, &err), GYRE_OK);
+    for (uint8_t i = 0; i < 32; i++)
+        assert_int_equal(key[i], i);
+    write_key_file(good, 0400);
+    assert_int_equal(gy_key_file_read(path, key, &err), GYRE_OK);
+}
+
+static void a_key_file_that_others_can_reach_is_denied(void **state)
+{
+    (void)state;
+    static const mode_t modes[] = {0640, 0604, 0620, 0602, 0610, 0601, 0644, 0666};
+    uint8_t key[32] = {7};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        write_key_file(good, modes[i]);
+        assert_int_equal(gy_key_file_read(path, key, &err), GYRE_DENIED);
+        assert_non_null(strstr(err.text, "chmod 600"));
+        assert_int_equal(key[0], 7);
+    }
+}
+
+static void what_is_no_key_is_refused_and_not_repeated(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"", "\n", "0001", "zz0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+                                      "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f00",
+                                      "000102030405060708090a0b0c0d0e0f 101112131415161718191a1b1c1d1e1f"};
+    uint8_t key[32];
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_key_file(bad[i], 0600);
+        assert_int_equal(gy_key_file_read(path, key, &err), GYRE_INVALID);
+        assert_non_null(strstr(err.text, "64 hex digits"));
+        assert_null(strstr(err.text, "0102")); /* a secret, even a broken one */
+    }
+    unlink(path);
+    assert_int_equal(gy_key_file_read(path, key, &err), GYRE_NOT_FOUND);
+    assert_int_equal(mkfifo(path, 0600), 0); /* must not wait for a writer */
+    assert_int_equal(gy_key_file_read(path, key, &err), GYRE_INVALID);
+    unlink(path);
+}
+
+static void a_new_key_is_private_random_and_never_overwritten(void **state)
+{
+    (void)state;
+    uint8_t first[32], second[32];
+    struct stat info;
+    unlink(path);
+    mode_t mask = umask(0);
+    assert_int_equal(gy_key_file_create(path, &err), GYRE_OK);
+    umask(mask);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 07777, 0600);
+    assert_int_equal(gy_key_file_read(path, first, &err), GYRE_OK);
+    assert_int_equal(gy_key_file_create(path, &err), GYRE_EXISTS);
+    assert_int_equal(gy_key_file_read(path, second, &err), GYRE_OK);
+    assert_memory_equal(first, second, 32);
+    unlink(path);
+    assert_int_equal(gy_key_file_create(path, &err), GYRE_OK);
+    assert_int_equal(gy_key_file_read(path, second, &err), GYRE_OK);
+    assert_memory_not_equal(first, second, 32);
+    assert_int_equal(gy_key_file_create("/nonexistent/folder/key", &err), GYRE_UNAVAILABLE);
+}
+
+/* A child that stops on request and tells its steps on a pipe. Returns the pipe's reading end. */
+static int start_child(pid_t *child, void (*body)(int tell))
+{
+    int ends[2];
+    fflush(NULL);
+    assert_int_equal(pipe(ends), 0);
+    *child = fork();
+    assert_true(*child >= 0);
+    if (*child == 0) {
+        close(ends[0]);
+        body(ends[1]);
+        _exit(gy_stop_exit_code());
+    }
+    close(ends[1]);
+    return ends[0];
+}
+
+static void expect_step(int fd, char step)
+{
+    char got = 0;
+    assert_int_equal(read(fd, &got, 1), 1);
+    assert_int_equal(got, step);
+}
+
+static int wait_for(pid_t child, int fd)
+{
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    close(fd);
+    return status;
+}
+
+static void tell_step(int fd, char step)
+{
+    if (write(fd, &step, 1) != 1)
+        _exit(99);
+}
+
+static void stop_on_signal(int tell)
+{
+    if (gy_stop_init(NULL) != GYRE_OK)
+        _exit(98);
+    tell_step(tell, 'r');
+    int signal_number = gy_stop_wait();
+    tell_step(tell, signal_number == SIGTERM ? 't' : signal_number == SIGINT ? 'i' : '?');
+}
+
+static void drain_for_ever(int tell)
+{
+    stop_on_signal(tell);
+    for (;;)
+        pause();
+}
+
+static void stop_on_request(int tell)
+{
+    if (gy_stop_init(NULL) != GYRE_OK)
+        _exit(98);
+    close(STDERR_FILENO); /* the log lines are not this test's */
+    gy_stop_request("the disk failed", 3);
+    gy_stop_request("a consequence", 4);
+    tell_step(tell, gy_stop_wait() == 0 ? 'q' : '?');
+}
+
+static void write_to_a_closed_pipe(int tell)
+{
+    int ends[2];
+    if (gy_stop_init(NULL) != GYRE_OK || pipe(ends) != 0)
+        _exit(98);
+    close(ends[0]);
+    tell_step(tell, write(ends[1], "x", 1) < 0 && errno == EPIPE ? 'e' : '?');
+}
+
+static void a_signal_ends_the_wait(void **state)
+{
+    (void)state;
+    const struct {
+        int signal_number;
+        char step;
+    } cases[] = {{SIGTERM, 't'}, {SIGINT, 'i'}};
+    for (size_t i = 0; i < 2; i++) {
+        pid_t child;
+        int fd = start_child(&child, stop_on_signal);
+        expect_step(fd, 'r');
+        kill(child, cases[i].signal_number);
+        expect_step(fd, cases[i].step);
+        assert_int_equal(wait_for(child, fd), 0);
+    }
+}
+
+static void a_second_signal_ends_a_slow_drain_with_exit_code_1(void **state)
+{
+    (void)state;
+    pid_t child;
+    int fd = start_child(&child, drain_for_ever);
+    expect_step(fd, 'r');
+    kill(child, SIGTERM);
+    expect_step(fd, 't');
+    kill(child, SIGINT);
+    int status = wait_for(child, fd);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 1);
+}
+
+static void a_request_ends_the_wait_and_the_first_one_sets_the_exit_code(void **state)
+{
+    (void)state;
+    pid_t child;
+    int fd = start_child(&child, stop_on_request);
+    expect_step(fd, 'q');
+    int status = wait_for(child, fd);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 3);
+}
+
+static void a_closed_pipe_is_an_error_and_no_signal(void **state)
+{
+    (void)state;
+    pid_t child;
+    int fd = start_child(&child, write_to_a_closed_pipe);
+    expect_step(fd, 'e');
+    assert_int_equal(wait_for(child, fd), 0);
+}
+
+static void readiness_is_one_line_and_then_the_end(void **state)
+{
+    (void)state;
+    int ends[2];
+    char text[64] = "";
+    assert_int_equal(pipe(ends), 0);
+    gy_ready_tell(ends[1], "{\"http\":\"127.0.0.1:1\"}");
+    gy_ready_tell(-1, "nobody asked");
+    assert_int_equal(read(ends[0], text, sizeof text - 1), 23);
+    assert_string_equal(text, "{\"http\":\"127.0.0.1:1\"}\n");
+    assert_int_equal(read(ends[0], text, 1), 0);
+    close(ends[0]);
+}
+
+static void the_process_knows_its_memory_its_disk_and_its_version(void **state)
+{
+    (void)state;
+    uint64_t free_bytes = 0, total_bytes = 0;
+    uint64_t before = gy_resident_bytes();
+    assert_true(before > 100000);
+    volatile char *block = malloc(32 << 20);
+    for (size_t i = 0; i < 32 << 20; i += 4096)
+        block[i] = 1;
+    assert_true(gy_resident_bytes() > before + (30 << 20));
+    free((void *)block);
+    assert_int_equal(gy_disk_free("/tmp", &free_bytes, &total_bytes, &err), GYRE_OK);
+    assert_true(free_bytes <= total_bytes && total_bytes > 0);
+    assert_int_equal(gy_disk_free("/nonexistent", &free_bytes, &total_bytes, &err), GYRE_NOT_FOUND);
+    assert_non_null(strchr(gy_version(), '.'));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_key_file_is_read),
+        cmocka_unit_test(a_key_file_that_others_can_reach_is_denied),
+        cmocka_unit_test(what_is_no_key_is_refused_and_not_repeated),
+        cmocka_unit_test(a_new_key_is_private_random_and_never_overwritten),
+        cmocka_unit_test(a_signal_ends_the_wait),
+        cmocka_unit_test(a_second_signal_ends_a_slow_drain_with_exit_code_1),
+        cmocka_unit_test(a_request_ends_the_wait_and_the_first_one_sets_the_exit_code),
+        cmocka_unit_test(a_closed_pipe_is_an_error_and_no_signal),
+        cmocka_unit_test(readiness_is_one_line_and_then_the_end),
+        cmocka_unit_test(the_process_knows_its_memory_its_disk_and_its_version),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
