@@ -1,0 +1,69 @@
+/* session: how two nodes of one cluster come to share keys, and what they do with them.
+ *
+ * Each hello carries an ephemeral X25519 key and ends with a BLAKE2b MAC keyed from the cluster key over everything both
+ * sides have said so far, names, limits and protocol version included. The session keys are hashed from the cluster key,
+ * the X25519 secrets and the transcript: who lacks the cluster key can neither join nor listen, and a cluster key that
+ * leaks later opens no session recorded before.
+ * A frame is sealed in place with XChaCha20-Poly1305 (IETF): the head is the additional data, the counter is the nonce, one
+ * key per direction. A reply is sealed with its request's counter, which binds it to that request; the replay window lets a
+ * counter through once, so no nonce is used twice.
+ * Threads  no shared state; call from anywhere */
+#ifndef GYRE_BUS_SESSION_H
+#define GYRE_BUS_SESSION_H
+
+#include "frame.h"
+
+enum { GY_SEAL_KEY_BYTES = 32 };
+
+/* What is derived once from the cluster key; one key per purpose. Wipe with gy_bus_keys_wipe. */
+struct gy_bus_keys {
+    uint8_t cluster[GY_SEAL_KEY_BYTES];
+    uint8_t hello[GY_SEAL_KEY_BYTES];
+    uint8_t refusal[GY_SEAL_KEY_BYTES];
+};
+void gy_bus_keys_init(struct gy_bus_keys *keys, const uint8_t cluster_key[GY_SEAL_KEY_BYTES]);
+void gy_bus_keys_wipe(struct gy_bus_keys *keys);
+
+struct gy_session_keys {
+    uint8_t request[GY_SEAL_KEY_BYTES];
+    uint8_t reply[GY_SEAL_KEY_BYTES];
+};
+
+/* Seals bytes [GY_FRAME_SEALED_AT, bytes) of a frame whose head is written, and writes the tag; in place. */
+void gy_seal(uint8_t *frame, size_t bytes, const uint8_t key[GY_SEAL_KEY_BYTES]);
+/* Opens what gy_seal sealed, in place; false if a bit of head, tag or ciphertext differs (the sealed part is then lost). */
+GYRE_CHECKED bool gy_unseal(uint8_t *frame, size_t bytes, const uint8_t key[GY_SEAL_KEY_BYTES]);
+
+/* The MAC that ends a request's refusal: over its head and the request's tag, so it fits this one request only. */
+void gy_refusal_mac(uint8_t mac[GY_FRAME_MAC_BYTES], const struct gy_bus_keys *keys, const uint8_t *frame);
+
+/* Who says hello: the bus's protocol version, name and limit. */
+struct gy_self {
+    uint16_t version;
+    const char *node;
+    uint64_t message_bytes_max;
+};
+
+/* The caller's side between hello and reply. Wiped by gy_handshake_finish or gy_handshake_wipe. */
+struct gy_handshake {
+    uint8_t secret_key[GY_HELLO_KEY_BYTES];
+    uint8_t public_key[GY_HELLO_KEY_BYTES];
+    uint8_t hello[GY_HELLO_BYTES_MAX];
+    size_t hello_bytes; /* send this many of hello */
+};
+void gy_handshake_begin(struct gy_handshake *handshake, const struct gy_bus_keys *keys, const struct gy_self *self);
+/* Takes the answer (a frame of kind hello reply). GYRE_CORRUPT if it is no hello, GYRE_UNAUTHENTICATED if it was not made
+ * with our cluster key for this very hello. */
+GYRE_CHECKED gyre_status gy_handshake_finish(struct gy_handshake *handshake, const struct gy_bus_keys *keys,
+                                             const uint8_t *reply, size_t reply_bytes, struct gy_session_keys *out,
+                                             struct gy_hello *theirs, gyre_error *err);
+void gy_handshake_wipe(struct gy_handshake *handshake);
+
+/* The answering side, in one step: checks a hello, writes the reply that opens the session with this id and its keys.
+ * Errors as gy_handshake_finish. */
+GYRE_CHECKED gyre_status gy_handshake_answer(const struct gy_bus_keys *keys, const struct gy_self *self, uint64_t session,
+                                             const uint8_t *hello, size_t hello_bytes, uint8_t reply[GY_HELLO_BYTES_MAX],
+                                             size_t *reply_bytes, struct gy_session_keys *out, struct gy_hello *theirs,
+                                             gyre_error *err);
+
+#endif
