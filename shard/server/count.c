@@ -1,0 +1,38 @@
+/* COUNT: points of each shard asked for. */
+#include "server/incoming.h"
+
+#include <stdlib.h>
+
+static gyre_status count(gy_node *node, const Gyre__Node__Count *request, uint64_t *points, gyre_error *err)
+{
+    for (size_t i = 0; i < request->n_shards; i++) {
+        gy_hosted *hosted;
+        GY_TRY(gy_node_hold(node, request->collection_id, request->shards[i], &hosted, err));
+        points[i] = gy_points_count(gy_replica_points(gy_hosted_replica(hosted)));
+        gy_node_release(node, hosted);
+    }
+    return GYRE_OK;
+}
+
+void gy_serve_count(gy_incoming *call, void *message)
+{
+    const Gyre__Node__Count *request = message;
+    gyre_error err;
+    gyre_status status;
+    uint64_t *points = NULL;
+    if (request->n_shards == 0 || request->n_shards > GY_REQUEST_SHARDS_MAX)
+        status = gyre_fail(&err, GYRE_INVALID, "%zu shards; a request names 1 to %d", request->n_shards, GY_REQUEST_SHARDS_MAX);
+    else if (!(points = calloc(request->n_shards, sizeof *points)))
+        status = gyre_fail(&err, GYRE_NO_MEMORY, "no memory for %zu counts", request->n_shards);
+    else
+        status = count(call->server->node, request, points, &err);
+    Gyre__Node__CountReply reply = GYRE__NODE__COUNT_REPLY__INIT;
+    reply.n_points = request->n_shards;
+    reply.points = points;
+    gy_wire_free(message);
+    if (status == GYRE_OK)
+        gy_incoming_reply(call, &reply.base);
+    else
+        gy_incoming_fail(call, status, &err);
+    free(points);
+}

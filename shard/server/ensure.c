@@ -1,0 +1,38 @@
+/* ENSURE_REPLICA: makes a replica exist and brings it to a configuration. Sending it again changes nothing. */
+#include "server/incoming.h"
+
+#include <stdio.h>
+
+static gyre_status ensure(gy_node *node, const Gyre__Node__EnsureReplica *request, int64_t deadline_ns, gy_hosted **out, gyre_error *err)
+{
+    struct gy_store_identity identity = {.collection_id = request->collection_id, .shard = request->shard};
+    if (request->epoch == 0)
+        return gyre_fail(err, GYRE_INVALID, "epoch is 0; epochs begin at 1");
+    if (!*request->collection || strlen(request->collection) >= sizeof identity.collection)
+        return gyre_fail(err, GYRE_INVALID, "collection name of %zu bytes; it has 1 to %zu", strlen(request->collection), sizeof identity.collection - 1);
+    snprintf(identity.collection, sizeof identity.collection, "%s", request->collection);
+    gyre_codebook *decoded;
+    gyre_status status = gyre_codebook_decode(&decoded, request->codebook.data, request->codebook.len, err);
+    if (status != GYRE_OK)
+        return gyre_wrap(err, status, "codebook");
+    GY_AUTO(gyre_codebook) *codebook = decoded;
+    return gy_node_ensure(node, &identity, request->epoch, codebook, deadline_ns, out, err);
+}
+
+void gy_serve_ensure(gy_incoming *call, void *message)
+{
+    gyre_error err;
+    gy_node *node = call->server->node;
+    gy_hosted *hosted;
+    gyre_status status = ensure(node, message, call->deadline_ns, &hosted, &err);
+    gy_wire_free(message);
+    if (status != GYRE_OK) {
+        gy_incoming_fail(call, status, &err);
+        return;
+    }
+    Gyre__Node__ReplicaStatus reply;
+    char trouble[GYRE_ERROR_TEXT_BYTES];
+    gy_replica_status(gy_hosted_replica(hosted), &reply, trouble, sizeof trouble);
+    gy_node_release(node, hosted);
+    gy_incoming_reply(call, &reply.base);
+}

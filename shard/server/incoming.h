@@ -1,0 +1,67 @@
+/* incoming: one request inside the server, from its arrival to its one answer. */
+#ifndef GY_SERVER_INCOMING_H
+#define GY_SERVER_INCOMING_H
+
+#include "server/server.h"
+#include "server/stats.h"
+
+#include "gyre/pool.h"
+
+enum gy_lane { GY_LANE_ADMIN, GY_LANE_WRITE, GY_LANE_READ, GY_LANE_SCAN, GY_LANE_COUNT };
+
+struct gy_server {
+    gy_node *node;
+    gy_pool *lanes[GY_LANE_COUNT];
+    size_t message_bytes_max;
+    gy_stats stats;
+};
+
+typedef struct gy_incoming gy_incoming;
+
+/* Serves a request whose message was unpacked: owns message (gy_wire_free), answers call once, now or later. */
+typedef void gy_serve(gy_incoming *call, void *message);
+
+struct gy_route {
+    uint16_t type;
+    enum gy_lane lane;
+    const char *name; /* for metrics */
+    const ProtobufCMessageDescriptor *message;
+    gy_serve *serve;
+};
+
+struct gy_incoming {
+    gy_server *server;
+    const struct gy_route *route;
+    const uint8_t *body; /* the bus's, or owned */
+    size_t bytes;
+    uint8_t *owned;
+    int64_t arrived_ns, deadline_ns;
+    gy_bus_request *request; /* answered through the bus, or: */
+    gy_on_answer *on_answer;
+    void *arg;
+};
+
+/* Answer and free the call. reply is packed before this returns. */
+void gy_incoming_reply(gy_incoming *call, const ProtobufCMessage *reply);
+void gy_incoming_fail(gy_incoming *call, gyre_status status, const gyre_error *err);
+
+/* One of each request (its own file). */
+gy_serve gy_serve_ensure, gy_serve_drop, gy_serve_sum, gy_serve_write, gy_serve_read, gy_serve_count, gy_serve_scan, gy_serve_distances;
+
+/* Limits of one request. */
+enum {
+    GY_REQUEST_SHARDS_MAX = 1024,
+    GY_REQUEST_IDS_MAX = 1 << 20,
+    GY_REQUEST_CANDIDATES_MAX = 4 << 20, /* queries x shards x keep of a scan: 24 bytes each */
+};
+
+/* A bytes field of packed f32 rows: checks that it is whole rows of dim finite floats, each a vector of the metric, and not more
+ * than rows_max of them. field names it in the sentence. */
+GYRE_CHECKED gyre_status gy_check_vectors(const char *field, const ProtobufCBinaryData *data, gyre_metric metric, uint32_t dim, size_t rows_max,
+                                          size_t *rows, gyre_error *err);
+/* A bytes field of packed ids: whole, valid, 1 to ids_max of them. */
+GYRE_CHECKED gyre_status gy_check_ids(const char *field, const ProtobufCBinaryData *data, size_t ids_max, size_t *count, gyre_error *err);
+/* Packed little-endian f32 as floats; data is at a place malloc gave, as every bytes field of an unpacked message is. */
+const float *gy_floats(const ProtobufCBinaryData *data);
+
+#endif

@@ -1,0 +1,505 @@
+#include "server/node.h"
+
+#include "gyre/lifecycle.h"
+#include "gyre/log.h"
+#include "gyre/pool.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uthash.h>
+
+/* ABSENT is only ever seen by whoever is about to remove the place from the table. */
+enum hosted_state { HOSTED_OPENING, HOSTED_SERVING, HOSTED_TROUBLED, HOSTED_DROPPING };
+
+struct hosted_key {
+    uint64_t collection_id;
+    uint64_t shard; /* wide, so that the key has no padding bytes to hash */
+};
+
+struct gy_hosted {
+    UT_hash_handle hh;
+    struct hosted_key key; /* constant */
+    gy_node *node;         /* constant */
+    char *path;            /* constant */
+    /* Guarded by node->mu. */
+    enum hosted_state state;
+    gy_replica *replica;   /* SERVING, DROPPING */
+    size_t holders;
+    gyre_error trouble;    /* TROUBLED */
+};
+
+struct gy_node {
+    char *name, *data_dir, *replicas_dir;
+    struct gy_replica_limits limits;
+    gy_store_env *env;
+    pthread_mutex_t mu;
+    pthread_cond_t changed; /* a place's state or holders, or the count of changes */
+    /* Guarded by mu. */
+    gy_hosted *table;
+    uint64_t change_count;
+};
+
+/* ---- places in the table; all called with mu held ---- */
+
+static gy_hosted *find(gy_node *node, uint64_t collection_id, uint32_t shard)
+{
+    struct hosted_key key = {collection_id, shard};
+    gy_hosted *hosted;
+    HASH_FIND(hh, node->table, &key, sizeof key, hosted);
+    return hosted;
+}
+
+static gyre_status add_place(gy_node *node, uint64_t collection_id, uint32_t shard, gy_hosted **out, gyre_error *err)
+{
+    gy_hosted *hosted = calloc(1, sizeof *hosted);
+    if (!hosted || asprintf(&hosted->path, "%s/%" PRIu64 "-%u", node->replicas_dir, collection_id, shard) < 0) {
+        free(hosted);
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for a replica");
+    }
+    hosted->key = (struct hosted_key){collection_id, shard};
+    hosted->node = node;
+    hosted->state = HOSTED_OPENING;
+    HASH_ADD(hh, node->table, key, sizeof hosted->key, hosted);
+    *out = hosted;
+    return GYRE_OK;
+}
+
+static void remove_place(gy_node *node, gy_hosted *hosted)
+{
+    HASH_DELETE(hh, node->table, hosted);
+    free(hosted->path);
+    free(hosted);
+}
+
+static void note_change(gy_node *node)
+{
+    node->change_count++;
+    pthread_cond_broadcast(&node->changed);
+}
+
+static bool wait_until(gy_node *node, int64_t until_ns)
+{
+    if (until_ns == GY_NEVER)
+        return pthread_cond_wait(&node->changed, &node->mu) == 0;
+    struct timespec until = {.tv_sec = until_ns / GY_SECOND_NS, .tv_nsec = until_ns % GY_SECOND_NS};
+    return pthread_cond_timedwait(&node->changed, &node->mu, &until) != ETIMEDOUT;
+}
+
+static gyre_status not_here(const gy_node *node, uint64_t collection_id, uint32_t shard, gyre_error *err)
+{
+    return gyre_fail(err, GYRE_NOT_FOUND, "node %s has no replica of collection %" PRIu64 " shard %u", node->name, collection_id, shard);
+}
+
+static gyre_status in_trouble(const gy_hosted *hosted, gyre_error *err)
+{
+    return gyre_fail(err, GYRE_UNAVAILABLE, "node %s: replica of collection %" PRIu64 " shard %u does not serve: %.350s", hosted->node->name,
+                     hosted->key.collection_id, (uint32_t)hosted->key.shard, hosted->trouble.text);
+}
+
+/* ---- opening ---- */
+
+/* Publishes what opening a place came to. */
+static void opened(gy_hosted *hosted, gy_replica *replica, gyre_status status, const gyre_error *err)
+{
+    gy_node *node = hosted->node;
+    pthread_mutex_lock(&node->mu);
+    hosted->replica = replica;
+    hosted->state = status == GYRE_OK ? HOSTED_SERVING : HOSTED_TROUBLED;
+    if (status != GYRE_OK)
+        hosted->trouble = *err;
+    note_change(node);
+    pthread_mutex_unlock(&node->mu);
+}
+
+static void open_place(void *arg)
+{
+    gy_hosted *hosted = arg;
+    gy_replica *replica = NULL;
+    gyre_error err;
+    int64_t started_ns = gy_now_ns();
+    gyre_status status = gy_replica_open(&replica, hosted->node->env, hosted->path, &hosted->node->limits, &err);
+    if (status == GYRE_OK) {
+        const struct gy_store_identity *identity = gy_replica_identity(replica);
+        if (identity->collection_id != hosted->key.collection_id || identity->shard != hosted->key.shard) {
+            status = gyre_fail(&err, GYRE_CORRUPT, "%s holds collection %" PRIu64 " shard %u", hosted->path, identity->collection_id, identity->shard);
+            gy_replica_close(replica);
+            replica = NULL;
+        }
+    }
+    if (status == GYRE_OK)
+        gy_log(GY_LOG_INFO, "replica_opened", "collection_id=%" PRIu64 " shard=%u points=%" PRIu64 " took_ms=%" PRId64, hosted->key.collection_id,
+               (uint32_t)hosted->key.shard, gy_points_count(gy_replica_points(replica)), (gy_now_ns() - started_ns) / GY_MILLISECOND_NS);
+    else
+        gy_log(GY_LOG_ERROR, "replica_not_opened", "path=%s error=%s", hosted->path, err.text);
+    opened(hosted, replica, status, &err);
+}
+
+/* Reads "<collection id>-<shard>", nothing else. */
+static bool parse_directory(const char *name, uint64_t *collection_id, uint32_t *shard)
+{
+    char again[64];
+    if (sscanf(name, "%" SCNu64 "-%" SCNu32, collection_id, shard) != 2)
+        return false;
+    snprintf(again, sizeof again, "%" PRIu64 "-%u", *collection_id, *shard);
+    return strcmp(again, name) == 0;
+}
+
+/* Makes a place for every directory; what a crash left half made or half deleted (hidden names) is removed. */
+static gyre_status find_places(gy_node *node, gyre_error *err)
+{
+    DIR *directory = opendir(node->replicas_dir);
+    if (!directory)
+        return gyre_fail(err, GYRE_INTERNAL, "%s: %s", node->replicas_dir, strerror(errno));
+    gyre_status status = GYRE_OK;
+    struct dirent *entry;
+    while (status == GYRE_OK && (errno = 0, entry = readdir(directory))) {
+        uint64_t collection_id;
+        uint32_t shard;
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        char *path;
+        if (asprintf(&path, "%s/%s", node->replicas_dir, entry->d_name) < 0) {
+            status = gyre_fail(err, GYRE_NO_MEMORY, "no memory for a path");
+            break;
+        }
+        gy_hosted *hosted;
+        if (entry->d_name[0] == '.')
+            status = gy_store_destroy(path, err);
+        else if (parse_directory(entry->d_name, &collection_id, &shard))
+            status = add_place(node, collection_id, shard, &hosted, err);
+        else
+            gy_log(GY_LOG_WARN, "not_a_replica", "path=%s", path);
+        free(path);
+    }
+    closedir(directory);
+    return status;
+}
+
+static gyre_status open_places(gy_node *node, gyre_error *err)
+{
+    size_t count = HASH_COUNT(node->table);
+    if (count == 0)
+        return GYRE_OK;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t threads = cores > 1 ? (size_t)cores : 1;
+    gy_pool *pool;
+    GY_TRY(gy_pool_new(&pool, "open", threads < count ? threads : count, count, err));
+    gyre_status status = GYRE_OK;
+    /* No lock: a place is not looked at by anybody else before this function returns, and none is added or removed. */
+    for (gy_hosted *hosted = node->table; hosted && status == GYRE_OK; hosted = hosted->hh.next)
+        status = gy_pool_submit(pool, open_place, hosted, err);
+    gy_pool_free(pool);
+    return status;
+}
+
+static gyre_status make_directory(const char *path, gyre_error *err)
+{
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return gyre_fail(err, GYRE_INTERNAL, "cannot create %s: %s", path, strerror(errno));
+    return GYRE_OK;
+}
+
+/* The disk is looked at before RocksDB is: it may abort the process on a full one. */
+static gyre_status check_disk(const gy_node *node, uint64_t free_min, const char *what, gyre_error *err)
+{
+    uint64_t free_bytes, total_bytes;
+    GY_TRY(gy_disk_free(node->data_dir, &free_bytes, &total_bytes, err));
+    if (free_bytes < free_min)
+        return gyre_fail(err, GYRE_EXHAUSTED, "disk of %s has %.1f MiB free; %s needs %.1f MiB", node->data_dir, (double)free_bytes / (1 << 20), what,
+                         (double)free_min / (1 << 20));
+    return GYRE_OK;
+}
+
+gyre_status gy_node_open(gy_node **out, const struct gy_node_options *options, gyre_error *err)
+{
+    gy_node *node = calloc(1, sizeof *node);
+    if (!node)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for a node");
+    pthread_mutex_init(&node->mu, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&node->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    node->limits = options->limits;
+    node->name = strdup(options->name);
+    node->data_dir = strdup(options->data_dir);
+    gyre_status status = GYRE_OK;
+    if (!node->name || !node->data_dir || asprintf(&node->replicas_dir, "%s/replicas", options->data_dir) < 0) {
+        node->replicas_dir = NULL;
+        status = gyre_fail(err, GYRE_NO_MEMORY, "no memory for a node");
+    }
+    if (status == GYRE_OK)
+        status = make_directory(node->replicas_dir, err);
+    if (status == GYRE_OK)
+        status = gy_store_env_new(&node->env, options->cache_bytes, err);
+    if (status == GYRE_OK)
+        status = find_places(node, err);
+    if (status == GYRE_OK)
+        status = open_places(node, err);
+    if (status != GYRE_OK) {
+        gy_node_close(node);
+        return status;
+    }
+    *out = node;
+    return GYRE_OK;
+}
+
+void gy_node_close(gy_node *node)
+{
+    if (!node)
+        return;
+    gy_hosted *hosted, *next;
+    HASH_ITER(hh, node->table, hosted, next)
+    {
+        assert(hosted->holders == 0);
+        gy_replica_close(hosted->replica);
+        remove_place(node, hosted);
+    }
+    gy_store_env_free(node->env);
+    pthread_cond_destroy(&node->changed);
+    pthread_mutex_destroy(&node->mu);
+    free(node->replicas_dir);
+    free(node->data_dir);
+    free(node->name);
+    free(node);
+}
+
+const char *gy_node_name(const gy_node *node)
+{
+    return node->name;
+}
+
+const char *gy_node_data_dir(const gy_node *node)
+{
+    return node->data_dir;
+}
+
+/* ---- holding ---- */
+
+gyre_status gy_node_hold(gy_node *node, uint64_t collection_id, uint32_t shard, gy_hosted **out, gyre_error *err)
+{
+    gyre_status status = GYRE_OK;
+    pthread_mutex_lock(&node->mu);
+    gy_hosted *hosted = find(node, collection_id, shard);
+    if (!hosted || hosted->state == HOSTED_DROPPING) {
+        status = not_here(node, collection_id, shard, err);
+    } else if (hosted->state == HOSTED_OPENING) {
+        status = gyre_fail(err, GYRE_UNAVAILABLE, "node %s is opening its replica of collection %" PRIu64 " shard %u", node->name, collection_id, shard);
+    } else if (hosted->state == HOSTED_TROUBLED) {
+        status = in_trouble(hosted, err);
+    } else {
+        hosted->holders++;
+        *out = hosted;
+    }
+    pthread_mutex_unlock(&node->mu);
+    return status;
+}
+
+void gy_node_release(gy_node *node, gy_hosted *hosted)
+{
+    pthread_mutex_lock(&node->mu);
+    assert(hosted->holders > 0);
+    if (--hosted->holders == 0 && hosted->state == HOSTED_DROPPING)
+        pthread_cond_broadcast(&node->changed);
+    pthread_mutex_unlock(&node->mu);
+}
+
+gy_replica *gy_hosted_replica(const gy_hosted *hosted)
+{
+    return hosted->replica;
+}
+
+/* ---- coming and going ---- */
+
+static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_store_identity *identity, uint64_t epoch, const gyre_codebook *codebook,
+                          gyre_error *err)
+{
+    gy_replica *replica = NULL;
+    gyre_status status = check_disk(node, node->limits.disk_free_min, "a new replica", err);
+    if (status == GYRE_OK)
+        status = gy_replica_create(&replica, node->env, hosted->path, identity, epoch, codebook, &node->limits, err);
+    if (status == GYRE_OK) {
+        gy_log(GY_LOG_INFO, "replica_created", "collection=%s collection_id=%" PRIu64 " shard=%u epoch=%" PRIu64, identity->collection,
+               identity->collection_id, identity->shard, epoch);
+        opened(hosted, replica, GYRE_OK, NULL);
+        return GYRE_OK;
+    }
+    pthread_mutex_lock(&node->mu);
+    remove_place(node, hosted);
+    pthread_cond_broadcast(&node->changed);
+    pthread_mutex_unlock(&node->mu);
+    return status;
+}
+
+/* Holds the replica if it serves; else says what to do about it: *make (a new place, ours to fill), *reopen (ours to open). */
+static gyre_status hold_or_claim(gy_node *node, const struct gy_store_identity *identity, int64_t deadline_ns, gy_hosted **out, bool *make, bool *reopen,
+                                 gyre_error *err)
+{
+    gyre_status status = GYRE_OK;
+    *make = *reopen = false;
+    pthread_mutex_lock(&node->mu);
+    gy_hosted *hosted;
+    while ((hosted = find(node, identity->collection_id, identity->shard)) &&
+           (hosted->state == HOSTED_OPENING || hosted->state == HOSTED_DROPPING) && status == GYRE_OK)
+        if (!wait_until(node, deadline_ns))
+            status = gyre_fail(err, GYRE_DEADLINE, "node %s is still %s collection %" PRIu64 " shard %u", node->name,
+                               hosted->state == HOSTED_OPENING ? "opening" : "dropping", identity->collection_id, identity->shard);
+    if (status == GYRE_OK && !hosted) {
+        status = add_place(node, identity->collection_id, identity->shard, &hosted, err);
+        *make = status == GYRE_OK;
+    } else if (status == GYRE_OK && hosted->state == HOSTED_TROUBLED) {
+        hosted->state = HOSTED_OPENING;
+        *reopen = true;
+    } else if (status == GYRE_OK) {
+        hosted->holders++;
+    }
+    *out = hosted;
+    pthread_mutex_unlock(&node->mu);
+    return status;
+}
+
+gyre_status gy_node_ensure(gy_node *node, const struct gy_store_identity *identity, uint64_t epoch, const gyre_codebook *codebook, int64_t deadline_ns,
+                           gy_hosted **out, gyre_error *err)
+{
+    bool make, reopen;
+    gy_hosted *hosted;
+    GY_TRY(hold_or_claim(node, identity, deadline_ns, &hosted, &make, &reopen, err));
+    if (make)
+        GY_TRY(create(node, hosted, identity, epoch, codebook, err));
+    if (reopen)
+        open_place(hosted);
+    if (make || reopen)
+        GY_TRY(gy_node_hold(node, identity->collection_id, identity->shard, &hosted, err));
+    Gyre__Node__ReplicaStatus before;
+    char trouble[GYRE_ERROR_TEXT_BYTES];
+    gy_replica_status(hosted->replica, &before, trouble, sizeof trouble);
+    gyre_status status = gy_replica_set_epoch(hosted->replica, epoch, err);
+    if (status == GYRE_OK)
+        status = gy_points_set_codebook(gy_replica_points(hosted->replica), codebook, err);
+    if (status != GYRE_OK) {
+        gy_node_release(node, hosted);
+        return gyre_wrap(err, status, "collection %" PRIu64 " shard %u", identity->collection_id, identity->shard);
+    }
+    if (before.epoch != epoch) /* only then: a coordinator that answers every report by this request must not cause the next report */
+        gy_node_touch(node);
+    *out = hosted;
+    return GYRE_OK;
+}
+
+gyre_status gy_node_drop(gy_node *node, uint64_t collection_id, uint32_t shard, gyre_error *err)
+{
+    pthread_mutex_lock(&node->mu);
+    gy_hosted *hosted;
+    while ((hosted = find(node, collection_id, shard)) && (hosted->state == HOSTED_OPENING || hosted->state == HOSTED_DROPPING))
+        pthread_cond_wait(&node->changed, &node->mu);
+    if (!hosted) {
+        pthread_mutex_unlock(&node->mu);
+        return GYRE_OK;
+    }
+    hosted->state = HOSTED_DROPPING;
+    while (hosted->holders)
+        pthread_cond_wait(&node->changed, &node->mu);
+    gy_replica *replica = GY_TAKE(hosted->replica);
+    pthread_mutex_unlock(&node->mu);
+
+    gy_replica_close(replica);
+    gyre_error why;
+    gyre_status status = gy_store_destroy(hosted->path, &why);
+    pthread_mutex_lock(&node->mu);
+    if (status == GYRE_OK) {
+        remove_place(node, hosted);
+    } else {
+        hosted->state = HOSTED_TROUBLED;
+        hosted->trouble = why;
+        GY_IGNORE(gyre_fail(err, status, "%s", why.text)); /* returned below */
+    }
+    note_change(node);
+    pthread_mutex_unlock(&node->mu);
+    if (status == GYRE_OK)
+        gy_log(GY_LOG_INFO, "replica_dropped", "collection_id=%" PRIu64 " shard=%u", collection_id, shard);
+    return status;
+}
+
+/* ---- looking ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    const Gyre__Node__ReplicaStatus *x = &((const struct gy_node_status *)a)->message, *y = &((const struct gy_node_status *)b)->message;
+    if (x->collection_id != y->collection_id)
+        return x->collection_id < y->collection_id ? -1 : 1;
+    return x->shard < y->shard ? -1 : x->shard > y->shard;
+}
+
+gyre_status gy_node_statuses(gy_node *node, struct gy_node_status **out, size_t *count, gyre_error *err)
+{
+    pthread_mutex_lock(&node->mu);
+    size_t room = HASH_COUNT(node->table), used = 0;
+    struct gy_node_status *statuses = calloc(room ? room : 1, sizeof *statuses);
+    gy_hosted *hosted, *next, **held = calloc(room ? room : 1, sizeof(gy_hosted *));
+    HASH_ITER(hh, node->table, hosted, next)
+    {
+        if (!statuses || !held || hosted->state == HOSTED_DROPPING)
+            continue;
+        struct gy_node_status *status = &statuses[used];
+        gyre__node__replica_status__init(&status->message);
+        status->message.collection_id = hosted->key.collection_id;
+        status->message.shard = (uint32_t)hosted->key.shard;
+        if (hosted->state == HOSTED_SERVING)
+            hosted->holders++, held[used] = hosted;
+        else
+            snprintf(status->text, sizeof status->text, "%s", hosted->state == HOSTED_TROUBLED ? hosted->trouble.text : "opening");
+        used++;
+    }
+    pthread_mutex_unlock(&node->mu);
+    if (!statuses || !held) {
+        free(statuses);
+        free(held);
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for the state of %zu replicas", room);
+    }
+    for (size_t i = 0; i < used; i++) {
+        if (held[i]) {
+            gy_replica_status(held[i]->replica, &statuses[i].message, statuses[i].text, sizeof statuses[i].text);
+            statuses[i].ram_bytes = gy_points_ram_bytes(gy_replica_points(held[i]->replica));
+            gy_node_release(node, held[i]);
+        }
+    }
+    free(held);
+    qsort(statuses, used, sizeof *statuses, by_name);
+    for (size_t i = 0; i < used; i++)
+        statuses[i].message.trouble = statuses[i].text; /* sorting moved the text */
+    *out = statuses;
+    *count = used;
+    return GYRE_OK;
+}
+
+void gy_node_statuses_free(struct gy_node_status *statuses)
+{
+    free(statuses);
+}
+
+bool gy_node_wait_change(gy_node *node, uint64_t *seen, int64_t until_ns)
+{
+    pthread_mutex_lock(&node->mu);
+    bool in_time = true;
+    while (node->change_count == *seen && in_time)
+        in_time = wait_until(node, until_ns);
+    bool changed = node->change_count != *seen;
+    *seen = node->change_count;
+    pthread_mutex_unlock(&node->mu);
+    return changed;
+}
+
+void gy_node_touch(gy_node *node)
+{
+    pthread_mutex_lock(&node->mu);
+    note_change(node);
+    pthread_mutex_unlock(&node->mu);
+}

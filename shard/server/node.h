@@ -1,0 +1,55 @@
+/* node: the replicas this process holds, found by (collection, shard), and their directories.
+ *
+ * DIR/replicas/<collection id>-<shard>/ is one replica. Whoever works with one holds it; a drop waits until nobody does.
+ * A replica that cannot be opened is kept with its trouble, so that the others serve and a person reads why this one does not.
+ * Threads  any; one mutex, held for look-ups only, never during I/O */
+#ifndef GY_SERVER_NODE_H
+#define GY_SERVER_NODE_H
+
+#include "replica/replica.h"
+
+typedef struct gy_node gy_node;
+typedef struct gy_hosted gy_hosted; /* one replica's place in the node */
+
+struct gy_node_options {
+    const char *data_dir;
+    const char *name;                 /* of the node, for sentences */
+    uint64_t cache_bytes;             /* of the block cache that all replicas share */
+    struct gy_replica_limits limits;  /* of each replica */
+};
+
+/* Opens every replica found under data_dir, several at a time. A replica that cannot be opened (damaged, disk full) is no
+ * failure of the node: it is in trouble until gy_node_ensure opens it or gy_node_drop deletes it. */
+GYRE_CHECKED gyre_status gy_node_open(gy_node **out, const struct gy_node_options *options, gyre_error *err);
+/* Closes every replica: writes that were accepted are finished. Nobody may hold one. NULL is fine. */
+void gy_node_close(gy_node *node);
+const char *gy_node_name(const gy_node *node);
+const char *gy_node_data_dir(const gy_node *node);
+
+/* Holds a replica until released. GYRE_NOT_FOUND if it is not here (or being dropped), GYRE_UNAVAILABLE if it cannot serve. */
+GYRE_CHECKED gyre_status gy_node_hold(gy_node *node, uint64_t collection_id, uint32_t shard, gy_hosted **out, gyre_error *err);
+void gy_node_release(gy_node *node, gy_hosted *hosted);
+gy_replica *gy_hosted_replica(const gy_hosted *hosted);
+
+/* Makes a replica exist (created, or opened anew if it was in trouble) and brings it to epoch and codebook; holds it.
+ * GYRE_ABORTED for an older epoch, GYRE_EXHAUSTED when the disk is too full for a new one, GYRE_DEADLINE. */
+GYRE_CHECKED gyre_status gy_node_ensure(gy_node *node, const struct gy_store_identity *identity, uint64_t epoch, const gyre_codebook *codebook,
+                                        int64_t deadline_ns, gy_hosted **out, gyre_error *err);
+/* Closes a replica and deletes it, once nobody holds it. One that is not here is fine. */
+GYRE_CHECKED gyre_status gy_node_drop(gy_node *node, uint64_t collection_id, uint32_t shard, gyre_error *err);
+
+/* The state of every replica, also those in trouble, by (collection, shard). Free with gy_node_statuses_free. */
+struct gy_node_status {
+    Gyre__Node__ReplicaStatus message; /* its trouble points into text */
+    uint64_t ram_bytes;
+    char text[GYRE_ERROR_TEXT_BYTES];
+};
+GYRE_CHECKED gyre_status gy_node_statuses(gy_node *node, struct gy_node_status **out, size_t *count, gyre_error *err);
+void gy_node_statuses_free(struct gy_node_status *statuses);
+
+/* Waits until a replica came, went or took a configuration since *seen (then updated: true), or until until_ns (false). */
+bool gy_node_wait_change(gy_node *node, uint64_t *seen, int64_t until_ns);
+/* Ends such waits. */
+void gy_node_touch(gy_node *node);
+
+#endif

@@ -1,0 +1,99 @@
+/* READ: points by id, as many as fit one reply. */
+#include "server/incoming.h"
+
+#include <stdlib.h>
+
+struct reading {
+    Gyre__Node__ReadPoint *points; /* [count] */
+    Gyre__Node__ReadPoint **list;  /* [count], what the reply points to */
+    size_t dim, bytes, bytes_max;
+    bool full, no_memory;
+};
+
+static void take_point(void *self, size_t i, const struct gy_point_view *view)
+{
+    struct reading *reading = self;
+    Gyre__Node__ReadPoint *point = &reading->points[i];
+    gyre__node__read_point__init(point);
+    point->found = view->found;
+    point->version = view->version;
+    if (!view->found || reading->full || reading->no_memory)
+        return;
+    size_t vector_bytes = view->vector ? reading->dim * sizeof(float) : 0;
+    size_t payload_bytes = view->payload ? strlen(view->payload) + 1 : 0;
+    reading->bytes += vector_bytes + payload_bytes;
+    if (reading->bytes > reading->bytes_max) {
+        reading->full = true;
+        return;
+    }
+    if (view->vector) {
+        uint8_t *vector = malloc(vector_bytes);
+        reading->no_memory |= !vector;
+        for (size_t j = 0; vector && j < reading->dim; j++)
+            gy_store_f32(vector + j * sizeof(float), view->vector[j]);
+        point->vector = (ProtobufCBinaryData){vector ? vector_bytes : 0, vector};
+    }
+    if (view->payload) {
+        char *payload = strdup(view->payload);
+        reading->no_memory |= !payload;
+        if (payload)
+            point->payload = payload;
+    }
+}
+
+static void free_points(struct reading *reading, size_t count)
+{
+    for (size_t i = 0; reading->points && i < count; i++) {
+        free(reading->points[i].vector.data);
+        if (reading->points[i].payload && reading->points[i].payload != (char *)protobuf_c_empty_string)
+            free(reading->points[i].payload);
+    }
+    free(reading->points);
+    free(reading->list);
+}
+
+static gyre_status read_points(gy_points *points, const Gyre__Node__Read *request, size_t count, struct reading *reading, gyre_error *err)
+{
+    reading->dim = gy_points_dim(points);
+    reading->points = calloc(count, sizeof *reading->points);
+    reading->list = calloc(count, sizeof(Gyre__Node__ReadPoint *));
+    if (!reading->points || !reading->list)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu points", count);
+    for (size_t i = 0; i < count; i++)
+        reading->list[i] = &reading->points[i];
+    /* An id is 16 bytes without alignment, so the packed ids are an array of them. */
+    const gyre_point_id *ids = (const gyre_point_id *)(const void *)request->ids.data;
+    GY_TRY(gy_points_read(points, ids, count, request->with_vector, request->with_payload, take_point, reading, err));
+    if (reading->no_memory)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu points", count);
+    if (reading->full)
+        return gyre_fail(err, GYRE_EXHAUSTED, "the %zu points asked for are more than the %zu bytes of a reply; ask for fewer", count, reading->bytes_max);
+    return GYRE_OK;
+}
+
+void gy_serve_read(gy_incoming *call, void *message)
+{
+    const Gyre__Node__Read *request = message;
+    gy_node *node = call->server->node;
+    gyre_error err;
+    struct reading reading = {.bytes_max = call->server->message_bytes_max};
+    size_t count = 0;
+    gy_hosted *hosted;
+    gyre_status status = gy_check_ids("ids", &request->ids, GY_REQUEST_IDS_MAX, &count, &err);
+    if (status == GYRE_OK)
+        status = gy_node_hold(node, request->collection_id, request->shard, &hosted, &err);
+    if (status == GYRE_OK) {
+        status = read_points(gy_replica_points(gy_hosted_replica(hosted)), request, count, &reading, &err);
+        gy_node_release(node, hosted);
+    }
+    gy_wire_free(message);
+    if (status == GYRE_OK) {
+        Gyre__Node__ReadReply reply = GYRE__NODE__READ_REPLY__INIT;
+        reply.n_points = count;
+        reply.points = reading.list;
+        gy_incoming_reply(call, &reply.base);
+    } else {
+        gy_incoming_fail(call, status, &err);
+    }
+    free_points(&reading, count);
+}
