@@ -1,0 +1,139 @@
+#include "support.h"
+
+#include <sodium.h>
+
+enum { DIM = 37 };
+
+/* What a writer with a bug, or an adversary with the format at hand, would send: any fields, a good checksum. */
+static void seal(uint8_t *encoded, size_t bytes)
+{
+    uint8_t digest[32];
+    crypto_generichash(digest, sizeof digest, encoded, bytes - 8, NULL, 0);
+    memcpy(encoded + bytes - 8, digest, 8);
+}
+
+static uint8_t *new_encoded(size_t *bytes)
+{
+    float mean[DIM];
+    random_vector(mean, DIM, 1);
+    GY_AUTO(gyre_codebook) *codebook = new_codebook(GYRE_IP, DIM, mean);
+    *bytes = gyre_codebook_encoded_bytes(codebook);
+    uint8_t *encoded = must_alloc(*bytes);
+    gyre_codebook_encode(codebook, encoded);
+    return encoded;
+}
+
+static void decode_reads_what_encode_wrote(void **state)
+{
+    (void)state;
+    size_t bytes;
+    uint8_t *encoded = new_encoded(&bytes), *again = must_alloc(bytes);
+    GY_AUTO(gyre_codebook) *codebook = NULL;
+    must(gyre_codebook_decode(&codebook, encoded, bytes, &err));
+    assert_int_equal(gyre_codebook_dim(codebook), DIM);
+    assert_int_equal(gyre_codebook_metric(codebook), GYRE_IP);
+    assert_int_equal(gyre_codebook_version(codebook), 1);
+    gyre_codebook_encode(codebook, again);
+    assert_memory_equal(encoded, again, bytes);
+    free(encoded), free(again);
+}
+
+static void the_rotated_mean_is_the_rotation_of_the_mean(void **state)
+{
+    (void)state;
+    float mean[DIM], rotated[DIM];
+    random_vector(mean, DIM, 1);
+    GY_AUTO(gyre_codebook) *codebook = new_codebook(GYRE_L2, DIM, mean);
+    gyre_rotation_apply(gyre_codebook_rotation(codebook), mean, rotated);
+    assert_memory_equal(gyre_codebook_mean(codebook), mean, sizeof mean);
+    assert_memory_equal(gyre_codebook_rotated_mean(codebook), rotated, sizeof rotated);
+}
+
+static void the_fingerprint_depends_on_all_but_the_version(void **state)
+{
+    (void)state;
+    uint8_t seed[GYRE_SEED_BYTES] = {1};
+    float mean[DIM] = {0.5f};
+    GY_AUTO(gyre_codebook) *first = NULL, *version = NULL, *metric = NULL, *other_seed = NULL, *other_mean = NULL, *dim = NULL;
+    must(gyre_codebook_new(&first, GYRE_L2, DIM, 1, seed, mean, &err));
+    must(gyre_codebook_new(&version, GYRE_L2, DIM, 2, seed, mean, &err));
+    must(gyre_codebook_new(&metric, GYRE_IP, DIM, 1, seed, mean, &err));
+    must(gyre_codebook_new(&dim, GYRE_L2, DIM - 1, 1, seed, mean, &err));
+    must(gyre_codebook_new(&other_mean, GYRE_L2, DIM, 1, seed, NULL, &err));
+    seed[30] = 1;
+    must(gyre_codebook_new(&other_seed, GYRE_L2, DIM, 1, seed, mean, &err));
+    uint64_t fingerprint = gyre_codebook_fingerprint(first);
+    assert_true(gyre_codebook_fingerprint(version) == fingerprint);
+    assert_true(gyre_codebook_fingerprint(metric) != fingerprint);
+    assert_true(gyre_codebook_fingerprint(dim) != fingerprint);
+    assert_true(gyre_codebook_fingerprint(other_mean) != fingerprint);
+    assert_true(gyre_codebook_fingerprint(other_seed) != fingerprint);
+}
+
+static void bad_arguments_are_named(void **state)
+{
+    (void)state;
+    const uint8_t seed[GYRE_SEED_BYTES] = {0};
+    float mean[DIM] = {0};
+    gyre_codebook *codebook = NULL;
+    must_fail(gyre_codebook_new(&codebook, (gyre_metric)9, DIM, 1, seed, NULL, &err), GYRE_INVALID, "metric is 9");
+    must_fail(gyre_codebook_new(&codebook, GYRE_L2, 0, 1, seed, NULL, &err), GYRE_INVALID, "dim is 0");
+    must_fail(gyre_codebook_new(&codebook, GYRE_L2, 5000, 1, seed, NULL, &err), GYRE_INVALID, "dim is 5000");
+    mean[4] = NAN;
+    must_fail(gyre_codebook_new(&codebook, GYRE_L2, DIM, 1, seed, mean, &err), GYRE_INVALID, "mean: vector: row 0 column 4");
+    assert_null(codebook);
+}
+
+static void every_truncation_and_every_flipped_bit_is_refused(void **state)
+{
+    (void)state;
+    size_t bytes;
+    uint8_t *encoded = new_encoded(&bytes);
+    gyre_codebook *codebook = NULL;
+    for (size_t n = 0; n < bytes; n++)
+        must_fail(gyre_codebook_decode(&codebook, encoded, n, &err), GYRE_CORRUPT, "codebook");
+    for (size_t bit = 0; bit < 8 * bytes; bit++) {
+        encoded[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_int_not_equal(gyre_codebook_decode(&codebook, encoded, bytes, NULL), GYRE_OK);
+        encoded[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    assert_null(codebook);
+    free(encoded);
+}
+
+static void lying_fields_are_refused_under_a_good_checksum(void **state)
+{
+    (void)state;
+    size_t bytes;
+    uint8_t *encoded = new_encoded(&bytes);
+    gyre_codebook *codebook = NULL;
+    gy_store_u16(encoded + 4, 2), seal(encoded, bytes);
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_UNIMPLEMENTED, "format version 2");
+    gy_store_u16(encoded + 4, 0), seal(encoded, bytes);
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "format version 0");
+    gy_store_u16(encoded + 4, 1), gy_store_u16(encoded + 6, 4), seal(encoded, bytes);
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "metric is 4");
+    gy_store_u16(encoded + 6, 1), gy_store_u32(encoded + 8, DIM + 1), seal(encoded, bytes);
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "dim 38 takes");
+    gy_store_u32(encoded + 8, UINT32_MAX), seal(encoded, bytes);
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "dim 4294967295");
+    gy_store_u32(encoded + 8, DIM), gy_store_f32(encoded + 48 + 4 * 5, INFINITY), seal(encoded, bytes);
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "column 5 is infinite");
+    gy_store_f32(encoded + 48 + 4 * 5, 0), seal(encoded, bytes);
+    must(gyre_codebook_decode(&codebook, encoded, bytes, &err));
+    gyre_codebook_free(codebook);
+    free(encoded);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(decode_reads_what_encode_wrote),
+        cmocka_unit_test(the_rotated_mean_is_the_rotation_of_the_mean),
+        cmocka_unit_test(the_fingerprint_depends_on_all_but_the_version),
+        cmocka_unit_test(bad_arguments_are_named),
+        cmocka_unit_test(every_truncation_and_every_flipped_bit_is_refused),
+        cmocka_unit_test(lying_fields_are_refused_under_a_good_checksum),
+    };
+    return cmocka_run_group_tests_name("codec.codebook", tests, NULL, NULL);
+}

@@ -1,0 +1,151 @@
+/* The golden files: seed, mean and vectors with the bytes they have always given. They never change; a new format gets new
+ * files. `test_codec_golden --write DIR` writes the files of a format that has none yet.
+ *
+ * A file is lines "name hex" in this order: metric dim version (u32le each), seed, mean, codebook, fingerprint (u64le), then
+ * per vector: vector, rotated (of the normalised vector), row; then block (all rows in places 0, 1, …; the rest empty). */
+#include "support.h"
+
+#ifndef VECTORS_DIR
+#error "VECTORS_DIR is where the golden files are"
+#endif
+
+static const struct golden {
+    const char *name;
+    gyre_metric metric;
+    uint32_t dim;
+    size_t vectors;
+} goldens[] = {
+    {"ip-1", GYRE_IP, 1, 2},       {"l2-3", GYRE_L2, 3, 3},         {"cosine-20", GYRE_COSINE, 20, 4},
+    {"l2-100", GYRE_L2, 100, 4},   {"ip-128", GYRE_IP, 128, 3},     {"cosine-131", GYRE_COSINE, 131, 3},
+    {"l2-768", GYRE_L2, 768, 2},
+};
+enum { GOLDENS = sizeof goldens / sizeof *goldens, TEXT_BYTES = 1 << 17 };
+
+struct text {
+    char *at;
+    size_t used;
+};
+
+static void put(struct text *text, const char *name, const uint8_t *bytes, size_t count)
+{
+    text->used += (size_t)snprintf(text->at + text->used, TEXT_BYTES - text->used, "%s ", name);
+    for (size_t i = 0; i < count; i++)
+        text->used += (size_t)snprintf(text->at + text->used, TEXT_BYTES - text->used, "%02x", bytes[i]);
+    text->used += (size_t)snprintf(text->at + text->used, TEXT_BYTES - text->used, "\n");
+    assert_true(text->used < TEXT_BYTES - 1);
+}
+
+static void put_u32(struct text *text, const char *name, uint32_t value)
+{
+    uint8_t bytes[4];
+    gy_store_u32(bytes, value);
+    put(text, name, bytes, sizeof bytes);
+}
+
+static void put_floats(struct text *text, const char *name, const float *values, size_t count)
+{
+    uint8_t bytes[4 * 1024];
+    for (size_t i = 0; i < count; i++)
+        gy_store_f32(bytes + 4 * i, values[i]);
+    put(text, name, bytes, 4 * count);
+}
+
+/* Inputs without any library function: multiples of 1/1024 from the generator, the same everywhere. */
+static void golden_floats(float *out, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = ((float)(random_u64() % 4096) - 2048.0f) / 1024.0f;
+}
+
+static void write_golden(const struct golden *golden, struct text *text)
+{
+    uint32_t dim = golden->dim;
+    random_state = 1000 + dim;
+    uint8_t seed[GYRE_SEED_BYTES], encoded[4 * 1024], row[256], word[8];
+    random_seed_bytes(seed);
+    float mean[1024], vector[1024], rotated[1024];
+    golden_floats(mean, dim);
+    for (uint32_t i = 0; i < dim; i++)
+        mean[i] /= 64;
+    GY_AUTO(gyre_codebook) *codebook = NULL;
+    must(gyre_codebook_new(&codebook, golden->metric, dim, 3, seed, mean, &err));
+    put_u32(text, "metric", golden->metric);
+    put_u32(text, "dim", dim);
+    put_u32(text, "version", 3);
+    put(text, "seed", seed, sizeof seed);
+    put_floats(text, "mean", mean, dim);
+    gyre_codebook_encode(codebook, encoded);
+    put(text, "codebook", encoded, gyre_codebook_encoded_bytes(codebook));
+    gy_store_u64(word, gyre_codebook_fingerprint(codebook));
+    put(text, "fingerprint", word, sizeof word);
+    uint8_t *block = must_alloc(gyre_rabitq_block_bytes(dim));
+    gyre_rabitq_block_init(dim, block);
+    for (size_t v = 0; v < golden->vectors; v++) {
+        golden_floats(vector, dim);
+        if (v == 1) /* the second is one-hot: no component but the last */
+            memset(vector, 0, (dim - 1) * sizeof *vector), vector[dim - 1] = -1.5f;
+        put_floats(text, "vector", vector, dim);
+        must(gyre_rabitq_encode(codebook, vector, 1, 0, row, &err));
+        gyre_vector_normalize(golden->metric, vector, vector, dim);
+        gyre_rotation_apply(gyre_codebook_rotation(codebook), vector, rotated);
+        put_floats(text, "rotated", rotated, dim);
+        put(text, "row", row, gyre_rabitq_row_bytes(dim));
+        gyre_rabitq_block_set(dim, block, v, row);
+    }
+    put(text, "block", block, gyre_rabitq_block_bytes(dim));
+    free(block);
+}
+
+static char *golden_path(char path[512], const char *directory, const struct golden *golden)
+{
+    snprintf(path, 512, "%s/rabitq1-%s.txt", directory, golden->name);
+    return path;
+}
+
+static void the_golden_bytes_never_change(void **state)
+{
+    (void)state;
+    for (size_t g = 0; g < GOLDENS; g++) {
+        struct text now = {must_alloc(TEXT_BYTES), 0};
+        char *then = must_alloc(TEXT_BYTES), path[512];
+        write_golden(&goldens[g], &now);
+        FILE *file = fopen(golden_path(path, VECTORS_DIR, &goldens[g]), "r");
+        if (!file)
+            fail_msg("no %s", path);
+        size_t bytes = fread(then, 1, TEXT_BYTES, file);
+        fclose(file);
+        for (size_t i = 0, line = 1; i < now.used && i < bytes; line += now.at[i++] == '\n')
+            if (then[i] != now.at[i])
+                fail_msg("%s differs in line %zu", path, line);
+        assert_int_equal(bytes, now.used);
+        free(now.at), free(then);
+    }
+}
+
+/* Writes what is missing, never over what is there. */
+static int write_files(const char *directory)
+{
+    for (size_t g = 0; g < GOLDENS; g++) {
+        struct text now = {must_alloc(TEXT_BYTES), 0};
+        char path[512];
+        write_golden(&goldens[g], &now);
+        FILE *file = fopen(golden_path(path, directory, &goldens[g]), "wx");
+        if (file) {
+            if (fwrite(now.at, 1, now.used, file) != now.used || fclose(file) != 0)
+                return 1;
+            printf("wrote %s\n", path);
+        }
+        free(now.at);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "--write") == 0)
+        return write_files(argv[2]);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_golden_bytes_never_change),
+    };
+    return cmocka_run_group_tests_name("codec.golden", tests, NULL, NULL);
+}

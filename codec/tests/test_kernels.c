@@ -1,0 +1,155 @@
+/* Every table that runs here gives the bits of ref: equality, never tolerance. */
+#include "kernels/kernels.h"
+#include "support.h"
+
+static const uint32_t large_dims[] = {100, 127, 128, 131, 768, 784, 960, 1536, 4096};
+enum { SMALL_DIMS = 70, DIMS = SMALL_DIMS + sizeof large_dims / sizeof *large_dims };
+
+static uint32_t nth_dim(size_t i) { return i < SMALL_DIMS ? (uint32_t)i + 1 : large_dims[i - SMALL_DIMS]; }
+
+static void ref_runs_everywhere_and_is_first(void **state)
+{
+    (void)state;
+    assert_string_equal(gy_kernels_all[0]->name, "ref");
+    assert_true(gy_kernels_all[0]->runs_here());
+    printf("tables that run here:");
+    for (size_t k = 0; gy_kernels_all[k]; k++)
+        if (gy_kernels_all[k]->runs_here())
+            printf(" %s", gy_kernels_all[k]->name);
+    printf("\n");
+}
+
+static void select_forces_a_table_and_names_those_that_run(void **state)
+{
+    (void)state;
+    must(gyre_simd_select(NULL, &err));
+    const char *best = gyre_simd_name();
+    must(gyre_simd_select("ref", &err));
+    assert_string_equal(gyre_simd_name(), "ref");
+    must_fail(gyre_simd_select("mmx", &err), GYRE_INVALID, "\"mmx\"; this machine runs ref");
+    assert_string_equal(gyre_simd_name(), best);
+    must(gyre_simd_select("", &err));
+    assert_string_equal(gyre_simd_name(), best);
+}
+
+static float odd_value(void)
+{
+    switch (random_u64() % 8) {
+    case 0: return 0.0f;
+    case 1: return -0.0f;
+    case 2: return 1e-41f; /* denormal */
+    case 3: return -1e-41f;
+    case 4: return (float)(1e10 * random_normal());
+    default: return (float)random_normal();
+    }
+}
+
+static void float_sums_are_equal_at_every_dim_and_alignment(void **state)
+{
+    (void)state;
+    float a[GYRE_DIM_MAX + 3], b[GYRE_DIM_MAX + 3];
+    for (size_t i = 0; i <= DIMS; i++)
+        for (size_t round = 0; round < 6; round++) {
+            uint32_t dim = i == DIMS ? 0 : nth_dim(i);
+            size_t shift = round % 4;
+            for (size_t j = 0; j < dim + shift; j++) {
+                a[j] = round < 3 ? (float)random_normal() : odd_value();
+                b[j] = round < 3 ? (float)random_normal() : odd_value();
+            }
+            float dot = gy_kernels_ref.dot(a + shift, b, dim), l2 = gy_kernels_ref.l2(a + shift, b, dim);
+            for (size_t k = 1; gy_kernels_all[k]; k++)
+                if (gy_kernels_all[k]->runs_here()) {
+                    float other_dot = gy_kernels_all[k]->dot(a + shift, b, dim), other_l2 = gy_kernels_all[k]->l2(a + shift, b, dim);
+                    if (memcmp(&dot, &other_dot, sizeof dot) || memcmp(&l2, &other_l2, sizeof l2))
+                        fail_msg("%s differs at dim %u", gy_kernels_all[k]->name, dim);
+                }
+        }
+}
+
+/* Any bytes that gyre_rabitq_row_check lets through, not only likely ones. */
+static void random_row(uint32_t dim, uint8_t *row)
+{
+    size_t code_bytes = gyre_rabitq_code_bytes(dim);
+    for (size_t j = 0; j < code_bytes; j++)
+        row[j] = (uint8_t)random_u64();
+    if (dim % 8)
+        row[code_bytes - 1] &= (uint8_t)((1u << dim % 8) - 1);
+    double scale = random_u64() % 16 ? 1 : pow(10, (double)(random_u64() % 60) - 45);
+    gy_store_f32(row + code_bytes, random_u64() % 16 ? (float)(scale * fabs(random_normal())) : 0);
+    gy_store_f32(row + code_bytes + 4, (float)(scale * random_normal()));
+    gy_store_f32(row + code_bytes + 8, (float)(scale * fabs(random_normal())));
+    float e = random_u64() % 16 ? (float)(scale * fabs(0.1 * random_normal())) : 0;
+    uint32_t bits;
+    memcpy(&bits, &e, sizeof bits);
+    gy_store_u16(row + code_bytes + 12, (uint16_t)(bits >> 16));
+    must(gyre_rabitq_row_check(dim, row, &err));
+}
+
+enum { BLOCKS = 5, ROWS = BLOCKS * GYRE_BLOCK_ROWS };
+
+static void compare_scans(uint32_t dim, const gyre_rabitq_query *query, const uint8_t *blocks, size_t block_count, float threshold)
+{
+    gyre_hit wanted[ROWS], hits[ROWS];
+    size_t count = gy_rabitq_scan_with(&gy_kernels_ref, query, blocks, block_count, threshold, wanted);
+    for (size_t k = 1; gy_kernels_all[k]; k++) {
+        if (!gy_kernels_all[k]->runs_here())
+            continue;
+        size_t found = gy_rabitq_scan_with(gy_kernels_all[k], query, blocks, block_count, threshold, hits);
+        if (found != count || memcmp(hits, wanted, count * sizeof *hits) != 0)
+            fail_msg("%s differs at dim %u, %zu blocks, threshold %g: %zu hits for %zu", gy_kernels_all[k]->name, dim, block_count,
+                     (double)threshold, found, count);
+    }
+}
+
+static void scans_are_equal_at_every_dim_threshold_and_filling(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < DIMS; i++) {
+        uint32_t dim = nth_dim(i);
+        GY_AUTO(gyre_codebook) *codebook = new_codebook((gyre_metric)(1 + i % 3), dim, NULL);
+        size_t block_bytes = gyre_rabitq_block_bytes(dim);
+        uint8_t *blocks = must_alloc(BLOCKS * block_bytes), row[GYRE_DIM_MAX / 8 + 16];
+        for (size_t b = 0; b < BLOCKS; b++) {
+            gyre_rabitq_block_init(dim, blocks + b * block_bytes);
+            for (size_t v = 0; v < GYRE_BLOCK_ROWS; v++)
+                if (b == 0 || (b < 4 && random_u64() % 3)) { /* a full block, three ragged ones, an empty one */
+                    random_row(dim, row);
+                    gyre_rabitq_block_set(dim, blocks + b * block_bytes, v, row);
+                }
+        }
+        for (size_t q = 0; q < 4; q++) {
+            float vector[GYRE_DIM_MAX];
+            random_vector(vector, dim, q == 3 ? 1e-20 : 1);
+            if (q == 2)
+                memset(vector, 0, sizeof vector); /* the reference point itself */
+            GY_AUTO(gyre_rabitq_query) *query = NULL;
+            must(gyre_rabitq_query_new(&query, codebook, vector, NULL, 1.9f, &err));
+            gyre_hit all[ROWS];
+            size_t count = gy_rabitq_scan_with(&gy_kernels_ref, query, blocks, BLOCKS, INFINITY, all);
+            for (size_t n = 0; n <= BLOCKS; n++)
+                compare_scans(dim, query, blocks, n, INFINITY);
+            compare_scans(dim, query, blocks, BLOCKS, -INFINITY);
+            compare_scans(dim, query, blocks, BLOCKS, NAN);
+            /* Thresholds exactly on a row's bound, one step below it, and just any. */
+            for (size_t t = 0; t < 20 && count; t++) {
+                const gyre_hit *hit = &all[random_u64() % count];
+                float bound = hit->estimate - hit->half_width;
+                compare_scans(dim, query, blocks, BLOCKS, bound);
+                compare_scans(dim, query, blocks, BLOCKS, nextafterf(bound, -INFINITY));
+                compare_scans(dim, query, blocks, BLOCKS, hit->estimate);
+            }
+        }
+        free(blocks);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ref_runs_everywhere_and_is_first),
+        cmocka_unit_test(select_forces_a_table_and_names_those_that_run),
+        cmocka_unit_test(float_sums_are_equal_at_every_dim_and_alignment),
+        cmocka_unit_test(scans_are_equal_at_every_dim_threshold_and_filling),
+    };
+    return cmocka_run_group_tests_name("codec.kernels", tests, NULL, NULL);
+}
