@@ -12,7 +12,8 @@
 #include "gyre/pool.h"
 #include "index/points.h"
 
-enum { GY_SCAN_KEEP_MAX = 65536, GY_SCAN_QUERIES_MAX = 1024 };
+/* The last one bounds query_count · keep, and so the memory of a scan: about 30 bytes a candidate and thread. */
+enum { GY_SCAN_KEEP_MAX = 65536, GY_SCAN_QUERIES_MAX = 1024, GY_SCAN_CANDIDATES_MAX = 1 << 22 };
 
 struct gy_candidate {
     gyre_point_id id;
@@ -22,7 +23,10 @@ struct gy_candidate {
 struct gy_candidates {
     struct gy_candidate *items; /* [count] by (estimate - half_width, id); owned */
     size_t count;
-    float cutoff;               /* +inf if no row is missing */
+    /* Every row within the limit that is not here has a lower bound (exact: a distance) of at least this: that of the last row
+     * kept, if keep are kept and the replica has more; +inf if no row within the limit is missing. Rows beyond the limit are
+     * the caller's to know. Seeds do not change it. */
+    float cutoff;
     uint64_t scanned;
     uint32_t seeds_read;
 };

@@ -1,7 +1,7 @@
 /* store: one replica on disk: a RocksDB of its own, so that it can be checkpointed, shipped, checked and dropped alone.
  *
  * Column families: meta (identity, format version, epoch, applied seq, codebook), log (be64 seq → epoch, entry), points
- * (id → version, slot, payload), vectors (id → f32[dim]), codes (packed blocks and the rows written since), payload index.
+ * (id → version, payload), vectors (id → f32[dim]), codes (packed blocks and the rows written since), payload index.
  * Two moments are durable: a log append (synced) and nothing else; what is applied is rebuilt from the log after a crash,
  * because the applied seq is in the same batch as what it describes. RocksDB's words are translated here, once.
  * Bytes    shard/store/README.md          Threads  any, but one writer at a time (the replica's thread) */

@@ -1,0 +1,182 @@
+/* Reads of full vectors and payloads, from disk by way of the node's block cache. */
+#include "index/state.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum { READ_TOGETHER = 64 };
+
+/* ---- points by id ---- */
+struct reading {
+    gy_points *points;
+    float *vectors;                /* [READ_TOGETHER][dim] */
+    bool has_vector[READ_TOGETHER];
+    char *payload;                 /* terminated copy of the payload visited now */
+    size_t payload_room;
+    const gyre_point_id *ids;
+    size_t first;                  /* index of the group's first id */
+    bool with_vector, with_payload;
+    void (*visit)(void *self, size_t i, const struct gy_point_view *view);
+    void *self;
+};
+
+static gyre_status named(const gyre_point_id *id, gyre_status status, gyre_error *err)
+{
+    char text[GYRE_UUID_TEXT_BYTES];
+    return status == GYRE_OK ? status : gyre_wrap(err, status, "point %s", gyre_point_id_format(id, text));
+}
+
+static gyre_status take_vector(void *self, size_t i, struct gy_slice value, gyre_error *err)
+{
+    struct reading *reading = self;
+    reading->has_vector[i] = value.data != NULL;
+    if (!value.data)
+        return GYRE_OK;
+    uint32_t dim = reading->points->dim;
+    return named(&reading->ids[reading->first + i], gy_vector_decode(value, dim, reading->vectors + i * dim, err), err);
+}
+
+static gyre_status take_payload(struct reading *reading, struct gy_slice payload, gyre_error *err)
+{
+    if (payload.bytes + 1 > reading->payload_room) {
+        size_t room = payload.bytes + payload.bytes / 2 + 256;
+        char *grown = realloc(reading->payload, room);
+        if (!grown)
+            return gyre_fail(err, GYRE_NO_MEMORY, "payload of %zu bytes", payload.bytes);
+        reading->payload = grown;
+        reading->payload_room = room;
+    }
+    memcpy(reading->payload, payload.data, payload.bytes);
+    reading->payload[payload.bytes] = 0;
+    return GYRE_OK;
+}
+
+static gyre_status take_point(void *self, size_t i, struct gy_slice value, gyre_error *err)
+{
+    struct reading *reading = self;
+    struct gy_point_view view = {0};
+    const gyre_point_id *id = &reading->ids[reading->first + i];
+    if (value.data) {
+        struct gy_slice payload;
+        GY_TRY(named(id, gy_point_decode(value, &view.version, &payload, err), err));
+        if (reading->with_vector && !reading->has_vector[i])
+            return named(id, gyre_fail(err, GYRE_CORRUPT, "its vector is missing"), err);
+        view.found = true;
+        if (reading->with_vector)
+            view.vector = reading->vectors + i * reading->points->dim;
+        if (reading->with_payload) {
+            GY_TRY(take_payload(reading, payload, err));
+            view.payload = reading->payload;
+        }
+    }
+    reading->visit(reading->self, reading->first + i, &view);
+    return GYRE_OK;
+}
+
+gyre_status gy_points_read(gy_points *points, const gyre_point_id *ids, size_t count, bool with_vector, bool with_payload,
+                           void (*visit)(void *self, size_t i, const struct gy_point_view *view), void *self, gyre_error *err)
+{
+    struct reading reading = {.points = points, .ids = ids, .with_vector = with_vector, .with_payload = with_payload, .visit = visit, .self = self};
+    GY_AUTO(gy_view) *disk = gy_view_new(points->store); /* a point and its vector of the same moment */
+    reading.vectors = with_vector ? malloc(READ_TOGETHER * points->dim * sizeof(float)) : NULL;
+    gyre_status status = !disk || (with_vector && !reading.vectors) ? gyre_fail(err, GYRE_NO_MEMORY, "read of %zu points", count) : GYRE_OK;
+    for (; status == GYRE_OK && reading.first < count; reading.first += READ_TOGETHER) {
+        size_t group = count - reading.first < READ_TOGETHER ? count - reading.first : READ_TOGETHER;
+        const gyre_point_id *first = ids + reading.first;
+        if (with_vector)
+            status = gy_store_get_many(points->store, disk, GY_FAMILY_VECTORS, first, sizeof *ids, group, true, take_vector, &reading, err);
+        if (status == GYRE_OK)
+            status = gy_store_get_many(points->store, disk, GY_FAMILY_POINTS, first, sizeof *ids, group, true, take_point, &reading, err);
+    }
+    free(reading.vectors);
+    free(reading.payload);
+    return status;
+}
+
+/* ---- exact distances ---- */
+struct measuring {
+    gy_points *points;
+    const gyre_point_id *ids;
+    const float *query;
+    float *out, *vector;
+};
+
+static gyre_status measure(void *self, size_t i, struct gy_slice value, gyre_error *err)
+{
+    struct measuring *measuring = self;
+    gy_points *points = measuring->points;
+    if (!value.data) {
+        measuring->out[i] = INFINITY;
+        return GYRE_OK;
+    }
+    GY_TRY(named(&measuring->ids[i], gy_vector_decode(value, points->dim, measuring->vector, err), err));
+    measuring->out[i] = gyre_distance(points->metric, measuring->vector, measuring->query, points->dim);
+    if (isnan(measuring->out[i]))
+        return named(&measuring->ids[i], gyre_fail(err, GYRE_CORRUPT, "its vector is not finite"), err);
+    return GYRE_OK;
+}
+
+gyre_status gy_points_distances(gy_points *points, const float *query, const gyre_point_id *ids, size_t count, float *out, gyre_error *err)
+{
+    float vector[GYRE_DIM_MAX];
+    struct measuring measuring = {points, ids, query, out, vector};
+    return gy_store_get_many(points->store, NULL, GY_FAMILY_VECTORS, ids, sizeof *ids, count, true, measure, &measuring, err);
+}
+
+/* ---- every vector ---- */
+struct walking {
+    gy_points *points;
+    float *vector;
+    gyre_status (*visit)(void *self, const gyre_point_id *id, const float *vector, gyre_error *err);
+    void *self;
+};
+
+static gyre_status walk_vector(void *self, struct gy_slice key, struct gy_slice value, gyre_error *err)
+{
+    struct walking *walking = self;
+    gyre_point_id id;
+    if (key.bytes != sizeof id)
+        return gyre_fail(err, GYRE_CORRUPT, "key of a vector has %zu bytes, not %zu", key.bytes, sizeof id);
+    memcpy(&id, key.data, sizeof id);
+    if (gyre_point_id_check(id.bytes, err) != GYRE_OK)
+        return gyre_wrap(err, GYRE_CORRUPT, "key of a vector");
+    GY_TRY(named(&id, gy_vector_decode(value, walking->points->dim, walking->vector, err), err));
+    return walking->visit(walking->self, &id, walking->vector, err);
+}
+
+gyre_status gy_points_each_vector(gy_points *points, gyre_status (*visit)(void *self, const gyre_point_id *id, const float *vector, gyre_error *err),
+                                  void *self, gyre_error *err)
+{
+    float vector[GYRE_DIM_MAX];
+    struct walking walking = {points, vector, visit, self};
+    return gy_store_walk(points->store, GY_FAMILY_VECTORS, (struct gy_slice){0}, (struct gy_slice){0}, walk_vector, &walking, err);
+}
+
+struct summing {
+    gy_points *points;
+    double *sums;
+    uint64_t count;
+};
+
+static gyre_status add_vector(void *self, const gyre_point_id *id, const float *vector, gyre_error *err)
+{
+    (void)id, (void)err;
+    struct summing *summing = self;
+    float normal[GYRE_DIM_MAX];
+    uint32_t dim = summing->points->dim;
+    gyre_vector_normalize(summing->points->metric, vector, normal, dim);
+    for (uint32_t i = 0; i < dim; i++)
+        summing->sums[i] += (double)normal[i];
+    summing->count++;
+    return GYRE_OK;
+}
+
+gyre_status gy_points_sum(gy_points *points, double *sums, uint64_t *count, gyre_error *err)
+{
+    struct summing summing = {points, sums, 0};
+    memset(sums, 0, points->dim * sizeof *sums);
+    GY_TRY(gy_points_each_vector(points, add_vector, &summing, err));
+    *count = summing.count;
+    return GYRE_OK;
+}

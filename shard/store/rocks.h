@@ -1,0 +1,66 @@
+/* rocks: RocksDB's words, translated once, and what the store's own files share. Nothing outside store/ includes this. */
+#ifndef GY_ROCKS_H
+#define GY_ROCKS_H
+
+#include "store/rows.h"
+
+#include <pthread.h>
+#include <rocksdb/c.h>
+
+/* RocksDB insists on a family of this name; nothing is kept in it. */
+#define GY_DEFAULT_FAMILY "default"
+
+struct gy_store_env {
+    rocksdb_env_t *env;
+    rocksdb_cache_t *cache;
+    rocksdb_ratelimiter_t *limiter;
+};
+
+struct gy_store {
+    rocksdb_t *db;
+    rocksdb_column_family_handle_t *families[GY_FAMILY_COUNT];
+    rocksdb_column_family_handle_t *default_family;
+    rocksdb_writeoptions_t *write_synced;   /* log, epoch: on disk before the call returns */
+    rocksdb_writeoptions_t *write_volatile; /* what the log can rebuild: no WAL */
+    rocksdb_readoptions_t *read;            /* single keys */
+    struct gy_store_identity identity;
+    char *path;
+
+    pthread_mutex_t mu;
+    gyre_codebook *codebook; /* this and below guarded by mu */
+    uint64_t epoch, applied_seq, point_count;
+    uint64_t log_base;       /* last seq that was trimmed away */
+    uint64_t log_epoch, log_seq;
+};
+
+/* Turns RocksDB's complaint (NULL: none) into a status and a sentence "doing: complaint", frees and resets it. */
+GYRE_CHECKED gyre_status gy_rocks_check(char **complaint, gyre_error *err, const char *doing);
+
+/* Options of the database and of a family; the caller destroys them. */
+rocksdb_options_t *gy_rocks_database_options(const struct gy_store_env *env, bool create);
+rocksdb_options_t *gy_rocks_family_options(const struct gy_store_env *env, enum gy_family family);
+
+/* Name of a family on disk. */
+const char *gy_family_name(enum gy_family family);
+
+/* meta.c: keys of the meta family */
+GYRE_CHECKED gyre_status gy_meta_write_new(gy_store *store, const struct gy_store_identity *identity, uint64_t epoch,
+                                           const gyre_codebook *codebook, gyre_error *err);
+GYRE_CHECKED gyre_status gy_meta_read(gy_store *store, gyre_error *err);
+GYRE_CHECKED gyre_status gy_meta_read_applied(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *seq, gyre_error *err);
+void gy_meta_put_log_base(gy_store *store, rocksdb_writebatch_t *batch, uint64_t epoch, uint64_t seq);
+void gy_meta_put_applied(gy_store *store, rocksdb_writebatch_t *batch, uint64_t applied_seq, uint64_t point_count);
+GYRE_CHECKED gyre_status gy_meta_put_codebook(gy_store *store, rocksdb_writebatch_t *batch, const gyre_codebook *codebook, gyre_error *err);
+
+/* log.c: finds the last entry; called once at open, after gy_meta_read. */
+GYRE_CHECKED gyre_status gy_log_find_last(gy_store *store, gyre_error *err);
+
+/* directory.c */
+GYRE_CHECKED gyre_status gy_directory_sync_parent(const char *path, gyre_error *err);
+/* path's sibling ".<name>.<suffix>"; malloc'ed. Hidden, so that whoever lists replicas does not see half of one. */
+GYRE_CHECKED gyre_status gy_directory_hidden(char **out, const char *path, const char *suffix, gyre_error *err);
+/* Deletes a directory with all that is in it; fine if it is not there. */
+GYRE_CHECKED gyre_status gy_directory_remove(const char *path, gyre_error *err);
+bool gy_directory_exists(const char *path);
+
+#endif

@@ -1,0 +1,41 @@
+/* What a replica knows about itself, read under the lock that commits change it under. */
+#include "store/rocks.h"
+
+const struct gy_store_identity *gy_store_identity(const gy_store *store)
+{
+    return &store->identity;
+}
+
+/* The lock is not part of what a reader sees as constant. */
+static uint64_t locked(const gy_store *store, const uint64_t *field)
+{
+    pthread_mutex_t *mu = (pthread_mutex_t *)&store->mu;
+    pthread_mutex_lock(mu);
+    uint64_t value = *field;
+    pthread_mutex_unlock(mu);
+    return value;
+}
+
+const gyre_codebook *gy_store_codebook(const gy_store *store)
+{
+    pthread_mutex_t *mu = (pthread_mutex_t *)&store->mu;
+    pthread_mutex_lock(mu);
+    const gyre_codebook *codebook = store->codebook;
+    pthread_mutex_unlock(mu);
+    return codebook;
+}
+
+uint64_t gy_store_epoch(const gy_store *store)
+{
+    return locked(store, &store->epoch);
+}
+
+uint64_t gy_store_applied_seq(const gy_store *store)
+{
+    return locked(store, &store->applied_seq);
+}
+
+uint64_t gy_store_point_count(const gy_store *store)
+{
+    return locked(store, &store->point_count);
+}
