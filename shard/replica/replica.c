@@ -8,7 +8,7 @@
  * opening applies the rest. */
 #include "replica/replica.h"
 
-#include "replica/batch.h"
+#include "replica/group.h"
 #include "replica/check.h"
 #include "replica/core.h"
 #include "replica/disk.h"
@@ -46,7 +46,7 @@ struct gy_replica {
     /* The replica's thread alone (before it starts and after it ended: whoever opens and closes). */
     gy_replica_core core;
     struct gy_replica_actions actions;
-    gy_batch batch;
+    gy_group group;
     gy_disk_watch disk;
     uint64_t logged_bytes; /* since the last trim */
     bool finished;
@@ -144,14 +144,14 @@ static gyre_status append(gy_replica *replica, const struct gy_replica_action *a
 /* Applies the group whose writes are still here. */
 static gyre_status apply_group(gy_replica *replica, uint64_t from, uint64_t upto)
 {
-    gy_batch *batch = &replica->batch;
-    gy_batch_clear(batch);
+    gy_group *group = &replica->group;
+    gy_group_clear(group);
     for (uint64_t seq = from; seq <= upto; seq++)
-        GY_TRY(gy_batch_add(batch, job_of(replica, seq)->write, seq, &replica->failure));
-    GY_TRY(gy_batch_apply(batch, replica->points, upto, &replica->failure));
-    for (size_t i = 0; i < batch->count; i++)
-        if (batch->deleted[i])
-            job_of(replica, batch->versions[i])->deleted++;
+        GY_TRY(gy_group_add(group, job_of(replica, seq)->write, seq, &replica->failure));
+    GY_TRY(gy_group_apply(group, replica->points, upto, &replica->failure));
+    for (size_t i = 0; i < group->count; i++)
+        if (group->deleted[i])
+            job_of(replica, group->versions[i])->deleted++;
     return GYRE_OK;
 }
 
@@ -187,25 +187,25 @@ static gyre_status take_entry(void *self, const struct gy_log_entry *entry, gyre
         return gyre_wrap(err, GYRE_CORRUPT, "log entry %" PRIu64, entry->seq);
     replay->bytes += entry->bytes;
     replay->seq = entry->seq;
-    return gy_batch_add(&replica->batch, write, entry->seq, err);
+    return gy_group_add(&replica->group, write, entry->seq, err);
 }
 
 /* Applies log entries from `from`, at most REPLAY_BYTES_MAX of them; *reached says how far. */
 static gyre_status replay_log(gy_replica *replica, uint64_t from, uint64_t upto, uint64_t *reached)
 {
     struct replay replay = {.replica = replica, .seq = from - 1, .upto = upto};
-    gy_batch_clear(&replica->batch);
+    gy_group_clear(&replica->group);
     gyre_status status = gy_store_log_read(replica->store, from, take_entry, &replay, &replica->failure);
     if (status == GYRE_CANCELLED)
         status = GYRE_OK; /* our own way to stop */
     if (status == GYRE_OK && replay.seq < from)
         status = gyre_fail(&replica->failure, GYRE_CORRUPT, "log entry %" PRIu64 " is missing; the log goes on to %" PRIu64, from, upto);
     if (status == GYRE_OK)
-        status = gy_batch_apply(&replica->batch, replica->points, replay.seq, &replica->failure);
+        status = gy_group_apply(&replica->group, replica->points, replay.seq, &replica->failure);
     for (size_t i = 0; i < replay.count; i++)
         gy_wire_free(replay.writes[i]);
     free(replay.writes);
-    gy_batch_clear(&replica->batch);
+    gy_group_clear(&replica->group);
     replica->logged_bytes += replay.bytes;
     *reached = replay.seq;
     return status;
@@ -407,7 +407,7 @@ static void release(gy_replica *replica)
     if (replica->points)
         gy_points_close(replica->points);
     gy_store_close(replica->store);
-    gy_batch_fini(&replica->batch);
+    gy_group_fini(&replica->group);
     pthread_cond_destroy(&replica->changed);
     pthread_mutex_destroy(&replica->mu);
     free(replica->path);

@@ -1,0 +1,61 @@
+#include "replica/group.h"
+
+#include <stdlib.h>
+
+static gyre_status reserve(gy_group *group, size_t count, gyre_error *err)
+{
+    if (count <= group->room)
+        return GYRE_OK;
+    size_t room = group->room * 2 > count ? group->room * 2 : count;
+    /* Each array is kept as soon as it has grown; room says what all of them have. */
+    struct gy_operation *operations = realloc(group->operations, room * sizeof *operations);
+    if (operations)
+        group->operations = operations;
+    uint64_t *versions = realloc(group->versions, room * sizeof *versions);
+    if (versions)
+        group->versions = versions;
+    bool *deleted = realloc(group->deleted, room * sizeof *deleted);
+    if (deleted)
+        group->deleted = deleted;
+    if (!operations || !versions || !deleted)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for a group of %zu operations", room);
+    group->room = room;
+    return GYRE_OK;
+}
+
+gyre_status gy_group_add(gy_group *group, const Gyre__Node__Write *write, uint64_t seq, gyre_error *err)
+{
+    GY_TRY(reserve(group, group->count + write->n_operations, err));
+    for (size_t i = 0; i < write->n_operations; i++) {
+        const Gyre__Node__Operation *from = write->operations[i];
+        struct gy_operation *to = &group->operations[group->count];
+        *to = (struct gy_operation){0};
+        memcpy(to->id.bytes, from->id.data, GYRE_ID_BYTES);
+        if (from->vector.len) {
+            to->vector = (const float *)(const void *)from->vector.data;
+            to->payload = from->payload;
+        }
+        group->versions[group->count] = seq;
+        group->deleted[group->count] = false;
+        group->count++;
+    }
+    return GYRE_OK;
+}
+
+gyre_status gy_group_apply(gy_group *group, gy_points *points, uint64_t seq, gyre_error *err)
+{
+    return gy_points_apply(points, group->operations, group->versions, group->count, seq, group->deleted, err);
+}
+
+void gy_group_clear(gy_group *group)
+{
+    group->count = 0;
+}
+
+void gy_group_fini(gy_group *group)
+{
+    free(group->operations);
+    free(group->versions);
+    free(group->deleted);
+    *group = (gy_group){0};
+}

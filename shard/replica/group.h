@@ -1,0 +1,25 @@
+/* group: the operations of one or more writes as the points take them.
+ * Borrows the writes: they must live until the group was applied. Threads  one */
+#ifndef GY_REPLICA_GROUP_H
+#define GY_REPLICA_GROUP_H
+
+#include "index/points.h"
+
+#include "gyre/node/node.pb-c.h"
+
+typedef struct gy_group {
+    struct gy_operation *operations; /* [count] */
+    uint64_t *versions;              /* [count] */
+    bool *deleted;                   /* [count], written by _apply */
+    size_t count, room;
+} gy_group;
+
+/* Adds a write that passed gy_write_check, as the log entry seq. */
+GYRE_CHECKED gyre_status gy_group_add(gy_group *group, const Gyre__Node__Write *write, uint64_t seq, gyre_error *err);
+/* Applies everything added, with seq as the new applied seq. */
+GYRE_CHECKED gyre_status gy_group_apply(gy_group *group, gy_points *points, uint64_t seq, gyre_error *err);
+/* Forgets the operations, keeps the memory. */
+void gy_group_clear(gy_group *group);
+void gy_group_fini(gy_group *group);
+
+#endif
