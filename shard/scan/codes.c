@@ -83,7 +83,7 @@ static gyre_status job_new(struct job **out, const gy_snapshot *snapshot, uint32
 
 /* What one thread keeps while it works. */
 struct worker {
-    struct job *job = NULL;
+    struct job *job;
     struct gy_top *tops; /* [query_count] */
     size_t parts;
     gyre_hit hits[GY_CHUNK_ROWS];
