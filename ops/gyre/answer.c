@@ -1,0 +1,63 @@
+/* answer: see answer.h. */
+#include "answer.h"
+
+#include "output.h"
+
+char *basis_text(const Gyre__V1__SearchBasis *basis, char out[BASIS_TEXT_BYTES])
+{
+    char scanned[NUMBER_TEXT_BYTES], candidates[NUMBER_TEXT_BYTES], reranked[NUMBER_TEXT_BYTES], certified[48] = "not certified";
+    if (basis->certified && basis->confidence >= 1)
+        snprintf(certified, sizeof certified, "certain");
+    else if (basis->certified)
+        snprintf(certified, sizeof certified, "certified at confidence %.9g", basis->confidence);
+    snprintf(out, BASIS_TEXT_BYTES, "%s%u of %u shards, %s codes scanned, %s candidates, %s re-ranked in %u round%s, distances %s, %s",
+             basis->shards_answered < basis->shards_total ? "PARTIAL: " : "", basis->shards_answered, basis->shards_total,
+             number_text(basis->codes_scanned, scanned), number_text(basis->candidates, candidates),
+             number_text(basis->reranked, reranked), basis->rerank_rounds, basis->rerank_rounds == 1 ? "" : "s",
+             basis->exact_distances ? "exact" : "estimated", certified);
+    return out;
+}
+
+void answer_print(const Gyre__V1__SearchReply *reply, bool payloads, FILE *out)
+{
+    static const struct column columns[] = {{"rank", true}, {"id", true}, {"distance", true}, {"", false}, {"payload", false}};
+    struct table table = {.columns = columns, .column_count = payloads ? 5 : 4};
+    char text[BASIS_TEXT_BYTES];
+    for (size_t i = 0; i < reply->n_hits; i++) {
+        const Gyre__V1__Hit *hit = reply->hits[i];
+        table_add(&table, "%zu", i + 1);
+        table_add(&table, "%s", point_id_text(hit->id, text));
+        table_add(&table, "%.6g", (double)hit->distance);
+        if (hit->half_width > 0)
+            table_add(&table, "± %.2g", (double)hit->half_width);
+        else
+            table_add(&table, "%s", "");
+        if (payloads)
+            table_add(&table, "%s", hit->payload);
+    }
+    table_print(&table, out);
+    if (!reply->n_hits)
+        fprintf(out, "no points\n");
+    if (reply->basis)
+        fprintf(out, "%s\n", basis_text(reply->basis, text));
+}
+
+json_t *answer_json(const Gyre__V1__SearchReply *reply)
+{
+    static const Gyre__V1__SearchBasis nothing = GYRE__V1__SEARCH_BASIS__INIT;
+    const Gyre__V1__SearchBasis *basis = reply->basis ? reply->basis : &nothing;
+    json_t *hits = json_array();
+    for (size_t i = 0; i < reply->n_hits; i++) {
+        const Gyre__V1__Hit *hit = reply->hits[i];
+        json_t *object = json_pack("{so sf sf so}", "id", json_point_id(hit->id), "distance", (double)hit->distance, "half_width",
+                                   (double)hit->half_width, "payload", json_payload(hit->payload));
+        if (hit->n_vector)
+            json_object_set_new(object, "vector", json_vector(hit->vector, hit->n_vector));
+        json_array_append_new(hits, object);
+    }
+    return json_pack("{so s{si si sI sI sI si sb sb sf si}}", "hits", hits, "basis", "shards_answered", (int)basis->shards_answered,
+                     "shards_total", (int)basis->shards_total, "codes_scanned", (json_int_t)basis->codes_scanned, "candidates",
+                     (json_int_t)basis->candidates, "reranked", (json_int_t)basis->reranked, "rerank_rounds", (int)basis->rerank_rounds,
+                     "exact_distances", basis->exact_distances, "certified", basis->certified, "confidence", basis->confidence,
+                     "codebook_version", (int)basis->codebook_version);
+}

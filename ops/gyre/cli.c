@@ -1,0 +1,68 @@
+/* cli: where the cluster is, and how a command ends. */
+#include "cli.h"
+
+#include "local.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+const char *cli_dir(const struct cli *cli)
+{
+    if (cli->dir)
+        return cli->dir;
+    const char *dir = getenv("GYRE_DIR");
+    return dir && *dir ? dir : "gyre-local";
+}
+
+gyre_status cli_connect(const struct cli *cli, gyre_client **out, gyre_error *err)
+{
+    const char *address = cli->address;
+    if (!address && !cli->dir)
+        address = getenv("GYRE_ADDRESS");
+    if (address && *address)
+        return gyre_client_open(out, address, err);
+    GY_AUTO(local_cluster) *local = NULL;
+    gyre_status status = local_cluster_read(&local, cli_dir(cli), err);
+    if (status == GYRE_OK && !local_daemon_runs(&local->coordinator))
+        return gyre_fail(err, GYRE_UNAVAILABLE, "the coordinator of the local cluster in %s does not run; start it: gyre up", local->dir);
+    if (status == GYRE_OK)
+        return gyre_client_open(out, local->coordinator.address, err);
+    /* A --dir that was asked for and a state file that cannot be read are mistakes to report; a missing one is not. */
+    if (status != GYRE_NOT_FOUND || cli->dir)
+        return status;
+    return gyre_client_open(out, CLI_ADDRESS_DEFAULT, err);
+}
+
+int64_t cli_deadline_ns(const struct cli *cli, double fallback_s)
+{
+    double seconds = cli->timeout_s > 0 ? cli->timeout_s : fallback_s;
+    return gy_now_ns() + (int64_t)(seconds * (double)GY_SECOND_NS);
+}
+
+int cli_fail(const char *command, const gyre_error *err)
+{
+    fprintf(stderr, "gyre %s: %s (%s)\n", command, err->text, gyre_status_name(err->status));
+    if (err->status == GYRE_UNAVAILABLE && strstr(err->text, CLI_ADDRESS_DEFAULT ": "))
+        fprintf(stderr, "Is a cluster running? `gyre up` starts one on this machine; --address names another.\n");
+    return CLI_FAILED;
+}
+
+void *cli_alloc(size_t count, size_t size)
+{
+    void *memory = calloc(count ? count : 1, size ? size : 1);
+    if (!memory) {
+        fprintf(stderr, "gyre: no memory for %zu things of %zu bytes\n", count, size);
+        exit(CLI_FAILED);
+    }
+    return memory;
+}
+
+void *cli_resize(void *old, size_t count, size_t size)
+{
+    void *memory = reallocarray(old, count ? count : 1, size ? size : 1);
+    if (!memory) {
+        fprintf(stderr, "gyre: no memory for %zu things of %zu bytes\n", count, size);
+        exit(CLI_FAILED);
+    }
+    return memory;
+}

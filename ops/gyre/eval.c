@@ -1,0 +1,344 @@
+/* eval: how good and how fast the answers are.
+ *
+ * The truth comes from an .ivecs file (row numbers, which are the ids that import gives) or from the cluster itself, by exact search.
+ * Then each query is asked by itself, from some threads at once, and timed from the request's packing to the reply's unpacking. The
+ * first WARM_UP queries are asked once before, unmeasured: connections are made and pages come in only once in a cluster's life. */
+#include "args.h"
+#include "output.h"
+#include "progress.h"
+#include "tally.h"
+
+#include "ivecs.h"
+#include "vectors.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+enum {
+    K_DEFAULT = 10, K_MAX = 10000, THREADS_MAX = 256, CALL_SECONDS = 60, TRUTH_SECONDS = 600, TRUTH_BATCH = 16, WARM_UP = 16,
+    QUERY_BYTES_MAX = 1 << 30, ROUNDS_MAX = 1000000, ASKED_MAX = 50000000, /* a time of 8 bytes is kept of each */
+};
+
+GY_AUTO_DEFINE(gy_vectors, gy_vectors_close)
+
+struct eval {
+    const struct cli *cli;
+    gyre_client *client;
+    const char *collection;
+    Gyre__V1__SearchOptions options;
+    size_t k;
+    float *queries;       /* [count][dim] */
+    size_t count, dim;
+    uint64_t rounds;      /* how often the queries are asked */
+    uint64_t *truth;      /* [count][k] */
+    size_t truth_k;       /* neighbours known of each query: k, or fewer in a collection smaller than k */
+
+    pthread_mutex_t mu;   /* guards the rest */
+    pthread_cond_t changed;
+    size_t working;
+    uint64_t next, total; /* queries handed out, of all rounds */
+    uint64_t done;
+    gyre_error failure;
+};
+
+static gyre_status read_queries(struct eval *eval, const char *path, uint64_t limit, gyre_error *err)
+{
+    GY_AUTO(gy_vectors) *vectors = NULL;
+    GY_TRY(gy_vectors_open(&vectors, path, err));
+    uint64_t count = gy_vectors_count(vectors);
+    eval->dim = gy_vectors_dim(vectors);
+    if (limit && limit < count)
+        count = limit;
+    if (!count)
+        return gyre_fail(err, GYRE_INVALID, "%s holds no query", path);
+    if (count > QUERY_BYTES_MAX / (eval->dim * sizeof(float)))
+        return gyre_fail(err, GYRE_INVALID, "%s holds %" PRIu64 " queries of %zu floats; at most %d bytes are taken: see --limit", path,
+                         count, eval->dim, QUERY_BYTES_MAX);
+    eval->queries = cli_alloc((size_t)count, eval->dim * sizeof(float));
+    GY_TRY(gy_vectors_read(vectors, eval->queries, (size_t)count, &eval->count, err));
+    if (eval->count != count)
+        return gyre_fail(err, GYRE_CORRUPT, "%s ends after %zu of %" PRIu64 " queries", path, eval->count, count);
+    return GYRE_OK;
+}
+
+static gyre_status load_truth(struct eval *eval, const char *path, gyre_error *err)
+{
+    size_t rows, width;
+    int32_t *data;
+    GY_TRY(gy_ivecs_load(path, &rows, &width, &data, err));
+    gyre_status status = GYRE_OK;
+    if (rows < eval->count)
+        status = gyre_fail(err, GYRE_INVALID, "%s has the neighbours of %zu queries; there are %zu queries", path, rows, eval->count);
+    else if (width < eval->k)
+        status = gyre_fail(err, GYRE_INVALID, "-k %zu: %s has %zu neighbours of each query", eval->k, path, width);
+    eval->truth_k = eval->k;
+    for (size_t q = 0; q < eval->count && status == GYRE_OK; q++)
+        for (size_t i = 0; i < eval->k && status == GYRE_OK; i++) {
+            int32_t row = data[q * width + i];
+            if (row < 0)
+                status = gyre_fail(err, GYRE_INVALID, "%s: row %zu: neighbour %zu is %d; -k must be smaller than that", path, q, i, row);
+            eval->truth[q * eval->k + i] = (uint64_t)row;
+        }
+    free(data);
+    return status;
+}
+
+/* Keeps the ids of one exact answer. Only numbers can be compared with what a search finds. */
+static gyre_status keep_truth(struct eval *eval, size_t query, const Gyre__V1__SearchReply *reply, gyre_error *err)
+{
+    if (query == 0)
+        eval->truth_k = reply->n_hits < eval->k ? reply->n_hits : eval->k;
+    if (reply->n_hits < eval->truth_k)
+        return gyre_fail(err, GYRE_ABORTED, "the collection lost points during the evaluation");
+    for (size_t i = 0; i < eval->truth_k; i++) {
+        const Gyre__V1__PointId *id = reply->hits[i]->id;
+        if (!id || id->id_case != GYRE__V1__POINT_ID__ID_NUM)
+            return gyre_fail(err, GYRE_UNIMPLEMENTED, "points with UUIDs cannot be evaluated; ids must be numbers");
+        eval->truth[query * eval->k + i] = id->num;
+    }
+    return GYRE_OK;
+}
+
+static gyre_status ask_truth(struct eval *eval, bool quiet, gyre_error *err)
+{
+    struct progress progress;
+    progress_init(&progress, stderr, quiet, "searched exactly", "queries", eval->count);
+    Gyre__V1__SearchOptions options = eval->options;
+    options.exact = true;
+    options.approximate = false;
+    gyre_status status = GYRE_OK;
+    for (size_t first = 0; first < eval->count && status == GYRE_OK; first += TRUTH_BATCH) {
+        size_t rows = eval->count - first < TRUTH_BATCH ? eval->count - first : TRUTH_BATCH;
+        Gyre__V1__SearchQuery queries[TRUTH_BATCH], *pointers[TRUTH_BATCH];
+        Gyre__V1__SearchBatchRequest request = GYRE__V1__SEARCH_BATCH_REQUEST__INIT;
+        Gyre__V1__SearchBatchReply *reply = NULL;
+        for (size_t i = 0; i < rows; i++) {
+            gyre__v1__search_query__init(&queries[i]);
+            queries[i].vector = eval->queries + (first + i) * eval->dim;
+            queries[i].n_vector = eval->dim;
+            pointers[i] = &queries[i];
+        }
+        request.collection = (char *)eval->collection;
+        request.queries = pointers;
+        request.n_queries = rows;
+        request.options = &options;
+        status = gyre_client_call(eval->client, "/gyre.v1.Points/SearchBatch", &request.base, &gyre__v1__search_batch_reply__descriptor,
+                                  &reply, cli_deadline_ns(eval->cli, TRUTH_SECONDS), err);
+        if (status == GYRE_OK && reply->n_replies != rows)
+            status = gyre_fail(err, GYRE_INTERNAL, "%zu queries were asked and %zu answered", rows, reply->n_replies);
+        for (size_t i = 0; i < rows && status == GYRE_OK; i++)
+            status = keep_truth(eval, first + i, reply->replies[i], err);
+        gy_wire_free(reply);
+        progress_show(&progress, first + rows);
+    }
+    progress_end(&progress);
+    return status;
+}
+
+static gyre_status ask(const struct eval *eval, size_t query, Gyre__V1__SearchReply **reply, int64_t *time_ns, gyre_error *err)
+{
+    Gyre__V1__SearchQuery asked = GYRE__V1__SEARCH_QUERY__INIT;
+    Gyre__V1__SearchRequest request = GYRE__V1__SEARCH_REQUEST__INIT;
+    asked.vector = eval->queries + query * eval->dim;
+    asked.n_vector = eval->dim;
+    request.collection = (char *)eval->collection;
+    request.query = &asked;
+    request.options = (Gyre__V1__SearchOptions *)&eval->options;
+    int64_t start_ns = gy_now_ns();
+    gyre_status status = gyre_client_call(eval->client, "/gyre.v1.Points/Search", &request.base, &gyre__v1__search_reply__descriptor, reply,
+                                          cli_deadline_ns(eval->cli, CALL_SECONDS), err);
+    *time_ns = gy_now_ns() - start_ns;
+    return status == GYRE_OK ? GYRE_OK : gyre_wrap(err, status, "query %zu", query);
+}
+
+static gyre_status warm_up(const struct eval *eval, gyre_error *err)
+{
+    for (size_t q = 0; q < eval->count && q < WARM_UP; q++) {
+        Gyre__V1__SearchReply *reply = NULL;
+        int64_t unused;
+        GY_TRY(ask(eval, q, &reply, &unused, err));
+        gy_wire_free(reply);
+    }
+    return GYRE_OK;
+}
+
+struct asker {
+    struct eval *eval;
+    pthread_t thread;
+    struct tally tally;
+};
+
+static void *ask_all(void *arg)
+{
+    struct asker *asker = arg;
+    struct eval *eval = asker->eval;
+    gyre_error err = {0};
+    gyre_status status = GYRE_OK;
+    pthread_mutex_lock(&eval->mu);
+    while (eval->next < eval->total && eval->failure.status == GYRE_OK) {
+        size_t query = (size_t)(eval->next++ % eval->count);
+        pthread_mutex_unlock(&eval->mu);
+        Gyre__V1__SearchReply *reply = NULL;
+        int64_t time_ns;
+        status = ask(eval, query, &reply, &time_ns, &err);
+        if (status == GYRE_OK)
+            tally_add(&asker->tally, reply, eval->truth + query * eval->k, eval->truth_k, time_ns);
+        gy_wire_free(reply);
+        pthread_mutex_lock(&eval->mu);
+        if (status != GYRE_OK && eval->failure.status == GYRE_OK)
+            eval->failure = err;
+        eval->done += status == GYRE_OK;
+    }
+    eval->working--;
+    pthread_cond_broadcast(&eval->changed);
+    pthread_mutex_unlock(&eval->mu);
+    return NULL;
+}
+
+/* Asks every query of every round from threads at once; *seconds is the time that took. */
+static gyre_status measure(struct eval *eval, size_t threads, bool quiet, struct tally *tally, double *seconds, gyre_error *err)
+{
+    struct progress progress;
+    struct asker *askers = cli_alloc(threads, sizeof *askers);
+    size_t started = 0;
+    eval->total = eval->count * eval->rounds;
+    progress_init(&progress, stderr, quiet, "searched", "queries", eval->total);
+    int64_t start_ns = gy_now_ns();
+    for (; started < threads; started++) {
+        askers[started].eval = eval;
+        pthread_mutex_lock(&eval->mu);
+        eval->working++;
+        pthread_mutex_unlock(&eval->mu);
+        if (pthread_create(&askers[started].thread, NULL, ask_all, &askers[started]) != 0) {
+            pthread_mutex_lock(&eval->mu);
+            eval->working--;
+            /* Fewer threads than were asked for would be another measurement. */
+            if (eval->failure.status == GYRE_OK)
+                GY_IGNORE(gyre_fail(&eval->failure, GYRE_EXHAUSTED, "--concurrency %zu: only %zu threads could be started", threads, started));
+            pthread_mutex_unlock(&eval->mu);
+            break;
+        }
+    }
+    pthread_mutex_lock(&eval->mu);
+    while (eval->working) {
+        int64_t until_ns = gy_now_ns() + progress_interval_ns(&progress);
+        struct timespec until = {.tv_sec = until_ns / GY_SECOND_NS, .tv_nsec = until_ns % GY_SECOND_NS};
+        pthread_cond_timedwait(&eval->changed, &eval->mu, &until);
+        uint64_t done = eval->done;
+        pthread_mutex_unlock(&eval->mu);
+        progress_show(&progress, done);
+        pthread_mutex_lock(&eval->mu);
+    }
+    pthread_mutex_unlock(&eval->mu);
+    *seconds = (double)(gy_now_ns() - start_ns) / (double)GY_SECOND_NS;
+    for (size_t i = 0; i < started; i++) {
+        pthread_join(askers[i].thread, NULL);
+        tally_merge(tally, &askers[i].tally);
+        tally_fini(&askers[i].tally);
+    }
+    free(askers);
+    progress_end(&progress);
+    if (eval->failure.status != GYRE_OK)
+        *err = eval->failure;
+    return eval->failure.status;
+}
+
+static void report(const struct eval *eval, struct tally *tally, size_t threads, double seconds, bool json)
+{
+    double queries = (double)tally->queries, recall = tally_recall(tally), qps = queries / seconds;
+    double p50 = (double)tally_percentile_ns(tally, 0.50) / 1e6, p95 = (double)tally_percentile_ns(tally, 0.95) / 1e6,
+           p99 = (double)tally_percentile_ns(tally, 0.99) / 1e6;
+    double scanned = (double)tally->codes_scanned / queries, candidates = (double)tally->candidates / queries,
+           reranked = (double)tally->reranked / queries, certified = (double)tally->certified / queries;
+    if (json) {
+        json_write(json_pack("{sI sI sI sf sf sf sf sf sf sf sf sf sf}", "queries", (json_int_t)tally->queries, "k", (json_int_t)eval->k,
+                             "concurrency", (json_int_t)threads, "recall", recall, "qps", qps, "seconds", seconds, "p50_ms", p50, "p95_ms",
+                             p95, "p99_ms", p99, "codes_scanned_mean", scanned, "candidates_mean", candidates, "reranked_mean", reranked,
+                             "certified_share", certified),
+                   stdout);
+        return;
+    }
+    char text[NUMBER_TEXT_BYTES];
+    printf("recall@%zu      %.4f\n", eval->k, recall);
+    printf("throughput     %s queries/s from %zu thread%s (%s queries in %.2f s)\n", number_text((uint64_t)qps, text), threads,
+           threads == 1 ? "" : "s", number_text(tally->queries, (char[NUMBER_TEXT_BYTES]){0}), seconds);
+    printf("latency        p50 %.2f ms, p95 %.2f ms, p99 %.2f ms\n", p50, p95, p99);
+    printf("each query     %s codes scanned, ", number_text((uint64_t)(scanned + 0.5), text));
+    printf("%.1f candidates, %.1f re-ranked; %.1f%% certified\n", candidates, reranked, certified * 100);
+}
+
+static gyre_status run(struct eval *eval, const char *queries, const char *truth, uint64_t limit, size_t threads, bool quiet, bool json,
+                       gyre_error *err)
+{
+    GY_TRY(read_queries(eval, queries, limit, err));
+    if (eval->count > ASKED_MAX / eval->rounds)
+        return gyre_fail(err, GYRE_INVALID, "--rounds %" PRIu64 " of %zu queries: at most %d searches are measured", eval->rounds, eval->count,
+                         ASKED_MAX);
+    eval->truth = cli_alloc(eval->count, eval->k * sizeof *eval->truth);
+    GY_TRY(truth ? load_truth(eval, truth, err) : ask_truth(eval, quiet, err));
+    GY_TRY(warm_up(eval, err));
+    struct tally tally = {0};
+    double seconds = 0;
+    gyre_status status = measure(eval, threads, quiet, &tally, &seconds, err);
+    if (status == GYRE_OK)
+        report(eval, &tally, threads, seconds, json);
+    tally_fini(&tally);
+    return status;
+}
+
+int command_eval(struct cli *cli, int argc, char **argv)
+{
+    const char *queries = NULL, *truth = NULL;
+    uint64_t k = K_DEFAULT, threads = 1, limit = 0, rounds = 1;
+    double confidence = 0;
+    bool exact = false, approximate = false, partial = false, quiet = false, json = false;
+    const struct arg args[] = {
+        {"queries", 0, ARG_TEXT, &queries, 0, 0, "FILE", "vectors to search with (needed)"},
+        {"truth", 0, ARG_TEXT, &truth, 0, 0, "FILE", ".ivecs: ids of the true neighbours (else: exact search)"},
+        {"k", 'k', ARG_COUNT, &k, 1, K_MAX, "N", "neighbours (10)"},
+        {"concurrency", 'c', ARG_COUNT, &threads, 1, THREADS_MAX, "N", "queries under way at once (1)"},
+        {"limit", 0, ARG_COUNT, &limit, 1, UINT32_MAX, "N", "only the first queries of the file"},
+        {"rounds", 0, ARG_COUNT, &rounds, 1, ROUNDS_MAX, "N", "how often the queries are asked (1)"},
+        {"exact", 0, ARG_SWITCH, &exact, 0, 0, NULL, "measure exact search"},
+        {"approximate", 0, ARG_SWITCH, &approximate, 0, 0, NULL, "measure answers from codes alone"},
+        {"confidence", 0, ARG_REAL, &confidence, 0, 1, "P", "see gyre search --help"},
+        {"allow-partial", 0, ARG_SWITCH, &partial, 0, 0, NULL, "see gyre search --help"},
+        {"quiet", 'q', ARG_SWITCH, &quiet, 0, 0, NULL, "no progress"},
+        {"json", 0, ARG_SWITCH, &json, 0, 0, NULL, "print JSON"},
+    };
+    const struct usage usage = {"eval", "NAME", 1, 1, "Measures recall, throughput and latency of single searches.",
+                                "  gyre eval words --queries q.npy --truth truth.ivecs -k 10\n"
+                                "  gyre eval words --queries q.npy --concurrency 8 --rounds 20 --json\n"
+                                "  gyre eval words --queries q.npy --approximate\n"};
+    int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
+    if (stop != ARGS_READ)
+        return stop;
+    if (!queries)
+        return args_misused(&usage, "--queries is needed: a file of vectors");
+    if (exact && approximate)
+        return args_misused(&usage, "--exact and --approximate exclude each other");
+    gyre_error err;
+    GY_AUTO(gyre_client) *client = NULL;
+    if (cli_connect(cli, &client, &err) != GYRE_OK)
+        return cli_fail(usage.command, &err);
+    struct eval eval = {.cli = cli, .client = client, .collection = argv[0], .k = (size_t)k, .rounds = rounds,
+                        .options = GYRE__V1__SEARCH_OPTIONS__INIT};
+    eval.options.k = (uint32_t)k;
+    eval.options.exact = exact;
+    eval.options.approximate = approximate;
+    eval.options.allow_partial = partial;
+    eval.options.confidence = confidence;
+    pthread_mutex_init(&eval.mu, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&eval.changed, &attr);
+    pthread_condattr_destroy(&attr);
+    gyre_status status = run(&eval, queries, truth, limit, (size_t)threads, quiet, json, &err);
+    pthread_cond_destroy(&eval.changed);
+    pthread_mutex_destroy(&eval.mu);
+    free(eval.queries);
+    free(eval.truth);
+    return status == GYRE_OK ? CLI_DONE : cli_fail(usage.command, &err);
+}
