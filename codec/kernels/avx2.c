@@ -30,7 +30,9 @@ static inline unsigned may_pass(const struct gy_scan *scan, const uint8_t *facto
     __m256 e = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(e_bits), 16));
     __m256 inner = _mm256_mul_ps(_mm256_set1_ps(scan->step), _mm256_cvtepi32_ps(t));
     __m256 estimate = _mm256_sub_ps(_mm256_add_ps(add, _mm256_set1_ps(scan->base)), _mm256_mul_ps(s, inner));
-    __m256 most = _mm256_add_ps(_mm256_mul_ps(e, _mm256_set1_ps(scan->per_e_up)), _mm256_mul_ps(s, _mm256_set1_ps(scan->per_s_up)));
+    __m256 law = _mm256_add_ps(_mm256_mul_ps(e, _mm256_set1_ps(scan->per_e_up)), _mm256_mul_ps(s, _mm256_set1_ps(scan->per_s_up)));
+    __m256 rounding = _mm256_add_ps(_mm256_mul_ps(add, _mm256_set1_ps(scan->rounding_add_up)), _mm256_set1_ps(scan->rounding_base_up));
+    __m256 most = _mm256_add_ps(law, rounding); /* of an empty place inf or NaN, which no comparison lets through */
     __m256 passes = _mm256_cmp_ps(_mm256_sub_ps(estimate, most), threshold, _CMP_LE_OQ);
     return (unsigned)_mm256_movemask_ps(passes);
 }

@@ -36,7 +36,9 @@ static inline __mmask16 may_pass(const struct gy_scan *scan, const uint8_t *fact
     __m512 e = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(e_bits), 16));
     __m512 inner = _mm512_mul_ps(_mm512_set1_ps(scan->step), _mm512_cvtepi32_ps(t));
     __m512 estimate = _mm512_sub_ps(_mm512_add_ps(add, _mm512_set1_ps(scan->base)), _mm512_mul_ps(s, inner));
-    __m512 most = _mm512_add_ps(_mm512_mul_ps(e, _mm512_set1_ps(scan->per_e_up)), _mm512_mul_ps(s, _mm512_set1_ps(scan->per_s_up)));
+    __m512 law = _mm512_add_ps(_mm512_mul_ps(e, _mm512_set1_ps(scan->per_e_up)), _mm512_mul_ps(s, _mm512_set1_ps(scan->per_s_up)));
+    __m512 rounding = _mm512_add_ps(_mm512_mul_ps(add, _mm512_set1_ps(scan->rounding_add_up)), _mm512_set1_ps(scan->rounding_base_up));
+    __m512 most = _mm512_add_ps(law, rounding); /* of an empty place inf or NaN, which no comparison lets through */
     return _mm512_cmp_ps_mask(_mm512_sub_ps(estimate, most), threshold, _CMP_LE_OQ);
 }
 

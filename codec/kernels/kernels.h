@@ -20,12 +20,15 @@ struct gy_scan {
     float base;     /* l2: G^2        ip: -<c,q>       cosine: 1 - <c,q> */
     float step;     /* l2: D          ip, cosine: D/2 */
 
-    /* half_width = sqrt((e·per_e)^2 + (s·per_s)^2) in double, to float; never more than the sum that the fast test uses. */
+    /* half_width = sqrt((e·per_e)^2 + (s·per_s)^2) + rounding, in double, to float; the first is the law's part. */
     double per_e; /* factor·eps·G */
     double per_s; /* factor·eps·D·sqrt(dim/12) */
-    /* The same, a little larger, in float: e·per_e_up + s·per_s_up bounds every half_width without a square root. */
-    float per_e_up;
-    float per_s_up;
+    /* rounding = rounding_base + add·rounding_add + s·rounding_s: what float arithmetic, here and in gyre_distance, can
+     * differ from the true distance, so that a lower bound never exceeds a distance that is equal in truth. */
+    double rounding_base, rounding_add, rounding_s;
+    /* The same, a little larger, in float: (e·per_e_up + s·per_s_up) + (add·rounding_add_up + rounding_base_up) bounds every
+     * half_width without a square root. per_s_up has rounding_s in it. */
+    float per_e_up, per_s_up, rounding_add_up, rounding_base_up;
 };
 
 enum { GY_LOOKUP_PAIR_BYTES = 128, GY_LANES = 16 };

@@ -39,9 +39,10 @@ static inline size_t gy_scan_emit(const struct gy_scan *scan, const uint8_t *fac
         return 0;
     float t = (float)(scan->levels - 2 * (int32_t)misses);
     float estimate = (add + scan->base) - s * (scan->step * t);
-    float most = e * scan->per_e_up + s * scan->per_s_up;
+    float most = (e * scan->per_e_up + s * scan->per_s_up) + (add * scan->rounding_add_up + scan->rounding_base_up);
     double from_code = (double)e * scan->per_e, from_query = (double)s * scan->per_s;
-    float half_width = (float)sqrt(from_code * from_code + from_query * from_query);
+    double rounding = scan->rounding_base + (double)add * scan->rounding_add + (double)s * scan->rounding_s;
+    float half_width = (float)(sqrt(from_code * from_code + from_query * from_query) + rounding);
     if (half_width > most) /* only among denormals, where most has lost its margin */
         half_width = most;
     if (!(estimate - half_width <= threshold))

@@ -2,6 +2,8 @@
 #include "kernels/kernels.h"
 #include "support.h"
 
+#include <pthread.h>
+
 static const uint32_t large_dims[] = {100, 127, 128, 131, 768, 784, 960, 1536, 4096};
 enum { SMALL_DIMS = 70, DIMS = SMALL_DIMS + sizeof large_dims / sizeof *large_dims };
 
@@ -143,9 +145,32 @@ static void scans_are_equal_at_every_dim_threshold_and_filling(void **state)
     }
 }
 
+static void *use_codec(void *distance)
+{
+    const float a[3] = {1, 2, 3}, b[3] = {3, 2, 1};
+    *(float *)distance = gyre_distance(GYRE_L2, a, b, 3);
+    return NULL;
+}
+
+/* Runs first, when no table is picked yet: the thread sanitizer watches. */
+static void threads_may_race_to_the_first_use(void **state)
+{
+    (void)state;
+    enum { THREADS = 4 };
+    pthread_t threads[THREADS];
+    float distances[THREADS] = {0};
+    for (size_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, use_codec, &distances[i]), 0);
+    for (size_t i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_float_equal(distances[i], 8, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(threads_may_race_to_the_first_use),
         cmocka_unit_test(ref_runs_everywhere_and_is_first),
         cmocka_unit_test(select_forces_a_table_and_names_those_that_run),
         cmocka_unit_test(float_sums_are_equal_at_every_dim_and_alignment),
