@@ -97,32 +97,36 @@ static bool is_name(const char *name)
     return chars > 0 && chars <= NAME_CHARS_MAX && name[chars] == 0;
 }
 
-/* name="value",name="value" with \\ \" and \n as the only escapes, and no line ends. */
+/* Goes past a quoted value that starts behind its opening quote, to behind its closing one; NULL if it is none. The escapes
+ * are \\ \" and \n; a line end or the end of the text inside is no value. */
+static const char *skip_quoted(const char *at)
+{
+    while (*at != '"') {
+        if ((unsigned char)*at < 0x20)
+            return NULL;
+        if (*at == '\\' && (at[1] == 0 || !strchr("\\\"n", *++at)))
+            return NULL;
+        at++;
+    }
+    return at + 1;
+}
+
+/* name="value",name="value" */
 static bool are_labels(const char *labels)
 {
     if (strlen(labels) > LABELS_CHARS_MAX)
         return false;
-    for (const char *at = labels; *at; at++) {
+    const char *at = labels;
+    while (*at) {
         size_t chars = identifier_chars(at, false);
         if (chars == 0 || at[chars] != '=' || at[chars + 1] != '"')
             return false;
-        at += chars + 2;
-        for (; *at != '"'; at++) {
-            if (*at == '\\') {
-                at++;
-                if (*at != '\\' && *at != '"' && *at != 'n')
-                    return false;
-            } else if ((unsigned char)*at < 0x20) { /* the end of the text as well */
-                return false;
-            }
-        }
-        if (at[1] == 0)
-            return true;
-        if (at[1] != ',' || at[2] == 0)
+        at = skip_quoted(at + chars + 2);
+        if (!at || (*at == ',' && at[1] == 0) || (*at && *at != ','))
             return false;
-        at++;
+        at += *at == ',';
     }
-    return *labels == 0;
+    return true;
 }
 
 /* Puts metric into the list unless it contradicts what is there. Takes the metric on success. */
