@@ -215,6 +215,10 @@ static gyre_status outcome_status(const gyre_client *client, const struct outcom
                              : GYRE_UNKNOWN; /* a status number that gRPC does not have */
     if (said_by_server(outcome))
         return gyre_fail(err, status, "%.*s", text_bytes, text);
+    /* A server that closes resets the calls it has not begun, which gRPC core reads as "cancelled"; nobody here cancels a call
+     * and then asks how it went. */
+    if (status == GYRE_CANCELLED)
+        return gyre_fail(err, GYRE_UNAVAILABLE, "%s: the server dropped the call", client->address);
     return gyre_fail(err, status, "%s: %.*s", client->address, text_bytes, text);
 }
 
