@@ -2,7 +2,7 @@
  *
  *   codec_bench_scan [MiB of codes, default 2048] [runs, default 7]
  *
- * One thread. For each dim the first row is the ceiling: a plain read of the same bytes, right before the scans. A scan keeps
+ * One thread. For each dim the first row is the ceiling: a plain read of the same bytes, taking turns with the scans. A scan keeps
  * the 100 least lower bounds seen so far, as a search does, and goes through the codes 32 blocks at a time. The codes are those
  * of uniform sphere vectors: random signs, and the factors such vectors have. Take a size well above the L3 cache. */
 #include "kernels/kernels.h"
@@ -41,7 +41,11 @@ static double random_normal(uint64_t *state)
     return sqrt(-2 * log(u)) * cos(2 * M_PI * v);
 }
 
-/* The ceiling: every cache line loaded and folded into a sum that is used. */
+/* The ceiling: every cache line loaded and folded into a sum that is used; fetched ahead like the scans, which is faster. */
+enum { FETCH_AHEAD_BYTES = 2048 };
+
+static inline void fetch_ahead(const uint8_t *data) { __builtin_prefetch((const void *)((uintptr_t)data + FETCH_AHEAD_BYTES)); }
+
 static uint64_t read_words(const uint8_t *data, size_t bytes)
 {
     uint64_t sum[8] = {0};
@@ -59,6 +63,8 @@ __attribute__((target("avx512f"))) static uint64_t read_avx512(const uint8_t *da
     __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
     size_t i = 0;
     for (; i + 256 <= bytes; i += 256) {
+        for (size_t line = 0; line < 256; line += 64)
+            fetch_ahead(data + i + line);
         a = _mm512_add_epi64(a, _mm512_load_si512(data + i));
         b = _mm512_add_epi64(b, _mm512_load_si512(data + i + 64));
         c = _mm512_add_epi64(c, _mm512_load_si512(data + i + 128));
@@ -72,6 +78,7 @@ __attribute__((target("avx2"))) static uint64_t read_avx2(const uint8_t *data, s
     __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
     size_t i = 0;
     for (; i + 128 <= bytes; i += 128) {
+        fetch_ahead(data + i), fetch_ahead(data + i + 64);
         a = _mm256_add_epi64(a, _mm256_load_si256((const __m256i *)(data + i)));
         b = _mm256_add_epi64(b, _mm256_load_si256((const __m256i *)(data + i + 32)));
         c = _mm256_add_epi64(c, _mm256_load_si256((const __m256i *)(data + i + 64)));
@@ -146,22 +153,34 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Median seconds; prints one row of the table. */
-static double measure(struct bench *bench, const char *name, run_function *run, const gy_kernels *kernels, size_t runs, double ceiling)
+struct contender {
+    const char *name;
+    run_function *run;
+    const gy_kernels *kernels;
+    double seconds[RUNS_MAX], ratios[RUNS_MAX];
+};
+
+/* Every run times each contender once, right after one another, so that what else the machine does hits all of them; ratios
+ * are taken within a run. The first contender is the ceiling. */
+static void measure(struct bench *bench, struct contender *contenders, size_t count, size_t runs)
 {
-    double seconds[RUNS_MAX];
-    for (size_t r = 0; r < runs; r++) {
-        double start = now_s();
-        run(bench, kernels);
-        seconds[r] = now_s() - start;
-    }
-    qsort(seconds, runs, sizeof *seconds, by_value);
-    double median = seconds[runs / 2];
+    for (size_t r = 0; r < runs; r++)
+        for (size_t c = 0; c < count; c++) {
+            double start = now_s();
+            contenders[c].run(bench, contenders[c].kernels);
+            contenders[c].seconds[r] = now_s() - start;
+            contenders[c].ratios[r] = contenders[0].seconds[r] / contenders[c].seconds[r];
+        }
     double bytes = (double)(bench->block_count * bench->block_bytes), rows = (double)(bench->block_count * GYRE_BLOCK_ROWS);
-    printf("%5u  %-12s %9.1f %8.2f %8.2f %8.2f  %6.3f\n", bench->dim, name, rows / median * 1e-6, bytes / median * 1e-9,
-           bytes / seconds[runs - 1] * 1e-9, bytes / seconds[0] * 1e-9, ceiling > 0 ? ceiling / median : 1.0);
+    for (size_t c = 0; c < count; c++) {
+        double *seconds = contenders[c].seconds, *ratios = contenders[c].ratios;
+        qsort(seconds, runs, sizeof *seconds, by_value);
+        qsort(ratios, runs, sizeof *ratios, by_value);
+        printf("%5u  %-8s %9.1f %8.2f %8.2f %8.2f %10.3f %7.3f %7.3f\n", bench->dim, contenders[c].name,
+               rows / seconds[runs / 2] * 1e-6, bytes / seconds[runs / 2] * 1e-9, bytes / seconds[runs - 1] * 1e-9,
+               bytes / seconds[0] * 1e-9, ratios[runs / 2], ratios[0], ratios[runs - 1]);
+    }
     fflush(stdout);
-    return median;
 }
 
 /* Blocks of uniform sphere vectors around the origin, l2. */
@@ -236,13 +255,12 @@ static int bench_dim(uint32_t dim, size_t mib, size_t runs, uint64_t *sink)
     if (failed)
         fprintf(stderr, "codec_bench_scan: %s\n", err.text);
     else {
-        double ceiling = measure(&bench, "read", run_read, NULL, runs, 0);
-        for (size_t k = 0; gy_kernels_all[k]; k++)
-            if (gy_kernels_all[k]->runs_here()) {
-                size_t kernel_runs = k == 0 && runs > 1 ? 1 : runs; /* ref is for comparison only: one run */
-                measure(&bench, gy_kernels_all[k]->name, run_scan, gy_kernels_all[k], kernel_runs, ceiling);
-            }
-        measure(&bench, "read again", run_read, NULL, runs, ceiling);
+        struct contender contenders[8] = {{.name = "read", .run = run_read}};
+        size_t count = 1;
+        for (size_t k = 0; gy_kernels_all[k] && count < sizeof contenders / sizeof *contenders; k++)
+            if (gy_kernels_all[k]->runs_here())
+                contenders[count++] = (struct contender){.name = gy_kernels_all[k]->name, .run = run_scan, .kernels = gy_kernels_all[k]};
+        measure(&bench, contenders, count, runs);
     }
     *sink += bench.sink;
     gyre_rabitq_query_free(bench.query);
@@ -261,7 +279,7 @@ int main(int argc, char **argv)
     }
     print_machine();
     printf("codes     %zu MiB per dim, %zu runs, one thread, l2, best %d kept\n\n", mib, runs, BEST);
-    printf("  dim  table          Mcodes/s     GB/s      min      max   ratio to read\n");
+    printf("  dim  table     Mcodes/s     GB/s      min      max      ratio     min     max\n");
     uint64_t sink = 0;
     int failed = 0;
     for (size_t i = 0; i < 2; i++)
