@@ -25,9 +25,10 @@ static int contender_order(const void *left, const void *right)
     return gyre_point_id_compare(&a->id, &b->id);
 }
 
-static int id_order(const void *a, const void *b)
+static int id_order(const void *left, const void *right)
 {
-    return memcmp(a, b, GYRE_ID_BYTES);
+    const struct gy_search_hit *a = left, *b = right;
+    return gyre_point_id_compare(&a->id, &b->id);
 }
 
 /* Makes room for one more element; the arrays are bounded by what shards may send (GY_SCAN_KEEP_MAX a shard). */
@@ -112,10 +113,10 @@ static void keep_best(struct gy_search_hit *heap, size_t *count, size_t k, const
 gyre_status gy_merge_offer(gy_merge *merge, uint32_t shard, const gyre_point_id *id, float distance, gyre_error *err)
 {
     GY_TRY(grow((void **)&merge->read, &merge->read_capacity, merge->read_count + 1, sizeof *merge->read, err));
-    merge->read[merge->read_count++] = *id;
+    struct gy_search_hit *hit = &merge->read[merge->read_count++];
+    *hit = (struct gy_search_hit){.id = *id, .distance = distance, .shard = shard};
     if (isfinite(distance))
-        keep_best(merge->best, &merge->best_count, merge->k,
-                  &(struct gy_search_hit){.id = *id, .distance = distance, .shard = shard});
+        keep_best(merge->best, &merge->best_count, merge->k, hit);
     return GYRE_OK;
 }
 
@@ -140,7 +141,7 @@ gyre_status gy_merge_add(gy_merge *merge, uint32_t shard, const gyre_point_id *i
     if (known)
         qsort(merge->read, known, sizeof *merge->read, id_order);
     for (size_t i = 0; i < count; i++) {
-        if (known && bsearch(&ids[i], merge->read, known, sizeof *merge->read, id_order))
+        if (known && bsearch(&(struct gy_search_hit){.id = ids[i]}, merge->read, known, sizeof *merge->read, id_order))
             continue;
         if (half_widths[i] > 0)
             merge->open[merge->open_count++] = (struct gy_contender){.id = ids[i], .shard = shard, .estimate = estimates[i],
@@ -154,14 +155,18 @@ gyre_status gy_merge_add(gy_merge *merge, uint32_t shard, const gyre_point_id *i
 void gy_merge_forget(gy_merge *merge, uint32_t shard)
 {
     drop_open(merge, shard);
-    size_t kept = 0;
-    for (size_t i = 0; i < merge->best_count; i++)
-        if (merge->best[i].shard != shard)
-            merge->best[kept++] = merge->best[i];
-    merge->best_count = kept;
-    for (size_t i = kept / 2 + 1; i-- > 0;)
-        sift_down(merge->best, kept, i);
     merge->cutoffs[shard] = INFINITY;
+    size_t kept = 0;
+    merge->best_count = 0;
+    for (size_t i = 0; i < merge->read_count; i++) {
+        if (merge->read[i].shard == shard)
+            continue;
+        merge->read[kept] = merge->read[i];
+        if (isfinite(merge->read[kept].distance))
+            keep_best(merge->best, &merge->best_count, merge->k, &merge->read[kept]);
+        kept++;
+    }
+    merge->read_count = kept;
 }
 
 size_t gy_merge_next(gy_merge *merge, struct gy_contender *out, size_t max)

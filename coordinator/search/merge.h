@@ -21,7 +21,8 @@ typedef struct gy_merge {
     size_t best_count;
     struct gy_contender *open;  /* not yet read at full precision */
     size_t open_count, open_capacity;
-    gyre_point_id *read;        /* ids read at full precision, so that a second scan does not count them again */
+    struct gy_search_hit *read; /* all read at full precision: a second scan must not count them again, and when a shard is lost
+                                 * those of others that had been beaten step in; distance +inf: gone since */
     size_t read_count, read_capacity;
     float *cutoffs;             /* [shard_count] the lower bound of what each shard did not send; +inf for nothing */
     size_t shard_count;

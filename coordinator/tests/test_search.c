@@ -1,0 +1,387 @@
+/* Searches over a real bus against shards that the test plays: it knows every distance, so it knows the answer. */
+#include "search/search.h"
+
+#include "gyre/node/node.pb-c.h"
+
+#include <math.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+enum { NODES = 3, SHARDS = 6, POINTS = 4000, DIM = 8 };
+
+typedef enum mischief { HONEST, WRONG_SIZES, NOT_A_NUMBER, MISSING_SHARD, REFUSING } mischief;
+
+/* One node: shards s with s % NODES == number. Estimates are true distances plus noise within the half-width. */
+struct node {
+    gy_bus *bus;
+    gy_peer *peer;
+    struct world *world;
+    uint32_t number;
+    _Atomic mischief mischief;
+};
+
+struct world {
+    float vectors[POINTS][DIM], noise[POINTS];
+    struct node nodes[NODES];
+    gy_bus *client;
+    gyre_codebook *codebook;
+    struct gy_route_shard shards[SHARDS];
+    gy_route route;
+    atomic_uint scans, reads;
+    uint32_t keep_max; /* what a shard sends at most, whatever was asked: to provoke second scans; 0: no limit */
+};
+
+static uint32_t shard_of(size_t point)
+{
+    return (uint32_t)((point * 2654435761u >> 7) % SHARDS);
+}
+
+static float uniform(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (float)(*state >> 40) / (float)(1 << 24);
+}
+
+struct scanned {
+    gyre_point_id id;
+    float estimate, half_width;
+};
+
+static int lower_order(const void *left, const void *right)
+{
+    const struct scanned *a = left, *b = right;
+    float x = a->estimate - a->half_width, y = b->estimate - b->half_width;
+    if (x != y)
+        return x < y ? -1 : 1;
+    return gyre_point_id_compare(&a->id, &b->id);
+}
+
+static void play_shard(struct node *node, const Gyre__Node__Scan *scan, uint32_t shard, size_t q, Gyre__Node__Candidates *out)
+{
+    struct world *world = node->world;
+    float query[DIM];
+    memcpy(query, scan->queries.data + q * sizeof query, sizeof query);
+    struct scanned *rows = calloc(POINTS, sizeof *rows);
+    size_t n = 0;
+    for (size_t i = 0; i < POINTS; i++)
+        if (shard_of(i) == shard) {
+            float distance = gyre_distance(GYRE_L2, world->vectors[i], query, DIM);
+            float half_width = scan->exact ? 0 : 0.5f + fabsf(world->noise[i]);
+            rows[n++] = (struct scanned){gyre_point_id_from_number(i), scan->exact ? distance : distance + world->noise[i], half_width};
+        }
+    qsort(rows, n, sizeof *rows, lower_order);
+    size_t keep = world->keep_max && world->keep_max < scan->keep && !scan->limits.len ? world->keep_max : scan->keep;
+    if (scan->limits.len) {
+        float limit = gy_load_f32(scan->limits.data + q * sizeof(float));
+        size_t within = 0;
+        while (within < n && rows[within].estimate - rows[within].half_width <= limit)
+            within++;
+        n = within;
+    }
+    out->cutoff = n > keep ? rows[keep].estimate - rows[keep].half_width : INFINITY;
+    n = n > keep ? keep : n;
+    for (size_t i = 0; i < n && i < scan->seed; i++)
+        rows[i].estimate = gyre_distance(GYRE_L2, world->vectors[gyre_point_id_number(&rows[i].id)], query, DIM), rows[i].half_width = 0;
+    out->seeds_read = scan->seed < n ? scan->seed : (uint32_t)n;
+    out->scanned = POINTS / SHARDS;
+    out->ids.data = malloc(n * 24 + 1);
+    out->estimates.data = out->ids.data + n * 16, out->half_widths.data = out->estimates.data + n * 4;
+    for (size_t i = 0; i < n; i++) {
+        memcpy(out->ids.data + i * 16, rows[i].id.bytes, 16);
+        gy_store_f32(out->estimates.data + i * 4, rows[i].estimate);
+        gy_store_f32(out->half_widths.data + i * 4, rows[i].half_width);
+    }
+    out->ids.len = n * 16, out->estimates.len = out->half_widths.len = n * 4;
+    if (node->mischief == WRONG_SIZES)
+        out->estimates.len -= 4;
+    if (node->mischief == NOT_A_NUMBER && n)
+        gy_store_f32(out->estimates.data, NAN);
+    free(rows);
+}
+
+static gyre_status play_scan(struct node *node, const Gyre__Node__Scan *scan, gy_bytes *reply, gyre_error *err)
+{
+    size_t queries = scan->queries.len / (DIM * sizeof(float));
+    Gyre__Node__ScanReply done = GYRE__NODE__SCAN_REPLY__INIT;
+    Gyre__Node__ShardCandidates shards[SHARDS], *shard_pointers[SHARDS];
+    Gyre__Node__Candidates *lists = calloc(SHARDS * queries, sizeof *lists), **pointers = calloc(SHARDS * queries, sizeof *pointers);
+    for (size_t s = 0; s < scan->n_shards; s++) {
+        gyre__node__shard_candidates__init(&shards[s]);
+        shard_pointers[s] = &shards[s];
+        shards[s].shard = scan->shards[s], shards[s].codebook_version = 1;
+        if (node->mischief == REFUSING)
+            shards[s].status = GYRE_NOT_FOUND, shards[s].error = (char *)(uintptr_t)"no such replica here";
+        shards[s].queries = pointers + s * queries, shards[s].n_queries = queries;
+        for (size_t q = 0; q < queries; q++) {
+            gyre__node__candidates__init(pointers[s * queries + q] = &lists[s * queries + q]);
+            play_shard(node, scan, scan->shards[s], q, &lists[s * queries + q]);
+        }
+    }
+    done.shards = shard_pointers, done.n_shards = scan->n_shards - (node->mischief == MISSING_SHARD);
+    gyre_status status = gy_wire_pack(reply, &done.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+    for (size_t i = 0; i < scan->n_shards * queries; i++)
+        free(lists[i].ids.data);
+    free(lists), free(pointers);
+    atomic_fetch_add(&node->world->scans, 1);
+    return status;
+}
+
+static gyre_status play_distances(struct node *node, const Gyre__Node__Distances *asked, gy_bytes *reply, gyre_error *err)
+{
+    Gyre__Node__DistancesReply done = GYRE__NODE__DISTANCES_REPLY__INIT;
+    Gyre__Node__DistanceResult *results = calloc(asked->n_tasks, sizeof *results), **pointers = calloc(asked->n_tasks, sizeof *pointers);
+    for (size_t t = 0; t < asked->n_tasks; t++) {
+        const Gyre__Node__DistanceTask *task = asked->tasks[t];
+        float query[DIM];
+        memcpy(query, asked->queries.data + task->query * sizeof query, sizeof query);
+        size_t n = task->ids.len / 16;
+        gyre__node__distance_result__init(pointers[t] = &results[t]);
+        results[t].distances.data = malloc(n * 4), results[t].distances.len = n * 4;
+        for (size_t i = 0; i < n; i++) {
+            gyre_point_id id;
+            memcpy(id.bytes, task->ids.data + i * 16, 16);
+            gy_store_f32(results[t].distances.data + i * 4,
+                         gyre_distance(GYRE_L2, node->world->vectors[gyre_point_id_number(&id)], query, DIM));
+        }
+        atomic_fetch_add(&node->world->reads, (unsigned)n);
+    }
+    done.results = pointers, done.n_results = asked->n_tasks;
+    gyre_status status = gy_wire_pack(reply, &done.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+    for (size_t t = 0; t < asked->n_tasks; t++)
+        free(results[t].distances.data);
+    free(results), free(pointers);
+    return status;
+}
+
+static void on_request(void *self, gy_bus_request *request)
+{
+    size_t size;
+    const uint8_t *body = gy_bus_request_body(request, &size);
+    gyre_error err = {0};
+    gy_bytes reply = {0};
+    void *message = NULL;
+    gyre_status status;
+    if (gy_bus_request_type(request) == GYRE__NODE__MESSAGE_TYPE__SCAN) {
+        status = gy_wire_unpack(&message, &gyre__node__scan__descriptor, body, size, &err);
+        if (status == GYRE_OK)
+            status = play_scan(self, message, &reply, &err);
+    } else {
+        status = gy_wire_unpack(&message, &gyre__node__distances__descriptor, body, size, &err);
+        if (status == GYRE_OK)
+            status = play_distances(self, message, &reply, &err);
+    }
+    gy_bus_answer(request, status, &err, reply.data, reply.size);
+    gy_wire_free(message);
+    gy_bytes_free(&reply);
+}
+
+static int world_open(void **state)
+{
+    struct world *world = calloc(1, sizeof *world);
+    uint8_t key[GY_BUS_KEY_BYTES] = {1}, seed[GYRE_SEED_BYTES] = {2};
+    uint64_t random = 5;
+    for (size_t i = 0; i < POINTS; i++) {
+        for (size_t j = 0; j < DIM; j++)
+            world->vectors[i][j] = uniform(&random) * 4;
+        world->noise[i] = uniform(&random) - 0.5f;
+    }
+    assert_int_equal(gyre_codebook_new(&world->codebook, GYRE_L2, DIM, 1, seed, NULL, NULL), GYRE_OK);
+    assert_int_equal(gy_bus_open(&world->client, &(struct gy_bus_options){.cluster_key = key, .node = "client"}, NULL), GYRE_OK);
+    for (uint32_t n = 0; n < NODES; n++) {
+        struct node *node = &world->nodes[n];
+        node->world = world, node->number = n;
+        struct gy_bus_options options = {.listen = "127.0.0.1:0", .cluster_key = key, .node = "node", .on_request = on_request, .self = node};
+        assert_int_equal(gy_bus_open(&node->bus, &options, NULL), GYRE_OK);
+        assert_int_equal(gy_peer_new(&node->peer, world->client, gy_bus_address(node->bus), NULL, NULL, NULL), GYRE_OK);
+    }
+    static const char *names[NODES] = {"n0", "n1", "n2"};
+    for (uint32_t s = 0; s < SHARDS; s++)
+        world->shards[s] = (struct gy_route_shard){.epoch = 1, .node = names[s % NODES], .peer = world->nodes[s % NODES].peer};
+    world->route = (gy_route){.collection_id = 1, .collection = "played", .metric = GYRE_L2, .dim = DIM, .shard_count = SHARDS,
+        .shards = world->shards, .codebook = world->codebook};
+    *state = world;
+    return 0;
+}
+
+static int world_close(void **state)
+{
+    struct world *world = *state;
+    for (size_t n = 0; n < NODES; n++)
+        gy_peer_free(world->nodes[n].peer);
+    gy_bus_close(world->client);
+    for (size_t n = 0; n < NODES; n++)
+        gy_bus_close(world->nodes[n].bus);
+    gyre_codebook_free(world->codebook);
+    free(world);
+    return 0;
+}
+
+static struct gy_search_options options_of(uint32_t k)
+{
+    return (struct gy_search_options){.k = k, .confidence = 0.995, .deadline_ns = gy_now_ns() + 20 * GY_SECOND_NS};
+}
+
+static int nearest_order(const void *left, const void *right)
+{
+    const struct gy_search_hit *a = left, *b = right;
+    if (a->distance != b->distance)
+        return a->distance < b->distance ? -1 : 1;
+    return gyre_point_id_compare(&a->id, &b->id);
+}
+
+static void assert_brute_force(const struct world *world, const float *query, const struct gy_search_answer *answer, size_t k, uint32_t without_node)
+{
+    struct gy_search_hit *all = calloc(POINTS, sizeof *all);
+    size_t n = 0;
+    for (size_t i = 0; i < POINTS; i++)
+        if (shard_of(i) % NODES != without_node)
+            all[n++] = (struct gy_search_hit){.id = gyre_point_id_from_number(i), .distance = gyre_distance(GYRE_L2, world->vectors[i], query, DIM)};
+    qsort(all, n, sizeof *all, nearest_order);
+    assert_int_equal(answer->count, k < n ? k : n);
+    for (size_t i = 0; i < answer->count; i++) {
+        assert_memory_equal(answer->hits[i].id.bytes, all[i].id.bytes, GYRE_ID_BYTES);
+        assert_true(answer->hits[i].distance == all[i].distance && answer->hits[i].half_width == 0);
+        assert_int_equal(answer->hits[i].shard, shard_of(gyre_point_id_number(&all[i].id)));
+    }
+    free(all);
+}
+
+static void answers_equal_brute_force_and_say_so(void **state)
+{
+    struct world *world = *state;
+    world->keep_max = 0;
+    for (uint32_t k = 1; k <= 1000; k *= 10) {
+        struct gy_search_answer answers[3];
+        struct gy_search_options options = options_of(k);
+        gyre_error err = {0};
+        assert_int_equal(gy_search_run(&world->route, &world->vectors[7][0], 3, &options, answers, &err), GYRE_OK);
+        for (size_t q = 0; q < 3; q++) {
+            assert_brute_force(world, world->vectors[7 + q], &answers[q], k, UINT32_MAX);
+            assert_true(answers[q].basis.certified && answers[q].basis.exact_distances);
+            assert_int_equal(answers[q].basis.shards_answered, SHARDS);
+        }
+        gy_search_answers_free(answers, 3);
+    }
+}
+
+static void exact_asks_for_every_full_vector(void **state)
+{
+    struct world *world = *state;
+    struct gy_search_answer answer;
+    struct gy_search_options options = options_of(25);
+    options.exact = true;
+    assert_int_equal(gy_search_run(&world->route, world->vectors[3], 1, &options, &answer, NULL), GYRE_OK);
+    assert_brute_force(world, world->vectors[3], &answer, 25, UINT32_MAX);
+    assert_true(answer.basis.confidence == 1 && answer.basis.certified);
+    gy_search_answers_free(&answer, 1);
+}
+
+static void a_shard_that_sent_too_little_is_asked_again(void **state)
+{
+    struct world *world = *state;
+    world->keep_max = 3;
+    world->scans = 0;
+    struct gy_search_answer answer;
+    struct gy_search_options options = options_of(30);
+    assert_int_equal(gy_search_run(&world->route, world->vectors[11], 1, &options, &answer, NULL), GYRE_OK);
+    assert_brute_force(world, world->vectors[11], &answer, 30, UINT32_MAX);
+    assert_true(answer.basis.certified && world->scans > NODES);
+    gy_search_answers_free(&answer, 1);
+    world->keep_max = 0;
+}
+
+static void approximate_reads_no_vector(void **state)
+{
+    struct world *world = *state;
+    world->reads = 0;
+    struct gy_search_answer answer;
+    struct gy_search_options options = options_of(10);
+    options.approximate = true;
+    assert_int_equal(gy_search_run(&world->route, world->vectors[5], 1, &options, &answer, NULL), GYRE_OK);
+    assert_int_equal(answer.count, 10);
+    assert_true(!answer.basis.exact_distances && !answer.basis.certified && answer.basis.reranked == 0 && world->reads == 0);
+    for (size_t i = 0; i < answer.count; i++)
+        assert_true(answer.hits[i].half_width > 0);
+    gy_search_answers_free(&answer, 1);
+}
+
+static void mischief_is_an_error_that_names_shard_and_node(void **state)
+{
+    struct world *world = *state;
+    static const struct {
+        mischief mischief;
+        gyre_status status;
+    } cases[] = {{WRONG_SIZES, GYRE_CORRUPT}, {NOT_A_NUMBER, GYRE_CORRUPT}, {MISSING_SHARD, GYRE_CORRUPT}, {REFUSING, GYRE_UNAVAILABLE}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        world->nodes[1].mischief = cases[c].mischief;
+        struct gy_search_answer answer;
+        struct gy_search_options options = options_of(10);
+        gyre_error err = {0};
+        assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, &answer, &err), cases[c].status);
+        assert_non_null(strstr(err.text, "n1"));
+        assert_non_null(strstr(err.text, "shard "));
+        gy_search_answers_free(&answer, 1);
+    }
+    world->nodes[1].mischief = HONEST;
+}
+
+static void a_partial_answer_is_the_rest_and_says_so(void **state)
+{
+    struct world *world = *state;
+    world->nodes[2].mischief = REFUSING;
+    struct gy_search_answer answer;
+    struct gy_search_options options = options_of(40);
+    options.allow_partial = true;
+    assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, &answer, NULL), GYRE_OK);
+    assert_brute_force(world, world->vectors[0], &answer, 40, 2);
+    assert_int_equal(answer.basis.shards_answered, SHARDS - SHARDS / NODES);
+    assert_int_equal(answer.basis.shards_total, SHARDS);
+    gy_search_answers_free(&answer, 1);
+    world->nodes[0].mischief = world->nodes[1].mischief = REFUSING;
+    assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, &answer, NULL), GYRE_UNAVAILABLE);
+    gy_search_answers_free(&answer, 1);
+    for (size_t n = 0; n < NODES; n++)
+        world->nodes[n].mischief = HONEST;
+}
+
+static bool always(void *arg)
+{
+    (void)arg;
+    return true;
+}
+
+static void a_cancelled_or_late_search_ends(void **state)
+{
+    struct world *world = *state;
+    struct gy_search_answer answer;
+    struct gy_search_options options = options_of(10);
+    options.cancelled = always;
+    assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, &answer, NULL), GYRE_CANCELLED);
+    gy_search_answers_free(&answer, 1);
+    options = options_of(10);
+    options.deadline_ns = gy_now_ns() - 1;
+    assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, &answer, NULL), GYRE_DEADLINE);
+    gy_search_answers_free(&answer, 1);
+}
+
+int main(void)
+{
+    if (sodium_init() < 0)
+        return 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers_equal_brute_force_and_say_so),
+        cmocka_unit_test(exact_asks_for_every_full_vector),
+        cmocka_unit_test(a_shard_that_sent_too_little_is_asked_again),
+        cmocka_unit_test(approximate_reads_no_vector),
+        cmocka_unit_test(mischief_is_an_error_that_names_shard_and_node),
+        cmocka_unit_test(a_partial_answer_is_the_rest_and_says_so),
+        cmocka_unit_test(a_cancelled_or_late_search_ends),
+    };
+    return cmocka_run_group_tests(tests, world_open, world_close);
+}

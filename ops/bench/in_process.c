@@ -1,0 +1,148 @@
+/* in_process: the scan and re-ranking that a search costs a cluster, without the cluster: the same replicas, opened here.
+ *
+ *   gyre_bench_in_process QUERIES.npy COUNT K REPLICA_DIR...
+ *
+ * For each query, one after the other on one thread: every replica scans its codes and reads its seeds, then the candidates within the
+ * k-th exact distance are read. That is the work behind gyre.v1.Points/Search; what the search takes beyond it is the price of gRPC,
+ * of the bus and of waiting. Prints one JSON line with medians in microseconds. */
+#include "gyre/rabitq.h"
+#include "scan/scan.h"
+#include "vectors/vectors.h"
+
+#include <math.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { REPLICAS_MAX = 64, KEEP = 192, ROWS_MAX = 100000 };
+
+struct bench {
+    gy_store *stores[REPLICAS_MAX];
+    gy_points *points[REPLICAS_MAX];
+    size_t count;
+    uint32_t dim, k;
+    float epsilon;
+};
+
+static int float_order(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return x < y ? -1 : x > y;
+}
+
+static int time_order(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* One query; *scan_ns and *rerank_ns are its two parts. */
+static gyre_status run_query(struct bench *bench, const float *query, int64_t *scan_ns, int64_t *rerank_ns, gyre_error *err)
+{
+    struct gy_candidates found[REPLICAS_MAX];
+    float rotated[GYRE_DIM_MAX], exact[REPLICAS_MAX * 64];
+    size_t exact_count = 0;
+    uint32_t version, seed = (2 * bench->k + (uint32_t)bench->count - 1) / (uint32_t)bench->count + 1;
+    uint64_t seq;
+    int64_t began = gy_now_ns();
+    gyre_rotation_apply(gyre_codebook_rotation(gy_store_codebook(bench->stores[0])), query, rotated);
+    struct gy_scan_request request = {.queries = query, .rotated = rotated, .query_count = 1, .epsilon = bench->epsilon,
+        .keep = KEEP + 8 * ((bench->k + (uint32_t)bench->count - 1) / (uint32_t)bench->count), .seed = seed, .deadline_ns = GY_NEVER};
+    for (size_t r = 0; r < bench->count; r++) {
+        GY_TRY(gy_scan_run(bench->points[r], NULL, &request, &found[r], &version, &seq, err));
+        for (size_t i = 0; i < found[r].count && exact_count < sizeof exact / sizeof *exact; i++)
+            if (!(found[r].items[i].half_width > 0))
+                exact[exact_count++] = found[r].items[i].estimate;
+    }
+    *scan_ns = gy_now_ns() - began;
+    qsort(exact, exact_count, sizeof *exact, float_order);
+    float tau = exact_count >= bench->k ? exact[bench->k - 1] : INFINITY;
+    for (size_t r = 0; r < bench->count; r++) {
+        gyre_point_id ids[2 * KEEP];
+        float distances[2 * KEEP];
+        size_t n = 0;
+        for (size_t i = 0; i < found[r].count && n < 2 * KEEP; i++)
+            if (found[r].items[i].half_width > 0 && found[r].items[i].estimate - found[r].items[i].half_width <= tau)
+                ids[n++] = found[r].items[i].id;
+        if (n)
+            GY_TRY(gy_points_distances(bench->points[r], query, ids, n, distances, err));
+    }
+    *rerank_ns = gy_now_ns() - began - *scan_ns;
+    gy_candidates_free(found, bench->count);
+    return GYRE_OK;
+}
+
+static gyre_status run(struct bench *bench, const float *queries, size_t count, gyre_error *err)
+{
+    int64_t *total = calloc(3 * count, sizeof *total), *scan = total + count, *rerank = scan + count;
+    if (!total)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu times", count);
+    gyre_status status = GYRE_OK;
+    for (size_t pass = 0; pass < 2; pass++) /* the first warms the caches */
+        for (size_t q = 0; status == GYRE_OK && q < count; q++) {
+            status = run_query(bench, queries + q * bench->dim, &scan[q], &rerank[q], err);
+            total[q] = scan[q] + rerank[q];
+        }
+    if (status == GYRE_OK) {
+        qsort(total, count, sizeof *total, time_order);
+        qsort(scan, count, sizeof *scan, time_order);
+        qsort(rerank, count, sizeof *rerank, time_order);
+        printf("{\"queries\": %zu, \"replicas\": %zu, \"simd\": \"%s\", \"p50_us\": %.1f, \"p99_us\": %.1f, \"scan_p50_us\": %.1f, "
+               "\"rerank_p50_us\": %.1f}\n", count, bench->count, gyre_simd_name(), (double)total[count / 2] / 1e3,
+               (double)total[count * 99 / 100] / 1e3, (double)scan[count / 2] / 1e3, (double)rerank[count / 2] / 1e3);
+    }
+    free(total);
+    return status;
+}
+
+static gyre_status read_queries(const char *path, size_t wanted, float **out, size_t *count, uint32_t *dim, gyre_error *err)
+{
+    gy_vectors *file;
+    GY_TRY(gy_vectors_open(&file, path, err));
+    *dim = gy_vectors_dim(file);
+    *out = malloc(wanted * *dim * sizeof **out);
+    gyre_status status = *out ? gy_vectors_read(file, *out, wanted, count, err) : gyre_fail(err, GYRE_NO_MEMORY, "no memory for queries");
+    gy_vectors_close(file);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct bench bench = {0};
+    gyre_error err = {0};
+    size_t wanted = argc > 3 ? strtoul(argv[2], NULL, 10) : 0, count = 0;
+    bench.k = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 0;
+    if (argc < 5 || argc - 4 > REPLICAS_MAX || wanted == 0 || wanted > ROWS_MAX || bench.k == 0 || bench.k > 64) {
+        fprintf(stderr, "usage: %s QUERIES COUNT(1-%d) K(1-64) REPLICA_DIR...\n", argv[0], ROWS_MAX);
+        return 2;
+    }
+    float *queries = NULL;
+    gy_store_env *env = NULL;
+    gyre_status status = sodium_init() < 0 ? gyre_fail(&err, GYRE_INTERNAL, "libsodium does not start") : GYRE_OK;
+    if (status == GYRE_OK)
+        status = gyre_simd_select(getenv("GYRE_SIMD"), &err);
+    if (status == GYRE_OK)
+        status = read_queries(argv[1], wanted, &queries, &count, &bench.dim, &err);
+    if (status == GYRE_OK)
+        status = gy_store_env_new(&env, 32 << 20, &err);
+    for (int a = 4; status == GYRE_OK && a < argc; a++) {
+        status = gy_store_open(&bench.stores[bench.count], env, argv[a], &err);
+        if (status == GYRE_OK)
+            status = gy_points_open(&bench.points[bench.count], bench.stores[bench.count], &err);
+        bench.count += status == GYRE_OK;
+    }
+    if (status == GYRE_OK && gy_points_dim(bench.points[0]) != bench.dim)
+        status = gyre_fail(&err, GYRE_INVALID, "queries have dim %u, the replicas %u", bench.dim, gy_points_dim(bench.points[0]));
+    for (size_t q = 0; status == GYRE_OK && q < count; q++)
+        gyre_vector_normalize(gy_points_metric(bench.points[0]), queries + q * bench.dim, queries + q * bench.dim, bench.dim);
+    bench.epsilon = gyre_bound_epsilon(0.995, bench.dim ? bench.dim : 1);
+    if (status == GYRE_OK)
+        status = run(&bench, queries, count, &err);
+    for (size_t r = 0; r < bench.count; r++)
+        gy_points_close(bench.points[r]), gy_store_close(bench.stores[r]);
+    gy_store_env_free(env);
+    free(queries);
+    if (status != GYRE_OK)
+        fprintf(stderr, "%s: %s\n", argv[0], err.text);
+    return status == GYRE_OK ? 0 : 1;
+}
