@@ -37,7 +37,7 @@ void gy_config_env_name(const struct gy_program *program, const char *option, ch
 const char *gy_config_section(const struct gy_program *program);
 
 void gy_config_print_help(const struct gy_program *program);
-/* An INI text that, read back, gives the same configuration. */
+/* An INI text that, read back, gives the same configuration; INI cannot say blanks at a value's ends, nor " ;" in it. */
 void gy_config_print_values(const struct gy_program *program, const struct gy_given *given);
 /* The option whose name is nearest to a mistyped one, NULL if none is near. */
 const char *gy_config_nearest(const struct gy_program *program, const char *name);

@@ -7,6 +7,7 @@
 
 #include "gyre/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -66,6 +67,7 @@ gyre_status gy_stop_init(gyre_error *err)
 
 int gy_stop_wait(void)
 {
+    assert(signal_fd >= 0); /* gy_stop_init comes first: nothing else could wake the poll */
     int arrived = 0;
     while (!arrived && !atomic_load(&requested)) {
         struct pollfd fds[] = {{.fd = signal_fd, .events = POLLIN}, {.fd = request_fd, .events = POLLIN}};
