@@ -28,6 +28,11 @@ if(GYRE_SANITIZE)
   add_link_options(-fsanitize=${GYRE_SANITIZE})
 endif()
 
+if(GYRE_FUZZ) # the libraries too, or libFuzzer sees no coverage
+  add_compile_options(-fsanitize=fuzzer-no-link,address,undefined)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+
 # gyre_test(<label> <rung> <source...> [LIBS <lib...>]): a cmocka program, run as CTest <label> with label <rung>
 # (unit, property, fuzz, fault, sim, cluster, slow: see README.md, "Tests").
 function(gyre_test name rung)
