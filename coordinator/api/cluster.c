@@ -1,0 +1,72 @@
+#include "api/cluster.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct gy_cluster_service {
+    gy_placement *placement;
+    pthread_mutex_t mu;
+    char address[256]; /* guarded by mu */
+    struct gy_unary methods[GY_CLUSTER_METHODS];
+};
+
+gyre_status gy_cluster_service_status(gy_cluster_service *service, Gyre__V1__ClusterStatusReply **out, gyre_error *err)
+{
+    Gyre__V1__ClusterStatusReply *found;
+    GY_TRY(gy_placement_status(service->placement, &found, err));
+    pthread_mutex_lock(&service->mu);
+    found->coordinator = strdup(service->address);
+    pthread_mutex_unlock(&service->mu);
+    if (!found->coordinator) {
+        gy_wire_free(found);
+        return gyre_fail(err, GYRE_NO_MEMORY, "cluster status");
+    }
+    *out = found;
+    return GYRE_OK;
+}
+
+static gyre_status status(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    (void)call, (void)request;
+    Gyre__V1__ClusterStatusReply *found;
+    GY_TRY(gy_cluster_service_status(self, &found, err));
+    gyre_status packed = gy_wire_pack(reply, &found->base, GY_RPC_MESSAGE_BYTES_MAX, err);
+    gy_wire_free(found);
+    return packed;
+}
+
+gyre_status gy_cluster_service_new(gy_cluster_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics, gyre_error *err)
+{
+    gy_cluster_service *service = calloc(1, sizeof *service);
+    if (!service)
+        return gyre_fail(err, GYRE_NO_MEMORY, "Cluster service");
+    service->placement = placement;
+    pthread_mutex_init(&service->mu, NULL);
+    service->methods[0] = (struct gy_unary){
+        .path = "/gyre.v1.Cluster/Status", .request_type = &gyre__v1__cluster_status_request__descriptor, .handle = status,
+    };
+    gy_unary_init(service->methods, GY_CLUSTER_METHODS, service, pool, metrics);
+    *out = service;
+    return GYRE_OK;
+}
+
+void gy_cluster_service_methods(gy_cluster_service *service, struct gy_rpc_method *out)
+{
+    gy_unary_methods(service->methods, GY_CLUSTER_METHODS, out);
+}
+
+void gy_cluster_service_set_address(gy_cluster_service *service, const char *address)
+{
+    pthread_mutex_lock(&service->mu);
+    snprintf(service->address, sizeof service->address, "%s", address);
+    pthread_mutex_unlock(&service->mu);
+}
+
+void gy_cluster_service_free(gy_cluster_service *service)
+{
+    if (!service)
+        return;
+    pthread_mutex_destroy(&service->mu);
+    free(service);
+}

@@ -1,0 +1,117 @@
+#include "api/collections.h"
+
+#include <stdlib.h>
+
+struct gy_collections_service {
+    gy_placement *placement;
+    struct gy_unary methods[GY_COLLECTIONS_METHODS];
+};
+
+gyre_status gy_collection_spec_read(const Gyre__V1__CollectionSpec *sent, struct gy_collection_spec *out, gyre_error *err)
+{
+    if (!sent)
+        return gyre_fail(err, GYRE_INVALID, "spec is missing");
+    GY_TRY(gy_collection_name_check(sent->name, err));
+    if (sent->metric == GYRE__V1__METRIC__METRIC_UNSPECIFIED)
+        return gyre_fail(err, GYRE_INVALID, "metric is missing; it must be l2 (1), ip (2) or cosine (3)");
+    if (strlen(sent->codec) > GY_CODEC_NAME_BYTES_MAX)
+        return gyre_fail(err, GYRE_INVALID, "codec of %zu bytes is not known; this version has \"rabitq\"", strlen(sent->codec));
+    struct gy_collection_spec spec = {
+        .dim = sent->dim, .metric = (gyre_metric)sent->metric, .bits = sent->bits ? sent->bits : 1,
+        .shards = sent->shards ? sent->shards : GY_SHARDS_DEFAULT, .copies = sent->copies ? sent->copies : 1, .quantized = sent->quantized,
+    };
+    memcpy(spec.name, sent->name, strlen(sent->name) + 1);
+    const char *codec = sent->codec[0] ? sent->codec : "rabitq";
+    memcpy(spec.codec, codec, strlen(codec) + 1);
+    GY_TRY(gy_collection_spec_check(&spec, err));
+    *out = spec;
+    return GYRE_OK;
+}
+
+/* Packs a reply and frees it. */
+static gyre_status pack(gy_bytes *reply, ProtobufCMessage *message, gyre_error *err)
+{
+    gyre_status status = gy_wire_pack(reply, message, GY_RPC_MESSAGE_BYTES_MAX, err);
+    gy_wire_free(message);
+    return status;
+}
+
+static gyre_status create(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    gy_collections_service *service = self;
+    const Gyre__V1__CreateCollectionRequest *asked = request;
+    struct gy_collection_spec spec;
+    Gyre__V1__Collection *made;
+    GY_TRY(gy_collection_spec_read(asked->spec, &spec, err));
+    GY_TRY(gy_placement_create(service->placement, &spec, gy_rpc_deadline_ns(call), &made, err));
+    return pack(reply, &made->base, err);
+}
+
+static gyre_status get(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    (void)call;
+    gy_collections_service *service = self;
+    const Gyre__V1__GetCollectionRequest *asked = request;
+    Gyre__V1__Collection *found;
+    GY_TRY(gy_placement_get(service->placement, asked->name, &found, err));
+    return pack(reply, &found->base, err);
+}
+
+static gyre_status list(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    (void)call, (void)request;
+    gy_collections_service *service = self;
+    Gyre__V1__ListCollectionsReply *found;
+    GY_TRY(gy_placement_list(service->placement, &found, err));
+    return pack(reply, &found->base, err);
+}
+
+static gyre_status drop(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    gy_collections_service *service = self;
+    const Gyre__V1__DropCollectionRequest *asked = request;
+    GY_TRY(gy_placement_drop(service->placement, asked->name, gy_rpc_deadline_ns(call), err));
+    Gyre__V1__DropCollectionReply dropped = GYRE__V1__DROP_COLLECTION_REPLY__INIT;
+    return gy_wire_pack(reply, &dropped.base, GY_RPC_MESSAGE_BYTES_MAX, err);
+}
+
+static bool cancelled(void *call) { return gy_rpc_cancelled(call); }
+
+static gyre_status train(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    gy_collections_service *service = self;
+    const Gyre__V1__TrainCollectionRequest *asked = request;
+    struct gy_train_options options = {
+        .wait = asked->wait, .deadline_ns = gy_rpc_deadline_ns(call), .cancelled = cancelled, .cancelled_arg = call,
+    };
+    Gyre__V1__Collection *trained;
+    GY_TRY(gy_placement_train(service->placement, asked->name, &options, &trained, err));
+    return pack(reply, &trained->base, err);
+}
+
+static const struct gy_unary methods[GY_COLLECTIONS_METHODS] = {
+    {.path = "/gyre.v1.Collections/Create", .request_type = &gyre__v1__create_collection_request__descriptor, .handle = create},
+    {.path = "/gyre.v1.Collections/Get", .request_type = &gyre__v1__get_collection_request__descriptor, .handle = get},
+    {.path = "/gyre.v1.Collections/List", .request_type = &gyre__v1__list_collections_request__descriptor, .handle = list},
+    {.path = "/gyre.v1.Collections/Drop", .request_type = &gyre__v1__drop_collection_request__descriptor, .handle = drop},
+    {.path = "/gyre.v1.Collections/Train", .request_type = &gyre__v1__train_collection_request__descriptor, .handle = train},
+};
+
+gyre_status gy_collections_service_new(gy_collections_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics, gyre_error *err)
+{
+    gy_collections_service *service = calloc(1, sizeof *service);
+    if (!service)
+        return gyre_fail(err, GYRE_NO_MEMORY, "Collections service");
+    service->placement = placement;
+    memcpy(service->methods, methods, sizeof methods);
+    gy_unary_init(service->methods, GY_COLLECTIONS_METHODS, service, pool, metrics);
+    *out = service;
+    return GYRE_OK;
+}
+
+void gy_collections_service_methods(gy_collections_service *service, struct gy_rpc_method *out)
+{
+    gy_unary_methods(service->methods, GY_COLLECTIONS_METHODS, out);
+}
+
+void gy_collections_service_free(gy_collections_service *service) { free(service); }

@@ -1,0 +1,289 @@
+#include "catalog/records.h"
+
+#include "gyre/codebook.h"
+
+#include <jansson.h>
+#include <sodium.h>
+#include <stdlib.h>
+
+enum {
+    RECORD_FORMAT = 1,
+    /* First ids stay below 2^52: JavaScript reads them from the status page without rounding. */
+    FIRST_ID_RANDOM_BITS = 20,
+    FIRST_ID_SHIFT = 32,
+};
+
+static inline void json_put(json_t *json) { json_decref(json); }
+GY_AUTO_DEFINE(json_t, json_put)
+
+static const char *state_name(gy_collection_state state)
+{
+    return state == GY_COLLECTION_CREATING ? "creating" : state == GY_COLLECTION_ACTIVE ? "active" : "dropping";
+}
+
+static gyre_status write_json(json_t *json, gy_bytes *out, gyre_error *err)
+{
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    if (!text)
+        return gyre_fail(err, GYRE_NO_MEMORY, "catalog record");
+    *out = (gy_bytes){(uint8_t *)text, strlen(text)};
+    return GYRE_OK;
+}
+
+/* Reads a record's text as far as its format version. */
+static gyre_status read_json(json_t **out, const uint8_t *data, size_t bytes, gyre_error *err)
+{
+    json_error_t where;
+    GY_AUTO(json_t) *json = json_loadb((const char *)data, bytes, JSON_REJECT_DUPLICATES, &where);
+    if (!json)
+        return gyre_fail(err, GYRE_CORRUPT, "not JSON: %s at byte %d", where.text, where.position);
+    json_t *format = json_object_get(json, "format");
+    if (!json_is_integer(format) || json_integer_value(format) < 1)
+        return gyre_fail(err, GYRE_CORRUPT, "no format version");
+    if (json_integer_value(format) > RECORD_FORMAT)
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "format %lld; this version reads up to %d", (long long)json_integer_value(format), RECORD_FORMAT);
+    *out = GY_TAKE(json);
+    return GYRE_OK;
+}
+
+static gyre_status read_hex(uint8_t *out, size_t bytes, const char *hex, const char *field, gyre_error *err)
+{
+    size_t read;
+    const char *end;
+    if (sodium_hex2bin(out, bytes, hex, strlen(hex), NULL, &read, &end) != 0 || read != bytes || *end)
+        return gyre_fail(err, GYRE_CORRUPT, "%s is not %zu bytes of hex", field, bytes);
+    return GYRE_OK;
+}
+
+static gyre_status read_u32(uint32_t *out, json_int_t value, const char *field, gyre_error *err)
+{
+    if (value < 0 || value > UINT32_MAX)
+        return gyre_fail(err, GYRE_CORRUPT, "%s is %lld", field, (long long)value);
+    *out = (uint32_t)value;
+    return GYRE_OK;
+}
+
+static gyre_status read_u64(uint64_t *out, json_int_t value, json_int_t low, const char *field, gyre_error *err)
+{
+    if (value < low)
+        return gyre_fail(err, GYRE_CORRUPT, "%s is %lld; it must be at least %lld", field, (long long)value, (long long)low);
+    *out = (uint64_t)value;
+    return GYRE_OK;
+}
+
+static gyre_status read_text(char *out, size_t room, const char *text, const char *field, gyre_error *err)
+{
+    size_t bytes = strlen(text);
+    if (bytes >= room)
+        return gyre_fail(err, GYRE_CORRUPT, "%s of %zu bytes; at most %zu fit", field, bytes, room - 1);
+    memcpy(out, text, bytes + 1);
+    return GYRE_OK;
+}
+
+/* ---- cluster ---- */
+
+void gy_cluster_record_init(struct gy_cluster_record *record)
+{
+    uint8_t id[GY_CLUSTER_ID_BYTES];
+    randombytes_buf(id, sizeof id);
+    sodium_bin2hex(record->id, sizeof record->id, id, sizeof id);
+    randombytes_buf(record->placement_key, sizeof record->placement_key);
+    randombytes_buf(record->rotation_seed, sizeof record->rotation_seed);
+    record->first_collection_id = ((uint64_t)randombytes_uniform(1u << FIRST_ID_RANDOM_BITS) << FIRST_ID_SHIFT) + 1;
+    record->next_collection_id = record->first_collection_id;
+}
+
+gyre_status gy_cluster_record_encode(const struct gy_cluster_record *record, gy_bytes *out, gyre_error *err)
+{
+    char key[2 * GY_PLACEMENT_KEY_BYTES + 1], seed[2 * GYRE_SEED_BYTES + 1];
+    sodium_bin2hex(key, sizeof key, record->placement_key, sizeof record->placement_key);
+    sodium_bin2hex(seed, sizeof seed, record->rotation_seed, sizeof record->rotation_seed);
+    GY_AUTO(json_t) *json = json_pack("{s:i, s:s, s:s, s:s, s:I, s:I}", "format", RECORD_FORMAT, "id", record->id, "placement_key", key,
+                                      "rotation_seed", seed, "first_collection_id", (json_int_t)record->first_collection_id,
+                                      "next_collection_id", (json_int_t)record->next_collection_id);
+    sodium_memzero(seed, sizeof seed);
+    return write_json(json, out, err);
+}
+
+static gyre_status cluster_read(struct gy_cluster_record *record, json_t *json, gyre_error *err)
+{
+    const char *id, *key, *seed;
+    json_int_t format, first, next;
+    json_error_t where;
+    if (json_unpack_ex(json, &where, JSON_STRICT, "{s:I, s:s, s:s, s:s, s:I, s:I}", "format", &format, "id", &id, "placement_key", &key,
+                       "rotation_seed", &seed, "first_collection_id", &first, "next_collection_id", &next) != 0)
+        return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
+    uint8_t raw_id[GY_CLUSTER_ID_BYTES];
+    GY_TRY(read_hex(raw_id, sizeof raw_id, id, "id", err));
+    sodium_bin2hex(record->id, sizeof record->id, raw_id, sizeof raw_id);
+    GY_TRY(read_hex(record->placement_key, sizeof record->placement_key, key, "placement_key", err));
+    GY_TRY(read_hex(record->rotation_seed, sizeof record->rotation_seed, seed, "rotation_seed", err));
+    GY_TRY(read_u64(&record->first_collection_id, first, 1, "first_collection_id", err));
+    return read_u64(&record->next_collection_id, next, first, "next_collection_id", err);
+}
+
+gyre_status gy_cluster_record_decode(struct gy_cluster_record *record, const uint8_t *data, size_t bytes, gyre_error *err)
+{
+    GY_AUTO(json_t) *json = NULL;
+    struct gy_cluster_record read = {0};
+    gyre_status status = read_json(&json, data, bytes, err);
+    if (status == GYRE_OK)
+        status = cluster_read(&read, json, err);
+    if (status != GYRE_OK)
+        return gyre_wrap(err, status, "catalog record of the cluster");
+    *record = read;
+    return GYRE_OK;
+}
+
+/* ---- collection ---- */
+
+void gy_collection_record_fini(gy_collection_record *record)
+{
+    gy_bytes_free(&record->codebook);
+    free(record->shards);
+    *record = (gy_collection_record){0};
+}
+
+static json_t *assignment_json(const gy_collection_record *record)
+{
+    json_t *assignment = json_array();
+    for (uint32_t i = 0; i < record->spec.shards; i++)
+        if (json_array_append_new(assignment, json_pack("[I, s]", (json_int_t)record->shards[i].epoch, record->shards[i].node)) != 0) {
+            json_decref(assignment);
+            return NULL;
+        }
+    return assignment;
+}
+
+gyre_status gy_collection_record_encode(const gy_collection_record *record, gy_bytes *out, gyre_error *err)
+{
+    const struct gy_collection_spec *spec = &record->spec;
+    size_t hex_bytes = 2 * record->codebook.size + 1;
+    char *hex = malloc(hex_bytes);
+    if (!hex)
+        return gyre_fail(err, GYRE_NO_MEMORY, "catalog record of collection '%s'", spec->name);
+    sodium_bin2hex(hex, hex_bytes, record->codebook.data, record->codebook.size);
+    /* "o" with NULL makes json_pack fail, and steals the array otherwise */
+    GY_AUTO(json_t) *json = json_pack(
+        "{s:i, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:o}", "format", RECORD_FORMAT, "id", (json_int_t)record->id, "name",
+        spec->name, "dim", (json_int_t)spec->dim, "metric", gyre_metric_name(spec->metric), "codec", spec->codec, "bits",
+        (json_int_t)spec->bits, "shards", (json_int_t)spec->shards, "copies", (json_int_t)spec->copies, "quantized",
+        (json_int_t)spec->quantized, "state", state_name(record->state), "trained_at_points", (json_int_t)record->trained_at_points,
+        "codebook", hex, "assignment", assignment_json(record));
+    sodium_memzero(hex, hex_bytes);
+    free(hex);
+    return write_json(json, out, err);
+}
+
+/* The numbers and texts of a record as JSON gives them, not yet believed. */
+struct raw {
+    json_int_t format, id, dim, bits, shards, copies, quantized, trained_at_points;
+    const char *name, *metric, *codec, *state, *codebook;
+    json_t *assignment; /* borrowed */
+};
+
+static gyre_status read_spec(struct gy_collection_spec *spec, const struct raw *raw, gyre_error *err)
+{
+    GY_TRY(read_text(spec->name, sizeof spec->name, raw->name, "name", err));
+    GY_TRY(read_text(spec->codec, sizeof spec->codec, raw->codec, "codec", err));
+    spec->metric = gyre_metric_parse(raw->metric);
+    GY_TRY(read_u32(&spec->dim, raw->dim, "dim", err));
+    GY_TRY(read_u32(&spec->bits, raw->bits, "bits", err));
+    GY_TRY(read_u32(&spec->shards, raw->shards, "shards", err));
+    GY_TRY(read_u32(&spec->copies, raw->copies, "copies", err));
+    GY_TRY(read_u32(&spec->quantized, raw->quantized, "quantized", err));
+    gyre_error why;
+    if (gy_collection_spec_check(spec, &why) != GYRE_OK)
+        return gyre_fail(err, GYRE_CORRUPT, "%s", why.text);
+    return GYRE_OK;
+}
+
+static gyre_status read_codebook(gy_collection_record *record, const char *hex, gyre_error *err)
+{
+    size_t bytes = strlen(hex) / 2;
+    record->codebook.data = malloc(bytes + 1);
+    if (!record->codebook.data)
+        return gyre_fail(err, GYRE_NO_MEMORY, "codebook of %zu bytes", bytes);
+    record->codebook.size = bytes;
+    GY_TRY(read_hex(record->codebook.data, bytes, hex, "codebook", err));
+    GY_AUTO(gyre_codebook) *codebook = NULL;
+    gyre_status status = gyre_codebook_decode(&codebook, record->codebook.data, bytes, err);
+    if (status != GYRE_OK)
+        return gyre_wrap(err, status, "codebook");
+    if (gyre_codebook_dim(codebook) != record->spec.dim || gyre_codebook_metric(codebook) != record->spec.metric)
+        return gyre_fail(err, GYRE_CORRUPT, "codebook is of another dim or metric");
+    record->codebook_version = gyre_codebook_version(codebook);
+    return GYRE_OK;
+}
+
+static gyre_status read_assignment(gy_collection_record *record, json_t *assignment, gyre_error *err)
+{
+    if (json_array_size(assignment) != record->spec.shards)
+        return gyre_fail(err, GYRE_CORRUPT, "assignment of %zu shards; there are %u", json_array_size(assignment), record->spec.shards);
+    record->shards = calloc(record->spec.shards, sizeof *record->shards);
+    if (!record->shards)
+        return gyre_fail(err, GYRE_NO_MEMORY, "assignment of %u shards", record->spec.shards);
+    for (uint32_t i = 0; i < record->spec.shards; i++) {
+        json_int_t epoch;
+        const char *node;
+        json_error_t where;
+        gyre_error why;
+        if (json_unpack_ex(json_array_get(assignment, i), &where, JSON_STRICT, "[I, s]", &epoch, &node) != 0)
+            return gyre_fail(err, GYRE_CORRUPT, "assignment of shard %u: %s", i, where.text);
+        GY_TRY(read_u64(&record->shards[i].epoch, epoch, 1, "epoch", err));
+        if (gy_primary_name_check(node, &why) != GYRE_OK)
+            return gyre_fail(err, GYRE_CORRUPT, "assignment of shard %u: %s", i, why.text);
+        GY_TRY(read_text(record->shards[i].node, sizeof record->shards[i].node, node, "node", err));
+    }
+    return GYRE_OK;
+}
+
+static gyre_status collection_read(gy_collection_record *record, json_t *json, gyre_error *err)
+{
+    struct raw raw;
+    json_error_t where;
+    if (json_unpack_ex(json, &where, JSON_STRICT, "{s:I, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:o}", "format",
+                       &raw.format, "id", &raw.id, "name", &raw.name, "dim", &raw.dim, "metric", &raw.metric, "codec", &raw.codec, "bits",
+                       &raw.bits, "shards", &raw.shards, "copies", &raw.copies, "quantized", &raw.quantized, "state", &raw.state,
+                       "trained_at_points", &raw.trained_at_points, "codebook", &raw.codebook, "assignment", &raw.assignment) != 0)
+        return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
+    GY_TRY(read_u64(&record->id, raw.id, 1, "id", err));
+    GY_TRY(read_u64(&record->trained_at_points, raw.trained_at_points, 0, "trained_at_points", err));
+    GY_TRY(read_spec(&record->spec, &raw, err));
+    for (gy_collection_state state = GY_COLLECTION_CREATING; state <= GY_COLLECTION_DROPPING; state++)
+        if (strcmp(raw.state, state_name(state)) == 0)
+            record->state = state;
+    if (!record->state)
+        return gyre_fail(err, GYRE_CORRUPT, "state is none of creating, active, dropping");
+    GY_TRY(read_codebook(record, raw.codebook, err));
+    return read_assignment(record, raw.assignment, err);
+}
+
+gyre_status gy_collection_record_decode(gy_collection_record *record, const uint8_t *data, size_t bytes, gyre_error *err)
+{
+    GY_AUTO(json_t) *json = NULL;
+    GY_TRY(read_json(&json, data, bytes, err));
+    gy_collection_record read = {0};
+    gyre_status status = collection_read(&read, json, err);
+    if (status != GYRE_OK) {
+        gy_collection_record_fini(&read);
+        return status;
+    }
+    *record = read;
+    return GYRE_OK;
+}
+
+gyre_status gy_collection_record_set_codebook(gy_collection_record *record, uint32_t version, const uint8_t seed[GYRE_SEED_BYTES],
+                                              const float *mean, gyre_error *err)
+{
+    GY_AUTO(gyre_codebook) *codebook = NULL;
+    GY_TRY(gyre_codebook_new(&codebook, record->spec.metric, record->spec.dim, version, seed, mean, err));
+    gy_bytes bytes = {malloc(gyre_codebook_encoded_bytes(codebook)), gyre_codebook_encoded_bytes(codebook)};
+    if (!bytes.data)
+        return gyre_fail(err, GYRE_NO_MEMORY, "codebook of %zu bytes", bytes.size);
+    gyre_codebook_encode(codebook, bytes.data);
+    gy_bytes_free(&record->codebook);
+    record->codebook = bytes;
+    record->codebook_version = version;
+    return GYRE_OK;
+}

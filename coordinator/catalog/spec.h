@@ -1,0 +1,33 @@
+/* spec: what a collection is asked to be, and what this version can make. */
+#ifndef GY_CATALOG_SPEC_H
+#define GY_CATALOG_SPEC_H
+
+#include "gyre/metric.h"
+
+enum {
+    GY_NAME_BYTES_MAX = 64,
+    GY_CODEC_NAME_BYTES_MAX = 15,
+    GY_SHARDS_MAX = 1024,
+    GY_SHARDS_DEFAULT = 4,
+};
+
+struct gy_collection_spec {
+    char name[GY_NAME_BYTES_MAX + 1];
+    uint32_t dim;
+    gyre_metric metric;
+    char codec[GY_CODEC_NAME_BYTES_MAX + 1];
+    uint32_t bits;
+    uint32_t shards;
+    uint32_t copies;
+    uint32_t quantized;
+};
+
+/* A collection's name: 1 to 64 bytes of a-z 0-9 _ -, the first a letter. GYRE_INVALID says which byte is wrong. */
+GYRE_CHECKED gyre_status gy_collection_name_check(const char *name, gyre_error *err);
+/* Every field, defaults already filled in. GYRE_INVALID for what no version takes, GYRE_UNIMPLEMENTED for what this one cannot;
+ * both name the field and what is allowed. */
+GYRE_CHECKED gyre_status gy_collection_spec_check(const struct gy_collection_spec *spec, gyre_error *err);
+/* A node's name: 1 to 64 printable ASCII bytes without spaces, quotes or backslashes. */
+GYRE_CHECKED gyre_status gy_primary_name_check(const char *name, gyre_error *err);
+
+#endif

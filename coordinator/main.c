@@ -1,0 +1,274 @@
+/* gyre-coordinator: wiring only. What is started here in order is stopped in the opposite order. */
+#include "api/cluster.h"
+#include "api/collections.h"
+#include "api/points.h"
+#include "catalog/catalog.h"
+#include "http/pages.h"
+#include "placement/placement.h"
+
+#include "gyre/bus.h"
+#include "gyre/config.h"
+#include "gyre/http.h"
+#include "gyre/lifecycle.h"
+#include "gyre/log.h"
+#include "gyre/rabitq.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, PATH_BYTES = 4096, READY_BYTES = 1024 };
+
+struct options {
+    char *listen, *bus_listen, *http_listen, *data_dir, *cluster_key_file, *catalog, *log_level;
+    uint64_t api_threads, api_queue, message_bytes_max, heartbeat_ms, drain_ms, ready_fd;
+    bool allow_insecure_listen;
+};
+
+#define FIELD(name) offsetof(struct options, name)
+static const struct gy_option option_table[] = {
+    {"data-dir", GY_OPTION_TEXT, FIELD(data_dir), NULL, 0, 0, "DIR", "where the catalog is kept; one process only"},
+    {"cluster-key-file", GY_OPTION_TEXT, FIELD(cluster_key_file), NULL, 0, 0, "FILE", "the cluster's key: 64 hex digits, readable by its owner only"},
+    {"listen", GY_OPTION_TEXT, FIELD(listen), "127.0.0.1:7700", 0, 0, "ADDRESS", "where clients reach it (gRPC); port 0 for any"},
+    {"bus-listen", GY_OPTION_TEXT, FIELD(bus_listen), "127.0.0.1:7601", 0, 0, "ADDRESS", "where shard daemons report; port 0 for any"},
+    {"http-listen", GY_OPTION_TEXT, FIELD(http_listen), "127.0.0.1:7600", 0, 0, "ADDRESS", "status page, /metrics and /healthz; port 0 for any"},
+    {"allow-insecure-listen", GY_OPTION_SWITCH, FIELD(allow_insecure_listen), "off", 0, 0, "",
+     "listen and http-listen may leave loopback, though this version has neither TLS nor API keys for them"},
+    {"catalog", GY_OPTION_TEXT, FIELD(catalog), "embedded", 0, 0, "BACKEND", "where the catalog is: embedded (in the data directory)"},
+    {"api-threads", GY_OPTION_COUNT, FIELD(api_threads), "32", 1, 1024, "N", "calls worked on at once"},
+    {"api-queue", GY_OPTION_COUNT, FIELD(api_queue), "1024", 1, 1 << 20, "N", "calls that may wait; more are refused"},
+    {"message-bytes-max", GY_OPTION_BYTES, FIELD(message_bytes_max), "64M", 1 << 12, UINT64_C(256) << 20, "BYTES", "largest request of a client"},
+    {"heartbeat-ms", GY_OPTION_MILLIS, FIELD(heartbeat_ms), "500", 50, 60000, "TIME", "how often shard daemons are asked to report"},
+    {"drain-ms", GY_OPTION_MILLIS, FIELD(drain_ms), "10s", 0, 600000, "TIME", "how long running calls may take when it is told to stop"},
+    {"log-level", GY_OPTION_TEXT, FIELD(log_level), "info", 0, 0, "LEVEL", "debug, info, warn or error"},
+    {"ready-fd", GY_OPTION_COUNT, FIELD(ready_fd), "0", 0, 1 << 20, "FD", "write one JSON line here when serving; 0: do not"},
+};
+
+static const struct gy_program program = {
+    .name = "gyre-coordinator",
+    .summary = "Knows the nodes and collections of a cluster, and answers its clients.",
+    .examples = "  gyre-coordinator --data-dir /var/lib/gyre/coordinator --cluster-key-file /etc/gyre/cluster.key\n"
+                "  gyre-coordinator --config /etc/gyre/gyre.ini --bus-listen 10.0.0.1:7601\n",
+    .options = option_table,
+    .option_count = sizeof option_table / sizeof *option_table,
+};
+
+/* Everything that runs, in the order it was started; NULL: not started. */
+struct daemon {
+    int lock_fd;
+    gy_metrics *metrics;
+    gy_catalog *catalog;
+    gy_placement *placement;
+    gy_bus *bus;
+    gy_pool *api_pool;
+    gy_collections_service *collections;
+    gy_points_service *points;
+    gy_cluster_service *cluster;
+    gy_rpc_server *server;
+    struct gy_pages pages;
+    gy_http *http;
+    atomic_bool draining;
+};
+
+static const char *trouble(void *self)
+{
+    const struct daemon *daemon = self;
+    return atomic_load(&daemon->draining) ? "draining: the process is about to end" : NULL;
+}
+
+/* Whether an address is reached from this machine only. */
+static bool loopback(const char *address)
+{
+    static const char *const prefixes[] = {"127.", "localhost:", "[::1]:"};
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        if (strncmp(address, prefixes[i], strlen(prefixes[i])) == 0)
+            return true;
+    return false;
+}
+
+static gyre_status check_options(const struct options *options, gyre_error *err)
+{
+    gy_log_level level;
+    if (!gy_log_parse_level(options->log_level, &level))
+        return gyre_fail(err, GYRE_INVALID, "log-level '%s'; it is debug, info, warn or error", options->log_level);
+    gy_log_set_level(level);
+    if (strcmp(options->catalog, "embedded") != 0)
+        return gyre_fail(err, GYRE_INVALID, "catalog '%s'; this version has embedded", options->catalog);
+    const struct {
+        const char *name, *address;
+    } doors[] = {{"listen", options->listen}, {"http-listen", options->http_listen}};
+    for (size_t i = 0; i < sizeof doors / sizeof *doors; i++)
+        if (!loopback(doors[i].address) && !options->allow_insecure_listen)
+            return gyre_fail(err, GYRE_INVALID,
+                             "%s is %s, which other machines can reach, and this version has neither TLS nor API keys for it; "
+                             "use a loopback address, or say --allow-insecure-listen",
+                             doors[i].name, doors[i].address);
+    return gyre_simd_select(getenv("GYRE_SIMD"), err);
+}
+
+/* Makes the data directory and holds it against a second coordinator until the process ends. */
+static gyre_status lock_data_dir(const char *path, int *lock_fd, gyre_error *err)
+{
+    char lock[PATH_BYTES];
+    if (snprintf(lock, sizeof lock, "%s/lock", path) >= (int)sizeof lock)
+        return gyre_fail(err, GYRE_INVALID, "data-dir of %zu bytes; the limit is %d", strlen(path), PATH_BYTES - 16);
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return gyre_fail(err, GYRE_PRECONDITION, "data-dir %s cannot be made: %s", path, strerror(errno));
+    int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return gyre_fail(err, GYRE_PRECONDITION, "data-dir: %s cannot be opened: %s", lock, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        return gyre_fail(err, GYRE_PRECONDITION, "data-dir %s is used by another process", path);
+    }
+    *lock_fd = fd;
+    return GYRE_OK;
+}
+
+static gyre_status open_bus(struct daemon *daemon, const struct options *options, gyre_error *err)
+{
+    uint8_t key[GY_BUS_KEY_BYTES];
+    GY_TRY(gy_key_file_read(options->cluster_key_file, key, err));
+    struct gy_bus_options bus = {
+        .listen = options->bus_listen,
+        .cluster_key = key,
+        .node = "coordinator",
+        .on_request = gy_placement_on_request,
+        .self = daemon->placement,
+    };
+    gyre_status status = gy_bus_open(&daemon->bus, &bus, err);
+    sodium_memzero(key, sizeof key);
+    return status;
+}
+
+static gyre_status start_core(struct daemon *daemon, const struct options *options, gyre_error *err)
+{
+    char path[PATH_BYTES];
+    GY_TRY(lock_data_dir(options->data_dir, &daemon->lock_fd, err));
+    snprintf(path, sizeof path, "%s/catalog", options->data_dir);
+    GY_TRY(gy_metrics_new(&daemon->metrics, err));
+    GY_TRY(gy_catalog_embedded_open(&daemon->catalog, path, err));
+    struct gy_placement_options placement = {
+        .catalog = daemon->catalog, .metrics = daemon->metrics, .heartbeat_ms = (uint32_t)options->heartbeat_ms,
+    };
+    GY_TRY(gy_placement_new(&daemon->placement, &placement, err));
+    GY_TRY(open_bus(daemon, options, err));
+    return gy_placement_start(daemon->placement, daemon->bus, err);
+}
+
+static gyre_status start_services(struct daemon *daemon, const struct options *options, gyre_error *err)
+{
+    GY_TRY(gy_pool_new(&daemon->api_pool, "api", options->api_threads, options->api_queue, err));
+    GY_TRY(gy_collections_service_new(&daemon->collections, daemon->placement, daemon->api_pool, daemon->metrics, err));
+    GY_TRY(gy_points_service_new(&daemon->points, gy_placement_routing(daemon->placement), daemon->api_pool, daemon->metrics, err));
+    GY_TRY(gy_cluster_service_new(&daemon->cluster, daemon->placement, daemon->api_pool, daemon->metrics, err));
+    struct gy_rpc_method methods[GY_COLLECTIONS_METHODS + GY_POINTS_METHODS + GY_CLUSTER_METHODS];
+    gy_collections_service_methods(daemon->collections, methods);
+    gy_points_service_methods(daemon->points, methods + GY_COLLECTIONS_METHODS);
+    gy_cluster_service_methods(daemon->cluster, methods + GY_COLLECTIONS_METHODS + GY_POINTS_METHODS);
+    struct gy_rpc_server_options server = {
+        .listen = options->listen,
+        .message_bytes_max = options->message_bytes_max,
+        .methods = methods,
+        .method_count = sizeof methods / sizeof *methods,
+        .descriptors = gyre_v1_descriptors,
+        .descriptors_bytes = gyre_v1_descriptors_bytes,
+    };
+    GY_TRY(gy_rpc_server_open(&daemon->server, &server, err));
+    gy_cluster_service_set_address(daemon->cluster, gy_rpc_server_address(daemon->server));
+    struct gy_http_page pages[GY_PAGES];
+    daemon->pages = (struct gy_pages){daemon->cluster, daemon->placement};
+    gy_pages_init(&daemon->pages, pages);
+    struct gy_http_options http = {
+        .listen = options->http_listen, .metrics = daemon->metrics, .trouble = trouble, .self = daemon, .pages = pages, .page_count = GY_PAGES,
+    };
+    return gy_http_open(&daemon->http, &http, err);
+}
+
+/* First no new call comes in and the running ones end; then nobody needs the nodes; then the catalog closes. */
+static void stop(struct daemon *daemon, int64_t grace_ns)
+{
+    atomic_store(&daemon->draining, true);
+    if (daemon->server) {
+        gy_rpc_server_set_serving(daemon->server, false);
+        gy_rpc_server_close(daemon->server, grace_ns);
+    }
+    if (daemon->http)
+        gy_http_close(daemon->http);
+    gy_pool_free(daemon->api_pool);
+    gy_cluster_service_free(daemon->cluster);
+    if (daemon->points)
+        gy_points_service_free(daemon->points);
+    gy_collections_service_free(daemon->collections);
+    if (daemon->placement)
+        gy_placement_stop(daemon->placement);
+    if (daemon->bus)
+        gy_bus_close(daemon->bus);
+    gy_placement_free(daemon->placement);
+    gy_catalog_close(daemon->catalog);
+    if (daemon->metrics)
+        gy_metrics_free(daemon->metrics);
+    if (daemon->lock_fd >= 0)
+        close(daemon->lock_fd);
+}
+
+static int serve(struct daemon *daemon, const struct options *options)
+{
+    const char *grpc = gy_rpc_server_address(daemon->server), *bus = gy_bus_address(daemon->bus), *http = gy_http_address(daemon->http);
+    char line[READY_BYTES];
+    snprintf(line, sizeof line, "{\"grpc\":\"%s\",\"bus\":\"%s\",\"http\":\"%s\",\"pid\":%d}", grpc, bus, http, (int)getpid());
+    gy_rpc_server_set_serving(daemon->server, true);
+    gy_log(GY_LOG_INFO, "serving", "grpc=%s bus=%s http=%s cluster=%s version=%s simd=%s", grpc, bus, http,
+           gy_placement_cluster_id(daemon->placement), gy_version(), gyre_simd_name());
+    gy_ready_tell(options->ready_fd ? (int)options->ready_fd : -1, line);
+    int signal_number = gy_stop_wait();
+    gy_log(GY_LOG_INFO, "stopping", "signal=%d", signal_number);
+    stop(daemon, (int64_t)options->drain_ms * GY_MILLISECOND_NS);
+    gy_log(GY_LOG_INFO, "stopped", "pid=%d", (int)getpid());
+    return gy_stop_exit_code();
+}
+
+static int run(const struct options *options)
+{
+    gyre_error err;
+    if (check_options(options, &err) != GYRE_OK) {
+        fprintf(stderr, "gyre-coordinator: %s\n", err.text);
+        return EXIT_USAGE;
+    }
+    struct daemon daemon = {.lock_fd = -1};
+    gyre_status status = gy_stop_init(&err);
+    if (status == GYRE_OK)
+        status = start_core(&daemon, options, &err);
+    if (status == GYRE_OK)
+        status = start_services(&daemon, options, &err);
+    if (status == GYRE_OK)
+        return serve(&daemon, options);
+    gy_log(GY_LOG_ERROR, "not_started", "status=%s error=%s", gyre_status_name(status), err.text);
+    stop(&daemon, 0);
+    return EXIT_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+    gyre_error err;
+    struct options options = {0};
+    bool done = false;
+    /* First of all: without it libsodium runs its slow reference code. */
+    if (sodium_init() < 0) {
+        fprintf(stderr, "gyre-coordinator: libsodium cannot start\n");
+        return EXIT_FAILED;
+    }
+    if (gy_config_read(&program, argc, argv, &options, &done, &err) != GYRE_OK) {
+        fprintf(stderr, "gyre-coordinator: %s\n", err.text);
+        return EXIT_USAGE;
+    }
+    int code = done ? EXIT_OK : run(&options);
+    gy_config_free(&program, &options);
+    return code;
+}

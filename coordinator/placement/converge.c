@@ -1,0 +1,293 @@
+/* What nodes are told: by a report's comparison with the catalog (a job in the background, one a node at a time), or at once for
+ * every primary of a collection (creation, training, dropping). */
+#include "placement/state.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+enum {
+    TOLD_AT_ONCE_MAX = 256, /* messages of one job, each with a codebook of up to 16 KiB; the next report brings the rest */
+};
+#define TELL_DEADLINE_NS (10 * GY_SECOND_NS)
+
+/* One thing a node is told. The message owns its texts and codebook (gy_wire_free). */
+struct telling {
+    uint64_t collection_id;
+    uint32_t shard;
+    ProtobufCMessage *message; /* EnsureReplica or DropReplica */
+    gy_link *link;             /* held */
+};
+
+struct tellings {
+    struct telling *items; /* [count] */
+    struct gy_gather_call *calls;
+    size_t count, room;
+};
+
+static void tellings_fini(struct tellings *self)
+{
+    for (size_t i = 0; i < self->count; i++) {
+        gy_wire_free(self->items[i].message);
+        gy_wire_free(self->calls[i].reply);
+        gy_link_release(self->items[i].link);
+    }
+    free(self->items);
+    free(self->calls);
+    *self = (struct tellings){0};
+}
+
+static gyre_status tellings_init(struct tellings *self, size_t room, gyre_error *err)
+{
+    *self = (struct tellings){.items = calloc(room, sizeof *self->items), .calls = calloc(room, sizeof *self->calls), .room = room};
+    if (self->items && self->calls)
+        return GYRE_OK;
+    tellings_fini(self);
+    return gyre_fail(err, GYRE_NO_MEMORY, "%zu messages to nodes", room);
+}
+
+/* Takes message and holds link. */
+static void add(struct tellings *self, uint64_t collection_id, uint32_t shard, ProtobufCMessage *message, gy_link *link)
+{
+    bool ensures = message->descriptor == &gyre__node__ensure_replica__descriptor;
+    self->items[self->count] = (struct telling){collection_id, shard, message, gy_link_hold(link)};
+    self->calls[self->count] = (struct gy_gather_call){
+        .peer = gy_link_peer(link),
+        .type = ensures ? GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA : GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA,
+        .request = message,
+        .reply_type = ensures ? &gyre__node__replica_status__descriptor : &gyre__node__empty__descriptor,
+    };
+    self->count++;
+}
+
+static gyre_status add_ensure(struct tellings *self, const struct gy_collection_entry *entry, uint32_t shard, gyre_error *err)
+{
+    Gyre__Node__EnsureReplica *message = malloc(sizeof *message);
+    char *name = strdup(entry->record.spec.name);
+    uint8_t *codebook = malloc(entry->record.codebook.size);
+    if (!message || !name || !codebook) {
+        free(message);
+        free(name);
+        free(codebook);
+        return gyre_fail(err, GYRE_NO_MEMORY, "message to a node");
+    }
+    gyre__node__ensure_replica__init(message);
+    message->collection_id = entry->record.id;
+    message->collection = name;
+    message->shard = shard;
+    message->epoch = entry->record.shards[shard].epoch;
+    memcpy(codebook, entry->record.codebook.data, entry->record.codebook.size);
+    message->codebook = (ProtobufCBinaryData){entry->record.codebook.size, codebook};
+    add(self, entry->record.id, shard, &message->base, entry->shards[shard].node->link);
+    return GYRE_OK;
+}
+
+static gyre_status add_drop(struct tellings *self, uint64_t collection_id, uint32_t shard, gy_link *link, gyre_error *err)
+{
+    Gyre__Node__DropReplica *message = malloc(sizeof *message);
+    if (!message)
+        return gyre_fail(err, GYRE_NO_MEMORY, "message to a node");
+    gyre__node__drop_replica__init(message);
+    message->collection_id = collection_id;
+    message->shard = shard;
+    add(self, collection_id, shard, &message->base, link);
+    return GYRE_OK;
+}
+
+/* Sends, waits, counts, and takes over what the nodes answered about their replicas. */
+static void tell(gy_placement *placement, struct tellings *self, int64_t deadline_ns)
+{
+    gy_gather(self->calls, self->count, deadline_ns);
+    pthread_mutex_lock(&placement->mu);
+    for (size_t i = 0; i < self->count; i++) {
+        const struct telling *told = &self->items[i];
+        bool ensured = self->calls[i].type == GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA;
+        gy_counter_add(ensured ? placement->ensures : placement->drops, 1);
+        struct gy_collection_entry *entry = gy_table_collection_of(placement, told->collection_id);
+        if (ensured && self->calls[i].status == GYRE_OK && entry)
+            gy_table_shard_said(&entry->shards[told->shard], self->calls[i].reply);
+    }
+    pthread_cond_broadcast(&placement->changed);
+    pthread_mutex_unlock(&placement->mu);
+}
+
+/* ---- a node against the catalog ---- */
+
+struct converge_job {
+    gy_placement *placement;
+    struct gy_node_entry *node;
+    struct tellings tellings;
+};
+
+static void converge(void *arg)
+{
+    struct converge_job *job = arg;
+    struct tellings *tellings = &job->tellings;
+    tell(job->placement, tellings, gy_now_ns() + TELL_DEADLINE_NS);
+    size_t failed = 0;
+    const gyre_error *first = NULL;
+    for (size_t i = 0; i < tellings->count; i++)
+        if (tellings->calls[i].status != GYRE_OK && failed++ == 0)
+            first = &tellings->calls[i].err;
+    if (failed)
+        gy_log(GY_LOG_WARN, "node_not_converged", "node=%s told=%zu failed=%zu first=%s", job->node->name, tellings->count, failed, first->text);
+    else
+        gy_log(GY_LOG_INFO, "node_told", "node=%s replicas=%zu", job->node->name, tellings->count);
+    tellings_fini(tellings);
+    pthread_mutex_lock(&job->placement->mu);
+    job->node->converging = false;
+    pthread_mutex_unlock(&job->placement->mu);
+    free(job);
+}
+
+static int compare_held(const void *a, const void *b)
+{
+    const Gyre__Node__ReplicaStatus *x = *(Gyre__Node__ReplicaStatus *const *)a, *y = *(Gyre__Node__ReplicaStatus *const *)b;
+    if (x->collection_id != y->collection_id)
+        return x->collection_id < y->collection_id ? -1 : 1;
+    return x->shard < y->shard ? -1 : x->shard > y->shard;
+}
+
+static const Gyre__Node__ReplicaStatus *find_held(const Gyre__Node__Report *report, uint64_t collection_id, uint32_t shard)
+{
+    Gyre__Node__ReplicaStatus key = {.collection_id = collection_id, .shard = shard}, *wanted = &key;
+    if (!report->n_replicas)
+        return NULL;
+    Gyre__Node__ReplicaStatus **found = bsearch(&wanted, report->replicas, report->n_replicas, sizeof *report->replicas, compare_held);
+    return found ? *found : NULL;
+}
+
+/* Takes over what is said of one shard; whether the node must be told about it now. */
+static bool judge(struct gy_collection_entry *entry, uint32_t index, const Gyre__Node__ReplicaStatus *said, int64_t now_ns)
+{
+    struct gy_shard_entry *shard = &entry->shards[index];
+    if (said)
+        gy_table_shard_said(shard, said);
+    else
+        shard->held = false;
+    struct gy_wanted_replica wanted = {entry->record.id, index, entry->record.shards[index].epoch, entry->record.codebook_version, shard->told_ns};
+    struct gy_held_replica held = {entry->record.id, index, shard->epoch, shard->codebook_version};
+    return gy_replica_judge(&wanted, said ? &held : NULL, now_ns) == GY_REPLICA_ENSURE;
+}
+
+/* Whether what a replica says is worth a line: its trouble is new. */
+static void note_trouble(const struct gy_collection_entry *entry, const Gyre__Node__ReplicaStatus *said, const char *node)
+{
+    const char *before = entry->shards[said->shard].trouble;
+    if (said->trouble[0] && strncmp(before, said->trouble, GY_TROUBLE_BYTES_MAX) != 0)
+        gy_log(GY_LOG_WARN, "replica_trouble", "node=%s collection=%s shard=%u trouble=%s", node, entry->record.spec.name, said->shard,
+               said->trouble);
+}
+
+static void collect_wanted(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report, int64_t now_ns, struct tellings *out)
+{
+    struct gy_collection_entry *entry, *next;
+    HASH_ITER(hh, placement->collections, entry, next)
+        for (uint32_t i = 0; i < entry->record.spec.shards; i++) {
+            if (entry->shards[i].node != node)
+                continue;
+            const Gyre__Node__ReplicaStatus *said = find_held(report, entry->record.id, i);
+            if (said)
+                note_trouble(entry, said, node->name);
+            bool behind = judge(entry, i, said, now_ns);
+            gyre_error err;
+            if (behind && entry->record.state == GY_COLLECTION_ACTIVE && out->count < out->room && add_ensure(out, entry, i, &err) == GYRE_OK)
+                entry->shards[i].told_ns = now_ns;
+        }
+}
+
+static void collect_orphans(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report, struct tellings *out)
+{
+    node->points = 0;
+    for (size_t i = 0; i < report->n_replicas; i++) {
+        const Gyre__Node__ReplicaStatus *said = report->replicas[i];
+        node->points += said->points;
+        bool exists = gy_table_collection_of(placement, said->collection_id) != NULL;
+        gyre_error err;
+        if (gy_replica_orphaned(said->collection_id, exists, placement->cluster.first_collection_id, placement->cluster.next_collection_id) &&
+            out->count < out->room)
+            GY_IGNORE(add_drop(out, said->collection_id, said->shard, node->link, &err)); /* the next report asks again */
+    }
+}
+
+void gy_converge(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report, int64_t now_ns)
+{
+    if (report->n_replicas) /* sorts the caller's array of pointers: a search then costs its logarithm */
+        qsort(report->replicas, report->n_replicas, sizeof *report->replicas, compare_held);
+    node->held_count = report->n_replicas;
+    struct converge_job *job = calloc(1, sizeof *job);
+    gyre_error err;
+    struct tellings nothing = {0};
+    if (job && !node->converging) {
+        *job = (struct converge_job){.placement = placement, .node = node};
+        GY_IGNORE(tellings_init(&job->tellings, TOLD_AT_ONCE_MAX, &err)); /* then there is room for none: the next report asks again */
+    }
+    struct tellings *tellings = job ? &job->tellings : &nothing;
+    collect_wanted(placement, node, report, now_ns, tellings);
+    collect_orphans(placement, node, report, tellings);
+    if (tellings->count) {
+        node->converging = true;
+        if (gy_pool_submit(placement->telling, converge, job, &err) == GYRE_OK)
+            return;
+        node->converging = false;
+    }
+    tellings_fini(tellings);
+    free(job);
+}
+
+/* ---- every primary of a collection ---- */
+
+
+/* Fills out with a message for every shard. A node that never reported gives GYRE_UNAVAILABLE; to drop, it is left out. */
+static gyre_status collect_all(gy_placement *placement, uint64_t collection_id, bool drop, struct tellings *out, gyre_error *err)
+{
+    struct gy_collection_entry *entry = gy_table_collection_of(placement, collection_id);
+    if (!entry)
+        return gyre_fail(err, GYRE_ABORTED, "the collection was dropped meanwhile");
+    GY_TRY(tellings_init(out, entry->record.spec.shards, err));
+    int64_t now_ns = gy_now_ns();
+    for (uint32_t i = 0; i < entry->record.spec.shards; i++) {
+        gy_link *link = entry->shards[i].node->link;
+        if (!link && drop)
+            continue;
+        if (!link)
+            return gyre_fail(err, GYRE_UNAVAILABLE, "shard %u: node %s has not reported yet", i, entry->shards[i].node->name);
+        GY_TRY(drop ? add_drop(out, collection_id, i, link, err) : add_ensure(out, entry, i, err));
+        if (!drop)
+            entry->shards[i].told_ns = now_ns;
+    }
+    return GYRE_OK;
+}
+
+gyre_status gy_ensure_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns, gyre_error *err)
+{
+    struct tellings all = {0};
+    pthread_mutex_lock(&placement->mu);
+    gyre_status status = collect_all(placement, collection_id, false, &all, err);
+    pthread_mutex_unlock(&placement->mu);
+    if (status == GYRE_OK)
+        tell(placement, &all, deadline_ns);
+    for (size_t i = 0; status == GYRE_OK && i < all.count; i++)
+        if (all.calls[i].status != GYRE_OK)
+            status = gyre_fail(err, all.calls[i].status, "shard %u: %s", all.items[i].shard, all.calls[i].err.text);
+    tellings_fini(&all);
+    return status;
+}
+
+void gy_drop_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns)
+{
+    struct tellings all = {0};
+    gyre_error err;
+    pthread_mutex_lock(&placement->mu);
+    gyre_status status = collect_all(placement, collection_id, true, &all, &err);
+    pthread_mutex_unlock(&placement->mu);
+    if (status == GYRE_OK)
+        tell(placement, &all, deadline_ns);
+    size_t failed = 0;
+    for (size_t i = 0; status == GYRE_OK && i < all.count; i++)
+        if (all.calls[i].status != GYRE_OK && failed++ == 0)
+            err = all.calls[i].err;
+    if (failed)
+        gy_log(GY_LOG_WARN, "replicas_not_dropped", "collection_id=%" PRIu64 " failed=%zu first=%s action=%s", collection_id, failed, err.text,
+               "dropped when their nodes report");
+    tellings_fini(&all);
+}

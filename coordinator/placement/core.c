@@ -1,0 +1,119 @@
+#include "placement/core.h"
+
+#include <stdlib.h>
+
+/* ---- where shards go ---- */
+
+/* A binary heap of nodes, fewest replicas first, then by name: as many steps as shards, whatever the number of nodes. */
+struct heap {
+    const struct gy_placement_node *nodes;
+    uint64_t *replicas; /* [count of nodes] */
+    size_t *order;
+    size_t count;
+};
+
+static bool before(const struct heap *heap, size_t a, size_t b)
+{
+    if (heap->replicas[a] != heap->replicas[b])
+        return heap->replicas[a] < heap->replicas[b];
+    return strcmp(heap->nodes[a].name, heap->nodes[b].name) < 0;
+}
+
+static void sift_down(struct heap *heap, size_t at)
+{
+    for (;;) {
+        size_t least = at;
+        for (size_t child = 2 * at + 1; child <= 2 * at + 2 && child < heap->count; child++)
+            if (before(heap, heap->order[child], heap->order[least]))
+                least = child;
+        if (least == at)
+            return;
+        size_t moved = heap->order[at];
+        heap->order[at] = heap->order[least];
+        heap->order[least] = moved;
+        at = least;
+    }
+}
+
+gyre_status gy_placement_assign(const struct gy_placement_node *nodes, size_t count, uint32_t shards, size_t *node_of_shard, gyre_error *err)
+{
+    struct heap heap = {.nodes = nodes, .replicas = calloc(count + 1, sizeof *heap.replicas), .order = calloc(count + 1, sizeof *heap.order)};
+    gyre_status status = GYRE_OK;
+    if (!heap.replicas || !heap.order)
+        status = gyre_fail(err, GYRE_NO_MEMORY, "placement over %zu nodes", count);
+    for (size_t i = 0; status == GYRE_OK && i < count; i++) {
+        heap.replicas[i] = nodes[i].replicas;
+        if (nodes[i].up)
+            heap.order[heap.count++] = i;
+    }
+    if (status == GYRE_OK && heap.count == 0)
+        status = gyre_fail(err, GYRE_PRECONDITION, "none of %zu nodes is up", count);
+    for (size_t i = heap.count; i-- > 0 && status == GYRE_OK;)
+        sift_down(&heap, i);
+    for (uint32_t shard = 0; status == GYRE_OK && shard < shards; shard++) {
+        node_of_shard[shard] = heap.order[0];
+        heap.replicas[heap.order[0]]++;
+        sift_down(&heap, 0);
+    }
+    free(heap.replicas);
+    free(heap.order);
+    return status;
+}
+
+/* ---- which nodes are alive ---- */
+
+static int64_t silent_ns_max(int64_t heartbeat_ns)
+{
+    int64_t missed_ns = GY_HEARTBEATS_MISSED_MAX * heartbeat_ns;
+    return missed_ns > GY_NODE_SILENT_NS_MIN ? missed_ns : GY_NODE_SILENT_NS_MIN;
+}
+
+bool gy_node_health_reported(gy_node_health *health, int64_t now_ns)
+{
+    bool changed = health->state != GY_NODE_UP;
+    if (health->state == GY_NODE_UNKNOWN || now_ns > health->reported_ns)
+        health->reported_ns = now_ns;
+    health->state = GY_NODE_UP;
+    return changed;
+}
+
+bool gy_node_health_tick(gy_node_health *health, int64_t now_ns, int64_t heartbeat_ns)
+{
+    if (now_ns < gy_node_health_due_ns(health, heartbeat_ns))
+        return false;
+    health->state = GY_NODE_DOWN;
+    return true;
+}
+
+int64_t gy_node_health_due_ns(const gy_node_health *health, int64_t heartbeat_ns)
+{
+    return health->state == GY_NODE_UP ? health->reported_ns + silent_ns_max(heartbeat_ns) : GY_NEVER;
+}
+
+/* ---- what a node must be told ---- */
+
+gy_replica_verdict gy_replica_judge(const struct gy_wanted_replica *wanted, const struct gy_held_replica *held, int64_t now_ns)
+{
+    if (held && held->epoch >= wanted->epoch && held->codebook_version >= wanted->codebook_version)
+        return GY_REPLICA_GOOD;
+    if (wanted->told_ns && now_ns - wanted->told_ns < GY_ENSURE_AGAIN_NS)
+        return GY_REPLICA_WAIT;
+    return GY_REPLICA_ENSURE;
+}
+
+/* ---- when a collection is trained ---- */
+
+bool gy_training_due(uint64_t trained_at_points, uint64_t points)
+{
+    if (trained_at_points == 0)
+        return points >= GY_TRAIN_POINTS_MIN;
+    return points / GY_TRAIN_GROWTH >= trained_at_points;
+}
+
+int64_t gy_training_backoff_ns(uint32_t failures)
+{
+    enum { DOUBLINGS_MAX = 6 };
+    if (failures == 0)
+        return 0;
+    return GY_SECOND_NS << (failures - 1 < DOUBLINGS_MAX ? failures - 1 : DOUBLINGS_MAX);
+}

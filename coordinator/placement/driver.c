@@ -1,0 +1,191 @@
+/* The thread: notices nodes that fell silent and collections that are due for training; it sleeps until a report arrives or the
+ * next of these can happen. Everything else runs where it was asked for. */
+#include "placement/state.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+
+enum {
+    REPORT_THREADS = 2,
+    TELLING_THREADS = 8, /* a node that froze after its report holds one until the deadline */
+    TRAINING_THREADS = 1,
+    QUEUE_PLACES = 1024,
+};
+
+bool gy_placement_wait(gy_placement *placement, int64_t deadline_ns)
+{
+    if (deadline_ns == GY_NEVER)
+        return pthread_cond_wait(&placement->changed, &placement->mu) == 0;
+    struct timespec until = {deadline_ns / GY_SECOND_NS, deadline_ns % GY_SECOND_NS};
+    return pthread_cond_timedwait(&placement->changed, &placement->mu, &until) != ETIMEDOUT;
+}
+
+/* Marks one node that fell silent and returns it; *due_ns becomes the earliest moment at which another may. */
+static struct gy_node_entry *next_silent(gy_placement *placement, int64_t now_ns, int64_t *due_ns)
+{
+    int64_t heartbeat_ns = placement->heartbeat_ms * GY_MILLISECOND_NS;
+    *due_ns = GY_NEVER;
+    struct gy_node_entry *node, *next;
+    HASH_ITER(hh, placement->nodes, node, next) {
+        if (gy_node_health_tick(&node->health, now_ns, heartbeat_ns))
+            return node;
+        int64_t node_due_ns = gy_node_health_due_ns(&node->health, heartbeat_ns);
+        *due_ns = node_due_ns < *due_ns ? node_due_ns : *due_ns;
+    }
+    return NULL;
+}
+
+static void *drive(void *arg)
+{
+    gy_placement *placement = arg;
+    pthread_mutex_lock(&placement->mu);
+    while (!placement->stopping) {
+        int64_t now_ns = gy_now_ns(), due_ns;
+        struct gy_node_entry *silent = next_silent(placement, now_ns, &due_ns);
+        if (silent) {
+            int64_t since_ms = (now_ns - silent->health.reported_ns) / GY_MILLISECOND_NS;
+            pthread_mutex_unlock(&placement->mu);
+            gy_log(GY_LOG_WARN, "node_down", "node=%s since_ms=%lld", silent->name, (long long)since_ms);
+            pthread_mutex_lock(&placement->mu);
+            continue;
+        }
+        int64_t training_due_ns = gy_train_due(placement, now_ns);
+        gy_placement_wait(placement, training_due_ns < due_ns ? training_due_ns : due_ns);
+    }
+    pthread_mutex_unlock(&placement->mu);
+    return NULL;
+}
+
+static double nodes_up(void *self)
+{
+    gy_placement *placement = self;
+    size_t up = 0;
+    pthread_mutex_lock(&placement->mu);
+    struct gy_node_entry *node, *next;
+    HASH_ITER(hh, placement->nodes, node, next)
+        up += node->health.state == GY_NODE_UP;
+    pthread_mutex_unlock(&placement->mu);
+    return (double)up;
+}
+
+static double collections_active(void *self)
+{
+    gy_placement *placement = self;
+    size_t active = 0;
+    pthread_mutex_lock(&placement->mu);
+    struct gy_collection_entry *entry, *next;
+    HASH_ITER(hh, placement->collections, entry, next)
+        active += entry->record.state == GY_COLLECTION_ACTIVE;
+    pthread_mutex_unlock(&placement->mu);
+    return (double)active;
+}
+
+static void make_metrics(gy_placement *placement, gy_metrics *metrics)
+{
+    gy_gauge_of(metrics, "gyre_coordinator_nodes_up", NULL, "Nodes that report.", nodes_up, placement);
+    gy_gauge_of(metrics, "gyre_coordinator_collections", NULL, "Collections that serve.", collections_active, placement);
+    placement->reports_taken = gy_counter_new(metrics, "gyre_coordinator_reports_total", NULL, "Reports of nodes that were taken.");
+    placement->reports_refused = gy_counter_new(metrics, "gyre_coordinator_reports_refused_total", NULL, "Reports that were refused.");
+    placement->ensures = gy_counter_new(metrics, "gyre_coordinator_ensures_total", NULL, "Replicas that nodes were told to hold.");
+    placement->drops = gy_counter_new(metrics, "gyre_coordinator_drops_total", NULL, "Replicas that nodes were told to drop.");
+    placement->trainings = gy_counter_new(metrics, "gyre_coordinator_trainings_total", NULL, "Codebook versions published by training.");
+    placement->training_failures = gy_counter_new(metrics, "gyre_coordinator_training_failures_total", NULL, "Trainings that failed.");
+}
+
+static gyre_status make_pools(gy_placement *placement, gyre_error *err)
+{
+    GY_TRY(gy_pool_new(&placement->reports, "reports", REPORT_THREADS, QUEUE_PLACES, err));
+    GY_TRY(gy_pool_new(&placement->telling, "telling", TELLING_THREADS, QUEUE_PLACES, err));
+    return gy_pool_new(&placement->training, "training", TRAINING_THREADS, QUEUE_PLACES, err);
+}
+
+gyre_status gy_placement_new(gy_placement **out, const struct gy_placement_options *options, gyre_error *err)
+{
+    gy_placement *placement = calloc(1, sizeof *placement);
+    if (!placement)
+        return gyre_fail(err, GYRE_NO_MEMORY, "placement");
+    placement->catalog = options->catalog;
+    placement->heartbeat_ms = options->heartbeat_ms;
+    placement->born_ns = gy_now_ns();
+    pthread_mutex_init(&placement->catalog_mu, NULL);
+    pthread_mutex_init(&placement->mu, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&placement->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    make_metrics(placement, options->metrics);
+    gyre_status status = gy_table_load(placement, err);
+    if (status == GYRE_OK)
+        status = make_pools(placement, err);
+    if (status != GYRE_OK) {
+        gy_placement_free(placement);
+        return status;
+    }
+    *out = placement;
+    return GYRE_OK;
+}
+
+gyre_status gy_placement_start(gy_placement *placement, gy_bus *bus, gyre_error *err)
+{
+    pthread_mutex_lock(&placement->mu);
+    placement->bus = bus;
+    pthread_mutex_unlock(&placement->mu);
+    int code = pthread_create(&placement->thread, NULL, drive, placement);
+    if (code != 0)
+        return gyre_fail(err, GYRE_EXHAUSTED, "placement thread: %s", strerror(code));
+    placement->running = true;
+    return GYRE_OK;
+}
+
+void gy_placement_stop(gy_placement *placement)
+{
+    pthread_mutex_lock(&placement->mu);
+    placement->stopping = true;
+    placement->bus = NULL;
+    pthread_cond_broadcast(&placement->changed);
+    pthread_mutex_unlock(&placement->mu);
+    if (placement->running)
+        pthread_join(placement->thread, NULL);
+    placement->running = false;
+    /* nobody submits any more: reports are refused once stopping is set, under the mutex that guards submission */
+    gy_pool_free(placement->training);
+    gy_pool_free(placement->telling);
+    placement->training = placement->telling = NULL;
+    gy_routing_withdraw_all(placement->routing);
+    struct gy_node_entry *node, *next;
+    HASH_ITER(hh, placement->nodes, node, next) {
+        pthread_mutex_lock(&placement->mu);
+        gy_link *link = node->link;
+        node->link = NULL;
+        pthread_mutex_unlock(&placement->mu);
+        gy_link_release(link);
+    }
+}
+
+void gy_placement_free(gy_placement *placement)
+{
+    if (!placement)
+        return;
+    gy_pool_free(placement->reports);
+    gy_pool_free(placement->telling);
+    gy_pool_free(placement->training);
+    struct gy_collection_entry *entry, *next_entry;
+    HASH_ITER(hh, placement->collections, entry, next_entry)
+        gy_table_collection_remove(placement, entry);
+    struct gy_node_entry *node, *next_node;
+    HASH_ITER(hh, placement->nodes, node, next_node) {
+        HASH_DEL(placement->nodes, node);
+        free(node);
+    }
+    gy_routing_free(placement->routing);
+    pthread_cond_destroy(&placement->changed);
+    pthread_mutex_destroy(&placement->mu);
+    pthread_mutex_destroy(&placement->catalog_mu);
+    sodium_memzero(&placement->cluster, sizeof placement->cluster);
+    free(placement);
+}
+
+gy_routing *gy_placement_routing(gy_placement *placement) { return placement->routing; }
+const char *gy_placement_cluster_id(const gy_placement *placement) { return placement->cluster.id; }

@@ -1,0 +1,66 @@
+/* placement: keeps the cluster what the catalog says: who is alive, who holds what, creation, dropping, training.
+ *
+ * Nodes report every heartbeat; each report is compared with the catalog (core.h) and what is missing, behind or rubbish on the
+ * node is told to it, so a node that restarted, came late or was away converges without anyone remembering it. Every change is in
+ * the catalog before anybody is told of it.
+ * Threads  any; start and stop once, from one thread. Blocking calls end at their deadline */
+#ifndef GY_PLACEMENT_H
+#define GY_PLACEMENT_H
+
+#include "catalog/catalog.h"
+#include "catalog/spec.h"
+#include "gyre/bus.h"
+#include "gyre/metrics.h"
+#include "routing/routing.h"
+
+#include "gyre/v1/gyre.pb-c.h"
+
+typedef struct gy_placement gy_placement;
+
+struct gy_placement_options {
+    gy_catalog *catalog;   /* lent until gy_placement_free */
+    gy_metrics *metrics;   /* the same */
+    uint32_t heartbeat_ms; /* nodes are asked to report this often */
+};
+
+/* Reads the catalog (on an empty one, makes the cluster's keys), forgets collections that were half made, finishes those half
+ * dropped. GYRE_CORRUPT names the key that cannot be read. */
+GYRE_CHECKED gyre_status gy_placement_new(gy_placement **out, const struct gy_placement_options *options, gyre_error *err);
+/* The bus's on_request; self is the gy_placement. Refuses reports until _start and after _stop. */
+void gy_placement_on_request(void *self, gy_bus_request *request);
+GYRE_CHECKED gyre_status gy_placement_start(gy_placement *placement, gy_bus *bus, gyre_error *err);
+/* After the servers that call the functions below are closed and every route is released; before gy_bus_close. */
+void gy_placement_stop(gy_placement *placement);
+/* After gy_bus_close. Also for one that was never started; NULL is fine. */
+void gy_placement_free(gy_placement *placement);
+
+gy_routing *gy_placement_routing(gy_placement *placement);
+const char *gy_placement_cluster_id(const gy_placement *placement);
+
+/* ---- collections ---- replies are the caller's (gy_wire_free) */
+
+/* Makes a collection on the nodes that are up; spec has its defaults. Answers when every replica exists.
+ * GYRE_INVALID, GYRE_UNIMPLEMENTED (spec.h), GYRE_EXISTS, GYRE_PRECONDITION if no node is up, or what the node that could not make its
+ * replica said: then nothing was made. */
+GYRE_CHECKED gyre_status gy_placement_create(gy_placement *placement, const struct gy_collection_spec *spec, int64_t deadline_ns,
+                                             Gyre__V1__Collection **out, gyre_error *err);
+GYRE_CHECKED gyre_status gy_placement_get(gy_placement *placement, const char *name, Gyre__V1__Collection **out, gyre_error *err);
+/* By name. */
+GYRE_CHECKED gyre_status gy_placement_list(gy_placement *placement, Gyre__V1__ListCollectionsReply **out, gyre_error *err);
+/* Nodes that cannot be reached drop their replicas when they report again. */
+GYRE_CHECKED gyre_status gy_placement_drop(gy_placement *placement, const char *name, int64_t deadline_ns, gyre_error *err);
+
+struct gy_train_options {
+    bool wait; /* until every shard's codes are in the new version, else until it is published */
+    int64_t deadline_ns;
+    bool (*cancelled)(void *arg); /* looked at whenever a report arrives; NULL: never */
+    void *cancelled_arg;
+};
+/* Trains now. GYRE_PRECONDITION for a collection without points. A training that fails changes nothing; one whose wait ran out goes on. */
+GYRE_CHECKED gyre_status gy_placement_train(gy_placement *placement, const char *name, const struct gy_train_options *options,
+                                            Gyre__V1__Collection **out, gyre_error *err);
+
+/* Everything but the coordinator's own address. */
+GYRE_CHECKED gyre_status gy_placement_status(gy_placement *placement, Gyre__V1__ClusterStatusReply **out, gyre_error *err);
+
+#endif

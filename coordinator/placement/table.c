@@ -1,0 +1,221 @@
+#include "placement/state.h"
+
+#include "gyre/lifecycle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct gy_node_entry *gy_table_node(gy_placement *placement, const char *name)
+{
+    struct gy_node_entry *node;
+    HASH_FIND_STR(placement->nodes, name, node);
+    return node;
+}
+
+struct gy_node_entry *gy_table_node_add(gy_placement *placement, const char *name)
+{
+    struct gy_node_entry *node = gy_table_node(placement, name);
+    if (node)
+        return node;
+    node = calloc(1, sizeof *node);
+    if (!node)
+        return NULL;
+    snprintf(node->name, sizeof node->name, "%s", name);
+    HASH_ADD_STR(placement->nodes, name, node);
+    return node;
+}
+
+struct gy_collection_entry *gy_table_collection(gy_placement *placement, const char *name)
+{
+    struct gy_collection_entry *entry;
+    HASH_FIND_STR(placement->collections, name, entry);
+    return entry;
+}
+
+struct gy_collection_entry *gy_table_collection_of(gy_placement *placement, uint64_t id)
+{
+    struct gy_collection_entry *entry;
+    HASH_FIND(by_id, placement->collections_by_id, &id, sizeof id, entry);
+    return entry;
+}
+
+gyre_status gy_table_active(gy_placement *placement, const char *name, struct gy_collection_entry **out, gyre_error *err)
+{
+    GY_TRY(gy_collection_name_check(name, err));
+    struct gy_collection_entry *entry = gy_table_collection(placement, name);
+    if (!entry || entry->record.state != GY_COLLECTION_ACTIVE)
+        return gyre_fail(err, GYRE_NOT_FOUND, "collection '%s' does not exist", name);
+    *out = entry;
+    return GYRE_OK;
+}
+
+static void entry_free(struct gy_collection_entry *entry)
+{
+    for (uint32_t i = 0; entry->shards && i < entry->record.spec.shards; i++)
+        if (entry->shards[i].node)
+            entry->shards[i].node->given--;
+    gy_collection_record_fini(&entry->record);
+    free(entry->shards);
+    free(entry);
+}
+
+gyre_status gy_table_collection_add(gy_placement *placement, gy_collection_record *record, uint64_t revision, struct gy_collection_entry **out,
+                                    gyre_error *err)
+{
+    struct gy_collection_entry *entry = calloc(1, sizeof *entry);
+    if (!entry)
+        return gyre_fail(err, GYRE_NO_MEMORY, "collection '%s'", record->spec.name);
+    entry->shards = calloc(record->spec.shards, sizeof *entry->shards);
+    bool whole = entry->shards != NULL;
+    entry->record = *record;
+    *record = (gy_collection_record){0};
+    entry->revision = revision;
+    for (uint32_t i = 0; whole && i < entry->record.spec.shards; i++) {
+        entry->shards[i].node = gy_table_node_add(placement, entry->record.shards[i].node);
+        whole = entry->shards[i].node != NULL;
+        if (whole)
+            entry->shards[i].node->given++;
+    }
+    if (!whole) {
+        gyre_fail(err, GYRE_NO_MEMORY, "collection '%s' of %u shards", entry->record.spec.name, entry->record.spec.shards);
+        entry_free(entry);
+        return GYRE_NO_MEMORY;
+    }
+    HASH_ADD_KEYPTR(hh, placement->collections, entry->record.spec.name, strlen(entry->record.spec.name), entry);
+    HASH_ADD_KEYPTR(by_id, placement->collections_by_id, &entry->record.id, sizeof entry->record.id, entry);
+    *out = entry;
+    return GYRE_OK;
+}
+
+void gy_table_collection_remove(gy_placement *placement, struct gy_collection_entry *entry)
+{
+    HASH_DELETE(hh, placement->collections, entry);
+    HASH_DELETE(by_id, placement->collections_by_id, entry);
+    entry_free(entry);
+}
+
+uint64_t gy_table_points(const struct gy_collection_entry *entry)
+{
+    uint64_t points = 0;
+    for (uint32_t i = 0; i < entry->record.spec.shards; i++)
+        points += entry->shards[i].points;
+    return points;
+}
+
+gyre_status gy_table_publish(gy_placement *placement, const struct gy_collection_entry *entry, gyre_error *err)
+{
+    gy_link **links = calloc(entry->record.spec.shards, sizeof(gy_link *));
+    if (!links)
+        return gyre_fail(err, GYRE_NO_MEMORY, "route of '%s'", entry->record.spec.name);
+    for (uint32_t i = 0; i < entry->record.spec.shards; i++)
+        links[i] = entry->shards[i].node->link;
+    gyre_status status = gy_routing_publish(placement->routing, &entry->record, links, err);
+    free(links);
+    return status;
+}
+
+void gy_table_shard_said(struct gy_shard_entry *shard, const Gyre__Node__ReplicaStatus *said)
+{
+    shard->held = true;
+    shard->epoch = said->epoch;
+    shard->points = said->points;
+    shard->applied_seq = said->applied_seq;
+    shard->codebook_version = said->codebook_version;
+    snprintf(shard->trouble, sizeof shard->trouble, "%s", said->trouble);
+}
+
+/* ---- catalog ---- */
+
+gyre_status gy_table_commit(gy_placement *placement, const char *name, uint64_t expected_revision, const gy_collection_record *record,
+                            const struct gy_cluster_record *cluster, uint64_t *revision, gyre_error *err)
+{
+    char key[sizeof GY_COLLECTION_PREFIX + GY_NAME_BYTES_MAX];
+    snprintf(key, sizeof key, "%s%s", GY_COLLECTION_PREFIX, name);
+    gy_bytes value = {0}, cluster_value = {0};
+    gyre_status status = record ? gy_collection_record_encode(record, &value, err) : GYRE_OK;
+    if (status == GYRE_OK && cluster)
+        status = gy_cluster_record_encode(cluster, &cluster_value, err);
+    struct gy_catalog_change changes[2] = {
+        {key, expected_revision, record ? &value : NULL},
+        {GY_CLUSTER_KEY, placement->cluster_revision, &cluster_value},
+    };
+    if (status == GYRE_OK) {
+        status = placement->catalog->commit(placement->catalog, changes, cluster ? 2 : 1, revision, err);
+        if (status == GYRE_INTERNAL)
+            gy_stop_request(err ? err->text : "the catalog failed", 1);
+    }
+    if (status == GYRE_OK && cluster)
+        placement->cluster_revision = *revision;
+    gy_bytes_free(&value);
+    gy_bytes_free(&cluster_value);
+    return status;
+}
+
+static gyre_status load_cluster(gy_placement *placement, gyre_error *err)
+{
+    gy_bytes value;
+    gyre_status status = placement->catalog->get(placement->catalog, GY_CLUSTER_KEY, &value, &placement->cluster_revision, err);
+    if (status == GYRE_OK) {
+        status = gy_cluster_record_decode(&placement->cluster, value.data, value.size, err);
+        gy_bytes_free(&value);
+        return status;
+    }
+    if (status != GYRE_NOT_FOUND)
+        return status;
+    struct gy_catalog_list list;
+    GY_TRY(placement->catalog->list(placement->catalog, GY_COLLECTION_PREFIX, &list, err));
+    size_t collections = list.count;
+    gy_catalog_list_free(&list);
+    if (collections) /* new keys would send every stored point to another shard */
+        return gyre_fail(err, GYRE_CORRUPT, "the catalog has %zu collections but no '%s' record", collections, GY_CLUSTER_KEY);
+    gy_cluster_record_init(&placement->cluster);
+    GY_TRY(gy_cluster_record_encode(&placement->cluster, &value, err));
+    struct gy_catalog_change change = {GY_CLUSTER_KEY, 0, &value};
+    status = placement->catalog->commit(placement->catalog, &change, 1, &placement->cluster_revision, err);
+    gy_bytes_free(&value);
+    return status;
+}
+
+/* Adds a collection to the table; one that was being made or dropped when the last coordinator ended goes from the catalog. Its
+ * replicas are dropped when their nodes report them. */
+static gyre_status load_collection(gy_placement *placement, const struct gy_catalog_entry *stored, gyre_error *err)
+{
+    gy_collection_record record = {0};
+    GY_TRY(gy_collection_record_decode(&record, stored->value.data, stored->value.size, err));
+    gyre_status status = GYRE_OK;
+    if (strcmp(stored->key + strlen(GY_COLLECTION_PREFIX), record.spec.name) != 0)
+        status = gyre_fail(err, GYRE_CORRUPT, "it is the record of '%s'", record.spec.name);
+    else if (record.id < placement->cluster.first_collection_id || record.id >= placement->cluster.next_collection_id ||
+             gy_table_collection_of(placement, record.id))
+        status = gyre_fail(err, GYRE_CORRUPT, "its id was never given, or twice");
+    else if (record.state == GY_COLLECTION_ACTIVE) {
+        struct gy_collection_entry *entry;
+        status = gy_table_collection_add(placement, &record, stored->revision, &entry, err);
+        if (status == GYRE_OK)
+            status = gy_table_publish(placement, entry, err);
+    } else {
+        uint64_t revision;
+        status = gy_table_commit(placement, record.spec.name, stored->revision, NULL, NULL, &revision, err);
+        if (status == GYRE_OK)
+            gy_log(GY_LOG_WARN, "collection_forgotten", "collection=%s reason=%s", record.spec.name,
+                   record.state == GY_COLLECTION_CREATING ? "half made" : "half dropped");
+    }
+    gy_collection_record_fini(&record);
+    return status;
+}
+
+gyre_status gy_table_load(gy_placement *placement, gyre_error *err)
+{
+    GY_TRY(load_cluster(placement, err));
+    GY_TRY(gy_routing_new(&placement->routing, placement->cluster.placement_key, err));
+    struct gy_catalog_list list;
+    GY_TRY(placement->catalog->list(placement->catalog, GY_COLLECTION_PREFIX, &list, err));
+    gyre_status status = GYRE_OK;
+    for (size_t i = 0; status == GYRE_OK && i < list.count; i++) {
+        status = load_collection(placement, &list.entries[i], err);
+        if (status != GYRE_OK)
+            gyre_wrap(err, status, "catalog key '%s'", list.entries[i].key);
+    }
+    gy_catalog_list_free(&list);
+    return status;
+}

@@ -1,0 +1,37 @@
+/* publish: the other side of routing.h: who makes the views that requests hold.
+ *
+ * A link is a connection to a node, counted, because views of several ages may share it: a node that comes back at another
+ * address gets a new link, and the old one goes when the last request that began with it is over.
+ * Threads  any; one publisher at a time */
+#ifndef GY_ROUTING_PUBLISH_H
+#define GY_ROUTING_PUBLISH_H
+
+#include "catalog/records.h"
+#include "routing/routing.h"
+
+typedef struct gy_link gy_link;
+
+/* Begins to dial address; held once, by the caller. */
+GYRE_CHECKED gyre_status gy_link_new(gy_link **out, gy_bus *bus, const char *address, gyre_error *err);
+gy_link *gy_link_hold(gy_link *link); /* NULL is fine */
+/* The last release frees the peer, which waits for its callbacks: never on a bus thread. NULL is fine. */
+void gy_link_release(gy_link *link);
+gy_peer *gy_link_peer(gy_link *link);
+
+GYRE_CHECKED gyre_status gy_routing_new(gy_routing **out, const uint8_t placement_key[GY_PLACEMENT_KEY_BYTES], gyre_error *err);
+/* Every view must have been released. */
+void gy_routing_free(gy_routing *routing);
+GY_AUTO_DEFINE(gy_routing, gy_routing_free)
+
+/* Makes this the view of the record's collection for requests that begin from now on.
+ *   links  [record->spec.shards] of each shard's primary, NULL for a node that never reported; held by the view as long as it lives
+ * GYRE_CORRUPT if the record's codebook cannot be read. On failure the older view stays. */
+GYRE_CHECKED gyre_status gy_routing_publish(gy_routing *routing, const gy_collection_record *record, gy_link *const *links, gyre_error *err);
+/* New requests no longer find the collection; requests that hold it go on. */
+void gy_routing_withdraw(gy_routing *routing, const char *collection);
+void gy_routing_withdraw_all(gy_routing *routing);
+
+/* Shard of an id: floor(SipHash-2-4(key, id) · shard_count / 2^64). Fixed for ever: stored points depend on it. */
+uint32_t gy_shard_of(const uint8_t placement_key[GY_PLACEMENT_KEY_BYTES], uint32_t shard_count, const gyre_point_id *id);
+
+#endif

@@ -1,0 +1,171 @@
+/* Views are counted. The table maps a name to its newest view and holds it once; a request holds it between gy_route_hold and
+ * gy_route_release. Publishing swaps the table's view under the mutex and releases the older one outside of it, because the
+ * last release closes connections. */
+#include "routing/publish.h"
+
+#include <pthread.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <uthash.h>
+
+_Static_assert(crypto_shorthash_BYTES == 8 && crypto_shorthash_KEYBYTES == GY_PLACEMENT_KEY_BYTES, "SipHash-2-4, 64 bits");
+
+typedef struct counted_route {
+    gy_route view; /* first: a view is its route */
+    atomic_size_t holders;
+    UT_hash_handle hh; /* in routing->routes, by name */
+    char name[GY_NAME_BYTES_MAX + 1];
+    gyre_codebook *codebook;
+    struct gy_route_shard *shards;
+    struct gy_shard_record *assignment; /* owns the nodes' names */
+    gy_link **links;
+} counted_route;
+
+struct gy_routing {
+    uint8_t placement_key[GY_PLACEMENT_KEY_BYTES];
+    pthread_mutex_t mu;
+    counted_route *routes; /* guarded by mu */
+};
+
+static void route_release(counted_route *self)
+{
+    if (!self || atomic_fetch_sub_explicit(&self->holders, 1, memory_order_acq_rel) != 1)
+        return;
+    for (uint32_t i = 0; self->links && i < self->view.shard_count; i++)
+        gy_link_release(self->links[i]);
+    gyre_codebook_free(self->codebook);
+    free(self->links);
+    free(self->assignment);
+    free(self->shards);
+    free(self);
+}
+GY_AUTO_DEFINE(counted_route, route_release)
+
+static gyre_status route_new(counted_route **out, const gy_routing *routing, const gy_collection_record *record, gy_link *const *links, gyre_error *err)
+{
+    uint32_t count = record->spec.shards;
+    GY_AUTO(counted_route) *made = calloc(1, sizeof *made);
+    if (!made)
+        return gyre_fail(err, GYRE_NO_MEMORY, "route of '%s'", record->spec.name);
+    atomic_init(&made->holders, 1);
+    snprintf(made->name, sizeof made->name, "%s", record->spec.name);
+    made->shards = calloc(count, sizeof *made->shards);
+    made->assignment = calloc(count, sizeof *made->assignment);
+    made->links = calloc(count, sizeof(gy_link *));
+    if (!made->shards || !made->assignment || !made->links)
+        return gyre_fail(err, GYRE_NO_MEMORY, "route of '%s' over %u shards", made->name, count);
+    GY_TRY(gyre_codebook_decode(&made->codebook, record->codebook.data, record->codebook.size, err));
+    memcpy(made->assignment, record->shards, count * sizeof *made->assignment);
+    for (uint32_t i = 0; i < count; i++) {
+        made->links[i] = gy_link_hold(links[i]);
+        made->shards[i] = (struct gy_route_shard){made->assignment[i].epoch, made->assignment[i].node, links[i] ? gy_link_peer(links[i]) : NULL};
+    }
+    made->view = (gy_route){
+        .collection_id = record->id, .collection = made->name, .metric = record->spec.metric, .dim = record->spec.dim,
+        .shard_count = count, .shards = made->shards, .codebook = made->codebook,
+    };
+    memcpy(made->view.placement_key, routing->placement_key, GY_PLACEMENT_KEY_BYTES);
+    *out = GY_TAKE(made);
+    return GYRE_OK;
+}
+
+gyre_status gy_routing_new(gy_routing **out, const uint8_t placement_key[GY_PLACEMENT_KEY_BYTES], gyre_error *err)
+{
+    gy_routing *routing = calloc(1, sizeof *routing);
+    if (!routing)
+        return gyre_fail(err, GYRE_NO_MEMORY, "routing");
+    memcpy(routing->placement_key, placement_key, GY_PLACEMENT_KEY_BYTES);
+    pthread_mutex_init(&routing->mu, NULL);
+    *out = routing;
+    return GYRE_OK;
+}
+
+void gy_routing_free(gy_routing *routing)
+{
+    if (!routing)
+        return;
+    gy_routing_withdraw_all(routing);
+    pthread_mutex_destroy(&routing->mu);
+    free(routing);
+}
+
+gyre_status gy_routing_publish(gy_routing *routing, const gy_collection_record *record, gy_link *const *links, gyre_error *err)
+{
+    counted_route *made = NULL, *older;
+    GY_TRY(route_new(&made, routing, record, links, err));
+    pthread_mutex_lock(&routing->mu);
+    HASH_FIND_STR(routing->routes, made->name, older);
+    if (older)
+        HASH_DEL(routing->routes, older);
+    HASH_ADD_STR(routing->routes, name, made);
+    pthread_mutex_unlock(&routing->mu);
+    route_release(older);
+    return GYRE_OK;
+}
+
+void gy_routing_withdraw(gy_routing *routing, const char *collection)
+{
+    counted_route *found;
+    pthread_mutex_lock(&routing->mu);
+    HASH_FIND_STR(routing->routes, collection, found);
+    if (found)
+        HASH_DEL(routing->routes, found);
+    pthread_mutex_unlock(&routing->mu);
+    route_release(found);
+}
+
+void gy_routing_withdraw_all(gy_routing *routing)
+{
+    for (;;) {
+        pthread_mutex_lock(&routing->mu);
+        counted_route *first = routing->routes;
+        if (first)
+            HASH_DEL(routing->routes, first);
+        pthread_mutex_unlock(&routing->mu);
+        if (!first)
+            return;
+        route_release(first);
+    }
+}
+
+gyre_status gy_route_hold(gy_routing *routing, const char *collection, const gy_route **out, gyre_error *err)
+{
+    GY_TRY(gy_collection_name_check(collection, err));
+    counted_route *found;
+    pthread_mutex_lock(&routing->mu);
+    HASH_FIND_STR(routing->routes, collection, found);
+    if (found)
+        atomic_fetch_add_explicit(&found->holders, 1, memory_order_relaxed);
+    pthread_mutex_unlock(&routing->mu);
+    if (!found)
+        return gyre_fail(err, GYRE_NOT_FOUND, "collection '%s' does not exist", collection);
+    *out = &found->view;
+    return GYRE_OK;
+}
+
+void gy_route_release(const gy_route *view) { route_release((counted_route *)(uintptr_t)view); }
+
+uint32_t gy_shard_of(const uint8_t placement_key[GY_PLACEMENT_KEY_BYTES], uint32_t shard_count, const gyre_point_id *id)
+{
+    uint8_t hash[crypto_shorthash_BYTES];
+    crypto_shorthash(hash, id->bytes, sizeof id->bytes, placement_key);
+    return (uint32_t)((unsigned __int128)gy_load_u64(hash) * shard_count >> 64);
+}
+
+uint32_t gy_route_shard_of(const gy_route *route, const gyre_point_id *id)
+{
+    return gy_shard_of(route->placement_key, route->shard_count, id);
+}
+
+gyre_status gy_route_peer(const gy_route *route, uint32_t shard, gy_peer **out, gyre_error *err)
+{
+    if (shard >= route->shard_count)
+        return gyre_fail(err, GYRE_OUT_OF_RANGE, "shard %u of '%s': it has %u", shard, route->collection, route->shard_count);
+    if (!route->shards[shard].peer)
+        return gyre_fail(err, GYRE_UNAVAILABLE, "shard %u of '%s': node %s is not reachable", shard, route->collection,
+                         route->shards[shard].node);
+    *out = route->shards[shard].peer;
+    return GYRE_OK;
+}
