@@ -102,7 +102,7 @@ static gyre_status check_fields(const ProtobufCMessageDescriptor *root, const ui
         size_t position = (size_t)(in.at - data);
         uint64_t key;
         uint64_t value;
-        bool sound = read_varint(&in, TAG_BYTES_MAX, &key) && key <= UINT32_MAX;
+        bool sound = read_varint(&in, TAG_BYTES_MAX, &key) && key <= UINT32_MAX && key >> 3 != 0; /* no field is number 0 */
         const ProtobufCFieldDescriptor *field =
             sound ? protobuf_c_message_descriptor_get_field(type, (unsigned)(key >> 3)) : NULL;
         switch (sound ? (int)(key & 7) : -1) {

@@ -115,6 +115,7 @@ static void damaged_bytes_are_refused(void **state)
     ASSERT_REFUSED("\x0a", "no gyre.v1.UpsertRequest");
     ASSERT_REFUSED("\x0a\x06words", "damaged in gyre.v1.UpsertRequest, at byte 0");
     ASSERT_REFUSED("\x0b\x0c", "damaged");                       /* a group */
+    ASSERT_REFUSED("\x80\x00\x04", "damaged");                   /* field number 0 */
     ASSERT_REFUSED("\x0e", "damaged");                           /* wire type 6 */
     ASSERT_REFUSED("\xff\xff\xff\xff\xff\x01", "damaged");       /* a key of six bytes */
     ASSERT_REFUSED("\x0a\xff\xff\xff\xff\xff\xff\x01", "damaged"); /* a length of seven */
