@@ -296,6 +296,19 @@ def test_a_stream_of_many_messages_has_one_reply(server, client):
     zipped.channel.close()
 
 
+def test_garbage_on_the_port_harms_nobody(server, client):
+    host, port = server.address.rsplit(":", 1)
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    for bytes_ in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"\xff" * 10000, preface + b"\xff" * 10000,
+                   preface + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\x00\x00\x04\x01\x05\x00\x00\x00\x01\xff\xff\xff\xff"):
+        for finish in (True, False):
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(bytes_)
+                if finish:
+                    connection.shutdown(socket.SHUT_WR)
+    assert client.upsert("ok", points=3).upserted == 3
+
+
 def test_a_stopping_server_ends_streams_that_would_wait_for_ever(server, client):
     client.message("gyre.v1.Point")
     watch = client.method("unary_stream", "/grpc.health.v1.Health/Watch", "grpc.health.v1.HealthCheckResponse")
