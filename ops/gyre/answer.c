@@ -20,8 +20,15 @@ char *basis_text(const Gyre__V1__SearchBasis *basis, char out[BASIS_TEXT_BYTES])
 
 void answer_print(const Gyre__V1__SearchReply *reply, bool payloads, FILE *out)
 {
-    static const struct column columns[] = {{"rank", true}, {"id", true}, {"distance", true}, {"", false}, {"payload", false}};
-    struct table table = {.columns = columns, .column_count = payloads ? 5 : 4};
+    bool estimated = false;
+    for (size_t i = 0; i < reply->n_hits; i++)
+        estimated |= reply->hits[i]->half_width > 0;
+    struct column columns[5] = {{"rank", true}, {"id", true}, {"distance", true}};
+    struct table table = {.columns = columns, .column_count = 3};
+    if (estimated)
+        columns[table.column_count++] = (struct column){"bound", false};
+    if (payloads)
+        columns[table.column_count++] = (struct column){"payload", false};
     char text[BASIS_TEXT_BYTES];
     for (size_t i = 0; i < reply->n_hits; i++) {
         const Gyre__V1__Hit *hit = reply->hits[i];
@@ -30,8 +37,8 @@ void answer_print(const Gyre__V1__SearchReply *reply, bool payloads, FILE *out)
         table_add(&table, "%.6g", (double)hit->distance);
         if (hit->half_width > 0)
             table_add(&table, "± %.2g", (double)hit->half_width);
-        else
-            table_add(&table, "%s", "");
+        else if (estimated)
+            table_add(&table, "exact");
         if (payloads)
             table_add(&table, "%s", hit->payload);
     }

@@ -26,7 +26,7 @@ enum {
     RUN_BYTES = 4 << 20,       /* vectors in a run: what a worker holds and may have to send again */
     RUN_MESSAGES = 8,
     STREAM_SECONDS = 120,
-    ATTEMPTS_MAX = 8, BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 5000,
+    ATTEMPTS_MAX = 10, BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 5000,
 };
 
 struct import {

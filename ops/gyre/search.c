@@ -134,7 +134,7 @@ int command_search(struct cli *cli, int argc, char **argv)
         {"k", 'k', ARG_COUNT, &k, 1, K_MAX, "N", "how many points (10)"},
         {"exact", 0, ARG_SWITCH, &exact, 0, 0, NULL, "compare with every full vector"},
         {"approximate", 0, ARG_SWITCH, &approximate, 0, 0, NULL, "answer from codes alone: distances are estimates"},
-        {"confidence", 0, ARG_REAL, &confidence, 0, 1, "P", "of each neighbour's bound: 0.9 to 0.9999999 (0.995)"},
+        {"confidence", 0, ARG_REAL, &confidence, 0, 1, "P", "of each neighbour's bound: 0.9 to 0.9999999 (0.98)"},
         {"allow-partial", 0, ARG_SWITCH, &partial, 0, 0, NULL, "answer from the shards that can be reached, and say so"},
         {"no-payload", 0, ARG_SWITCH, &no_payload, 0, 0, NULL, "ids and distances only"},
         {"json", 0, ARG_SWITCH, &json, 0, 0, NULL, "print JSON; with --row all an object a line"},

@@ -28,7 +28,8 @@ static void replace_args(json_t *to, const struct arg_list *from)
         return;
     json_array_clear(to);
     for (size_t i = 0; i < from->count; i++)
-        json_array_append_new(to, json_string(from->items[i]));
+        if (*from->items[i]) /* an empty one takes back what was passed on before */
+            json_array_append_new(to, json_string(from->items[i]));
 }
 
 /* The cluster as it was left, or a new one, with what was asked for now. */
@@ -153,7 +154,7 @@ int command_up(struct cli *cli, int argc, char **argv)
     const struct arg args[] = {
         {"nodes", 'n', ARG_COUNT, &up.nodes, 1, LOCAL_NODES_MAX, "N", "shard daemons (3, or as many as there were)"},
         {"port", 'p', ARG_COUNT, &up.port, 0, UINT16_MAX, "N", "first of the ports used (7700); 0: any that are free"},
-        {"shard-arg", 0, ARG_LIST, &up.shard_args, 0, 0, "ARG", "passed on to gyre-shard; may be given many times"},
+        {"shard-arg", 0, ARG_LIST, &up.shard_args, 0, 0, "ARG", "passed on to gyre-shard, also later; '' for none again"},
         {"coordinator-arg", 0, ARG_LIST, &up.coordinator_args, 0, 0, "ARG", "passed on to gyre-coordinator"},
     };
     const struct usage usage = {

@@ -117,9 +117,9 @@ static void an_answer_says_what_it_rests_on(void **state)
     basis.reranked = 96;
     basis.rerank_rounds = 1;
     basis.exact_distances = basis.certified = 1;
-    basis.confidence = 0.995;
+    basis.confidence = 0.98;
     assert_string_equal(basis_text(&basis, text), "4 of 4 shards, 40,000 codes scanned, 212 candidates, 96 re-ranked in 1 round, "
-                                                  "distances exact, certified at confidence 0.995");
+                                                  "distances exact, certified at confidence 0.98");
     basis.shards_answered = 3;
     basis.certified = basis.exact_distances = 0;
     basis_text(&basis, text);
