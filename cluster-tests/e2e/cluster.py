@@ -192,9 +192,9 @@ class Client:
     messages = MESSAGES
 
     def __init__(self, address, options=()):
-        self.channel = grpc.insecure_channel(address, options=[
-            ("grpc.max_receive_message_length", 64 << 20), ("grpc.max_reconnect_backoff_ms", 200),
-            ("grpc.initial_reconnect_backoff_ms", 50), *options])
+        defaults = {"grpc.max_receive_message_length": 64 << 20, "grpc.max_reconnect_backoff_ms": 200,
+                    "grpc.initial_reconnect_backoff_ms": 50}
+        self.channel = grpc.insecure_channel(address, options=list({**defaults, **dict(options)}.items()))
 
     def __enter__(self):
         return self
@@ -209,8 +209,8 @@ class Client:
         reply = self.messages.factory.GetPrototype(descriptor.output_type)
         return f"/{full}/{name}", request, reply
 
-    def call(self, service, name, request=None, timeout=30, **fields):
-        path, request_type, reply_type = self.method(service, name)
+    def call(self, service, method, /, request=None, timeout=30, **fields):
+        path, request_type, reply_type = self.method(service, method)
         invoke = self.channel.unary_unary(path, request_serializer=request_type.SerializeToString,
                                           response_deserializer=reply_type.FromString)
         return invoke(request if request is not None else request_type(**fields), timeout=timeout)

@@ -93,7 +93,7 @@ def test_a_full_disk_refuses_writes_and_answers_searches(own_cluster):
         base = filled(client)
         for i in range(3):
             own_cluster.shards[i].stop()
-            own_cluster.start_shard(i, "--disk-free-min", str(1 << 60))
+            own_cluster.start_shard(i, "--disk-free-min", str(1 << 50))
         own_cluster.await_nodes(3)
         until(lambda: answers(client, base[0]), "a search that needs every shard")
         with pytest.raises(grpc.RpcError) as failure:
@@ -125,9 +125,12 @@ def test_a_disk_that_really_fills_up_loses_nothing(tmp_path):
             assert written > 0 and cluster.shards[0].process.poll() is None
             assert client.call("Points", "Count", collection="c").points == written
             cluster.shards[0].kill()
+            # Opening needs room as well; once there is some, everything acknowledged is there and writing goes on.
+            subprocess.run(["mount", "-o", "remount,size=400m", str(small)], check=True)
             cluster.start_shard(0, "--disk-free-min", "40M")
             until(lambda: answers(client, vectors[0]), "a search after the restart")
             assert client.call("Points", "Count", collection="c").points == written
+            assert client.upsert("c", [client.point(written, vectors[0])]) == 1
     finally:
         subprocess.run(["umount", str(small)], check=True)
 

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#define CONFIDENCE_DEFAULT 0.995
+#define CONFIDENCE_DEFAULT 0.98
 #define CONFIDENCE_MIN 0.9
 #define CONFIDENCE_MAX 0.9999999
 
