@@ -12,11 +12,16 @@
 #include "gyre/log.h"
 #include "gyre/rabitq.h"
 
+#include <malloc.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+/* Messages are many small blocks, made on one thread and freed on another; with glibc's default of 8 arenas a core each keeps
+ * what it once held: 245 MB resident after an import of 340,000 x 100, 178 MB with two arenas, at the same speed. */
+enum { MALLOC_ARENAS = 2 };
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -199,6 +204,7 @@ int main(int argc, char **argv)
     gyre_error err;
     struct options options = {0};
     bool done = false;
+    mallopt(M_ARENA_MAX, MALLOC_ARENAS);
     /* First of all: without it libsodium runs its slow reference code. */
     if (sodium_init() < 0) {
         fprintf(stderr, "gyre-shard: libsodium cannot start\n");
