@@ -14,8 +14,6 @@
 /* Dropping does not wait longer than this for a node that is frozen. */
 #define DROP_DEADLINE_NS (10 * GY_SECOND_NS)
 
-static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Chooses the nodes, under mu. */
 static gyre_status assign(gy_placement *placement, gy_collection_record *record, gyre_error *err)
 {
@@ -143,8 +141,8 @@ gyre_status gy_placement_create(gy_placement *placement, const struct gy_collect
     pthread_mutex_unlock(&placement->catalog_mu);
     gy_collection_record_fini(&record);
     GY_TRY(status);
-    int64_t own_deadline_ns = gy_now_ns() + CREATE_DEADLINE_NS + (int64_t)spec->shards * CREATE_PER_SHARD_NS;
-    status = gy_ensure_all(placement, id, earlier(deadline_ns, own_deadline_ns), err);
+    int64_t own_ns = CREATE_DEADLINE_NS + (int64_t)spec->shards * CREATE_PER_SHARD_NS;
+    status = gy_ensure_all(placement, id, gy_placement_deadline(deadline_ns, own_ns), err);
     if (status == GYRE_OK) {
         pthread_mutex_lock(&placement->catalog_mu);
         status = finish_create(placement, id, err);
@@ -187,7 +185,7 @@ gyre_status gy_placement_drop(gy_placement *placement, const char *name, int64_t
     gyre_status status = begin_drop(placement, name, &id, err);
     pthread_mutex_unlock(&placement->catalog_mu);
     GY_TRY(status);
-    gy_drop_all(placement, id, earlier(deadline_ns, gy_now_ns() + DROP_DEADLINE_NS));
+    gy_drop_all(placement, id, gy_placement_deadline(deadline_ns, DROP_DEADLINE_NS));
     GY_TRY(forget(placement, id, err));
     gy_log(GY_LOG_INFO, "collection_dropped", "collection=%s id=%" PRIu64, name, id);
     return GYRE_OK;

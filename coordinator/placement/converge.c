@@ -7,6 +7,7 @@
 
 enum {
     TOLD_AT_ONCE_MAX = 256, /* messages of one job, each with a codebook of up to 16 KiB; the next report brings the rest */
+    TROUBLED_REPORTS = 4,
 };
 #define TELL_DEADLINE_NS (10 * GY_SECOND_NS)
 
@@ -169,11 +170,12 @@ static bool judge(struct gy_collection_entry *entry, uint32_t index, const Gyre_
     return gy_replica_judge(&wanted, said ? &held : NULL, now_ns) == GY_REPLICA_ENSURE;
 }
 
-/* Whether what a replica says is worth a line: its trouble is new. */
+/* A replica that opens or replays says so for a moment; one that says it report after report is worth a line. */
 static void note_trouble(const struct gy_collection_entry *entry, const Gyre__Node__ReplicaStatus *said, const char *node)
 {
-    const char *before = entry->shards[said->shard].trouble;
-    if (said->trouble[0] && strncmp(before, said->trouble, GY_TROUBLE_BYTES_MAX) != 0)
+    struct gy_shard_entry *shard = &entry->shards[said->shard];
+    shard->troubled_reports = said->trouble[0] ? shard->troubled_reports + 1 : 0;
+    if (shard->troubled_reports == TROUBLED_REPORTS)
         gy_log(GY_LOG_WARN, "replica_trouble", "node=%s collection=%s shard=%u trouble=%s", node, entry->record.spec.name, said->shard,
                said->trouble);
 }

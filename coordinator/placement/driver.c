@@ -11,6 +11,7 @@ enum {
     TELLING_THREADS = 8, /* a node that froze after its report holds one until the deadline */
     TRAINING_THREADS = 1,
     QUEUE_PLACES = 1024,
+    ANSWER_SHARE = 10, /* of the caller's time is kept to answer in, at most a second */
 };
 
 bool gy_placement_wait(gy_placement *placement, int64_t deadline_ns)
@@ -19,6 +20,16 @@ bool gy_placement_wait(gy_placement *placement, int64_t deadline_ns)
         return pthread_cond_wait(&placement->changed, &placement->mu) == 0;
     struct timespec until = {deadline_ns / GY_SECOND_NS, deadline_ns % GY_SECOND_NS};
     return pthread_cond_timedwait(&placement->changed, &placement->mu, &until) != ETIMEDOUT;
+}
+
+int64_t gy_placement_deadline(int64_t caller_deadline_ns, int64_t own_ns)
+{
+    int64_t now_ns = gy_now_ns();
+    if (caller_deadline_ns - now_ns > own_ns) /* GY_NEVER too */
+        return now_ns + own_ns;
+    int64_t margin_ns = (caller_deadline_ns - now_ns) / ANSWER_SHARE;
+    margin_ns = margin_ns < 0 ? 0 : margin_ns < GY_SECOND_NS ? margin_ns : GY_SECOND_NS;
+    return caller_deadline_ns - margin_ns;
 }
 
 /* Marks one node that fell silent and returns it; *due_ns becomes the earliest moment at which another may. */

@@ -18,7 +18,7 @@
 #include <pthread.h>
 #include <uthash.h>
 
-enum { GY_ADDRESS_BYTES_MAX = 255, GY_VERSION_BYTES_MAX = 63, GY_SIMD_BYTES_MAX = 31, GY_TROUBLE_BYTES_MAX = 255 };
+enum { GY_ADDRESS_BYTES_MAX = 255, GY_VERSION_BYTES_MAX = 63, GY_SIMD_BYTES_MAX = 31 };
 
 /* A node: named by the catalog or by its own report. */
 struct gy_node_entry {
@@ -43,7 +43,7 @@ struct gy_shard_entry {
     bool held;                 /* the node has it, says its last report */
     uint64_t epoch, points, applied_seq;
     uint32_t codebook_version; /* its codes are in */
-    char trouble[GY_TROUBLE_BYTES_MAX + 1];
+    uint32_t troubled_reports; /* in a row: it does not serve */
     int64_t told_ns;           /* see gy_wanted_replica */
 };
 
@@ -129,6 +129,9 @@ int64_t gy_train_due(gy_placement *placement, int64_t now_ns);
 
 /* Under mu. */
 GYRE_CHECKED gyre_status gy_describe_collection(const struct gy_collection_entry *entry, Gyre__V1__Collection **out, gyre_error *err);
+
+/* The caller's deadline, less what it takes to tell the caller why it was not met; at most own_ns from now. */
+int64_t gy_placement_deadline(int64_t caller_deadline_ns, int64_t own_ns);
 
 /* Waits on changed until the deadline; false when it passed. Under mu. */
 bool gy_placement_wait(gy_placement *placement, int64_t deadline_ns);

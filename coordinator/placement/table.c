@@ -121,7 +121,6 @@ void gy_table_shard_said(struct gy_shard_entry *shard, const Gyre__Node__Replica
     shard->points = said->points;
     shard->applied_seq = said->applied_seq;
     shard->codebook_version = said->codebook_version;
-    snprintf(shard->trouble, sizeof shard->trouble, "%s", said->trouble);
 }
 
 /* ---- catalog ---- */

@@ -155,8 +155,7 @@ static gyre_status train(gy_placement *placement, uint64_t collection_id, const 
 {
     float *mean = NULL;
     uint64_t points = 0;
-    int64_t sum_deadline_ns = gy_now_ns() + SUM_DEADLINE_NS;
-    gyre_status status = measure(placement, collection_id, deadline_ns < sum_deadline_ns ? deadline_ns : sum_deadline_ns, &mean, &points, err);
+    gyre_status status = measure(placement, collection_id, gy_placement_deadline(deadline_ns, SUM_DEADLINE_NS), &mean, &points, err);
     if (status == GYRE_OK) {
         pthread_mutex_lock(&placement->catalog_mu);
         status = publish(placement, collection_id, mean, points, version, err);

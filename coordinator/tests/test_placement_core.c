@@ -1,0 +1,129 @@
+#include "placement/core.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static void shards_go_to_the_node_with_the_fewest_replicas(void **state)
+{
+    (void)state;
+    const struct gy_placement_node nodes[] = {{"c", true, 4}, {"a", true, 1}, {"b", true, 1}, {"d", false, 0}};
+    size_t chosen[5];
+    gyre_error err;
+    assert_int_equal(gy_placement_assign(nodes, 4, 5, chosen, &err), GYRE_OK);
+    const size_t expected[] = {1, 2, 1, 2, 1}; /* a b a b a: c has more, d is down */
+    assert_memory_equal(chosen, expected, sizeof expected);
+}
+
+static void no_shard_is_placed_when_no_node_is_up(void **state)
+{
+    (void)state;
+    const struct gy_placement_node nodes[] = {{"a", false, 0}};
+    size_t chosen[1] = {7};
+    gyre_error err = {0};
+    assert_int_equal(gy_placement_assign(nodes, 1, 1, chosen, &err), GYRE_PRECONDITION);
+    assert_int_equal(gy_placement_assign(NULL, 0, 1, chosen, &err), GYRE_PRECONDITION);
+    assert_int_equal(chosen[0], 7);
+}
+
+static void a_node_is_down_after_three_silent_seconds(void **state)
+{
+    (void)state;
+    gy_node_health health = {0};
+    int64_t heartbeat_ns = 500 * GY_MILLISECOND_NS;
+    assert_int_equal(gy_node_health_due_ns(&health, heartbeat_ns), GY_NEVER);
+    assert_false(gy_node_health_tick(&health, 100 * GY_SECOND_NS, heartbeat_ns)); /* never heard of: not news */
+    assert_true(gy_node_health_reported(&health, 10 * GY_SECOND_NS));
+    assert_false(gy_node_health_reported(&health, 11 * GY_SECOND_NS));
+    assert_int_equal(gy_node_health_due_ns(&health, heartbeat_ns), 14 * GY_SECOND_NS);
+    assert_false(gy_node_health_tick(&health, 14 * GY_SECOND_NS - 1, heartbeat_ns));
+    assert_true(gy_node_health_tick(&health, 14 * GY_SECOND_NS, heartbeat_ns));
+    assert_int_equal(health.state, GY_NODE_DOWN);
+    assert_false(gy_node_health_tick(&health, 15 * GY_SECOND_NS, heartbeat_ns)); /* told once */
+    assert_true(gy_node_health_reported(&health, 16 * GY_SECOND_NS));
+    assert_int_equal(health.state, GY_NODE_UP);
+}
+
+static void a_short_heartbeat_does_not_make_a_busy_machine_look_dead(void **state)
+{
+    (void)state;
+    gy_node_health health = {0};
+    gy_node_health_reported(&health, GY_SECOND_NS);
+    assert_int_equal(gy_node_health_due_ns(&health, 50 * GY_MILLISECOND_NS), 4 * GY_SECOND_NS);
+    assert_int_equal(gy_node_health_due_ns(&health, 2 * GY_SECOND_NS), 13 * GY_SECOND_NS);
+}
+
+static void time_that_steps_back_is_no_report_in_the_past(void **state)
+{
+    (void)state;
+    gy_node_health health = {0};
+    gy_node_health_reported(&health, 10 * GY_SECOND_NS);
+    gy_node_health_reported(&health, 5 * GY_SECOND_NS);
+    assert_int_equal(health.reported_ns, 10 * GY_SECOND_NS);
+}
+
+static void a_replica_is_told_what_it_lacks_and_not_at_every_report(void **state)
+{
+    (void)state;
+    struct gy_wanted_replica wanted = {.collection_id = 1, .epoch = 3, .codebook_version = 2};
+    struct gy_held_replica held = {.collection_id = 1, .epoch = 3, .codebook_version = 2};
+    int64_t now_ns = 100 * GY_SECOND_NS;
+    assert_int_equal(gy_replica_judge(&wanted, &held, now_ns), GY_REPLICA_GOOD);
+    assert_int_equal(gy_replica_judge(&wanted, NULL, now_ns), GY_REPLICA_ENSURE);
+    held.codebook_version = 1;
+    assert_int_equal(gy_replica_judge(&wanted, &held, now_ns), GY_REPLICA_ENSURE);
+    wanted.told_ns = now_ns - 1;
+    assert_int_equal(gy_replica_judge(&wanted, &held, now_ns), GY_REPLICA_WAIT);
+    wanted.told_ns = now_ns - GY_ENSURE_AGAIN_NS;
+    assert_int_equal(gy_replica_judge(&wanted, &held, now_ns), GY_REPLICA_ENSURE);
+    held = (struct gy_held_replica){.collection_id = 1, .epoch = 2, .codebook_version = 2};
+    assert_int_equal(gy_replica_judge(&wanted, &held, now_ns), GY_REPLICA_ENSURE);
+    held = (struct gy_held_replica){.collection_id = 1, .epoch = 4, .codebook_version = 3};
+    assert_int_equal(gy_replica_judge(&wanted, &held, now_ns), GY_REPLICA_GOOD); /* newer: never told to go back */
+}
+
+static void only_replicas_of_collections_this_catalog_made_are_orphans(void **state)
+{
+    (void)state;
+    assert_true(gy_replica_orphaned(6, false, 5, 7));
+    assert_false(gy_replica_orphaned(6, true, 5, 7));
+    assert_false(gy_replica_orphaned(4, false, 5, 7));
+    assert_false(gy_replica_orphaned(7, false, 5, 7)); /* not given yet: another catalog's */
+}
+
+static void training_is_due_at_a_thousand_points_and_at_ten_times_more(void **state)
+{
+    (void)state;
+    assert_false(gy_training_due(0, 999));
+    assert_true(gy_training_due(0, 1000));
+    assert_false(gy_training_due(1000, 9999));
+    assert_true(gy_training_due(1000, 10000));
+    assert_false(gy_training_due(UINT64_MAX / 2, UINT64_MAX));
+    assert_true(gy_training_due(1, UINT64_MAX));
+}
+
+static void a_training_that_fails_is_tried_again_later_and_later(void **state)
+{
+    (void)state;
+    assert_int_equal(gy_training_backoff_ns(0), 0);
+    assert_int_equal(gy_training_backoff_ns(1), GY_SECOND_NS);
+    assert_int_equal(gy_training_backoff_ns(4), 8 * GY_SECOND_NS);
+    assert_int_equal(gy_training_backoff_ns(7), 64 * GY_SECOND_NS);
+    assert_int_equal(gy_training_backoff_ns(UINT32_MAX), 64 * GY_SECOND_NS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shards_go_to_the_node_with_the_fewest_replicas),
+        cmocka_unit_test(no_shard_is_placed_when_no_node_is_up),
+        cmocka_unit_test(a_node_is_down_after_three_silent_seconds),
+        cmocka_unit_test(a_short_heartbeat_does_not_make_a_busy_machine_look_dead),
+        cmocka_unit_test(time_that_steps_back_is_no_report_in_the_past),
+        cmocka_unit_test(a_replica_is_told_what_it_lacks_and_not_at_every_report),
+        cmocka_unit_test(only_replicas_of_collections_this_catalog_made_are_orphans),
+        cmocka_unit_test(training_is_due_at_a_thousand_points_and_at_ten_times_more),
+        cmocka_unit_test(a_training_that_fails_is_tried_again_later_and_later),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
