@@ -1,0 +1,56 @@
+/* fake_node: a shard daemon that a test plays: it keeps what it was told, and misbehaves when asked to. */
+#ifndef GY_FAKE_NODE_H
+#define GY_FAKE_NODE_H
+
+#include "gyre/bus.h"
+#include "gyre/codebook.h"
+
+#include "gyre/node/node.pb-c.h"
+
+#include <pthread.h>
+
+enum { FAKE_REPLICAS_MAX = 64 };
+#define FAKE_PATIENCE_NS (20 * GY_SECOND_NS) /* a test that waits this long has failed */
+
+struct fake_replica {
+    uint64_t collection_id, epoch, points;
+    uint32_t shard, codebook_version;
+    gyre_codebook *asked; /* the newest it was told */
+};
+
+typedef struct fake_node {
+    char name[65];
+    gy_bus *bus;
+    gy_peer *coordinator;
+    uint64_t started_unix_ms;
+    pthread_mutex_t mu;
+    pthread_cond_t changed;
+    struct fake_replica replicas[FAKE_REPLICAS_MAX]; /* guarded by mu, as is all below */
+    size_t count;
+    unsigned ensures, drops, sums;
+    gyre_status refuse_ensure, refuse_sums; /* GYRE_OK: obey */
+    bool slow_to_encode;                    /* keeps the older codebook until fake_node_encode */
+} fake_node;
+
+/* Fails the running test if it cannot. */
+void fake_node_open(fake_node *node, const char *name, const uint8_t key[GY_BUS_KEY_BYTES], const char *coordinator);
+void fake_node_close(fake_node *node);
+/* Comes back at another address with the replicas it had, as after a restart. */
+void fake_node_restart(fake_node *node, const uint8_t key[GY_BUS_KEY_BYTES], const char *coordinator);
+
+/* Sends a report as it is now; what the coordinator answered. */
+gyre_status fake_node_report(fake_node *node, gyre_error *err);
+/* The same under another name than the connection's. */
+gyre_status fake_node_report_as(fake_node *node, const char *name, gyre_error *err);
+
+/* Every replica gets this many points. */
+void fake_node_fill(fake_node *node, uint64_t points_per_replica);
+/* Re-encodes to the newest codebook it was told. */
+void fake_node_encode(fake_node *node);
+/* Waits until done(node, arg), called under mu, is true; fails the test after FAKE_PATIENCE_NS. */
+void fake_node_await(fake_node *node, bool (*done)(const fake_node *node, uint64_t arg), uint64_t arg, const char *what);
+
+bool fake_holds(const fake_node *node, uint64_t count);          /* count replicas */
+bool fake_was_told_codebook(const fake_node *node, uint64_t version); /* every replica */
+
+#endif
