@@ -29,7 +29,7 @@ static uint64_t below(uint64_t *state, uint64_t limit) { return next_random(stat
     } while (0)
 
 struct cluster {
-    char names[NODES_MAX][8];
+    char names[NODES_MAX][24];
     struct gy_placement_node nodes[NODES_MAX];
     size_t count;
 };
