@@ -139,7 +139,8 @@ int main(int argc, char **argv)
     memset(from, 1, 64 << 20), memset(to, 2, 64 << 20);
     double start = seconds();
     memcpy(to, from, 64 << 20);
-    printf("ceiling: memcpy    %8.0f points/s\n", (64 << 20) / (seconds() - start) / (dim * 4.0));
+    double copied = seconds() - start;
+    printf("ceiling: memcpy    %8.0f points/s (byte %d)\n", (64 << 20) / copied / (dim * 4.0), to[next_random(&(uint64_t){3}) % (64 << 20)]);
     free(from), free(to);
 
     gy_store_env *env = NULL;

@@ -165,7 +165,8 @@ static gyre_status load(struct loading *loading, gyre_error *err)
     gy_snapshot *snapshot = gy_snapshot_new(empty->codebook, loading->count);
     if (!snapshot)
         return gyre_fail(err, GYRE_NO_MEMORY, "snapshot of %zu chunks", loading->count);
-    memcpy(snapshot->chunks, loading->chunks, loading->count * sizeof *loading->chunks);
+    if (loading->count)
+        memcpy(snapshot->chunks, loading->chunks, loading->count * sizeof *loading->chunks);
     snapshot->count = loading->count;
     snapshot->points = held;
     snapshot->applied_seq = gy_store_applied_seq(points->store);

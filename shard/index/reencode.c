@@ -202,7 +202,8 @@ static gyre_status switch_over(struct encoding *encoding, gyre_error *err)
     encoding->next->points = from->points;
     encoding->next->applied_seq = from->applied_seq;
     GY_TRY(gy_store_commit_codebook(points->store, encoding->batch, encoding->codebook->codebook, err));
-    memset(points->outstanding, 0, points->outstanding_room * sizeof *points->outstanding);
+    if (points->outstanding_room)
+        memset(points->outstanding, 0, points->outstanding_room * sizeof *points->outstanding);
     gy_points_publish(points, GY_TAKE(encoding->next));
     return GYRE_OK;
 }

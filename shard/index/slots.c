@@ -158,8 +158,3 @@ void gy_slots_set_free(struct gy_slots *slots, uint32_t slot)
 {
     push_free(slots, slot);
 }
-
-uint64_t gy_slots_bytes(const struct gy_slots *slots)
-{
-    return slots->places * sizeof *slots->table + slots->free_room * sizeof *slots->free;
-}

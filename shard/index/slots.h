@@ -36,6 +36,5 @@ void gy_slots_remove(struct gy_slots *slots, const gyre_point_id *id, uint32_t s
 /* For loading: says that slots below next exist, and that one of them is empty. Reserved before. */
 void gy_slots_set_next(struct gy_slots *slots, uint32_t next);
 void gy_slots_set_free(struct gy_slots *slots, uint32_t slot);
-uint64_t gy_slots_bytes(const struct gy_slots *slots);
 
 #endif

@@ -51,13 +51,12 @@ static gyre_status check_families(gy_store_env *env, const char *path, gyre_erro
     return GYRE_OK;
 }
 
-static gyre_status store_new(gy_store **out, const char *path, gyre_error *err)
+static gyre_status store_new(gy_store **out, gyre_error *err)
 {
     gy_store *store = calloc(1, sizeof *store);
     if (!store)
         return gyre_fail(err, GYRE_NO_MEMORY, "store");
     pthread_mutex_init(&store->mu, NULL);
-    store->path = strdup(path);
     store->read = rocksdb_readoptions_create();
     store->write_synced = rocksdb_writeoptions_create();
     rocksdb_writeoptions_set_sync(store->write_synced, 1);
@@ -83,7 +82,6 @@ void gy_store_close(gy_store *store)
     rocksdb_writeoptions_destroy(store->write_volatile);
     gyre_codebook_free(store->codebook);
     pthread_mutex_destroy(&store->mu);
-    free(store->path);
     free(store);
 }
 
@@ -100,7 +98,7 @@ gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, g
         return gyre_fail(err, GYRE_CORRUPT, "%s: file CURRENT is missing", path);
     GY_TRY(check_families(env, path, err));
     gy_store *opened = NULL;
-    GY_TRY(store_new(&opened, path, err));
+    GY_TRY(store_new(&opened, err));
     GY_AUTO(gy_store) *store = opened;
     GY_TRY(open_database(store, env, path, false, err));
     gyre_status status = gy_meta_read(store, err);
@@ -118,7 +116,7 @@ static gyre_status make(gy_store_env *env, const char *path, const struct gy_sto
 {
     gy_store *made = NULL;
     GY_TRY(gy_directory_remove(path, err)); /* of a crash in here */
-    GY_TRY(store_new(&made, path, err));
+    GY_TRY(store_new(&made, err));
     GY_AUTO(gy_store) *store = made;
     GY_TRY(open_database(store, env, path, true, err));
     GY_TRY(gy_meta_write_new(store, identity, epoch, codebook, err));

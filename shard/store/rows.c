@@ -1,6 +1,7 @@
 /* Batches, reads and walks over RocksDB's C API. Every complaint is looked at; an iterator that ends is asked why. */
 #include "store/rocks.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -31,13 +32,6 @@ void gy_batch_clear(gy_batch *batch)
     rocksdb_writebatch_clear(inner(batch));
 }
 
-size_t gy_batch_bytes(const gy_batch *batch)
-{
-    size_t bytes;
-    rocksdb_writebatch_data((rocksdb_writebatch_t *)batch, &bytes);
-    return bytes;
-}
-
 void gy_batch_put(gy_batch *batch, gy_store *store, enum gy_family family, struct gy_slice key, struct gy_slice value)
 {
     rocksdb_writebatch_put_cf(inner(batch), store->families[family], key.data, key.bytes, value.data, value.bytes);
@@ -49,7 +43,8 @@ void gy_batch_put_pieces(gy_batch *batch, gy_store *store, enum gy_family family
     enum { PIECES_MAX = 4 };
     const char *keys[] = {key.data}, *values[PIECES_MAX];
     size_t key_sizes[] = {key.bytes}, value_sizes[PIECES_MAX], used = 0;
-    for (size_t i = 0; i < count && used < PIECES_MAX; i++)
+    assert(count <= PIECES_MAX);
+    for (size_t i = 0; i < count; i++)
         if (pieces[i].bytes)
             values[used] = pieces[i].data, value_sizes[used++] = pieces[i].bytes;
     rocksdb_writebatch_putv_cf(inner(batch), store->families[family], 1, keys, key_sizes, (int)used, values, value_sizes);

@@ -32,10 +32,9 @@ gy_batch *gy_batch_new(void);
 void gy_batch_free(gy_batch *batch);
 GY_AUTO_DEFINE(gy_batch, gy_batch_free)
 void gy_batch_clear(gy_batch *batch);
-size_t gy_batch_bytes(const gy_batch *batch);
 /* Copies. Later records win over earlier ones. */
 void gy_batch_put(gy_batch *batch, gy_store *store, enum gy_family family, struct gy_slice key, struct gy_slice value);
-/* The value is the pieces one after the other. */
+/* The value is the pieces (at most 4) one after the other. */
 void gy_batch_put_pieces(gy_batch *batch, gy_store *store, enum gy_family family, struct gy_slice key, const struct gy_slice *pieces,
                          size_t count);
 void gy_batch_delete(gy_batch *batch, gy_store *store, enum gy_family family, struct gy_slice key);
