@@ -31,13 +31,18 @@ static void on_request(void *self, gy_bus_request *request)
         free(big);
         return;
     }
-    case FX_HOLD:
+    case FX_HOLD: {
         pthread_mutex_lock(&node->mu);
         assert(node->held_count < FX_HELD_MAX);
-        node->held[node->held_count++] = request;
+        bool hold = !node->holds_nothing;
+        if (hold)
+            node->held[node->held_count++] = request;
         pthread_cond_broadcast(&node->cond);
         pthread_mutex_unlock(&node->mu);
+        if (!hold)
+            gy_bus_answer(request, GYRE_OK, NULL, body, bytes);
         return;
+    }
     case FX_MARK:
         pthread_mutex_lock(&node->mu);
         node->marks++;
@@ -97,6 +102,14 @@ void fx_node_release(struct fx_node *node)
         const uint8_t *body = gy_bus_request_body(held[i], &bytes);
         gy_bus_answer(held[i], GYRE_OK, NULL, body, bytes);
     }
+}
+
+void fx_node_hold_nothing(struct fx_node *node)
+{
+    pthread_mutex_lock(&node->mu);
+    node->holds_nothing = true;
+    pthread_mutex_unlock(&node->mu);
+    fx_node_release(node);
 }
 
 void fx_node_close(struct fx_node *node)

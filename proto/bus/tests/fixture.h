@@ -25,6 +25,7 @@ struct fx_node {
     pthread_cond_t cond;
     gy_bus_request *held[FX_HELD_MAX];
     size_t held_count;
+    bool holds_nothing; /* FX_HOLD is FX_ECHO from now on */
     uint32_t marks;
 };
 
@@ -33,6 +34,7 @@ void fx_node_open(struct fx_node *node, const char *listen, const char *name, ui
                   uint16_t version);
 void fx_node_wait_held(struct fx_node *node, size_t count);
 void fx_node_release(struct fx_node *node);
+void fx_node_hold_nothing(struct fx_node *node); /* releases, now and as they come */
 void fx_node_close(struct fx_node *node);
 
 /* A bus that only calls. */
