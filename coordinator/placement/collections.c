@@ -46,6 +46,26 @@ static gyre_status assign(gy_placement *placement, gy_collection_record *record,
     return status;
 }
 
+static bool any_up(const gy_placement *placement)
+{
+    struct gy_node_entry *node, *next;
+    HASH_ITER(hh, placement->nodes, node, next)
+        if (node->health.state == GY_NODE_UP)
+            return true;
+    return false;
+}
+
+/* A coordinator that has just started knows its nodes from the catalog and hears of them within a heartbeat: worth waiting for. */
+static void await_first_report(gy_placement *placement, int64_t deadline_ns)
+{
+    int64_t until_ns = placement->born_ns + GY_NODE_SILENT_NS_MIN;
+    until_ns = deadline_ns < until_ns ? deadline_ns : until_ns;
+    pthread_mutex_lock(&placement->mu);
+    while (placement->nodes && !any_up(placement) && !placement->stopping && gy_placement_wait(placement, until_ns)) {
+    }
+    pthread_mutex_unlock(&placement->mu);
+}
+
 static gyre_status check_free(gy_placement *placement, const char *name, gyre_error *err)
 {
     const struct gy_collection_entry *entry = gy_table_collection(placement, name);
@@ -134,6 +154,7 @@ gyre_status gy_placement_create(gy_placement *placement, const struct gy_collect
                                 gyre_error *err)
 {
     GY_TRY(gy_collection_spec_check(spec, err));
+    await_first_report(placement, deadline_ns);
     gy_collection_record record = {0};
     pthread_mutex_lock(&placement->catalog_mu);
     gyre_status status = begin_create(placement, spec, &record, err);

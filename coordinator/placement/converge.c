@@ -94,6 +94,12 @@ static gyre_status add_drop(struct tellings *self, uint64_t collection_id, uint3
     return GYRE_OK;
 }
 
+/* Whether an answer is from before what a report has said meanwhile: none of these numbers ever falls while a replica lives. */
+static bool outdated(const struct gy_shard_entry *shard, const Gyre__Node__ReplicaStatus *answer)
+{
+    return shard->held && (answer->epoch < shard->epoch || answer->codebook_version < shard->codebook_version || answer->applied_seq < shard->applied_seq);
+}
+
 /* Sends, waits, counts, and takes over what the nodes answered about their replicas. */
 static void tell(gy_placement *placement, struct tellings *self, int64_t deadline_ns)
 {
@@ -104,7 +110,7 @@ static void tell(gy_placement *placement, struct tellings *self, int64_t deadlin
         bool ensured = self->calls[i].type == GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA;
         gy_counter_add(ensured ? placement->ensures : placement->drops, 1);
         struct gy_collection_entry *entry = gy_table_collection_of(placement, told->collection_id);
-        if (ensured && self->calls[i].status == GYRE_OK && entry)
+        if (ensured && self->calls[i].status == GYRE_OK && entry && !outdated(&entry->shards[told->shard], self->calls[i].reply))
             gy_table_shard_said(&entry->shards[told->shard], self->calls[i].reply);
     }
     pthread_cond_broadcast(&placement->changed);

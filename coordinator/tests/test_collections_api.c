@@ -538,6 +538,38 @@ static void what_was_made_is_there_after_a_restart(void **state)
     gy_wire_free(found);
 }
 
+struct creating {
+    struct world *world;
+    gyre_status status;
+    gyre_error err;
+};
+
+static void *create_more(void *arg)
+{
+    struct creating *creating = arg;
+    Gyre__V1__CollectionSpec spec = a_spec();
+    Gyre__V1__Collection *made = NULL;
+    spec.name = (char *)(uintptr_t)"more";
+    creating->status = create(creating->world, &spec, &made, &creating->err);
+    gy_wire_free(made);
+    return NULL;
+}
+
+static void creation_right_after_a_restart_waits_for_the_nodes_to_report(void **state)
+{
+    struct world *world = *state;
+    create_words(world);
+    restart(world);
+    struct creating creating = {.world = world};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, create_more, &creating), 0);
+    report(&world->nodes[0]);
+    pthread_join(thread, NULL);
+    if (creating.status != GYRE_OK)
+        fail_msg("%s", creating.err.text);
+    assert_int_equal(world->nodes[0].count, 2 + 4); /* only n1 was up */
+}
+
 static void a_node_that_lost_or_missed_something_is_told_again(void **state)
 {
     struct world *world = *state;
@@ -657,6 +689,7 @@ int main(void)
         TEST(a_collection_that_has_grown_is_trained_by_itself),
         TEST(waiting_for_a_training_ends_when_every_shard_is_re_encoded),
         TEST(what_was_made_is_there_after_a_restart),
+        TEST(creation_right_after_a_restart_waits_for_the_nodes_to_report),
         TEST(a_node_that_lost_or_missed_something_is_told_again),
         TEST(a_node_at_a_new_address_is_reached_there),
         TEST(a_report_under_another_name_is_refused),
