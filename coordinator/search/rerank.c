@@ -7,9 +7,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Candidates of one query in one round. Larger rounds save exchanges and read vectors that a smaller one would have ruled out; tau moves
- * little after the seeds, so 256 is one exchange for almost every query. */
-enum { ROUND_CANDIDATES = 256 };
+/* Candidates of one query in one round. Larger rounds save exchanges but read vectors that a smaller one would have ruled out; tau moves
+ * little after the seeds, so nearly every query should be done in one. */
+enum { ROUND_CANDIDATES = 1024 };
 
 struct task_key {
     uint32_t shard;

@@ -1,7 +1,7 @@
 /* Scanning codes, over several threads when there is enough to scan.
  *
  * The chunks are cut into parts. The caller and the pool's threads that come to help take parts from one counter until none is
- * left; each keeps heaps of its own and merges them into the job's when it finds no more. The caller waits only for parts that
+ * left; each keeps lists of its own and merges them into the job's when it finds no more. The caller waits only for parts that
  * somebody has begun, never for a helper that is still queued: a helper that comes late finds nothing to do. So a full pool,
  * or a caller on a pool thread, costs time and never an answer.
  * The smallest keep of a set under a total order do not depend on how the set was cut: every split gives the same bytes. */
@@ -130,6 +130,18 @@ static gyre_status scan_part(struct worker *worker, size_t part, gyre_error *err
     return GYRE_OK;
 }
 
+static gyre_status merge_top(struct gy_top *into, struct gy_top *from, gyre_error *err)
+{
+    if (into->count == 0) { /* the first, mostly the only one: its list is the job's */
+        struct gy_top empty = *into;
+        *into = *from, *from = empty;
+        return GYRE_OK;
+    }
+    for (size_t i = 0; i < from->count; i++)
+        GY_TRY(gy_top_offer(into, &from->items[i], err));
+    return GYRE_OK;
+}
+
 /* Hands over what a worker found; after the last part is handed over the caller goes on, and job->tops is no longer lent. */
 static void merge(struct worker *worker, gyre_status status, const gyre_error *err)
 {
@@ -137,8 +149,7 @@ static void merge(struct worker *worker, gyre_status status, const gyre_error *e
     pthread_mutex_lock(&job->mu);
     gyre_error trouble = *err;
     for (size_t q = 0; status == GYRE_OK && job->status == GYRE_OK && q < job->query_count; q++)
-        for (size_t i = 0; status == GYRE_OK && i < worker->tops[q].count; i++)
-            status = gy_top_offer(&job->tops[q], &worker->tops[q].items[i], &trouble);
+        status = merge_top(&job->tops[q], &worker->tops[q], &trouble);
     if (status != GYRE_OK && job->status == GYRE_OK) {
         job->status = status;
         job->err = trouble;

@@ -34,49 +34,31 @@ static gyre_status take_items(struct gy_candidates *out, const struct gy_top *to
     return GYRE_OK;
 }
 
-static int order(float x, const gyre_point_id *a, float y, const gyre_point_id *b)
-{
-    return x < y ? -1 : x > y ? 1 : gyre_point_id_compare(a, b);
-}
-
-static int by_estimate(const void *a, const void *b)
-{
-    const struct gy_candidate *x = a, *y = b;
-    return order(x->estimate, &x->id, y->estimate, &y->id);
-}
-
-static int by_bound(const void *a, const void *b)
-{
-    const struct gy_candidate *x = a, *y = b;
-    return order(x->estimate - x->half_width, &x->id, y->estimate - y->half_width, &y->id);
-}
-
 /* Replaces the best estimates by exact distances. A point that was deleted since the scan began is no candidate any more. */
-static gyre_status read_seeds(gy_points *points, const float *query, struct gy_candidates *candidates, uint32_t seed, gyre_error *err)
+static gyre_status read_seeds(gy_points *points, const float *query, struct gy_top *top, uint32_t seed, uint32_t *seeds_read, gyre_error *err)
 {
-    size_t count = seed < candidates->count ? seed : candidates->count;
+    size_t count = seed < top->count ? seed : top->count;
     if (!count)
         return GYRE_OK;
-    qsort(candidates->items, candidates->count, sizeof *candidates->items, by_estimate);
+    gy_top_best_first(top, count);
     gyre_point_id *ids = malloc(count * sizeof *ids);
     float *distances = malloc(count * sizeof *distances);
     gyre_status status = ids && distances ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "%zu seeds", count);
     for (size_t i = 0; i < count && status == GYRE_OK; i++)
-        ids[i] = candidates->items[i].id;
+        ids[i] = top->items[i].id;
     if (status == GYRE_OK)
         status = gy_points_distances(points, query, ids, count, distances, err);
     if (status == GYRE_OK) {
         size_t kept = 0;
-        for (size_t i = 0; i < candidates->count; i++) {
-            struct gy_candidate item = candidates->items[i];
+        for (size_t i = 0; i < top->count; i++) {
+            struct gy_top_item item = top->items[i];
             if (i < count)
-                item.estimate = distances[i], item.half_width = 0;
+                item.bound = item.estimate = distances[i], item.half_width = 0;
             if (item.estimate != INFINITY)
-                candidates->items[kept++] = item;
+                top->items[kept++] = item;
         }
-        candidates->count = kept;
-        candidates->seeds_read = (uint32_t)count;
-        qsort(candidates->items, kept, sizeof *candidates->items, by_bound);
+        top->count = kept;
+        *seeds_read = (uint32_t)count;
     }
     free(ids);
     free(distances);
@@ -88,14 +70,15 @@ static gyre_status finish(gy_points *points, const struct gy_scan_request *reque
 {
     for (size_t q = 0; q < request->query_count; q++) {
         struct gy_top *top = &tops[q];
-        gy_top_sort(top);
+        gy_top_cut(top);
         /* Full, and more rows than were kept: some may have been dropped, none of them before the last kept. */
         bool dropped = top->count == request->keep && scanned > request->keep;
-        out[q].cutoff = dropped ? top->items[top->count - 1].bound : INFINITY;
+        out[q].cutoff = dropped ? top->threshold : INFINITY;
         out[q].scanned = scanned;
-        GY_TRY(take_items(&out[q], top, err));
         if (!request->exact)
-            GY_TRY(read_seeds(points, request->queries + q * gy_points_dim(points), &out[q], request->seed, err));
+            GY_TRY(read_seeds(points, request->queries + q * gy_points_dim(points), top, request->seed, &out[q].seeds_read, err));
+        gy_top_sort(top);
+        GY_TRY(take_items(&out[q], top, err));
     }
     return GYRE_OK;
 }
