@@ -59,14 +59,22 @@ float gyre_bound_epsilon(double confidence, uint32_t dim)
     if (dim < 3)
         return (float)sqrt(3.0 * dim);
     double wanted = 1 - confidence, n = dim - 1.0;
-    double low = 0, high = sqrt(n);
-    /* Bisection to the last bit of a float; the tail falls with eps. */
-    for (int i = 0; i < 40; i++) {
-        double middle = (low + high) / 2;
-        if (tail(middle, n) > wanted)
-            low = middle;
+    double low = 0, high = sqrt(n), eps = high < 2 ? high / 2 : 2;
+    double log_scale = 0.5 * log(n) + log_beta(0.5, (n - 1) / 2);
+    /* Newton's steps on the tail, whose slope is minus the density of T; where one leaves the bracket, its middle. */
+    for (int i = 0; i < 60 && high - low > 1e-9; i++) {
+        double excess = tail(eps, n) - wanted;
+        if (excess > 0)
+            low = eps;
         else
-            high = middle;
+            high = eps;
+        double step = excess * exp(log_scale - (n - 3) / 2 * log1p(-eps * eps / n));
+        double next = eps + step;
+        if (!(next > low && next < high))
+            next = (low + high) / 2;
+        if (fabs(next - eps) < 1e-9)
+            break;
+        eps = next;
     }
-    return (float)high;
+    return (float)eps;
 }

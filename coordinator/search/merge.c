@@ -138,8 +138,10 @@ gyre_status gy_merge_add(gy_merge *merge, uint32_t shard, const gyre_point_id *i
     GY_TRY(grow((void **)&merge->open, &merge->open_capacity, merge->open_count + count, sizeof *merge->open, err));
     /* What was known before this list: offers below append behind it and leave its order alone. */
     size_t known = merge->read_count;
-    if (known)
+    if (known != merge->read_sorted) {
         qsort(merge->read, known, sizeof *merge->read, id_order);
+        merge->read_sorted = known;
+    }
     for (size_t i = 0; i < count; i++) {
         if (known && bsearch(&(struct gy_search_hit){.id = ids[i]}, merge->read, known, sizeof *merge->read, id_order))
             continue;
@@ -167,6 +169,7 @@ void gy_merge_forget(gy_merge *merge, uint32_t shard)
         kept++;
     }
     merge->read_count = kept;
+    merge->read_sorted = 0;
 }
 
 size_t gy_merge_next(gy_merge *merge, struct gy_contender *out, size_t max)
@@ -182,7 +185,8 @@ size_t gy_merge_next(gy_merge *merge, struct gy_contender *out, size_t max)
     size_t taken = hopeful < max ? hopeful : max;
     if (taken == 0)
         return 0;
-    qsort(merge->open, hopeful, sizeof *merge->open, contender_order);
+    if (taken < hopeful)
+        qsort(merge->open, hopeful, sizeof *merge->open, contender_order);
     memcpy(out, merge->open, taken * sizeof *out);
     merge->open_count -= taken;
     memmove(merge->open, merge->open + taken, merge->open_count * sizeof *merge->open);

@@ -24,6 +24,7 @@ typedef struct gy_merge {
     struct gy_search_hit *read; /* all read at full precision: a second scan must not count them again, and when a shard is lost
                                  * those of others that had been beaten step in; distance +inf: gone since */
     size_t read_count, read_capacity;
+    size_t read_sorted;         /* so many of them, from the first, are in order of id */
     float *cutoffs;             /* [shard_count] the lower bound of what each shard did not send; +inf for nothing */
     size_t shard_count;
 } gy_merge;
@@ -40,8 +41,8 @@ GYRE_CHECKED gyre_status gy_merge_add(gy_merge *merge, uint32_t shard, const gyr
 /* Forgets everything of a shard that stopped answering. */
 void gy_merge_forget(gy_merge *merge, uint32_t shard);
 
-/* Moves the candidates that can still win to out, best first, at most max; returns how many. They are then no longer open: offer
- * their exact distances. */
+/* Moves the candidates that can still win to out, at most max and then the best; returns how many. They are then no longer open:
+ * offer their exact distances. In no order. */
 size_t gy_merge_next(gy_merge *merge, struct gy_contender *out, size_t max);
 /* Whether a row that this shard did not send could still win. */
 bool gy_merge_needs(const gy_merge *merge, uint32_t shard);

@@ -11,26 +11,15 @@
  * little after the seeds, so nearly every query should be done in one. */
 enum { ROUND_CANDIDATES = 1024 };
 
-struct task_key {
-    uint32_t shard;
-    size_t query, contender; /* contender: place in the round's list */
-};
-
-static int task_order(const void *left, const void *right)
-{
-    const struct task_key *a = left, *b = right;
-    if (a->shard != b->shard)
-        return a->shard < b->shard ? -1 : 1;
-    if (a->query != b->query)
-        return a->query < b->query ? -1 : 1;
-    return a->contender < b->contender ? -1 : a->contender > b->contender;
-}
-
-/* One round's requests: tasks are runs of keys with equal (shard, query). */
+/* One round's requests. A task is a run of picked candidates of equal (shard, query). */
 struct round {
-    struct gy_contender *contenders; /* [count] */
-    struct task_key *keys;           /* [count], sorted */
-    gyre_point_id *ids;              /* [count], in key order */
+    struct picked {
+        struct gy_contender contender;
+        uint32_t query;
+    } *picked;             /* [count], by query */
+    size_t *starts;        /* [shard_count + 1] where each shard's candidates begin in ids and queries */
+    gyre_point_id *ids;    /* [count], by shard, then query */
+    uint32_t *queries;     /* [count], beside ids */
     size_t count;
     Gyre__Node__DistanceTask *tasks;
     Gyre__Node__DistanceTask **task_pointers; /* in call order */
@@ -44,9 +33,50 @@ static void round_fini(struct round *round)
 {
     for (size_t c = 0; round->calls && c < round->call_count; c++)
         gy_wire_free(round->calls[c].reply);
-    free(round->contenders), free(round->keys), free(round->ids), free(round->tasks), free(round->task_pointers);
+    free(round->picked), free(round->starts), free(round->ids), free(round->queries), free(round->tasks), free(round->task_pointers);
     free(round->requests), free(round->calls);
     *round = (struct round){0};
+}
+
+static gyre_status round_room(const struct gy_contest *contest, struct round *round, size_t room, gyre_error *err)
+{
+    round->picked = malloc(room * sizeof *round->picked);
+    round->starts = calloc(contest->route->shard_count + 2, sizeof *round->starts);
+    round->ids = malloc(room * sizeof *round->ids);
+    round->queries = malloc(room * sizeof *round->queries);
+    round->tasks = malloc(room * sizeof *round->tasks);
+    round->task_pointers = malloc(room * sizeof *round->task_pointers);
+    round->requests = calloc(contest->route->shard_count, sizeof *round->requests);
+    round->calls = calloc(contest->route->shard_count, sizeof *round->calls);
+    if (!round->picked || !round->starts || !round->ids || !round->queries || !round->tasks || !round->task_pointers || !round->requests ||
+        !round->calls)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory to re-rank %zu candidates", room);
+    return GYRE_OK;
+}
+
+/* Lays the picked out by shard (a counting sort, so queries stay in order within) and makes a task of each run. */
+static void round_tasks(const struct gy_contest *contest, struct round *round)
+{
+    size_t *ends = round->starts + 1; /* first counts, then where the next of a shard goes, at last where its run ends */
+    for (size_t i = 0; i < round->count; i++)
+        ends[round->picked[i].contender.shard + 1]++;
+    for (uint32_t s = 0; s < contest->route->shard_count; s++)
+        ends[s + 1] += ends[s];
+    for (size_t i = 0; i < round->count; i++) {
+        size_t place = ends[round->picked[i].contender.shard]++;
+        round->ids[place] = round->picked[i].contender.id;
+        round->queries[place] = round->picked[i].query;
+    }
+    for (uint32_t s = 0; s < contest->route->shard_count; s++)
+        for (size_t i = round->starts[s]; i < round->starts[s + 1]; i++) {
+            if (i == round->starts[s] || round->queries[i] != round->queries[i - 1]) {
+                Gyre__Node__DistanceTask *task = &round->tasks[round->task_count++];
+                gyre__node__distance_task__init(task);
+                task->shard = s, task->query = round->queries[i];
+                task->ids.data = round->ids[i].bytes;
+            }
+            round->tasks[round->task_count - 1].ids.len += GYRE_ID_BYTES;
+        }
 }
 
 /* Takes the candidates of this round out of the merges. */
@@ -57,36 +87,18 @@ static gyre_status round_pick(struct gy_contest *contest, struct round *round, g
         room += contest->merges[q].open_count < per_query ? contest->merges[q].open_count : per_query;
     if (room == 0)
         return GYRE_OK;
-    round->contenders = malloc(room * sizeof *round->contenders);
-    round->keys = malloc(room * sizeof *round->keys);
-    round->ids = malloc(room * sizeof *round->ids);
-    round->tasks = malloc(room * sizeof *round->tasks);
-    round->task_pointers = malloc(room * sizeof *round->task_pointers);
-    round->requests = calloc(contest->route->shard_count, sizeof *round->requests);
-    round->calls = calloc(contest->route->shard_count, sizeof *round->calls);
-    if (!round->contenders || !round->keys || !round->ids || !round->tasks || !round->task_pointers || !round->requests || !round->calls)
-        return gyre_fail(err, GYRE_NO_MEMORY, "no memory to re-rank %zu candidates", room);
+    GY_TRY(round_room(contest, round, room, err));
+    struct gy_contender *taking = malloc(per_query * sizeof *taking);
+    if (!taking)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory to re-rank %zu candidates", per_query);
     for (size_t q = 0; q < contest->n; q++) {
-        size_t taken = gy_merge_next(&contest->merges[q], round->contenders + round->count,
-                                     room - round->count < per_query ? room - round->count : per_query);
+        size_t taken = gy_merge_next(&contest->merges[q], taking, per_query);
         for (size_t i = 0; i < taken; i++)
-            round->keys[round->count + i] = (struct task_key){round->contenders[round->count + i].shard, q, round->count + i};
-        round->count += taken;
+            round->picked[round->count++] = (struct picked){taking[i], (uint32_t)q};
         contest->basis[q].rerank_rounds += taken > 0;
     }
-    qsort(round->keys, round->count, sizeof *round->keys, task_order);
-    for (size_t i = 0; i < round->count; i++) {
-        const struct task_key *key = &round->keys[i];
-        round->ids[i] = round->contenders[key->contender].id;
-        bool same = i > 0 && key->shard == key[-1].shard && key->query == key[-1].query;
-        if (!same) {
-            Gyre__Node__DistanceTask *task = &round->tasks[round->task_count++];
-            gyre__node__distance_task__init(task);
-            task->shard = key->shard, task->query = (uint32_t)key->query;
-            task->ids.data = round->ids[i].bytes;
-        }
-        round->tasks[round->task_count - 1].ids.len += GYRE_ID_BYTES;
-    }
+    free(taking);
+    round_tasks(contest, round);
     return GYRE_OK;
 }
 

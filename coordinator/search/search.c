@@ -10,9 +10,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* First helping of candidates a shard sends for a query. Enough for nearly every query to be certified by one scan, and 24 bytes each; a
- * contest closer than that asks again for KEEP_GROWTH times as many, up to KEEP_MAX (what a shard accepts). */
-enum { KEEP_FIRST = 192, KEEP_GROWTH = 8, KEEP_MAX = 65536 };
+/* First helping of candidates a shard sends for a query, 24 bytes each: enough for most queries to be certified by one scan. A contest
+ * closer than that asks again for KEEP_GROWTH times as many, up to KEEP_MAX a shard and CANDIDATES_MAX in all (what a shard accepts). */
+enum { KEEP_FIRST = 192, KEEP_GROWTH = 8, KEEP_MAX = 65536, CANDIDATES_MAX = 4194304 };
 
 /* Exact seeds over all shards are about 2k: their k-th distance is a rigorous tau (codec-math 3.1). */
 static uint32_t seeds_per_shard(uint32_t k, uint32_t shards)
@@ -20,13 +20,20 @@ static uint32_t seeds_per_shard(uint32_t k, uint32_t shards)
     return (2 * k + shards - 1) / shards + 1;
 }
 
-static uint32_t first_keep(const struct gy_search_options *options, uint32_t shards)
+/* What keep may be at most when so many queries ask so many shards, which may all be on one node. */
+static uint32_t keep_max(size_t queries, uint32_t shards)
 {
-    if (options->exact)
-        return options->k;
-    if (options->approximate)
-        return 4 * options->k + KEEP_FIRST; /* by lower bound, while the answer goes by estimate: leave room */
-    return KEEP_FIRST + 8 * ((options->k + shards - 1) / shards);
+    size_t room = CANDIDATES_MAX / (queries * shards);
+    return room < KEEP_MAX ? (uint32_t)room : KEEP_MAX;
+}
+
+static uint32_t first_keep(const struct gy_search_options *options, size_t queries, uint32_t shards)
+{
+    uint32_t keep = options->exact         ? options->k
+                    : options->approximate ? 4 * options->k + KEEP_FIRST /* by lower bound, while the answer goes by estimate: leave room */
+                                           : KEEP_FIRST + 8 * ((options->k + shards - 1) / shards);
+    uint32_t most = keep_max(queries, shards);
+    return keep < most ? keep : most;
 }
 
 /* Marks the shards that could still hide a winner of some query, and lists those queries. */
@@ -48,7 +55,7 @@ static size_t find_undecided(const struct gy_contest *contest, bool *wanted, siz
 static gyre_status contest_run(struct gy_contest *contest, bool *wanted, size_t *picked, gyre_error *err)
 {
     const struct gy_search_options *options = contest->options;
-    uint32_t shards = contest->route->shard_count, keep = first_keep(options, shards);
+    uint32_t shards = contest->route->shard_count, keep = first_keep(options, contest->n, shards);
     for (uint32_t s = 0; s < shards; s++)
         wanted[s] = true;
     for (size_t q = 0; q < contest->n; q++)
@@ -60,9 +67,10 @@ static gyre_status contest_run(struct gy_contest *contest, bool *wanted, size_t 
     for (;;) {
         GY_TRY(gy_rerank(contest, err));
         size_t undecided = find_undecided(contest, wanted, picked);
-        if (undecided == 0 || keep == KEEP_MAX)
+        uint32_t most = undecided ? keep_max(undecided, shards) : 0;
+        if (keep >= most)
             return GYRE_OK;
-        keep = keep > KEEP_MAX / KEEP_GROWTH ? KEEP_MAX : keep * KEEP_GROWTH;
+        keep = keep > most / KEEP_GROWTH ? most : keep * KEEP_GROWTH;
         GY_TRY(gy_scatter(contest, wanted, picked, undecided, keep, 0, true, err));
     }
 }
@@ -98,6 +106,9 @@ gyre_status gy_search_run(const gy_route *route, const float *queries, size_t n,
 {
     assert(n > 0 && options->k > 0 && options->k <= GY_SEARCH_K_MAX);
     memset(answers, 0, n * sizeof *answers);
+    if ((uint64_t)n * options->k * route->shard_count > CANDIDATES_MAX)
+        return gyre_fail(err, GYRE_INVALID, "k is %u for %zu queries over %u shards; their product may be %d", options->k, n,
+                         route->shard_count, CANDIDATES_MAX);
     struct gy_contest contest = {.route = route, .options = options, .queries = queries, .n = n};
     gyre_status status = GYRE_OK;
     float *rotated = options->exact ? NULL : malloc(n * route->dim * sizeof *rotated);

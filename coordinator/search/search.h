@@ -43,7 +43,7 @@ struct gy_search_answer {
 /* Answers n queries over every shard of route.
  *   queries  [n][dim] as gyre_vector_normalize leaves them
  *   answers  [n], filled; free with gy_search_answers_free, also after a failure
- * GYRE_UNAVAILABLE names the shard and node that did not answer, unless allow_partial and at least one did; GYRE_DEADLINE;
+ * GYRE_INVALID if n · k · shards is above 4,194,304; GYRE_UNAVAILABLE names the shard and node that did not answer, unless allow_partial and at least one did; GYRE_DEADLINE;
  * GYRE_CANCELLED. */
 GYRE_CHECKED gyre_status gy_search_run(const gy_route *route, const float *queries, size_t n, const struct gy_search_options *options,
                                        struct gy_search_answer *answers, gyre_error *err);
