@@ -1,53 +1,26 @@
-/* Opens and closes a bus, and runs its keeper: one thread that sleeps until a waiting call expires or a peer must be
- * dialled anew. Both may block, and nng's few threads, which every callback of the process shares, must not. */
+/* Opens and closes a bus, and runs its keeper: one thread that sleeps until something is due. */
 #include "bus_private.h"
-
-#include "peer.h"
 
 #include <assert.h>
 #include <sodium.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <utlist.h>
 
-gyre_status gy_bus_fail(gyre_error *err, int rv, const char *what)
+void gy_bus_due(gy_bus *bus, int64_t at_ns)
 {
-    gyre_status status = GYRE_UNAVAILABLE;
-    if (rv == NNG_ENOMEM)
-        status = GYRE_NO_MEMORY;
-    else if (rv == NNG_EADDRINVAL || rv == NNG_EINVAL)
-        status = GYRE_INVALID;
-    return gyre_fail(err, status, "%s: %s", what, nng_strerror(rv));
-}
-
-nng_duration gy_bus_wait_ms(int64_t deadline_ns, int64_t now_ns)
-{
-    if (deadline_ns == GY_NEVER)
-        return NNG_DURATION_INFINITE;
-    int64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
-    int64_t ms = left_ns / GY_MILLISECOND_NS + 1;
-    return ms > INT32_MAX ? INT32_MAX : (nng_duration)ms;
-}
-
-gyre_status gy_bus_url(char url[GY_BUS_URL_BYTES], const char *address, gyre_error *err)
-{
-    if (!address || strlen(address) > 255)
-        return gyre_fail(err, GYRE_INVALID, "address is %s; it is host:port in at most 255 bytes",
-                         address ? "too long" : "missing");
-    const char *colon = strrchr(address, ':');
-    if (!colon || colon == address || colon[1] == '\0' || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
-        strlen(colon + 1) > 5 || strtol(colon + 1, NULL, 10) > 65535 || strpbrk(address, "/?#@ \t\r\n"))
-        return gyre_fail(err, GYRE_INVALID, "address '%s' is not host:port with a port up to 65535", address);
-    snprintf(url, GY_BUS_URL_BYTES, "tcp://%s", address);
-    return GYRE_OK;
-}
-
-void gy_bus_poke(gy_bus *bus)
-{
+    if (at_ns >= atomic_load(&bus->wakes_ns))
+        return;
     pthread_mutex_lock(&bus->mu);
     bus->poked = true;
     pthread_cond_broadcast(&bus->cond);
     pthread_mutex_unlock(&bus->mu);
+}
+
+size_t gy_bus_frame_bytes_max(uint64_t message_bytes)
+{
+    uint64_t body_bytes = message_bytes < GY_BUS_MESSAGE_BYTES_MAX ? message_bytes : GY_BUS_MESSAGE_BYTES_MAX;
+    if (body_bytes < GYRE_ERROR_TEXT_BYTES)
+        body_bytes = GYRE_ERROR_TEXT_BYTES;
+    return GY_FRAME_BODY_AT + (size_t)body_bytes;
 }
 
 static void wait_until(gy_bus *bus, int64_t until_ns)
@@ -66,29 +39,31 @@ static void *keeper_run(void *arg)
     pthread_mutex_lock(&bus->mu);
     while (!bus->closing) {
         bus->poked = false;
-        int64_t next_ns = GY_NEVER;
-        gy_peer *peer;
-        DL_FOREACH(bus->peers, peer)
-        {
-            if (gy_peer_needs_care(peer, gy_now_ns(), &next_ns))
-                break;
-        }
+        atomic_store(&bus->wakes_ns, GY_NEVER); /* before looking: what becomes due behind our back pokes */
+        int64_t next_ns = GY_NEVER, now_ns = gy_now_ns();
+        if (bus->server)
+            gy_server_care(bus->server, now_ns, &next_ns);
+        gy_peer *peer = bus->peers;
+        while (peer && !gy_peer_is_due(peer, now_ns, &next_ns))
+            peer = gy_peer_next(peer);
         if (peer) {
-            peer->kept = true; /* gy_peer_free waits for this */
+            gy_peer_keep(peer, true);
             pthread_mutex_unlock(&bus->mu);
             gy_peer_care(peer);
             pthread_mutex_lock(&bus->mu);
-            peer->kept = false;
+            gy_peer_keep(peer, false);
             pthread_cond_broadcast(&bus->cond);
-        } else if (!bus->poked) {
-            wait_until(bus, next_ns);
+            continue;
         }
+        atomic_store(&bus->wakes_ns, next_ns);
+        if (!bus->poked)
+            wait_until(bus, next_ns);
     }
     pthread_mutex_unlock(&bus->mu);
     return NULL;
 }
 
-static gyre_status keeper_start(gy_bus *bus, gyre_error *err)
+static void sync_init(gy_bus *bus)
 {
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -96,11 +71,15 @@ static gyre_status keeper_start(gy_bus *bus, gyre_error *err)
     pthread_mutex_init(&bus->mu, NULL);
     pthread_cond_init(&bus->cond, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    if (pthread_create(&bus->keeper, NULL, keeper_run, bus) == 0)
-        return GYRE_OK;
+}
+
+/* Frees what is left of a bus without threads. */
+static void bus_free(gy_bus *bus)
+{
     pthread_cond_destroy(&bus->cond);
     pthread_mutex_destroy(&bus->mu);
-    return gyre_fail(err, GYRE_EXHAUSTED, "cannot start the bus's thread");
+    gy_bus_keys_wipe(&bus->keys);
+    free(bus);
 }
 
 gyre_status gy_bus_open_version(gy_bus **out, const struct gy_bus_options *options, uint16_t version, gyre_error *err)
@@ -123,15 +102,14 @@ gyre_status gy_bus_open_version(gy_bus **out, const struct gy_bus_options *optio
     strcpy(bus->node, node);
     bus->message_bytes_max = options->message_bytes_max ? options->message_bytes_max : GY_BUS_MESSAGE_BYTES_MAX;
     bus->self = (struct gy_self){.version = version, .node = bus->node, .message_bytes_max = bus->message_bytes_max};
-    gyre_status status = keeper_start(bus, err);
-    if (status == GYRE_OK && options->listen &&
-        (status = gy_server_open(&bus->server, bus, options, err)) != GYRE_OK) {
-        gy_bus_close(bus);
-        return status;
+    sync_init(bus); /* the server's callbacks use it from the start */
+    gyre_status status = options->listen ? gy_server_open(&bus->server, bus, options, err) : GYRE_OK;
+    if (status == GYRE_OK && pthread_create(&bus->keeper, NULL, keeper_run, bus) != 0) {
+        gy_server_close(bus->server);
+        status = gyre_fail(err, GYRE_EXHAUSTED, "cannot start the bus's thread");
     }
     if (status != GYRE_OK) {
-        gy_bus_keys_wipe(&bus->keys);
-        free(bus);
+        bus_free(bus);
         return status;
     }
     *out = bus;
@@ -148,16 +126,14 @@ void gy_bus_close(gy_bus *bus)
     if (!bus)
         return;
     assert(!bus->peers); /* freed before, so no call of ours is outstanding */
-    gy_server_close(bus->server);
+    gy_server_drain(bus->server);
     pthread_mutex_lock(&bus->mu);
     bus->closing = true;
     pthread_cond_broadcast(&bus->cond);
     pthread_mutex_unlock(&bus->mu);
-    pthread_join(bus->keeper, NULL);
-    pthread_cond_destroy(&bus->cond);
-    pthread_mutex_destroy(&bus->mu);
-    gy_bus_keys_wipe(&bus->keys);
-    free(bus);
+    pthread_join(bus->keeper, NULL); /* after draining, which it may have to push along; before the server goes */
+    gy_server_close(bus->server);
+    bus_free(bus);
 }
 
 const char *gy_bus_address(const gy_bus *bus)

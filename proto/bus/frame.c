@@ -9,34 +9,31 @@ void gy_frame_encode(uint8_t out[GY_FRAME_HEAD_BYTES], const struct gy_frame *fr
     gy_store_u16(out + 4, frame->version);
     out[6] = frame->kind;
     out[7] = frame->refusal;
-    gy_store_u64(out + 8, frame->session);
+    gy_store_u32(out + 8, frame->bytes);
+    gy_store_u32(out + 12, 0);
     gy_store_u64(out + 16, frame->counter);
 }
 
-static bool size_fits(const struct gy_frame *frame, size_t bytes)
+static bool size_fits(const struct gy_frame *frame, size_t bytes_max)
 {
     switch (frame->kind) {
     case GY_FRAME_HELLO:
     case GY_FRAME_HELLO_REPLY:
-        return bytes >= GY_HELLO_NAME_AT + 1 + 1 + GY_FRAME_MAC_BYTES && bytes <= GY_HELLO_BYTES_MAX;
+        return frame->bytes >= GY_HELLO_NAME_AT + 1 + 1 + GY_FRAME_MAC_BYTES && frame->bytes <= GY_HELLO_BYTES_MAX;
     case GY_FRAME_REQUEST:
     case GY_FRAME_REPLY:
-        return bytes >= GY_FRAME_BODY_AT;
-    default: /* a refusal: of a hello just the head; of a request its tag and a MAC, and the request itself if echoed */
-        if (frame->refusal == GY_REFUSED_SESSION)
-            return bytes >= GY_FRAME_BODY_AT + GY_FRAME_MAC_BYTES;
-        return bytes == GY_FRAME_HEAD_BYTES || bytes == GY_REFUSAL_BYTES;
+        return frame->bytes >= GY_FRAME_BODY_AT && frame->bytes <= bytes_max;
+    default:
+        return frame->bytes == GY_FRAME_HEAD_BYTES;
     }
 }
 
-gyre_status gy_frame_decode(struct gy_frame *out, const uint8_t *data, size_t bytes, uint16_t version, gyre_error *err)
+gyre_status gy_frame_decode(struct gy_frame *out, const uint8_t *data, uint16_t version, size_t bytes_max, gyre_error *err)
 {
-    if (bytes < GY_FRAME_HEAD_BYTES)
-        return gyre_fail(err, GYRE_CORRUPT, "frame of %zu bytes; the head alone is %d", bytes, GY_FRAME_HEAD_BYTES);
     if (gy_load_u32(data) != MAGIC)
         return gyre_fail(err, GYRE_CORRUPT, "no frame of the bus: starts with 0x%08x", gy_load_u32(data));
     struct gy_frame frame = {.version = gy_load_u16(data + 4), .kind = data[6], .refusal = data[7],
-                             .session = gy_load_u64(data + 8), .counter = gy_load_u64(data + 16)};
+                             .bytes = gy_load_u32(data + 8), .counter = gy_load_u64(data + 16)};
     if (frame.version != version) {
         out->version = frame.version;
         return gyre_fail(err, GYRE_PRECONDITION, "frame of bus protocol version %u; this node speaks version %u",
@@ -45,11 +42,15 @@ gyre_status gy_frame_decode(struct gy_frame *out, const uint8_t *data, size_t by
     if (frame.kind < GY_FRAME_HELLO || frame.kind > GY_FRAME_REFUSAL)
         return gyre_fail(err, GYRE_CORRUPT, "frame of kind %u; the kinds are %d to %d", frame.kind, GY_FRAME_HELLO,
                          GY_FRAME_REFUSAL);
-    bool refuses = frame.refusal != GY_REFUSED_NOTHING;
+    bool refuses = frame.refusal != GY_REFUSED_NOTHING, counted = frame.counter != 0;
     if (frame.refusal > GY_REFUSED_FRAME || refuses != (frame.kind == GY_FRAME_REFUSAL))
         return gyre_fail(err, GYRE_CORRUPT, "frame of kind %u with refusal %u", frame.kind, frame.refusal);
-    if (!size_fits(&frame, bytes))
-        return gyre_fail(err, GYRE_CORRUPT, "frame of kind %u in %zu bytes", frame.kind, bytes);
+    if (gy_load_u32(data + 12) != 0 || counted != (frame.kind == GY_FRAME_REQUEST || frame.kind == GY_FRAME_REPLY))
+        return gyre_fail(err, GYRE_CORRUPT, "frame of kind %u with counter %llu and reserved bytes 0x%08x", frame.kind,
+                         (unsigned long long)frame.counter, gy_load_u32(data + 12));
+    if (!size_fits(&frame, bytes_max))
+        return gyre_fail(err, GYRE_CORRUPT, "frame of kind %u says it has %u bytes; the limit is %zu", frame.kind, frame.bytes,
+                         bytes_max);
     *out = frame;
     return GYRE_OK;
 }
@@ -64,10 +65,11 @@ gyre_status gy_node_name_check(const char *name, size_t bytes, gyre_error *err)
     return GYRE_OK;
 }
 
-size_t gy_hello_encode(uint8_t out[GY_HELLO_BYTES_MAX], const struct gy_frame *frame, const struct gy_hello *hello)
+size_t gy_hello_encode(uint8_t out[GY_HELLO_BYTES_MAX], uint16_t version, enum gy_frame_kind kind, const struct gy_hello *hello)
 {
-    size_t name_bytes = strlen(hello->node);
-    gy_frame_encode(out, frame);
+    size_t name_bytes = strlen(hello->node), bytes = GY_HELLO_NAME_AT + 1 + name_bytes;
+    struct gy_frame frame = {.version = version, .kind = (uint8_t)kind, .bytes = (uint32_t)(bytes + GY_FRAME_MAC_BYTES)};
+    gy_frame_encode(out, &frame);
     uint8_t *p = out + GY_FRAME_HEAD_BYTES;
     memcpy(p, hello->public_key, GY_HELLO_KEY_BYTES);
     p += GY_HELLO_KEY_BYTES;
@@ -77,7 +79,7 @@ size_t gy_hello_encode(uint8_t out[GY_HELLO_BYTES_MAX], const struct gy_frame *f
     gy_store_u64(p + 8, hello->message_bytes_max);
     out[GY_HELLO_NAME_AT] = (uint8_t)name_bytes;
     memcpy(out + GY_HELLO_NAME_AT + 1, hello->node, name_bytes);
-    return GY_HELLO_NAME_AT + 1 + name_bytes;
+    return bytes;
 }
 
 gyre_status gy_hello_decode(struct gy_hello *out, const uint8_t *data, size_t bytes, gyre_error *err)

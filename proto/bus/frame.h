@@ -1,6 +1,6 @@
 /* frame: the bytes of one bus message, written and read. Pure: no keys, no clock, no I/O, no memory; believes nothing.
  *
- * Every message starts with the same 24 bytes, whose first 7 never change between protocol versions, so that two versions
+ * Every message starts with the same 24 bytes, whose first 12 never change between protocol versions, so that two versions
  * can at least tell each other apart. README.md draws the layouts.
  * Threads  no state; call from anywhere */
 #ifndef GYRE_BUS_FRAME_H
@@ -10,7 +10,7 @@
 
 enum {
     GY_BUS_VERSION = 1,
-    GY_FRAME_HEAD_BYTES = 24, /* magic u32, version u16, kind u8, refusal u8, session u64, counter u64 */
+    GY_FRAME_HEAD_BYTES = 24, /* magic u32, version u16, kind u8, refusal u8, bytes u32, zero u32, counter u64 */
     GY_FRAME_TAG_BYTES = 16,  /* Poly1305, between head and ciphertext so that the body is never moved */
     GY_FRAME_INNER_BYTES = 24,
     GY_FRAME_SEALED_AT = GY_FRAME_HEAD_BYTES + GY_FRAME_TAG_BYTES,
@@ -21,7 +21,6 @@ enum {
     GY_HELLO_RANDOM_BYTES = 16,
     GY_HELLO_NAME_AT = GY_FRAME_HEAD_BYTES + GY_HELLO_KEY_BYTES + GY_HELLO_RANDOM_BYTES + 8 + 8,
     GY_HELLO_BYTES_MAX = GY_HELLO_NAME_AT + 1 + GY_NODE_NAME_BYTES_MAX + GY_FRAME_MAC_BYTES,
-    GY_REFUSAL_BYTES = GY_FRAME_SEALED_AT + GY_FRAME_MAC_BYTES, /* of a request's refusal that does not echo the request */
 };
 
 enum gy_frame_kind {
@@ -29,33 +28,30 @@ enum gy_frame_kind {
     GY_FRAME_HELLO_REPLY = 2,
     GY_FRAME_REQUEST = 3,
     GY_FRAME_REPLY = 4,
-    GY_FRAME_REFUSAL = 5,
+    GY_FRAME_REFUSAL = 5, /* of a hello; a wrong frame after that just ends the connection */
 };
 
-/* Why a frame was not worked on. A refused request has not been executed. */
 enum gy_refusal {
     GY_REFUSED_NOTHING = 0, /* in every frame that is no refusal */
-    GY_REFUSED_KEY = 1,     /* a hello made with another cluster key */
+    GY_REFUSED_KEY = 1,     /* the hello was made with another cluster key */
     GY_REFUSED_VERSION = 2, /* another protocol version; the refusal's own version is the one spoken here */
-    GY_REFUSED_SESSION = 3, /* a session that is not known (any more); carries the request back */
-    GY_REFUSED_REPLAY = 4,  /* a counter that was seen before or is too old to tell */
-    GY_REFUSED_SEAL = 5,    /* the seal does not fit the bytes */
-    GY_REFUSED_FRAME = 6,   /* no frame of this protocol */
+    GY_REFUSED_FRAME = 3,   /* no hello */
 };
 
 struct gy_frame {
     uint16_t version;
-    uint8_t kind;    /* enum gy_frame_kind */
-    uint8_t refusal; /* enum gy_refusal */
-    uint64_t session;
-    uint64_t counter;
+    uint8_t kind;     /* enum gy_frame_kind */
+    uint8_t refusal;  /* enum gy_refusal */
+    uint32_t bytes;   /* of the whole frame, this head included */
+    uint64_t counter; /* of a request, counted by its sender from 1; a reply has its request's; else 0 */
 };
 
 void gy_frame_encode(uint8_t out[GY_FRAME_HEAD_BYTES], const struct gy_frame *frame);
 
-/* Reads the head and checks that the message is long enough for its kind. GYRE_CORRUPT with the reason, or
- * GYRE_PRECONDITION if the sender speaks another version: then, as an exception, out->version is set. */
-GYRE_CHECKED gyre_status gy_frame_decode(struct gy_frame *out, const uint8_t *data, size_t bytes, uint16_t version,
+/* Reads a head (GY_FRAME_HEAD_BYTES at data) and checks that the frame's length fits its kind and is at most bytes_max, so
+ * that the rest can be waited for. GYRE_CORRUPT with the reason, or GYRE_PRECONDITION if the sender speaks another version:
+ * then, as an exception, out->version is set. */
+GYRE_CHECKED gyre_status gy_frame_decode(struct gy_frame *out, const uint8_t *data, uint16_t version, size_t bytes_max,
                                          gyre_error *err);
 
 /* What a node says of itself. Both directions use the same layout. */
@@ -67,8 +63,8 @@ struct gy_hello {
     char node[GY_NODE_NAME_BYTES_MAX + 1];
 };
 
-/* Writes head and hello without the MAC that ends it; returns the bytes written, at most GY_HELLO_BYTES_MAX less the MAC. */
-size_t gy_hello_encode(uint8_t out[GY_HELLO_BYTES_MAX], const struct gy_frame *frame, const struct gy_hello *hello);
+/* Writes head and hello without the MAC that ends it (the head counts it already); returns the bytes written. */
+size_t gy_hello_encode(uint8_t out[GY_HELLO_BYTES_MAX], uint16_t version, enum gy_frame_kind kind, const struct gy_hello *hello);
 /* Reads a whole hello (data after gy_frame_decode). GYRE_CORRUPT names the field. The MAC is the last GY_FRAME_MAC_BYTES. */
 GYRE_CHECKED gyre_status gy_hello_decode(struct gy_hello *out, const uint8_t *data, size_t bytes, gyre_error *err);
 

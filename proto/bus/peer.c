@@ -1,349 +1,267 @@
 /* Peers and their calls.
  *
- *   gy_peer_call -> [waiting, until there is a connection and a session] -> sealed -> sent -> answered -> on_reply
- *                        ^                                                    |         |
- *                        '---- the connection went before nng sent it --------'         |
- *                        '---- the peer does not know the session: it sends the request back, once
+ *   apart --dial--> dialling --connected--> greeting --hello answered--> known
+ *     ^---------------'-------------------------'----------closed---------'        (then again, after a growing pause)
  *
- * A call that has been sent is never sent again unless the peer proves (gy_refusal_mac) that it did not execute it. */
-#include "peer.h"
+ *   gy_peer_call -> waiting, until the peer is known -> sealed, sent -> answered -> on_reply
+ *
+ * A call that may have left is never sent again: when its connection ends it fails. Every outstanding call is in peer->calls
+ * and in the slot its id names; whoever takes it out of both, under peer->mu, reports it, so on_reply runs once. */
+#include "bus_private.h"
+#include "conn.h"
+#include "door.h"
 
-#include <assert.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <utlist.h>
 
-/* Reports and forgets a call. Not under a lock. */
-static void call_finish(struct gy_bus_call *call, gyre_status status, const gyre_error *err, const uint8_t *body, size_t bytes)
+#define GREETING_WAIT_NS (2 * GY_SECOND_NS)
+#define REDIAL_NS_MIN (50 * GY_MILLISECOND_NS)
+#define REDIAL_NS_MAX GY_SECOND_NS
+#define CLOCK_WINDOW_NS (60 * GY_SECOND_NS)
+enum { DIAL_WAIT_MS = 5000 };
+
+/* One request until on_reply has run. Guarded by peer->mu while in peer->calls, then of the thread that took it out. */
+struct call {
+    uint64_t id;      /* id % GY_PEER_OUTSTANDING_MAX is its slot */
+    uint64_t counter; /* it was sent with; 0 is still waiting */
+    struct gy_out *out; /* while waiting: room for the heads, then the body in plain */
+    int64_t started_ns, deadline_ns;
+    gy_on_reply *on_reply;
+    void *arg;
+    uint16_t type;
+    struct call *prev, *next;
+};
+
+struct gy_peer {
+    gy_bus *bus;
+    char *address;
+    void (*on_state)(void *self, bool up);
+    void *self;
+    gy_dialer *dialer;
+    gy_peer *prev, *next; /* guarded by bus->mu */
+    bool kept;            /* guarded by bus->mu: the keeper is at work here */
+
+    pthread_mutex_t mu;
+    pthread_cond_t quieter; /* outstanding, busy or telling went down */
+    /* guarded by mu: */
+    enum { APART, DIALLING, GREETING, KNOWN } phase;
+    gy_conn *conn;      /* when greeting or known, until it is quiet */
+    bool closed;        /* by gy_peer_free */
+    unsigned busy;      /* callbacks that will still touch the peer although it is apart */
+    int64_t due_ns;     /* apart: when to dial; greeting: when to give up */
+    int64_t pause_ns;   /* before the dial after the next that fails */
+    int64_t down_ns;    /* since when it is not known */
+    uint32_t timeouts;  /* in a row */
+    uint64_t redials;
+    gyre_error trouble; /* status other than GYRE_OK: why the last greeting failed; why sent calls fail when it closes */
+
+    struct gy_handshake handshake; /* greeting */
+    struct gy_session_keys keys;   /* known; read without the lock by the reading thread, which alone writes them */
+    uint64_t counter;
+    uint64_t message_bytes_max;
+    /* Our clock plus this is the peer's: the largest (its clock when it answered - ours on arrival) of this minute and the
+     * one before. So a deadline reaches the peer early by the way back at most, and follows clocks that drift apart. */
+    int64_t offset_ns, offset_before_ns, offset_since_ns;
+
+    struct call *calls; /* all outstanding ones, oldest first */
+    struct call *slots[GY_PEER_OUTSTANDING_MAX];
+    uint16_t slots_free[GY_PEER_OUTSTANDING_MAX];
+    size_t slots_free_count;
+    size_t outstanding; /* calls whose on_reply has not returned */
+    uint64_t call_count;
+    bool told_up, telling;
+};
+
+/* ---- calls ---- */
+
+/* Takes a call out; the caller reports it. Under mu. */
+static void call_take(gy_peer *peer, struct call *call)
 {
-    gy_peer *peer = call->peer;
+    DL_DELETE(peer->calls, call);
+    size_t slot = call->id % GY_PEER_OUTSTANDING_MAX;
+    peer->slots[slot] = NULL;
+    peer->slots_free[peer->slots_free_count++] = (uint16_t)slot;
+}
+
+/* Moves a call to a list of such that have been taken out. Under mu. */
+static void call_move(gy_peer *peer, struct call *call, struct call **list)
+{
+    call_take(peer, call);
+    DL_APPEND(*list, call);
+}
+
+/* Reports and forgets a call that has been taken out. Not under a lock. */
+static void call_finish(gy_peer *peer, struct call *call, gyre_status status, const gyre_error *err, const uint8_t *body,
+                        size_t bytes)
+{
     call->on_reply(call->arg, status, err, body, bytes);
-    if (call->msg)
-        nng_msg_free(call->msg);
-    sodium_memzero(&call->keys, sizeof call->keys);
+    free(call->out);
     free(call);
     pthread_mutex_lock(&peer->mu);
-    if (--peer->outstanding == 0)
-        pthread_cond_broadcast(&peer->cond);
+    peer->outstanding--;
+    pthread_cond_broadcast(&peer->quieter);
     pthread_mutex_unlock(&peer->mu);
 }
 
-static void call_fail(struct gy_bus_call *call, const gyre_error *err)
+static void calls_fail(gy_peer *peer, struct call *calls, const gyre_error *err)
 {
-    call_finish(call, err->status, err, NULL, 0);
-}
-
-static void calls_fail(struct gy_bus_call *calls, const gyre_error *err)
-{
-    struct gy_bus_call *call, *next;
+    struct call *call, *next;
     DL_FOREACH_SAFE(calls, call, next)
     {
         DL_DELETE(calls, call);
-        call_fail(call, err);
+        call_finish(peer, call, err->status, err, NULL, 0);
     }
 }
 
-/* Until when a waiting call waits. Under peer->mu. */
-static int64_t waits_until_ns(const gy_peer *peer, const struct gy_bus_call *call)
+/* Our deadline on the peer's clock. Under mu. */
+static int64_t deadline_there_ns(const gy_peer *peer, int64_t deadline_ns)
 {
-    if (atomic_load(&peer->link->connected))
+    int64_t offset_ns = peer->offset_ns > peer->offset_before_ns ? peer->offset_ns : peer->offset_before_ns;
+    int64_t there_ns;
+    if (deadline_ns == GY_NEVER || __builtin_add_overflow(deadline_ns, offset_ns, &there_ns))
+        return GY_NEVER;
+    return there_ns;
+}
+
+/* Their clock when they answered, ours when it came. Under mu. */
+static void note_clock(gy_peer *peer, int64_t theirs_ns, int64_t now_ns)
+{
+    int64_t offset_ns = theirs_ns - now_ns;
+    if (now_ns - peer->offset_since_ns > CLOCK_WINDOW_NS) {
+        peer->offset_before_ns = peer->offset_ns;
+        peer->offset_ns = offset_ns;
+        peer->offset_since_ns = now_ns;
+    } else if (offset_ns > peer->offset_ns) {
+        peer->offset_ns = offset_ns;
+    }
+}
+
+/* What it takes to seal and send a call without the lock. */
+struct parcel {
+    gy_conn *conn; /* a reference */
+    struct gy_out *out;
+    uint8_t key[GY_SEAL_KEY_BYTES];
+    struct gy_frame frame;
+    struct gy_request_head head;
+};
+
+/* Marks a waiting call as sent. Under mu; the peer is known. */
+static void parcel_make(gy_peer *peer, struct call *call, struct parcel *parcel)
+{
+    call->counter = ++peer->counter;
+    parcel->conn = gy_conn_ref(peer->conn);
+    parcel->out = GY_TAKE(call->out);
+    memcpy(parcel->key, peer->keys.request, sizeof parcel->key);
+    parcel->frame = (struct gy_frame){.version = peer->bus->self.version, .kind = GY_FRAME_REQUEST,
+                                      .bytes = (uint32_t)parcel->out->bytes, .counter = call->counter};
+    parcel->head = (struct gy_request_head){.request_id = call->id, .type = call->type,
+                                            .deadline_ns = deadline_there_ns(peer, call->deadline_ns)};
+}
+
+static void parcel_send(struct parcel *parcel)
+{
+    uint8_t *data = parcel->out->data;
+    gy_frame_encode(data, &parcel->frame);
+    gy_request_head_encode(data + GY_FRAME_SEALED_AT, &parcel->head);
+    gy_seal(data, parcel->out->bytes, parcel->key);
+    sodium_memzero(parcel->key, sizeof parcel->key);
+    gy_conn_send(parcel->conn, parcel->out);
+    gy_conn_unref(parcel->conn);
+}
+
+/* The sentence for a body the known peer does not accept; false if it does. Under mu. */
+static bool too_long(const gy_peer *peer, size_t bytes, gyre_error *err)
+{
+    if (bytes <= peer->message_bytes_max)
+        return false;
+    gyre_fail(err, GYRE_EXHAUSTED, "request of %zu bytes to %s; its limit is %llu", bytes, peer->address,
+              (unsigned long long)peer->message_bytes_max);
+    return true;
+}
+
+/* Until when a call waits, for a connection or its answer. Under mu. */
+static int64_t call_due_ns(const gy_peer *peer, const struct call *call)
+{
+    if (call->counter != 0)
         return call->deadline_ns;
-    int64_t from_ns = call->started_ns > peer->down_ns ? call->started_ns : peer->down_ns;
-    int64_t until_ns = from_ns + GY_PEER_DOWN_WAIT_NS;
+    int64_t until_ns = (call->started_ns > peer->down_ns ? call->started_ns : peer->down_ns) + GY_PEER_DOWN_WAIT_NS;
     return until_ns < call->deadline_ns ? until_ns : call->deadline_ns;
 }
 
-/* Writes the heads and seals; call->msg is then what travels. */
-static void call_seal(struct gy_bus_call *call, int64_t deadline_there_ns)
+/* Takes a call in: it is sent (parcel->conn is set) or waits. Fails if it cannot be taken in. */
+static gyre_status call_enter(gy_peer *peer, struct call *call, struct parcel *parcel, int64_t *due_ns, gyre_error *err)
 {
-    uint8_t *data = nng_msg_body(call->msg);
-    struct gy_frame frame = {.version = call->peer->bus->self.version, .kind = GY_FRAME_REQUEST, .session = call->session,
-                             .counter = call->counter};
-    struct gy_request_head head = {.request_id = call->id, .deadline_ns = deadline_there_ns, .type = call->type};
-    gy_frame_encode(data, &frame);
-    gy_request_head_encode(data + GY_FRAME_SEALED_AT, &head);
-    gy_seal(data, nng_msg_len(call->msg), call->keys.request);
-}
-
-/* Sends a call whose msg is plain, or lets it wait. Not under a lock. */
-static void call_go(struct gy_bus_call *call)
-{
-    gy_peer *peer = call->peer;
-    gyre_error err;
+    size_t body_bytes = call->out->bytes - GY_FRAME_BODY_AT;
+    gyre_status status = GYRE_OK;
     pthread_mutex_lock(&peer->mu);
-    gy_link *link = peer->link;
-    if (peer->closed) {
-        pthread_mutex_unlock(&peer->mu);
-        gyre_fail(&err, GYRE_UNAVAILABLE, "connection to %s is being closed", peer->address);
-        call_fail(call, &err);
-        return;
+    if (peer->slots_free_count == 0)
+        status = gyre_fail(err, GYRE_EXHAUSTED, "%d requests to %s are outstanding, which is the limit", GY_PEER_OUTSTANDING_MAX,
+                           peer->address);
+    else if (peer->closed)
+        status = gyre_fail(err, GYRE_UNAVAILABLE, "connection to %s is being closed", peer->address);
+    else if (peer->phase == KNOWN && too_long(peer, body_bytes, err))
+        status = err->status;
+    else if (peer->phase != KNOWN && peer->trouble.status != GYRE_OK) {
+        *err = peer->trouble; /* another key or version: waiting would not help */
+        status = err->status;
     }
-    if (!atomic_load(&link->connected) || link->acquaintance != GY_LINK_KNOWN) {
-        DL_APPEND(peer->waiting, call);
-        bool greet = atomic_load(&link->connected) && link->acquaintance == GY_LINK_STRANGER && !link->closing;
-        if (greet)
-            gy_link_greeting(link);
-        gy_bus *bus = peer->bus;
-        pthread_mutex_unlock(&peer->mu);
-        if (greet)
-            gy_link_greet(link);
-        gy_bus_poke(bus); /* not peer->bus: the call may be over by now, and the peer gone */
-        return;
+    if (status == GYRE_OK) {
+        uint16_t slot = peer->slots_free[--peer->slots_free_count];
+        call->id = ++peer->call_count * GY_PEER_OUTSTANDING_MAX + slot;
+        peer->slots[slot] = call;
+        DL_APPEND(peer->calls, call);
+        peer->outstanding++;
+        if (peer->phase == KNOWN)
+            parcel_make(peer, call, parcel);
+        *due_ns = call_due_ns(peer, call);
     }
-    size_t bytes = nng_msg_len(call->msg) - GY_FRAME_BODY_AT;
-    uint64_t bytes_max = link->message_bytes_max;
-    struct gy_lane *lane = bytes <= bytes_max ? gy_lane_take(link) : NULL;
-    if (!lane) {
-        pthread_mutex_unlock(&peer->mu);
-        if (bytes > bytes_max)
-            gyre_fail(&err, GYRE_EXHAUSTED, "request of %zu bytes to %s; its limit is %llu", bytes, peer->address,
-                      (unsigned long long)bytes_max);
-        else
-            gyre_fail(&err, GYRE_NO_MEMORY, "request to %s", peer->address);
-        call_fail(call, &err);
-        return;
-    }
-    lane->call = call;
-    call->keys = link->keys;
-    call->session = link->session;
-    call->counter = ++link->counter;
-    int64_t deadline_there_ns = gy_link_deadline_there(link, call->deadline_ns);
     pthread_mutex_unlock(&peer->mu);
-
-    call_seal(call, deadline_there_ns);
-    nng_msg *msg = call->msg;
-    call->msg = NULL;
-    if (gy_lane_send(lane, msg, call->deadline_ns))
-        return;
-    call->msg = msg;
-    bool plain = gy_unseal(nng_msg_body(msg), nng_msg_len(msg), call->keys.request);
-    assert(plain); /* we sealed it a moment ago */
-    pthread_mutex_lock(&peer->mu);
-    gy_lane_give(lane);
-    pthread_mutex_unlock(&peer->mu);
-    call_go(call); /* waits now: the connection went */
+    return status;
 }
 
 void gy_peer_call(gy_peer *peer, uint16_t type, const uint8_t *body, size_t bytes, int64_t deadline_ns, gy_on_reply *on_reply,
                   void *arg)
 {
-    gyre_error err;
-    int64_t now_ns = gy_now_ns();
-    if (deadline_ns <= now_ns) {
-        gyre_status status = gyre_fail(&err, GYRE_DEADLINE, "the deadline of a request to %s had passed", peer->address);
-        on_reply(arg, status, &err, NULL, 0);
-        return;
+    gyre_error err = {.status = GYRE_OK};
+    int64_t now_ns = gy_now_ns(), due_ns = GY_NEVER;
+    struct call *call = NULL;
+    struct gy_out *out = NULL;
+    if (deadline_ns <= now_ns)
+        gyre_fail(&err, GYRE_DEADLINE, "the deadline of a request to %s had passed", peer->address);
+    else if (bytes > peer->bus->message_bytes_max)
+        gyre_fail(&err, GYRE_EXHAUSTED, "request of %zu bytes to %s; the limit is %zu", bytes, peer->address,
+                  peer->bus->message_bytes_max);
+    else if (!(call = malloc(sizeof *call)) || !(out = gy_out_new(GY_FRAME_BODY_AT + bytes)))
+        gyre_fail(&err, GYRE_NO_MEMORY, "request of %zu bytes to %s", bytes, peer->address);
+    struct parcel parcel = {.conn = NULL};
+    if (err.status == GYRE_OK) {
+        *call = (struct call){.out = out, .started_ns = now_ns, .deadline_ns = deadline_ns, .on_reply = on_reply, .arg = arg,
+                              .type = type};
+        if (bytes > 0)
+            memcpy(out->data + GY_FRAME_BODY_AT, body, bytes);
+        GY_IGNORE(call_enter(peer, call, &parcel, &due_ns, &err)); /* err.status says it */
     }
-    if (bytes > peer->bus->message_bytes_max) {
-        gyre_status status = gyre_fail(&err, GYRE_EXHAUSTED, "request of %zu bytes to %s; the limit is %zu", bytes,
-                                       peer->address, peer->bus->message_bytes_max);
-        on_reply(arg, status, &err, NULL, 0);
-        return;
-    }
-    struct gy_bus_call *call = calloc(1, sizeof *call);
-    if (!call || nng_msg_alloc(&call->msg, GY_FRAME_BODY_AT + bytes) != 0) {
+    if (err.status != GYRE_OK) {
+        free(out);
         free(call);
-        gyre_status status = gyre_fail(&err, GYRE_NO_MEMORY, "request of %zu bytes to %s", bytes, peer->address);
-        on_reply(arg, status, &err, NULL, 0);
+        on_reply(arg, err.status, &err, NULL, 0);
         return;
     }
-    call->peer = peer;
-    call->type = type;
-    call->started_ns = now_ns;
-    call->deadline_ns = deadline_ns;
-    call->on_reply = on_reply;
-    call->arg = arg;
-    if (bytes > 0)
-        memcpy((uint8_t *)nng_msg_body(call->msg) + GY_FRAME_BODY_AT, body, bytes);
-    pthread_mutex_lock(&peer->mu);
-    bool full = peer->outstanding >= GY_PEER_OUTSTANDING_MAX;
-    peer->outstanding++;
-    call->id = ++peer->call_count;
-    pthread_mutex_unlock(&peer->mu);
-    if (full) {
-        gyre_fail(&err, GYRE_EXHAUSTED, "%d requests to %s are outstanding, which is the limit", GY_PEER_OUTSTANDING_MAX,
-                  peer->address);
-        call_fail(call, &err);
-        return;
-    }
-    call_go(call);
+    gy_bus *bus = peer->bus; /* the call may be over any moment now, and the peer gone */
+    if (parcel.conn)
+        parcel_send(&parcel);
+    gy_bus_due(bus, due_ns);
 }
 
-/* Under peer->mu. True if the keeper must be told. */
-static bool count_timeout(gy_peer *peer)
-{
-    if (++peer->timeouts < GY_PEER_TIMEOUTS_MAX)
-        return false;
-    peer->timeouts = 0;
-    peer->redial = true;
-    return true;
-}
-
-/* An operation of a sealed call failed: what it means. */
-static void call_cut(struct gy_bus_call *call, struct gy_lane *lane, int rv)
-{
-    gy_peer *peer = call->peer;
-    gyre_error err;
-    bool late = rv == NNG_ETIMEDOUT && gy_now_ns() >= call->deadline_ns;
-    if (late)
-        gyre_fail(&err, GYRE_DEADLINE, "%s did not answer within %lld ms", peer->address,
-                  (long long)((call->deadline_ns - call->started_ns) / GY_MILLISECOND_NS));
-    else if (rv == NNG_ENOMEM)
-        gyre_fail(&err, GYRE_NO_MEMORY, "request to %s", peer->address);
-    else
-        gyre_fail(&err, GYRE_UNAVAILABLE, "connection to %s was cut while waiting for its answer", peer->address);
-    pthread_mutex_lock(&peer->mu);
-    bool watch = late && peer->link == lane->link && count_timeout(peer);
-    gy_lane_give(lane);
-    pthread_mutex_unlock(&peer->mu);
-    if (watch)
-        gy_bus_poke(peer->bus);
-    call_fail(call, &err);
-}
-
-/* The peer refused to work on the call. Returns true if the call goes on (it is then waiting or sent again). */
-static bool call_refused(struct gy_bus_call *call, gy_link *link, const struct gy_frame *frame, nng_msg *msg, gyre_error *err)
-{
-    gy_peer *peer = call->peer;
-    uint8_t *data = nng_msg_body(msg);
-    size_t bytes = nng_msg_len(msg) - GY_FRAME_MAC_BYTES;
-    uint8_t mac[GY_FRAME_MAC_BYTES];
-    bool genuine = false;
-    if (nng_msg_len(msg) >= GY_REFUSAL_BYTES && frame->session == call->session && frame->counter == call->counter) {
-        gy_refusal_mac(mac, &peer->bus->keys, data);
-        genuine = sodium_memcmp(mac, data + bytes, sizeof mac) == 0;
-    }
-    if (genuine && frame->refusal == GY_REFUSED_SESSION && !call->resent) {
-        /* The request itself, sent back: open it and seal it for a new session. */
-        struct gy_frame sealed = *frame;
-        sealed.kind = GY_FRAME_REQUEST;
-        sealed.refusal = GY_REFUSED_NOTHING;
-        gy_frame_encode(data, &sealed);
-        if (gy_unseal(data, bytes, call->keys.request) && nng_msg_chop(msg, GY_FRAME_MAC_BYTES) == 0) {
-            call->resent = true;
-            call->msg = msg;
-            pthread_mutex_lock(&peer->mu);
-            if (peer->link == link && link->session == call->session && link->acquaintance == GY_LINK_KNOWN)
-                link->acquaintance = GY_LINK_STRANGER;
-            pthread_mutex_unlock(&peer->mu);
-            return true;
-        }
-        genuine = false;
-    }
-    if (!genuine)
-        gyre_fail(err, GYRE_UNAUTHENTICATED, "refusal from %s fails authentication", peer->address);
-    else if (frame->refusal == GY_REFUSED_SESSION)
-        gyre_fail(err, GYRE_UNAVAILABLE, "%s forgot a session it had just opened", peer->address);
-    else if (frame->refusal == GY_REFUSED_REPLAY)
-        gyre_fail(err, GYRE_UNAVAILABLE, "%s had seen the request's counter or it came too late to tell", peer->address);
-    else
-        gyre_fail(err, GYRE_UNAUTHENTICATED, "%s could not authenticate the request", peer->address);
-    return false;
-}
-
-/* Reads an answer. On GYRE_OK or a status the peer gave, *body and *bytes are in msg. */
-static gyre_status reply_read(struct gy_bus_call *call, const struct gy_frame *frame, nng_msg *msg, struct gy_reply_head *head,
-                              gyre_error *err)
-{
-    const char *address = call->peer->address;
-    uint8_t *data = nng_msg_body(msg);
-    size_t bytes = nng_msg_len(msg);
-    if (frame->kind != GY_FRAME_REPLY || frame->session != call->session || frame->counter != call->counter ||
-        !gy_unseal(data, bytes, call->keys.reply))
-        return gyre_fail(err, GYRE_UNAUTHENTICATED, "answer from %s fails authentication", address);
-    GY_TRY(gy_reply_head_decode(head, data + GY_FRAME_SEALED_AT, err));
-    if (head->request_id != call->id)
-        return gyre_fail(err, GYRE_CORRUPT, "answer from %s to request %llu came for request %llu", address,
-                         (unsigned long long)head->request_id, (unsigned long long)call->id);
-    return GYRE_OK;
-}
-
-/* A message came for the call. */
-static void call_answered(struct gy_bus_call *call, struct gy_lane *lane, nng_msg *msg)
-{
-    gy_peer *peer = call->peer;
-    gy_link *link = lane->link;
-    gyre_error err;
-    struct gy_frame frame;
-    struct gy_reply_head head = {0};
-    bool again = false;
-    gyre_status status = gy_frame_decode(&frame, nng_msg_body(msg), nng_msg_len(msg), peer->bus->self.version, &err);
-    if (status != GYRE_OK)
-        gyre_wrap(&err, status, "answer from %s", peer->address);
-    else if (frame.kind == GY_FRAME_REFUSAL)
-        again = call_refused(call, link, &frame, msg, &err);
-    else
-        status = reply_read(call, &frame, msg, &head, &err);
-    bool genuine = status == GYRE_OK && frame.kind == GY_FRAME_REPLY;
-
-    pthread_mutex_lock(&peer->mu);
-    if (peer->link == link) {
-        peer->timeouts = 0;
-        if (genuine)
-            gy_link_note_clock(link, head.clock_ns, gy_now_ns());
-    }
-    gy_lane_give(lane);
-    pthread_mutex_unlock(&peer->mu);
-
-    if (again) {
-        call_go(call);
-        return;
-    }
-    if (!genuine) {
-        nng_msg_free(msg);
-        call_fail(call, &err);
-        return;
-    }
-    call->msg = msg; /* freed with the call */
-    const uint8_t *body = (const uint8_t *)nng_msg_body(msg) + GY_FRAME_BODY_AT;
-    size_t bytes = nng_msg_len(msg) - GY_FRAME_BODY_AT;
-    if (head.status == GYRE_OK) {
-        call_finish(call, GYRE_OK, NULL, body, bytes);
-        return;
-    }
-    int text_bytes = bytes < GYRE_ERROR_TEXT_BYTES ? (int)bytes : GYRE_ERROR_TEXT_BYTES - 1;
-    gyre_fail(&err, head.status <= GYRE_UNAUTHENTICATED ? (gyre_status)head.status : GYRE_UNKNOWN, "%.*s", text_bytes,
-              (const char *)body);
-    call_fail(call, &err);
-}
-
-void gy_call_on_lane(void *arg)
-{
-    struct gy_lane *lane = arg;
-    struct gy_bus_call *call = lane->call;
-    int rv = nng_aio_result(lane->aio);
-    bool sent = rv == 0 && lane->sending;
-    if (sent && gy_lane_receive(lane, call->deadline_ns))
-        return;
-    nng_msg *msg = nng_aio_get_msg(lane->aio);
-    nng_aio_set_msg(lane->aio, NULL);
-    if (rv == 0 && !sent) {
-        call_answered(call, lane, msg);
-        return;
-    }
-    /* The connection went before nng sent it: it comes back sealed and can wait for the next one. */
-    bool unsent = lane->sending && rv == NNG_ECONNRESET && msg &&
-                  gy_unseal(nng_msg_body(msg), nng_msg_len(msg), call->keys.request);
-    if (unsent) {
-        gy_peer *peer = call->peer;
-        call->msg = msg;
-        pthread_mutex_lock(&peer->mu);
-        gy_lane_give(lane);
-        pthread_mutex_unlock(&peer->mu);
-        call_go(call);
-        return;
-    }
-    if (msg)
-        nng_msg_free(msg);
-    call_cut(call, lane, sent ? NNG_ECLOSED : rv);
-}
+/* ---- state ---- */
 
 /* Tells on_state what it has not been told yet, in order and never twice at a time. */
 static void tell_state(gy_peer *peer)
 {
     pthread_mutex_lock(&peer->mu);
-    while (!peer->telling && peer->told_up != peer->up) {
-        bool up = peer->told_up = peer->up;
+    while (!peer->telling && peer->told_up != (peer->phase == KNOWN)) {
+        bool up = peer->told_up = !peer->told_up;
         if (!peer->on_state)
             continue;
         peer->telling = true;
@@ -351,144 +269,361 @@ static void tell_state(gy_peer *peer)
         peer->on_state(peer->self, up);
         pthread_mutex_lock(&peer->mu);
         peer->telling = false;
-        pthread_cond_broadcast(&peer->cond);
+        pthread_cond_broadcast(&peer->quieter);
     }
     pthread_mutex_unlock(&peer->mu);
 }
 
-void gy_peer_connected(gy_link *link)
+/* Goes apart; the next dial is after a pause that doubles each time. Under mu. */
+static void go_apart(gy_peer *peer, int64_t now_ns)
 {
-    gy_peer *peer = link->peer;
-    struct gy_bus_call *calls = NULL, *call, *next;
+    if (peer->phase == KNOWN)
+        peer->down_ns = now_ns;
+    peer->phase = APART;
+    peer->due_ns = now_ns + peer->pause_ns;
+    peer->pause_ns = peer->pause_ns * 2 < REDIAL_NS_MAX ? peer->pause_ns * 2 : REDIAL_NS_MAX;
+}
+
+/* Ends a callback that touched the peer after it went apart. */
+static void busy_over(gy_peer *peer)
+{
     pthread_mutex_lock(&peer->mu);
-    if (peer->link == link && atomic_load(&link->connected) && link->acquaintance == GY_LINK_KNOWN) {
-        peer->timeouts = 0;
-        peer->up = true;
-        calls = peer->waiting;
-        peer->waiting = NULL;
-    }
+    peer->busy--;
+    pthread_cond_broadcast(&peer->quieter);
     pthread_mutex_unlock(&peer->mu);
-    tell_state(peer);
-    DL_FOREACH_SAFE(calls, call, next)
+}
+
+static void on_closed(void *owner)
+{
+    gy_peer *peer = owner;
+    struct call *sent = NULL, *call, *next;
+    gyre_error err;
+    pthread_mutex_lock(&peer->mu);
+    gy_conn *conn = GY_TAKE(peer->conn);
+    bool was_known = peer->phase == KNOWN;
+    peer->busy++;
+    err = peer->trouble;
+    if (err.status == GYRE_OK)
+        gyre_fail(&err, GYRE_UNAVAILABLE, "connection to %s was cut while waiting for its answer", peer->address);
+    if (was_known)
+        peer->trouble.status = GYRE_OK; /* that was about these calls, not about greeting */
+    DL_FOREACH_SAFE(peer->calls, call, next)
     {
-        DL_DELETE(calls, call);
-        call_go(call);
+        if (call->counter != 0)
+            call_move(peer, call, &sent);
     }
-}
-
-void gy_peer_disconnected(gy_link *link)
-{
-    gy_peer *peer = link->peer;
-    pthread_mutex_lock(&peer->mu);
-    if (peer->link == link && !atomic_load(&link->connected)) {
-        peer->up = false;
-        peer->down_ns = gy_now_ns();
-    }
+    gy_handshake_wipe(&peer->handshake);
+    sodium_memzero(&peer->keys, sizeof peer->keys);
+    go_apart(peer, gy_now_ns());
+    int64_t due_ns = peer->due_ns;
     pthread_mutex_unlock(&peer->mu);
+    gy_conn_unref(conn);
+    calls_fail(peer, sent, &err);
     tell_state(peer);
-    gy_bus_poke(peer->bus); /* waiting calls now wait less long */
+    gy_bus_due(peer->bus, due_ns);
+    busy_over(peer);
 }
 
-void gy_peer_greet_failed(gy_link *link, bool hard, bool timed_out, const gyre_error *err)
+/* Ends the connection because of what the peer sent; sent calls fail with err. */
+static void drop(gy_peer *peer, const gyre_error *err)
 {
-    gy_peer *peer = link->peer;
-    struct gy_bus_call *calls = NULL;
-    bool watch = false, greet = false;
     pthread_mutex_lock(&peer->mu);
-    if (peer->link == link && !peer->closed) {
-        if (hard) {
-            peer->up = false;
-            calls = peer->waiting;
-            peer->waiting = NULL;
-        }
-        watch = timed_out && count_timeout(peer);
-        greet = !hard && peer->waiting && !link->closing && atomic_load(&link->connected) &&
-                link->acquaintance == GY_LINK_STRANGER;
-        if (greet)
-            gy_link_greeting(link);
-    }
+    peer->trouble = *err;
+    gy_conn *conn = gy_conn_ref(peer->conn);
     pthread_mutex_unlock(&peer->mu);
-    if (watch)
-        gy_bus_poke(peer->bus);
-    if (greet)
-        gy_link_greet(link);
-    tell_state(peer);
-    if (calls)
-        calls_fail(calls, err);
+    gy_conn_close(conn);
+    gy_conn_unref(conn);
 }
 
-bool gy_peer_needs_care(gy_peer *peer, int64_t now_ns, int64_t *next_ns)
+/* The greeting failed for a reason that waiting does not mend: calls that wait fail with it, and so do new ones until a
+ * later greeting goes well. */
+static void greeting_failed(gy_peer *peer, const gyre_error *err)
 {
+    struct call *waiting = NULL, *call, *next;
     pthread_mutex_lock(&peer->mu);
-    bool needs = peer->redial;
-    struct gy_bus_call *call;
-    DL_FOREACH(peer->waiting, call)
+    DL_FOREACH_SAFE(peer->calls, call, next)
     {
-        int64_t until_ns = waits_until_ns(peer, call);
-        needs |= until_ns <= now_ns;
-        if (until_ns < *next_ns)
-            *next_ns = until_ns;
+        call_move(peer, call, &waiting);
     }
     pthread_mutex_unlock(&peer->mu);
-    return needs;
+    drop(peer, err);
+    calls_fail(peer, waiting, err);
 }
 
-/* Fails the calls that have waited long enough. */
-static void expire_waiting(gy_peer *peer)
+/* The peer is known: what waits is sent. On the connection's reading thread. */
+static void greeting_done(gy_peer *peer, const struct gy_session_keys *keys, const struct gy_hello *theirs)
 {
     int64_t now_ns = gy_now_ns();
-    struct gy_bus_call *expired = NULL, *call, *next;
-    gyre_error err;
-    bool watch = false;
     pthread_mutex_lock(&peer->mu);
-    bool connected = atomic_load(&peer->link->connected);
-    DL_FOREACH_SAFE(peer->waiting, call, next)
-    {
-        if (waits_until_ns(peer, call) > now_ns)
-            continue;
-        DL_DELETE(peer->waiting, call);
-        DL_APPEND(expired, call);
-        if (connected)
-            watch |= count_timeout(peer);
-    }
-    pthread_mutex_unlock(&peer->mu);
-    if (connected)
-        gyre_fail(&err, GYRE_DEADLINE, "%s did not answer our hello in time", peer->address);
-    else
-        gyre_fail(&err, GYRE_UNAVAILABLE, "no connection to %s", peer->address);
-    if (watch)
-        gy_bus_poke(peer->bus);
-    calls_fail(expired, &err);
-}
-
-/* Replaces the link whole: socket, dialer and contexts. */
-static void redial(gy_peer *peer)
-{
-    gy_link *fresh;
-    if (gy_link_open(&fresh, peer, NULL) != GYRE_OK)
-        return; /* no memory: the next timeouts ask again */
-    pthread_mutex_lock(&peer->mu);
-    gy_link *old = peer->link;
-    peer->link = fresh;
-    peer->up = false;
-    peer->down_ns = gy_now_ns();
+    peer->keys = *keys;
+    peer->counter = 0;
+    peer->message_bytes_max = theirs->message_bytes_max;
+    peer->offset_before_ns = peer->offset_ns = theirs->clock_ns - now_ns;
+    peer->offset_since_ns = now_ns;
     peer->timeouts = 0;
-    peer->redials++;
+    peer->pause_ns = REDIAL_NS_MIN;
+    peer->trouble.status = GYRE_OK;
+    peer->phase = KNOWN;
+    gy_conn_raise(peer->conn, gy_bus_frame_bytes_max(peer->bus->message_bytes_max));
     pthread_mutex_unlock(&peer->mu);
     tell_state(peer);
-    gy_peer_connected(fresh); /* in case it was faster than us */
-    gy_link_close(old);
+    for (;;) { /* one at a time: sealing wants no lock */
+        struct call *call, *refused = NULL;
+        struct parcel parcel = {.conn = NULL};
+        gyre_error err;
+        int64_t due_ns = GY_NEVER;
+        pthread_mutex_lock(&peer->mu);
+        DL_FOREACH(peer->calls, call)
+        {
+            if (call->counter == 0)
+                break;
+        }
+        if (call && too_long(peer, call->out->bytes - GY_FRAME_BODY_AT, &err)) {
+            call_move(peer, call, &refused);
+        } else if (call) {
+            parcel_make(peer, call, &parcel);
+            due_ns = call->deadline_ns;
+        }
+        pthread_mutex_unlock(&peer->mu);
+        if (!call)
+            return;
+        if (parcel.conn)
+            parcel_send(&parcel);
+        calls_fail(peer, refused, &err);
+        gy_bus_due(peer->bus, due_ns);
+    }
+}
+
+static void take_greeting(gy_peer *peer, const struct gy_frame *frame, const uint8_t *data)
+{
+    gyre_error err;
+    struct gy_session_keys keys;
+    struct gy_hello theirs;
+    gyre_status status = GYRE_CORRUPT;
+    if (frame->kind == GY_FRAME_REFUSAL && frame->refusal == GY_REFUSED_KEY)
+        status = GYRE_UNAUTHENTICATED;
+    else if (frame->kind == GY_FRAME_HELLO_REPLY)
+        status = gy_handshake_finish(&peer->handshake, &peer->bus->keys, data, frame->bytes, &keys, &theirs, &err);
+    else
+        gyre_fail(&err, status, "a frame of kind %u", frame->kind);
+    if (status == GYRE_OK) {
+        greeting_done(peer, &keys, &theirs);
+        sodium_memzero(&keys, sizeof keys);
+        return;
+    }
+    if (status == GYRE_UNAUTHENTICATED)
+        gyre_fail(&err, status, "cluster key differs from that of %s", peer->address);
+    else
+        gyre_wrap(&err, status, "answer of %s to our hello", peer->address);
+    greeting_failed(peer, &err);
+}
+
+/* ---- answers ---- */
+
+/* Reports an answer that has been opened. */
+static void take_answer(gy_peer *peer, const struct gy_frame *frame, const struct gy_reply_head *head, const uint8_t *data)
+{
+    pthread_mutex_lock(&peer->mu);
+    note_clock(peer, head->clock_ns, gy_now_ns());
+    peer->timeouts = 0;
+    struct call *call = peer->slots[head->request_id % GY_PEER_OUTSTANDING_MAX];
+    if (call && (call->id != head->request_id || call->counter != frame->counter))
+        call = NULL; /* the slot's next call */
+    if (call)
+        call_take(peer, call);
+    pthread_mutex_unlock(&peer->mu);
+    if (!call)
+        return; /* it came after its deadline */
+    const uint8_t *body = data + GY_FRAME_BODY_AT;
+    size_t bytes = frame->bytes - GY_FRAME_BODY_AT;
+    if (head->status == GYRE_OK) {
+        call_finish(peer, call, GYRE_OK, NULL, body, bytes);
+        return;
+    }
+    gyre_error err;
+    int text_bytes = bytes < GYRE_ERROR_TEXT_BYTES ? (int)bytes : GYRE_ERROR_TEXT_BYTES - 1;
+    gyre_fail(&err, head->status <= GYRE_UNAUTHENTICATED ? (gyre_status)head->status : GYRE_UNKNOWN, "%.*s", text_bytes,
+              (const char *)body);
+    call_finish(peer, call, err.status, &err, NULL, 0);
+}
+
+static bool on_frame(void *owner, const struct gy_frame *frame, uint8_t *data, uint8_t **whole)
+{
+    (void)whole;
+    gy_peer *peer = owner;
+    pthread_mutex_lock(&peer->mu);
+    bool known = peer->phase == KNOWN;
+    pthread_mutex_unlock(&peer->mu);
+    struct gy_reply_head head;
+    gyre_error err;
+    if (!known) {
+        take_greeting(peer, frame, data);
+    } else if (frame->kind != GY_FRAME_REPLY || !gy_unseal(data, frame->bytes, peer->keys.reply)) {
+        gyre_fail(&err, GYRE_UNAUTHENTICATED, "answer from %s fails authentication", peer->address);
+        drop(peer, &err);
+    } else if (gy_reply_head_decode(&head, data + GY_FRAME_SEALED_AT, &err) != GYRE_OK) {
+        gyre_wrap(&err, GYRE_CORRUPT, "answer from %s", peer->address);
+        drop(peer, &err);
+    } else {
+        take_answer(peer, frame, &head, data);
+    }
+    return false;
+}
+
+static void on_bad_frame(void *owner, const struct gy_frame *frame, gyre_status status, const gyre_error *err)
+{
+    gy_peer *peer = owner;
+    gyre_error trouble = *err;
+    if (status == GYRE_PRECONDITION)
+        gyre_fail(&trouble, status, "%s speaks bus protocol version %u, this node version %u", peer->address, frame->version,
+                  peer->bus->self.version);
+    else
+        gyre_wrap(&trouble, status, "answer of %s", peer->address);
+    pthread_mutex_lock(&peer->mu);
+    bool known = peer->phase == KNOWN;
+    pthread_mutex_unlock(&peer->mu);
+    if (known)
+        drop(peer, &trouble);
+    else
+        greeting_failed(peer, &trouble);
+}
+
+static void on_answered(void *owner, size_t count)
+{
+    (void)owner, (void)count; /* a peer that we called asks nothing of us on this connection */
+}
+
+static const struct gy_conn_events EVENTS = {on_frame, on_bad_frame, on_answered, on_closed};
+
+/* ---- dialling ---- */
+
+/* The dial under way has ended. */
+static void on_dialled(void *owner, struct nng_stream *stream)
+{
+    gy_peer *peer = owner;
+    gy_bus *bus = peer->bus;
+    gy_conn *conn = NULL;
+    struct gy_out *hello = stream ? gy_out_new(GY_HELLO_BYTES_MAX) : NULL;
+    if (stream && gy_conn_new(&conn, stream, &EVENTS, peer, bus->self.version, SIZE_MAX >> 1, GY_HELLO_BYTES_MAX, NULL) != GYRE_OK)
+        conn = NULL;
+    pthread_mutex_lock(&peer->mu);
+    peer->busy++;
+    bool go = conn && hello && !peer->closed;
+    if (go) {
+        peer->conn = gy_conn_ref(conn);
+        peer->phase = GREETING;
+        peer->due_ns = gy_now_ns() + GREETING_WAIT_NS;
+        gy_handshake_begin(&peer->handshake, &bus->keys, &bus->self);
+        memcpy(hello->data, peer->handshake.hello, peer->handshake.hello_bytes);
+        hello->bytes = peer->handshake.hello_bytes;
+    } else {
+        if (!peer->closed && !conn)
+            peer->trouble.status = GYRE_OK; /* whoever refused our hello is not there any more */
+        go_apart(peer, gy_now_ns());
+    }
+    int64_t due_ns = peer->due_ns;
+    pthread_mutex_unlock(&peer->mu);
+    if (go) {
+        gy_conn_send(conn, hello);
+        gy_conn_start(conn);
+    } else {
+        free(hello);
+    }
+    gy_conn_unref(conn);
+    gy_bus_due(bus, due_ns);
+    busy_over(peer);
+}
+
+/* ---- what the keeper does ---- */
+
+gy_peer *gy_peer_next(gy_peer *peer)
+{
+    return peer->next;
+}
+
+void gy_peer_keep(gy_peer *peer, bool kept)
+{
+    peer->kept = kept;
+}
+
+/* When the peer's phase is due, not its calls. Under mu. */
+static int64_t phase_due_ns(const gy_peer *peer)
+{
+    if (peer->closed || peer->phase == DIALLING || peer->phase == KNOWN)
+        return GY_NEVER;
+    return peer->due_ns;
+}
+
+bool gy_peer_is_due(gy_peer *peer, int64_t now_ns, int64_t *next_ns)
+{
+    pthread_mutex_lock(&peer->mu);
+    int64_t due_ns = phase_due_ns(peer);
+    struct call *call;
+    DL_FOREACH(peer->calls, call)
+    {
+        int64_t call_ns = call_due_ns(peer, call);
+        if (call_ns < due_ns)
+            due_ns = call_ns;
+    }
+    pthread_mutex_unlock(&peer->mu);
+    if (due_ns < *next_ns)
+        *next_ns = due_ns;
+    return due_ns <= now_ns;
+}
+
+/* Takes out the calls that have waited long enough and reports them. True if they were the last straw: the peer is there but
+ * answers nothing. */
+static bool expire_calls(gy_peer *peer, int64_t now_ns)
+{
+    struct call *late = NULL, *call, *next;
+    bool redial = false;
+    gyre_error err;
+    pthread_mutex_lock(&peer->mu);
+    DL_FOREACH_SAFE(peer->calls, call, next)
+    {
+        if (call_due_ns(peer, call) > now_ns)
+            continue;
+        call_move(peer, call, &late);
+        if (call->counter != 0 && ++peer->timeouts >= GY_PEER_TIMEOUTS_MAX) {
+            peer->timeouts = 0;
+            redial = true;
+        }
+    }
+    peer->redials += redial;
+    pthread_mutex_unlock(&peer->mu);
+    DL_FOREACH_SAFE(late, call, next)
+    {
+        DL_DELETE(late, call);
+        if (call->counter == 0)
+            gyre_fail(&err, GYRE_UNAVAILABLE, "no connection to %s", peer->address);
+        else
+            gyre_fail(&err, GYRE_DEADLINE, "%s did not answer within %lld ms", peer->address,
+                      (long long)((now_ns - call->started_ns) / GY_MILLISECOND_NS));
+        call_finish(peer, call, err.status, &err, NULL, 0);
+    }
+    return redial;
 }
 
 void gy_peer_care(gy_peer *peer)
 {
-    expire_waiting(peer);
+    int64_t now_ns = gy_now_ns();
+    bool cut = expire_calls(peer, now_ns), dial = false;
     pthread_mutex_lock(&peer->mu);
-    bool asked = peer->redial;
-    peer->redial = false;
+    if (phase_due_ns(peer) <= now_ns) {
+        cut |= peer->phase == GREETING; /* it does not answer our hello */
+        dial = peer->phase == APART;
+    }
+    if (dial)
+        peer->phase = DIALLING;
+    if (peer->phase == GREETING && cut)
+        peer->due_ns = GY_NEVER; /* once is enough */
+    gy_conn *conn = cut && peer->conn ? gy_conn_ref(peer->conn) : NULL;
     pthread_mutex_unlock(&peer->mu);
-    if (asked)
-        redial(peer);
+    if (dial)
+        gy_dialer_dial(peer->dialer, DIAL_WAIT_MS);
+    if (conn)
+        gy_conn_close(conn);
+    gy_conn_unref(conn);
 }
 
 uint64_t gy_peer_redials(gy_peer *peer)
@@ -499,41 +634,38 @@ uint64_t gy_peer_redials(gy_peer *peer)
     return redials;
 }
 
+/* ---- life ---- */
+
 gyre_status gy_peer_new(gy_peer **out, gy_bus *bus, const char *address, void (*on_state)(void *self, bool up), void *self,
                         gyre_error *err)
 {
-    char url[GY_BUS_URL_BYTES];
-    GY_TRY(gy_bus_url(url, address, err));
     gy_peer *peer = calloc(1, sizeof *peer);
-    if (peer)
-        peer->address = strdup(address);
-    if (!peer || !peer->address) {
+    if (!peer || !(peer->address = strdup(address))) {
         free(peer);
         return gyre_fail(err, GYRE_NO_MEMORY, "peer %s", address);
     }
     peer->bus = bus;
     peer->on_state = on_state;
     peer->self = self;
-    peer->down_ns = gy_now_ns();
-    pthread_mutex_init(&peer->mu, NULL);
-    pthread_cond_init(&peer->cond, NULL);
-    gy_link *link;
-    gyre_status status = gy_link_open(&link, peer, err);
+    int64_t now_ns = gy_now_ns();
+    peer->due_ns = peer->down_ns = now_ns; /* apart, and to be dialled at once */
+    peer->pause_ns = REDIAL_NS_MIN;
+    for (size_t i = 0; i < GY_PEER_OUTSTANDING_MAX; i++)
+        peer->slots_free[i] = (uint16_t)i;
+    peer->slots_free_count = GY_PEER_OUTSTANDING_MAX;
+    gyre_status status = gy_dialer_new(&peer->dialer, address, on_dialled, peer, err);
     if (status != GYRE_OK) {
-        pthread_cond_destroy(&peer->cond);
-        pthread_mutex_destroy(&peer->mu);
         free(peer->address);
         free(peer);
         return status;
     }
-    pthread_mutex_lock(&peer->mu);
-    peer->link = link;
-    pthread_mutex_unlock(&peer->mu);
-    gy_peer_connected(link); /* in case it was faster than us */
+    pthread_mutex_init(&peer->mu, NULL);
+    pthread_cond_init(&peer->quieter, NULL);
     pthread_mutex_lock(&bus->mu);
     DL_APPEND(bus->peers, peer);
     pthread_mutex_unlock(&bus->mu);
     *out = peer;
+    gy_bus_due(bus, now_ns);
     return GYRE_OK;
 }
 
@@ -550,18 +682,26 @@ void gy_peer_free(gy_peer *peer)
 
     gyre_error err;
     gyre_fail(&err, GYRE_UNAVAILABLE, "connection to %s is being closed", peer->address);
+    struct call *calls = NULL, *call, *next;
     pthread_mutex_lock(&peer->mu);
     peer->closed = true;
-    struct gy_bus_call *calls = peer->waiting;
-    peer->waiting = NULL;
+    DL_FOREACH_SAFE(peer->calls, call, next)
+    {
+        call_move(peer, call, &calls);
+    }
+    gy_conn *conn = peer->conn ? gy_conn_ref(peer->conn) : NULL;
     pthread_mutex_unlock(&peer->mu);
-    calls_fail(calls, &err);
-    gy_link_close(peer->link);
+    if (conn)
+        gy_conn_close(conn);
+    gy_conn_unref(conn);
+    gy_dialer_close(peer->dialer);
+    calls_fail(peer, calls, &err);
     pthread_mutex_lock(&peer->mu);
-    while (peer->outstanding > 0 || peer->telling)
-        pthread_cond_wait(&peer->cond, &peer->mu);
+    while (peer->outstanding > 0 || peer->telling || peer->busy > 0 || peer->phase != APART)
+        pthread_cond_wait(&peer->quieter, &peer->mu);
     pthread_mutex_unlock(&peer->mu);
-    pthread_cond_destroy(&peer->cond);
+    gy_dialer_free(peer->dialer);
+    pthread_cond_destroy(&peer->quieter);
     pthread_mutex_destroy(&peer->mu);
     free(peer->address);
     free(peer);
@@ -571,7 +711,7 @@ bool gy_peer_up(const gy_peer *peer)
 {
     gy_peer *locked = (gy_peer *)(uintptr_t)peer; /* const for the caller; the mutex is not part of what it sees */
     pthread_mutex_lock(&locked->mu);
-    bool up = locked->up;
+    bool up = locked->phase == KNOWN;
     pthread_mutex_unlock(&locked->mu);
     return up;
 }

@@ -1,124 +1,100 @@
-/* The answering side: one REP0 socket, receive_contexts contexts, each of which takes a request, waits until it is answered,
- * sends the answer and takes the next.
- *
- *   receiving --message--> working --gy_bus_answer--> answering --sent--> receiving
- *        '---hello, refused, late, draining: answered at once--^
- *
- * The context's aio runs one operation at a time, so a request's fields need no lock: they belong to whoever the state
- * names (nng, the holder of the request, nng). */
+/* The answering side. Each connection is a caller: a stranger until its hello, then it has a session and its requests are
+ * handed to on_request, receive_contexts of them at once; beyond that it is read no further until one is answered.
+ * A frame that does not open, was seen before or makes no sense ends the connection: on a stream it can only be an attack
+ * or a bug. */
 #include "bus_private.h"
-#include "sessions.h"
+#include "conn.h"
+#include "door.h"
 
-#include <arpa/inet.h>
-#include <nng/protocol/reqrep0/rep.h>
+#include <assert.h>
 #include <sodium.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <utlist.h>
 
-enum {
-    RECEIVE_CONTEXTS_DEFAULT = 256,
-    RECEIVE_CONTEXTS_MAX = 16384,
-    /* An answer is given up when its caller no longer waits, so that a peer that stopped reading cannot hold contexts. */
-    ANSWER_WAIT_S_MIN = 1,
-    ANSWER_WAIT_S_MAX = 60,
+enum { RECEIVE_CONTEXTS_DEFAULT = 256, RECEIVE_CONTEXTS_MAX = 16384 };
+#define HELLO_WAIT_NS (10 * GY_SECOND_NS)   /* for a caller to say who it is */
+#define WRITE_WAIT_NS (30 * GY_SECOND_NS)   /* for a caller to read some of what we write */
+#define CARE_EVERY_NS (5 * GY_SECOND_NS)
+
+/* One connection. Its session belongs to the connection's reading thread; requests copy what they need. */
+struct caller {
+    atomic_uint refs; /* the connection's, and one per request */
+    gy_server *server;
+    gy_conn *conn;
+    int64_t since_ns;
+    atomic_bool known;
+    struct gy_session_keys keys;
+    struct gy_replay_window window;
+    uint64_t message_bytes_max; /* what it accepts */
+    char node[GY_NODE_NAME_BYTES_MAX + 1];
+    struct caller *prev, *next; /* guarded by server->mu */
 };
 
 struct gy_bus_request {
-    gy_server *server;
-    nng_ctx ctx;
-    nng_aio *aio;
-    enum { RECEIVING, WORKING, ANSWERING } state;
-    bool counted; /* in server->working */
-    nng_msg *msg; /* the request, opened, while WORKING */
-    struct gy_frame frame;
+    struct caller *caller;
+    uint64_t counter;
     struct gy_request_head head;
-    struct gy_session session;
+    uint8_t *frame; /* NULL, or the block the body lies in */
+    const uint8_t *body;
+    size_t body_bytes;
+    uint8_t copy[]; /* the body otherwise */
 };
 
 struct gy_server {
     gy_bus *bus;
-    nng_socket socket;
-    char address[GY_BUS_URL_BYTES];
-    gy_sessions *sessions;
+    gy_listener *listener;
     void (*on_request)(void *self, gy_bus_request *request);
     void *self;
-    size_t request_count;
-    gy_bus_request *requests;
+    size_t pending_max;
 
     pthread_mutex_t mu;
-    pthread_cond_t idle;
-    size_t working; /* guarded by mu: requests handed over whose answer nng has not taken yet */
-    bool draining;  /* guarded by mu */
+    pthread_cond_t quieter; /* working or caller_count went down */
+    struct caller *callers; /* guarded by mu, as is what follows */
+    size_t caller_count;
+    size_t working; /* requests handed over whose answer is not written (or dropped) yet */
+    bool draining;
 };
 
 const char *gy_server_address(const gy_server *server)
 {
-    return server->address;
+    return gy_listener_address(server->listener);
 }
 
-static void receive(gy_bus_request *request)
+static void caller_unref(struct caller *caller)
 {
-    request->state = RECEIVING;
-    nng_aio_set_timeout(request->aio, NNG_DURATION_INFINITE);
-    nng_ctx_recv(request->ctx, request->aio);
-}
-
-/* Gives msg to nng as the answer; the request is nng's afterwards. */
-static void send_answer(gy_bus_request *request, nng_msg *msg)
-{
-    int64_t now_ns = gy_now_ns(), wait_ns = ANSWER_WAIT_S_MAX * GY_SECOND_NS;
-    if (request->head.deadline_ns != GY_NEVER && request->head.deadline_ns < now_ns + wait_ns)
-        wait_ns = request->head.deadline_ns - now_ns;
-    if (wait_ns < ANSWER_WAIT_S_MIN * GY_SECOND_NS)
-        wait_ns = ANSWER_WAIT_S_MIN * GY_SECOND_NS;
-    request->state = ANSWERING;
-    nng_aio_set_timeout(request->aio, gy_bus_wait_ms(now_ns + wait_ns, now_ns));
-    nng_aio_set_msg(request->aio, msg);
-    nng_ctx_send(request->ctx, request->aio);
-}
-
-/* The request is over: its context takes the next. Last touch of request, and of server if this was its last work. */
-static void finish(gy_bus_request *request)
-{
-    gy_server *server = request->server;
-    bool counted = request->counted;
-    request->counted = false;
-    receive(request);
-    if (!counted)
+    if (atomic_fetch_sub(&caller->refs, 1) != 1)
         return;
-    pthread_mutex_lock(&server->mu);
-    if (--server->working == 0)
-        pthread_cond_broadcast(&server->idle);
-    pthread_mutex_unlock(&server->mu);
+    gy_conn_unref(caller->conn);
+    sodium_memzero(&caller->keys, sizeof caller->keys);
+    free(caller);
 }
 
-/* Seals and sends a reply; false if there is no memory for it. */
-static bool reply(gy_bus_request *request, gyre_status status, const uint8_t *body, size_t bytes)
+/* Seals and sends an answer; false if there is no memory for it. */
+static bool answer(struct caller *caller, uint64_t counter, uint64_t request_id, gyre_status status, const uint8_t *body,
+                   size_t bytes)
 {
-    nng_msg *msg;
-    if (nng_msg_alloc(&msg, GY_FRAME_BODY_AT + bytes) != 0)
+    struct gy_out *out = gy_out_new(GY_FRAME_BODY_AT + bytes);
+    if (!out)
         return false;
-    struct gy_frame frame = request->frame;
-    frame.kind = GY_FRAME_REPLY;
-    struct gy_reply_head head = {.request_id = request->head.request_id, .clock_ns = gy_now_ns(), .status = (uint16_t)status};
-    uint8_t *data = nng_msg_body(msg);
-    gy_frame_encode(data, &frame);
-    gy_reply_head_encode(data + GY_FRAME_SEALED_AT, &head);
+    struct gy_frame frame = {.version = caller->server->bus->self.version, .kind = GY_FRAME_REPLY, .bytes = (uint32_t)out->bytes,
+                             .counter = counter};
+    struct gy_reply_head head = {.request_id = request_id, .clock_ns = gy_now_ns(), .status = (uint16_t)status};
+    gy_frame_encode(out->data, &frame);
+    gy_reply_head_encode(out->data + GY_FRAME_SEALED_AT, &head);
     if (bytes > 0)
-        memcpy(data + GY_FRAME_BODY_AT, body, bytes);
-    gy_seal(data, GY_FRAME_BODY_AT + bytes, request->session.keys.reply);
-    sodium_memzero(&request->session.keys, sizeof request->session.keys);
-    nng_msg_free(request->msg);
-    request->msg = NULL;
-    send_answer(request, msg);
+        memcpy(out->data + GY_FRAME_BODY_AT, body, bytes);
+    gy_seal(out->data, out->bytes, caller->keys.reply);
+    out->answers = true;
+    gy_conn_send(caller->conn, out);
     return true;
 }
 
 void gy_bus_answer(gy_bus_request *request, gyre_status status, const gyre_error *err, const uint8_t *body, size_t bytes)
 {
-    size_t bytes_max = request->server->bus->message_bytes_max;
-    if (request->session.message_bytes_max < bytes_max)
-        bytes_max = (size_t)request->session.message_bytes_max;
+    struct caller *caller = request->caller;
+    size_t bytes_max = caller->server->bus->message_bytes_max;
+    if (caller->message_bytes_max < bytes_max)
+        bytes_max = (size_t)caller->message_bytes_max;
     gyre_error too_long;
     if (status == GYRE_OK && bytes > bytes_max) {
         status = gyre_fail(&too_long, GYRE_EXHAUSTED, "answer of %zu bytes; the limit is %zu", bytes, bytes_max);
@@ -129,149 +105,205 @@ void gy_bus_answer(gy_bus_request *request, gyre_status status, const gyre_error
         bytes = strlen((const char *)body);
     }
     static const char NO_MEMORY[] = "no memory for the answer";
-    if (reply(request, status, body, bytes) ||
-        reply(request, GYRE_NO_MEMORY, (const uint8_t *)NO_MEMORY, sizeof NO_MEMORY - 1))
-        return;
-    nng_msg_free(request->msg); /* not even that: the caller's deadline will tell it */
-    request->msg = NULL;
-    finish(request);
+    if (!answer(caller, request->counter, request->head.request_id, status, body, bytes) &&
+        !answer(caller, request->counter, request->head.request_id, GYRE_NO_MEMORY, (const uint8_t *)NO_MEMORY,
+                sizeof NO_MEMORY - 1))
+        gy_conn_answered_not(caller->conn); /* the caller's deadline will tell it */
+    free(request->frame);
+    free(request);
+    caller_unref(caller);
 }
 
-/* Sends the received message back as a refusal. A request's carries its tag, whole if the session is unknown so that the
- * caller, which did not keep a copy, can seal it anew; and a MAC, so that nobody else can make the caller send twice. */
-static void refuse(gy_bus_request *request, nng_msg *msg, enum gy_refusal why)
+static void refuse(struct caller *caller, enum gy_refusal why)
 {
-    struct gy_bus *bus = request->server->bus;
-    size_t bytes = nng_msg_len(msg);
-    struct gy_frame frame = {.version = bus->self.version, .kind = GY_FRAME_REFUSAL, .refusal = (uint8_t)why,
-                             .session = request->frame.session, .counter = request->frame.counter};
-    bool of_request = request->frame.kind == GY_FRAME_REQUEST;
-    size_t keep = !of_request ? GY_FRAME_HEAD_BYTES : why == GY_REFUSED_SESSION ? bytes : GY_FRAME_SEALED_AT;
-    uint8_t head[GY_FRAME_SEALED_AT], mac[GY_FRAME_MAC_BYTES];
-    gy_frame_encode(head, &frame);
-    int rv = 0;
-    if (keep > bytes) { /* a message shorter than a head */
-        nng_msg_clear(msg);
-        rv = nng_msg_append(msg, head, GY_FRAME_HEAD_BYTES);
-    } else {
-        rv = nng_msg_chop(msg, bytes - keep);
-        memcpy(nng_msg_body(msg), head, GY_FRAME_HEAD_BYTES);
+    struct gy_out *out = gy_out_new(GY_FRAME_HEAD_BYTES);
+    if (out) {
+        struct gy_frame frame = {.version = caller->server->bus->self.version, .kind = GY_FRAME_REFUSAL,
+                                 .refusal = (uint8_t)why, .bytes = GY_FRAME_HEAD_BYTES};
+        gy_frame_encode(out->data, &frame);
+        gy_conn_send(caller->conn, out);
     }
-    if (rv == 0 && of_request) {
-        gy_refusal_mac(mac, &bus->keys, nng_msg_body(msg));
-        rv = nng_msg_append(msg, mac, sizeof mac);
-    }
-    if (rv != 0) {
-        nng_msg_free(msg);
-        receive(request);
-        return;
-    }
-    send_answer(request, msg);
+    gy_conn_finish(caller->conn);
 }
 
-static void answer_hello(gy_bus_request *request, nng_msg *msg)
+static void answer_hello(struct caller *caller, const struct gy_frame *frame, const uint8_t *data)
 {
-    gy_server *server = request->server;
-    uint8_t bytes[GY_HELLO_BYTES_MAX];
-    size_t count;
-    uint64_t id;
-    randombytes_buf(&id, sizeof id);
-    struct gy_session session = {.node = ""};
+    struct gy_bus *bus = caller->server->bus;
     struct gy_hello theirs;
-    gyre_status status = gy_handshake_answer(&server->bus->keys, &server->bus->self, id, nng_msg_body(msg), nng_msg_len(msg),
-                                             bytes, &count, &session.keys, &theirs, NULL);
-    if (status != GYRE_OK) {
-        refuse(request, msg, status == GYRE_UNAUTHENTICATED ? GY_REFUSED_KEY : GY_REFUSED_FRAME);
+    struct gy_out *out = gy_out_new(GY_HELLO_BYTES_MAX);
+    if (!out) {
+        gy_conn_close(caller->conn);
         return;
     }
-    session.message_bytes_max = theirs.message_bytes_max;
-    memcpy(session.node, theirs.node, sizeof session.node);
-    nng_msg_clear(msg);
-    bool kept = gy_sessions_add(server->sessions, id, &session, gy_now_ns(), NULL) == GYRE_OK &&
-                nng_msg_append(msg, bytes, count) == 0;
-    sodium_memzero(&session, sizeof session);
-    if (kept) {
-        send_answer(request, msg);
-    } else { /* no memory: the caller asks again */
-        nng_msg_free(msg);
-        receive(request);
+    gyre_status status = gy_handshake_answer(&bus->keys, &bus->self, data, frame->bytes, out->data, &out->bytes, &caller->keys,
+                                             &theirs, NULL);
+    if (status != GYRE_OK) {
+        free(out);
+        refuse(caller, status == GYRE_UNAUTHENTICATED ? GY_REFUSED_KEY : GY_REFUSED_FRAME);
+        return;
     }
+    caller->message_bytes_max = theirs.message_bytes_max;
+    memcpy(caller->node, theirs.node, sizeof caller->node);
+    atomic_store(&caller->known, true);
+    gy_conn_raise(caller->conn, gy_bus_frame_bytes_max(bus->message_bytes_max));
+    gy_conn_send(caller->conn, out);
 }
 
-/* Opens a request and hands it over, or answers it at once. */
-static void take_request(gy_bus_request *request, nng_msg *msg)
+/* Makes the request of an opened frame; NULL: no memory. */
+static gy_bus_request *request_new(struct caller *caller, const struct gy_frame *frame, uint8_t *data, uint8_t **whole)
 {
-    gy_server *server = request->server;
-    uint8_t *data = nng_msg_body(msg);
-    size_t bytes = nng_msg_len(msg);
-    int64_t now_ns = gy_now_ns();
-    enum gy_refusal why = GY_REFUSED_NOTHING;
-    if (!gy_sessions_find(server->sessions, request->frame.session, now_ns, &request->session))
-        why = GY_REFUSED_SESSION;
-    else if (!gy_unseal(data, bytes, request->session.keys.request))
-        why = GY_REFUSED_SEAL;
-    else if (!gy_sessions_accept(server->sessions, request->frame.session, request->frame.counter, now_ns))
-        why = GY_REFUSED_REPLAY;
-    else if (gy_request_head_decode(&request->head, data + GY_FRAME_SEALED_AT, NULL) != GYRE_OK)
-        why = GY_REFUSED_FRAME;
-    if (why != GY_REFUSED_NOTHING) {
-        sodium_memzero(&request->session.keys, sizeof request->session.keys);
-        refuse(request, msg, why);
-        return;
+    size_t bytes = frame->bytes - GY_FRAME_BODY_AT;
+    gy_bus_request *request = malloc(sizeof *request + (whole ? 0 : bytes));
+    if (!request)
+        return NULL;
+    *request = (gy_bus_request){.caller = caller, .counter = frame->counter, .body_bytes = bytes};
+    if (whole) {
+        request->frame = *whole;
+        request->body = data + GY_FRAME_BODY_AT;
+        *whole = NULL;
+    } else {
+        request->body = memcpy(request->copy, data + GY_FRAME_BODY_AT, bytes);
     }
-    request->msg = msg;
-    request->state = WORKING;
+    atomic_fetch_add(&caller->refs, 1);
+    return request;
+}
+
+/* Opens a request and hands it over, or answers it at once. True if it will be answered. */
+static bool take_request(struct caller *caller, const struct gy_frame *frame, uint8_t *data, uint8_t **whole)
+{
+    gy_server *server = caller->server;
+    struct gy_request_head head;
+    int64_t now_ns = gy_now_ns();
+    gy_bus_request *request = NULL;
+    if (gy_unseal(data, frame->bytes, caller->keys.request) && gy_replay_accept(&caller->window, frame->counter) &&
+        gy_request_head_decode(&head, data + GY_FRAME_SEALED_AT, NULL) == GYRE_OK)
+        request = request_new(caller, frame, data, whole);
+    if (!request) {
+        gy_conn_close(caller->conn);
+        return false;
+    }
+    request->head = head;
     pthread_mutex_lock(&server->mu);
     bool draining = server->draining;
-    request->counted = !draining;
-    server->working += request->counted;
+    server->working++;
     pthread_mutex_unlock(&server->mu);
     gyre_error err;
     if (draining) {
-        gyre_status status = gyre_fail(&err, GYRE_UNAVAILABLE, "node '%s' is shutting down", server->bus->node);
-        gy_bus_answer(request, status, &err, NULL, 0);
-    } else if (request->head.deadline_ns <= now_ns) {
-        gyre_status status = gyre_fail(&err, GYRE_DEADLINE, "request came %lld ms after its deadline",
-                                       (long long)((now_ns - request->head.deadline_ns) / GY_MILLISECOND_NS));
-        gy_bus_answer(request, status, &err, NULL, 0);
+        gyre_fail(&err, GYRE_UNAVAILABLE, "node '%s' is shutting down", server->bus->node);
+        gy_bus_answer(request, err.status, &err, NULL, 0);
+    } else if (head.deadline_ns <= now_ns) {
+        gyre_fail(&err, GYRE_DEADLINE, "request came %lld ms after its deadline",
+                  (long long)((now_ns - head.deadline_ns) / GY_MILLISECOND_NS));
+        gy_bus_answer(request, err.status, &err, NULL, 0);
     } else {
         server->on_request(server->self, request);
     }
+    return true;
 }
 
-static void take_message(gy_bus_request *request, nng_msg *msg)
+static bool on_frame(void *owner, const struct gy_frame *frame, uint8_t *data, uint8_t **whole)
 {
-    request->frame = (struct gy_frame){0};
-    request->head = (struct gy_request_head){.deadline_ns = GY_NEVER};
-    gyre_status status = gy_frame_decode(&request->frame, nng_msg_body(msg), nng_msg_len(msg),
-                                         request->server->bus->self.version, NULL);
-    if (status == GYRE_PRECONDITION)
-        refuse(request, msg, GY_REFUSED_VERSION);
-    else if (status != GYRE_OK)
-        refuse(request, msg, GY_REFUSED_FRAME);
-    else if (request->frame.kind == GY_FRAME_HELLO)
-        answer_hello(request, msg);
-    else if (request->frame.kind == GY_FRAME_REQUEST)
-        take_request(request, msg);
+    struct caller *caller = owner;
+    if (atomic_load(&caller->known) && frame->kind == GY_FRAME_REQUEST)
+        return take_request(caller, frame, data, whole);
+    if (atomic_load(&caller->known))
+        gy_conn_close(caller->conn);
+    else if (frame->kind == GY_FRAME_HELLO)
+        answer_hello(caller, frame, data);
     else
-        refuse(request, msg, GY_REFUSED_FRAME);
+        refuse(caller, GY_REFUSED_FRAME);
+    return false;
 }
 
-/* nng finished the request's operation. */
-static void on_aio(void *arg)
+static void on_bad_frame(void *owner, const struct gy_frame *frame, gyre_status status, const gyre_error *err)
 {
-    gy_bus_request *request = arg;
-    int rv = nng_aio_result(request->aio);
-    nng_msg *msg = nng_aio_get_msg(request->aio); /* what was received, or what could not be sent */
-    nng_aio_set_msg(request->aio, NULL);
-    if (request->state == RECEIVING) {
-        if (rv == 0)
-            take_message(request, msg);
-        return; /* else the socket is being closed */
+    (void)frame, (void)err;
+    struct caller *caller = owner;
+    if (atomic_load(&caller->known))
+        gy_conn_close(caller->conn);
+    else
+        refuse(caller, status == GYRE_PRECONDITION ? GY_REFUSED_VERSION : GY_REFUSED_FRAME);
+}
+
+static void on_answered(void *owner, size_t count)
+{
+    struct caller *caller = owner;
+    gy_server *server = caller->server;
+    pthread_mutex_lock(&server->mu);
+    server->working -= count;
+    pthread_cond_broadcast(&server->quieter);
+    pthread_mutex_unlock(&server->mu);
+}
+
+static void on_closed(void *owner)
+{
+    struct caller *caller = owner;
+    gy_server *server = caller->server;
+    pthread_mutex_lock(&server->mu);
+    DL_DELETE(server->callers, caller);
+    server->caller_count--;
+    pthread_cond_broadcast(&server->quieter);
+    pthread_mutex_unlock(&server->mu);
+    caller_unref(caller);
+}
+
+static const struct gy_conn_events EVENTS = {on_frame, on_bad_frame, on_answered, on_closed};
+
+/* A connection was accepted. */
+static void on_stream(void *owner, struct nng_stream *stream)
+{
+    gy_server *server = owner;
+    struct caller *caller = calloc(1, sizeof *caller);
+    gy_conn *conn;
+    /* Without a caller the connection is born and closed, which frees the stream. */
+    if (gy_conn_new(&conn, stream, &EVENTS, caller, server->bus->self.version, server->pending_max, GY_HELLO_BYTES_MAX, NULL) !=
+        GYRE_OK) {
+        free(caller);
+        return;
     }
-    if (rv != 0 && msg)
-        nng_msg_free(msg);
-    finish(request);
+    pthread_mutex_lock(&server->mu);
+    bool room = caller && server->caller_count < GY_BUS_CALLERS_MAX;
+    if (room) {
+        atomic_init(&caller->refs, 1);
+        caller->server = server;
+        caller->conn = conn;
+        caller->since_ns = gy_now_ns();
+        DL_APPEND(server->callers, caller);
+        server->caller_count++;
+    }
+    pthread_mutex_unlock(&server->mu);
+    if (!room) {
+        gy_conn_unref(conn);
+        free(caller);
+        return;
+    }
+    gy_conn_start(conn);
+    gy_bus_due(server->bus, gy_now_ns() + CARE_EVERY_NS);
+}
+
+void gy_server_care(gy_server *server, int64_t now_ns, int64_t *next_ns)
+{
+    pthread_mutex_lock(&server->mu);
+    if (server->callers && now_ns + CARE_EVERY_NS < *next_ns)
+        *next_ns = now_ns + CARE_EVERY_NS;
+    struct caller *caller, *stale = NULL;
+    DL_FOREACH(server->callers, caller)
+    {
+        bool silent = !atomic_load(&caller->known) && now_ns - caller->since_ns > HELLO_WAIT_NS;
+        int64_t since_ns = gy_conn_writing_since_ns(caller->conn);
+        bool deaf = since_ns != GY_NEVER && now_ns - since_ns > WRITE_WAIT_NS;
+        if (silent || deaf) {
+            stale = caller;
+            atomic_fetch_add(&stale->refs, 1);
+            *next_ns = now_ns; /* one at a time: closing calls back, which takes our mutex */
+            break;
+        }
+    }
+    pthread_mutex_unlock(&server->mu);
+    if (stale) {
+        gy_conn_close(stale->conn);
+        caller_unref(stale);
+    }
 }
 
 uint16_t gy_bus_request_type(const gy_bus_request *request)
@@ -281,8 +313,8 @@ uint16_t gy_bus_request_type(const gy_bus_request *request)
 
 const uint8_t *gy_bus_request_body(const gy_bus_request *request, size_t *bytes)
 {
-    *bytes = nng_msg_len(request->msg) - GY_FRAME_BODY_AT;
-    return (const uint8_t *)nng_msg_body(request->msg) + GY_FRAME_BODY_AT;
+    *bytes = request->body_bytes;
+    return request->body;
 }
 
 int64_t gy_bus_request_deadline_ns(const gy_bus_request *request)
@@ -292,85 +324,21 @@ int64_t gy_bus_request_deadline_ns(const gy_bus_request *request)
 
 const char *gy_bus_request_node(const gy_bus_request *request)
 {
-    return request->session.node;
-}
-
-/* The address with the port the system chose. */
-static int read_address(gy_server *server, nng_listener listener)
-{
-    nng_sockaddr at;
-    int rv = nng_listener_get_addr(listener, NNG_OPT_LOCADDR, &at);
-    if (rv != 0)
-        return rv;
-    char host[INET6_ADDRSTRLEN];
-    if (at.s_family == NNG_AF_INET) {
-        inet_ntop(AF_INET, &at.s_in.sa_addr, host, sizeof host);
-        snprintf(server->address, sizeof server->address, "%s:%u", host, ntohs(at.s_in.sa_port));
-    } else if (at.s_family == NNG_AF_INET6) {
-        inet_ntop(AF_INET6, at.s_in6.sa_addr, host, sizeof host);
-        snprintf(server->address, sizeof server->address, "[%s]:%u", host, ntohs(at.s_in6.sa_port));
-    } else {
-        return NNG_EADDRINVAL;
-    }
-    return 0;
-}
-
-static gyre_status listen_on(gy_server *server, const char *address, gyre_error *err)
-{
-    char url[GY_BUS_URL_BYTES];
-    GY_TRY(gy_bus_url(url, address, err));
-    nng_listener listener;
-    int rv = nng_listener_create(&listener, server->socket, url);
-    if (rv == 0)
-        rv = nng_listener_set_bool(listener, NNG_OPT_TCP_KEEPALIVE, true);
-    if (rv == 0)
-        rv = nng_listener_start(listener, 0);
-    if (rv == 0)
-        rv = read_address(server, listener);
-    if (rv != 0)
-        return gyre_wrap(err, gy_bus_fail(err, rv, address), "cannot listen");
-    return GYRE_OK;
-}
-
-static gyre_status requests_open(gy_server *server, gyre_error *err)
-{
-    for (size_t i = 0; i < server->request_count; i++) {
-        gy_bus_request *request = &server->requests[i];
-        request->server = server;
-        int rv = nng_ctx_open(&request->ctx, server->socket);
-        if (rv == 0)
-            rv = nng_aio_alloc(&request->aio, on_aio, request);
-        if (rv != 0)
-            return gy_bus_fail(err, rv, "cannot open a receive context");
-        receive(request);
-    }
-    return GYRE_OK;
+    return request->caller->node;
 }
 
 gyre_status gy_server_open(gy_server **out, gy_bus *bus, const struct gy_bus_options *options, gyre_error *err)
 {
-    size_t count = options->receive_contexts ? options->receive_contexts : RECEIVE_CONTEXTS_DEFAULT;
-    if (count > RECEIVE_CONTEXTS_MAX)
-        return gyre_fail(err, GYRE_INVALID, "receive_contexts is %zu; the limit is %d", count, RECEIVE_CONTEXTS_MAX);
+    size_t pending_max = options->receive_contexts ? options->receive_contexts : RECEIVE_CONTEXTS_DEFAULT;
+    if (pending_max > RECEIVE_CONTEXTS_MAX)
+        return gyre_fail(err, GYRE_INVALID, "receive_contexts is %zu; the limit is %d", pending_max, RECEIVE_CONTEXTS_MAX);
     gy_server *server = calloc(1, sizeof *server);
     if (!server)
         return gyre_fail(err, GYRE_NO_MEMORY, "bus server");
-    *server = (gy_server){.bus = bus, .on_request = options->on_request, .self = options->self, .request_count = count};
+    *server = (gy_server){.bus = bus, .on_request = options->on_request, .self = options->self, .pending_max = pending_max};
     pthread_mutex_init(&server->mu, NULL);
-    pthread_cond_init(&server->idle, NULL);
-    gyre_status status = gy_sessions_new(&server->sessions, err);
-    server->requests = calloc(count, sizeof *server->requests);
-    if (status == GYRE_OK && !server->requests)
-        status = gyre_fail(err, GYRE_NO_MEMORY, "%zu receive contexts", count);
-    int rv = status == GYRE_OK ? nng_rep0_open(&server->socket) : 0;
-    if (rv == 0 && status == GYRE_OK) /* before anything is received: the default is unlimited */
-        rv = nng_socket_set_size(server->socket, NNG_OPT_RECVMAXSZ, bus->message_bytes_max + GY_BUS_OVERHEAD_BYTES);
-    if (rv != 0)
-        status = gy_bus_fail(err, rv, "cannot open the answering socket");
-    if (status == GYRE_OK)
-        status = requests_open(server, err);
-    if (status == GYRE_OK)
-        status = listen_on(server, options->listen, err);
+    pthread_cond_init(&server->quieter, NULL);
+    gyre_status status = gy_listener_open(&server->listener, options->listen, on_stream, server, err);
     if (status != GYRE_OK) {
         gy_server_close(server);
         return status;
@@ -379,32 +347,47 @@ gyre_status gy_server_open(gy_server **out, gy_bus *bus, const struct gy_bus_opt
     return GYRE_OK;
 }
 
+void gy_server_drain(gy_server *server)
+{
+    if (!server)
+        return;
+    pthread_mutex_lock(&server->mu);
+    server->draining = true;
+    while (server->working > 0)
+        pthread_cond_wait(&server->quieter, &server->mu);
+    pthread_mutex_unlock(&server->mu);
+}
+
+/* A caller with a reference, or NULL if there is none. */
+static struct caller *any_caller(gy_server *server)
+{
+    pthread_mutex_lock(&server->mu);
+    struct caller *caller = server->callers;
+    if (caller)
+        atomic_fetch_add(&caller->refs, 1);
+    pthread_mutex_unlock(&server->mu);
+    return caller;
+}
+
 void gy_server_close(gy_server *server)
 {
     if (!server)
         return;
-    /* The listener stays open meanwhile: closing it would cut the connections that the answers take. */
-    pthread_mutex_lock(&server->mu);
-    server->draining = true;
-    while (server->working > 0)
-        pthread_cond_wait(&server->idle, &server->mu);
-    pthread_mutex_unlock(&server->mu);
-    for (size_t i = 0; server->requests && i < server->request_count; i++) {
-        gy_bus_request *request = &server->requests[i];
-        if (!request->aio)
-            continue;
-        nng_aio_stop(request->aio); /* its callback has returned and cannot start another operation */
-        nng_msg *msg = nng_aio_get_msg(request->aio);
-        if (msg)
-            nng_msg_free(msg);
-        nng_aio_free(request->aio);
-        sodium_memzero(&request->session, sizeof request->session);
+    gy_listener_close(server->listener); /* no caller is added from here on */
+    struct caller *caller;
+    while ((caller = any_caller(server))) {
+        gy_conn_close(caller->conn);
+        pthread_mutex_lock(&server->mu);
+        while (server->callers == caller) /* until on_closed */
+            pthread_cond_wait(&server->quieter, &server->mu);
+        pthread_mutex_unlock(&server->mu);
+        caller_unref(caller);
     }
-    if (nng_socket_id(server->socket) > 0)
-        nng_close(server->socket);
-    gy_sessions_free(server->sessions);
-    pthread_cond_destroy(&server->idle);
+    pthread_mutex_lock(&server->mu);
+    while (server->working > 0) /* requests that came while draining: answered at once */
+        pthread_cond_wait(&server->quieter, &server->mu);
+    pthread_mutex_unlock(&server->mu);
+    pthread_cond_destroy(&server->quieter);
     pthread_mutex_destroy(&server->mu);
-    free(server->requests);
     free(server);
 }

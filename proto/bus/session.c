@@ -18,7 +18,6 @@ void gy_bus_keys_init(struct gy_bus_keys *keys, const uint8_t cluster_key[GY_SEA
 {
     derive(keys->cluster, cluster_key, "gyre bus session");
     derive(keys->hello, cluster_key, "gyre bus hello");
-    derive(keys->refusal, cluster_key, "gyre bus refusal");
 }
 
 void gy_bus_keys_wipe(struct gy_bus_keys *keys)
@@ -51,11 +50,6 @@ bool gy_unseal(uint8_t *frame, size_t bytes, const uint8_t key[GY_SEAL_KEY_BYTES
     return crypto_aead_xchacha20poly1305_ietf_decrypt_detached(sealed, NULL, sealed, bytes - GY_FRAME_SEALED_AT,
                                                                frame + GY_FRAME_HEAD_BYTES, frame, GY_FRAME_HEAD_BYTES,
                                                                nonce, key) == 0;
-}
-
-void gy_refusal_mac(uint8_t mac[GY_FRAME_MAC_BYTES], const struct gy_bus_keys *keys, const uint8_t *frame)
-{
-    crypto_generichash(mac, GY_FRAME_MAC_BYTES, frame, GY_FRAME_SEALED_AT, keys->refusal, GY_SEAL_KEY_BYTES);
 }
 
 /* MAC of one side's hello; seen is the other side's whole hello, empty for the first. */
@@ -113,8 +107,7 @@ void gy_handshake_begin(struct gy_handshake *handshake, const struct gy_bus_keys
     struct gy_hello hello = hello_of(self);
     crypto_kx_keypair(handshake->public_key, handshake->secret_key);
     memcpy(hello.public_key, handshake->public_key, sizeof hello.public_key);
-    struct gy_frame frame = {.version = self->version, .kind = GY_FRAME_HELLO};
-    size_t bytes = gy_hello_encode(handshake->hello, &frame, &hello);
+    size_t bytes = gy_hello_encode(handshake->hello, self->version, GY_FRAME_HELLO, &hello);
     hello_mac(handshake->hello + bytes, keys, NULL, 0, handshake->hello, bytes);
     handshake->hello_bytes = bytes + GY_FRAME_MAC_BYTES;
 }
@@ -139,9 +132,9 @@ gyre_status gy_handshake_finish(struct gy_handshake *handshake, const struct gy_
     return status;
 }
 
-gyre_status gy_handshake_answer(const struct gy_bus_keys *keys, const struct gy_self *self, uint64_t session,
-                                const uint8_t *hello, size_t hello_bytes, uint8_t reply[GY_HELLO_BYTES_MAX],
-                                size_t *reply_bytes, struct gy_session_keys *out, struct gy_hello *theirs, gyre_error *err)
+gyre_status gy_handshake_answer(const struct gy_bus_keys *keys, const struct gy_self *self, const uint8_t *hello,
+                                size_t hello_bytes, uint8_t reply[GY_HELLO_BYTES_MAX], size_t *reply_bytes,
+                                struct gy_session_keys *out, struct gy_hello *theirs, gyre_error *err)
 {
     struct gy_hello caller;
     GY_TRY(gy_hello_decode(&caller, hello, hello_bytes, err));
@@ -154,8 +147,7 @@ gyre_status gy_handshake_answer(const struct gy_bus_keys *keys, const struct gy_
     sodium_memzero(secret_key, sizeof secret_key);
     if (weak != 0)
         return gyre_fail(err, GYRE_UNAUTHENTICATED, "hello with a weak public key");
-    struct gy_frame frame = {.version = self->version, .kind = GY_FRAME_HELLO_REPLY, .session = session};
-    size_t bytes = gy_hello_encode(reply, &frame, &own);
+    size_t bytes = gy_hello_encode(reply, self->version, GY_FRAME_HELLO_REPLY, &own);
     hello_mac(reply + bytes, keys, hello, hello_bytes, reply, bytes);
     *reply_bytes = bytes + GY_FRAME_MAC_BYTES;
     session_key(out->request, keys, "request", rx, hello, hello_bytes, reply, *reply_bytes);
@@ -163,4 +155,25 @@ gyre_status gy_handshake_answer(const struct gy_bus_keys *keys, const struct gy_
     sodium_memzero(rx, sizeof rx), sodium_memzero(tx, sizeof tx);
     *theirs = caller;
     return GYRE_OK;
+}
+
+bool gy_replay_accept(struct gy_replay_window *window, uint64_t counter)
+{
+    if (counter == 0)
+        return false;
+    if (counter > window->top) {
+        if (counter - window->top >= GY_REPLAY_COUNTERS)
+            memset(window->bits, 0, sizeof window->bits);
+        else
+            for (uint64_t c = window->top + 1; c <= counter; c++)
+                window->bits[c / 64 % (GY_REPLAY_COUNTERS / 64)] &= ~(UINT64_C(1) << c % 64);
+        window->top = counter;
+    } else if (window->top - counter >= GY_REPLAY_COUNTERS) {
+        return false;
+    }
+    uint64_t *word = &window->bits[counter / 64 % (GY_REPLAY_COUNTERS / 64)];
+    uint64_t bit = UINT64_C(1) << counter % 64;
+    bool fresh = !(*word & bit);
+    *word |= bit;
+    return fresh;
 }

@@ -1,4 +1,4 @@
-/* session: how two nodes of one cluster come to share keys, and what they do with them.
+/* session: how two nodes of one cluster come to share keys for a connection, and what they do with them.
  *
  * Each hello carries an ephemeral X25519 key and ends with a BLAKE2b MAC keyed from the cluster key over everything both
  * sides have said so far, names, limits and protocol version included. The session keys are hashed from the cluster key,
@@ -19,7 +19,6 @@ enum { GY_SEAL_KEY_BYTES = 32 };
 struct gy_bus_keys {
     uint8_t cluster[GY_SEAL_KEY_BYTES];
     uint8_t hello[GY_SEAL_KEY_BYTES];
-    uint8_t refusal[GY_SEAL_KEY_BYTES];
 };
 void gy_bus_keys_init(struct gy_bus_keys *keys, const uint8_t cluster_key[GY_SEAL_KEY_BYTES]);
 void gy_bus_keys_wipe(struct gy_bus_keys *keys);
@@ -33,9 +32,6 @@ struct gy_session_keys {
 void gy_seal(uint8_t *frame, size_t bytes, const uint8_t key[GY_SEAL_KEY_BYTES]);
 /* Opens what gy_seal sealed, in place; false if a bit of head, tag or ciphertext differs (the sealed part is then lost). */
 GYRE_CHECKED bool gy_unseal(uint8_t *frame, size_t bytes, const uint8_t key[GY_SEAL_KEY_BYTES]);
-
-/* The MAC that ends a request's refusal: over its head and the request's tag, so it fits this one request only. */
-void gy_refusal_mac(uint8_t mac[GY_FRAME_MAC_BYTES], const struct gy_bus_keys *keys, const uint8_t *frame);
 
 /* Who says hello: the bus's protocol version, name and limit. */
 struct gy_self {
@@ -59,11 +55,21 @@ GYRE_CHECKED gyre_status gy_handshake_finish(struct gy_handshake *handshake, con
                                              struct gy_hello *theirs, gyre_error *err);
 void gy_handshake_wipe(struct gy_handshake *handshake);
 
-/* The answering side, in one step: checks a hello, writes the reply that opens the session with this id and its keys.
+/* The answering side, in one step: checks a hello, writes the reply and gives the session's keys.
  * Errors as gy_handshake_finish. */
-GYRE_CHECKED gyre_status gy_handshake_answer(const struct gy_bus_keys *keys, const struct gy_self *self, uint64_t session,
-                                             const uint8_t *hello, size_t hello_bytes, uint8_t reply[GY_HELLO_BYTES_MAX],
-                                             size_t *reply_bytes, struct gy_session_keys *out, struct gy_hello *theirs,
-                                             gyre_error *err);
+GYRE_CHECKED gyre_status gy_handshake_answer(const struct gy_bus_keys *keys, const struct gy_self *self, const uint8_t *hello,
+                                             size_t hello_bytes, uint8_t reply[GY_HELLO_BYTES_MAX], size_t *reply_bytes,
+                                             struct gy_session_keys *out, struct gy_hello *theirs, gyre_error *err);
+
+/* Which counters have been let through: the highest, and a bit for each of the GY_REPLAY_COUNTERS up to it. Pure. Frames of
+ * one connection come in order but are sealed by many threads, so counters may overtake each other by as many as are under
+ * way at once. */
+enum { GY_REPLAY_COUNTERS = 4096 };
+struct gy_replay_window {
+    uint64_t top;
+    uint64_t bits[GY_REPLAY_COUNTERS / 64];
+};
+/* True once per counter; false for 0, for one seen before and for one too old to tell. */
+GYRE_CHECKED bool gy_replay_accept(struct gy_replay_window *window, uint64_t counter);
 
 #endif

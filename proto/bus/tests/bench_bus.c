@@ -4,9 +4,10 @@
 #include "fixture.h"
 
 #include <errno.h>
+#include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
-#include <stdatomic.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -157,6 +158,31 @@ static void run(const char *what, int in_flight, int64_t seconds, void (*start)(
     report(what, in_flight, gy_now_ns() - started_ns);
 }
 
+/* One thread that sends and waits, as gy_call does. */
+static void on_waited(void *arg, gyre_status status, const gyre_error *err, const uint8_t *body, size_t bytes)
+{
+    (void)body;
+    must(status == GYRE_OK && bytes == answer_bytes, err ? err->text : "short answer");
+    sem_post(arg);
+}
+
+static void run_waiting(gy_peer *peer, int64_t seconds)
+{
+    sem_t came;
+    sem_init(&came, 0, 0);
+    atomic_store(&sample_count, 0);
+    int64_t started_ns = gy_now_ns(), now_ns = started_ns;
+    while (now_ns - started_ns < seconds * GY_SECOND_NS) {
+        gy_peer_call(peer, 1, request_body, REQUEST_BYTES, now_ns + 60 * GY_SECOND_NS, on_waited, &came);
+        while (sem_wait(&came) != 0 && errno == EINTR)
+            ;
+        record(now_ns);
+        now_ns = gy_now_ns();
+    }
+    report("bus, sealed, a thread waits", 1, now_ns - started_ns);
+    sem_destroy(&came);
+}
+
 static struct bus_lane bus_lanes[LANES];
 static struct raw_lane raw_lanes[LANES];
 
@@ -215,6 +241,8 @@ int main(int argc, char **argv)
         for (size_t d = 0; d < 3; d++) {
             run("nng alone (ceiling)", DEPTHS[d], seconds, raw_start);
             run("bus, sealed", DEPTHS[d], seconds, bus_start);
+            if (DEPTHS[d] == 1)
+                run_waiting(peer, seconds);
         }
     }
     gy_peer_free(peer);

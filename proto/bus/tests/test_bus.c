@@ -1,6 +1,8 @@
 /* Two nodes in one process. */
 #include "fixture.h"
 
+#include "gyre/node/node.pb-c.h"
+
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -365,6 +367,51 @@ static void calls_beyond_the_limit_are_refused_at_once(void **state)
     gy_bus_close(caller);
 }
 
+static void a_gather_reports_each_peer_on_its_own(void **state)
+{
+    (void)state;
+    struct pair pair;
+    pair_open_with(&pair, 3000, 0);
+    gy_peer *nobody = fx_peer(pair.caller, "127.0.0.1:1", NULL);
+    Gyre__Node__Report small = GYRE__NODE__REPORT__INIT, large = GYRE__NODE__REPORT__INIT;
+    char *name = calloc(1, 4001);
+    memset(name, 'n', 4000);
+    small.node = "shard-1";
+    large.node = name;
+    assert_true(fx_wait_state(&pair.state, true));
+    enum { COUNT = 20 }; /* more than gather keeps on its stack */
+    struct gy_gather_call calls[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        calls[i] = (struct gy_gather_call){.peer = i == 7 ? nobody : pair.peer, .type = FX_ECHO,
+                                           .request = i == 9 ? &large.base : &small.base,
+                                           .reply_type = &gyre__node__report__descriptor};
+    calls[11].type = 999;
+    gy_gather(calls, COUNT, gy_now_ns() + 5 * GY_SECOND_NS);
+    for (int i = 0; i < COUNT; i++) {
+        gyre_status expected = i == 7 ? GYRE_UNAVAILABLE : i == 9 ? GYRE_EXHAUSTED : i == 11 ? GYRE_UNIMPLEMENTED : GYRE_OK;
+        assert_int_equal(calls[i].status, expected);
+        if (expected == GYRE_OK)
+            assert_string_equal(((Gyre__Node__Report *)calls[i].reply)->node, "shard-1");
+        else
+            assert_non_null(strstr(calls[i].err.text, gy_peer_address(calls[i].peer)));
+        gy_wire_free(calls[i].reply);
+    }
+    gy_gather(calls, 0, gy_now_ns());
+
+    Gyre__Node__Report *back;
+    gyre_error err;
+    assert_int_equal(gy_call(pair.peer, FX_ECHO, &small.base, &gyre__node__report__descriptor, &back,
+                             gy_now_ns() + 5 * GY_SECOND_NS, &err), GYRE_OK);
+    assert_string_equal(back->node, "shard-1");
+    gy_wire_free(back);
+    assert_int_equal(gy_call(pair.peer, FX_WHO, &small.base, &gyre__node__report__descriptor, &back,
+                             gy_now_ns() + 5 * GY_SECOND_NS, &err), GYRE_INVALID); /* "caller" is no Report */
+    assert_non_null(strstr(err.text, gy_peer_address(pair.peer)));
+    free(name);
+    gy_peer_free(nobody);
+    pair_close(&pair);
+}
+
 static void wrong_options_are_named(void **state)
 {
     (void)state;
@@ -412,6 +459,7 @@ int main(void)
         cmocka_unit_test(freeing_a_peer_fails_its_outstanding_calls),
         cmocka_unit_test(closing_a_node_waits_for_its_answers),
         cmocka_unit_test(calls_beyond_the_limit_are_refused_at_once),
+        cmocka_unit_test(a_gather_reports_each_peer_on_its_own),
         cmocka_unit_test(wrong_options_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

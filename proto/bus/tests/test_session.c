@@ -1,6 +1,4 @@
-#include "sessions.h"
-
-#include "gyre/clock.h"
+#include "session.h"
 
 #include <sodium.h>
 #include <stdarg.h>
@@ -32,7 +30,7 @@ struct shake {
 static gyre_status answer(struct shake *shake, uint8_t node_key)
 {
     struct gy_bus_keys keys = keys_of(node_key);
-    return gy_handshake_answer(&keys, &NODE, 99, shake->hello, shake->hello_bytes, shake->reply, &shake->reply_bytes,
+    return gy_handshake_answer(&keys, &NODE, shake->hello, shake->hello_bytes, shake->reply, &shake->reply_bytes,
                                &shake->at_node, &shake->callers, NULL);
 }
 
@@ -135,7 +133,7 @@ static void a_seal_opens_once_whole_and_only_with_its_key(void **state)
     (void)state;
     uint8_t key[GY_SEAL_KEY_BYTES] = {1}, other[GY_SEAL_KEY_BYTES] = {2};
     uint8_t frame[GY_FRAME_BODY_AT + 100], sealed[sizeof frame], copy[sizeof frame];
-    struct gy_frame head = {.version = 1, .kind = GY_FRAME_REQUEST, .session = 3, .counter = 4};
+    struct gy_frame head = {.version = 1, .kind = GY_FRAME_REQUEST, .bytes = sizeof frame, .counter = 4};
     memset(frame, 'p', sizeof frame);
     gy_frame_encode(frame, &head);
     memcpy(sealed, frame, sizeof frame);
@@ -182,45 +180,6 @@ static void the_replay_window_agrees_with_a_plain_set(void **state)
     assert_true(gy_replay_accept(&window, UINT64_MAX - GY_REPLAY_COUNTERS + 1));
 }
 
-static void the_table_forgets_the_idle_and_the_longest_unused(void **state)
-{
-    (void)state;
-    gy_sessions *sessions;
-    struct gy_session session = {.node = "n"}, found;
-    assert_int_equal(gy_sessions_new(&sessions, NULL), GYRE_OK);
-    for (uint64_t id = 1; id <= GY_SESSIONS_MAX; id++) {
-        assert_int_equal(gy_sessions_add(sessions, id, &session, 0, NULL), GYRE_OK);
-        assert_true(gy_sessions_accept(sessions, id, 1, 0));
-    }
-    assert_true(gy_sessions_accept(sessions, 1, 2, 0)); /* now 2 is the longest unused */
-    assert_int_equal(gy_sessions_add(sessions, 100000, &session, 0, NULL), GYRE_OK);
-    assert_true(gy_sessions_accept(sessions, 100000, 1, 0));
-    assert_true(gy_sessions_find(sessions, 1, 0, &found));
-    assert_false(gy_sessions_find(sessions, 2, 0, &found));
-    assert_false(gy_sessions_accept(sessions, 2, 5, 0));
-    int64_t later_ns = (GY_SESSION_IDLE_S + 1) * GY_SECOND_NS;
-    assert_false(gy_sessions_find(sessions, 1, later_ns, &found));
-    assert_false(gy_sessions_accept(sessions, 3, 5, later_ns));
-    assert_int_not_equal(gy_sessions_add(sessions, 7, &session, 0, NULL), GYRE_OK); /* taken */
-    gy_sessions_free(sessions);
-}
-
-static void replayed_hellos_push_out_no_session_in_use(void **state)
-{
-    (void)state;
-    gy_sessions *sessions;
-    struct gy_session session = {.node = "n"}, found;
-    assert_int_equal(gy_sessions_new(&sessions, NULL), GYRE_OK);
-    assert_int_equal(gy_sessions_add(sessions, 1, &session, 0, NULL), GYRE_OK);
-    assert_true(gy_sessions_accept(sessions, 1, 1, 0));
-    for (uint64_t id = 2; id < 20000; id++)
-        assert_int_equal(gy_sessions_add(sessions, id, &session, 0, NULL), GYRE_OK);
-    assert_true(gy_sessions_find(sessions, 1, 0, &found));
-    assert_false(gy_sessions_find(sessions, 2, 0, &found));
-    assert_true(gy_sessions_find(sessions, 19999, 0, &found));
-    gy_sessions_free(sessions);
-}
-
 int main(void)
 {
     if (sodium_init() < 0)
@@ -233,8 +192,6 @@ int main(void)
         cmocka_unit_test(a_weak_public_key_is_refused),
         cmocka_unit_test(a_seal_opens_once_whole_and_only_with_its_key),
         cmocka_unit_test(the_replay_window_agrees_with_a_plain_set),
-        cmocka_unit_test(the_table_forgets_the_idle_and_the_longest_unused),
-        cmocka_unit_test(replayed_hellos_push_out_no_session_in_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

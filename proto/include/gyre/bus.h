@@ -1,9 +1,9 @@
 /* bus: request and reply between the nodes of one cluster, many outstanding, each with a deadline, sealed.
  *
- * nng REQ/REP over tcp: one REQ socket per peer, one context per outstanding request, never a blind resend. Every frame is
- * authenticated and encrypted: a handshake (ephemeral crypto_kx keys, both hellos authenticated by the cluster key) gives
- * each connection its own session keys, then XChaCha20-Poly1305 with a counter nonce and a replay window. A peer with
- * another cluster key or protocol version is refused with a sentence that says so.
+ * One nng tcp stream per peer, never a blind resend. Every frame is authenticated and encrypted: a handshake (ephemeral
+ * crypto_kx keys, both hellos authenticated by the cluster key) gives each connection its own session keys, then
+ * XChaCha20-Poly1305 with a counter nonce and a replay window. A peer with another cluster key or protocol version is
+ * refused with a sentence that says so.
  * Deadlines travel as the receiver's own monotonic time (the handshake measures the offset), so wall clocks may differ;
  * a request that is late when it arrives is answered GYRE_DEADLINE without being worked on.
  * Bytes    proto/bus/README.md          Threads  every function may be called from any thread */
@@ -24,7 +24,7 @@ struct gy_bus_options {
     const uint8_t *cluster_key;            /* [GY_BUS_KEY_BYTES], copied */
     const char *node;                      /* this node's name, told to peers; at most 64 bytes */
     size_t message_bytes_max;              /* both ways; 0 means GY_BUS_MESSAGE_BYTES_MAX */
-    uint32_t receive_contexts;             /* requests accepted at once; 0 means 256 */
+    uint32_t receive_contexts;             /* requests accepted at once from one connection; 0 means 256 */
     /* Called for each request on an nng thread: must hand over and return at once. Answer exactly once, from any thread,
      * with gy_bus_answer. May be NULL when listen is NULL. */
     void (*on_request)(void *self, gy_bus_request *request);
@@ -35,7 +35,7 @@ GYRE_CHECKED gyre_status gy_bus_open(gy_bus **out, const struct gy_bus_options *
 /* Stops listening, fails outstanding calls with GYRE_UNAVAILABLE, waits until every request that arrived is answered and
  * every callback has returned, then frees. Peers must be freed before. */
 void gy_bus_close(gy_bus *bus);
-/* "127.0.0.1:41234": where it listens, with the port the system chose. */
+/* "127.0.0.1:41234": where it listens, with the port the system chose; "" if it does not listen. */
 const char *gy_bus_address(const gy_bus *bus);
 
 uint16_t gy_bus_request_type(const gy_bus_request *request);
@@ -50,7 +50,7 @@ void gy_bus_answer(gy_bus_request *request, gyre_status status, const gyre_error
 enum { GY_PEER_TIMEOUTS_MAX = 8 };
 GYRE_CHECKED gyre_status gy_peer_new(gy_peer **out, gy_bus *bus, const char *address, void (*on_state)(void *self, bool up),
                                      void *self, gyre_error *err);
-/* Fails outstanding calls with GYRE_UNAVAILABLE, waits for their callbacks. */
+/* Fails outstanding calls with GYRE_UNAVAILABLE, waits for their callbacks (so never from one). NULL is fine. */
 void gy_peer_free(gy_peer *peer);
 bool gy_peer_up(const gy_peer *peer);
 const char *gy_peer_address(const gy_peer *peer);
