@@ -12,7 +12,7 @@
 
 /* First helping of candidates a shard sends for a query, 24 bytes each: enough for most queries to be certified by one scan. A contest
  * closer than that asks again for KEEP_GROWTH times as many, up to KEEP_MAX a shard and CANDIDATES_MAX in all (what a shard accepts). */
-enum { KEEP_FIRST = 192, KEEP_GROWTH = 8, KEEP_MAX = 65536, CANDIDATES_MAX = 4194304 };
+enum { KEEP_FIRST = 384, KEEP_GROWTH = 8, KEEP_MAX = 65536, CANDIDATES_MAX = 4194304 };
 
 /* Exact seeds over all shards are about 2k: their k-th distance is a rigorous tau (codec-math 3.1). */
 static uint32_t seeds_per_shard(uint32_t k, uint32_t shards)

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { REPLICAS_MAX = 64, KEEP = 192, ROWS_MAX = 100000 };
+enum { REPLICAS_MAX = 64, KEEP = 384, ROWS_MAX = 100000 };
 
 struct bench {
     gy_store *stores[REPLICAS_MAX];

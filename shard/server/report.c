@@ -21,7 +21,7 @@ enum {
 
 struct listener {
     gy_peer *peer;
-    bool heard; /* answered the last report; the report thread alone */
+    enum hearing { NOT_TRIED, HEARD, UNHEARD } hearing; /* of the last report; the report thread alone */
 };
 
 struct gy_report {
@@ -93,11 +93,11 @@ static uint64_t codebooks(const gy_report *report)
 
 static void note(struct listener *listener, const struct gy_gather_call *call)
 {
-    bool heard = call->status == GYRE_OK;
-    if (heard == listener->heard)
+    enum hearing hearing = call->status == GYRE_OK ? HEARD : UNHEARD;
+    if (hearing == listener->hearing)
         return;
-    listener->heard = heard;
-    if (heard)
+    listener->hearing = hearing;
+    if (hearing == HEARD)
         gy_log(GY_LOG_INFO, "coordinator_up", "address=%s", gy_peer_address(listener->peer));
     else
         gy_log(GY_LOG_WARN, "coordinator_down", "address=%s status=%s error=%s", gy_peer_address(listener->peer), gyre_status_name(call->status),
