@@ -45,7 +45,8 @@ struct gy_conn {
     bool reading; /* a read is under way or its bytes are being handed out, or reading is paused */
     bool paused;
     bool writing;
-    bool told;    /* on_closed has been or is being called */
+    bool told;        /* on_closed has been or is being called */
+    unsigned telling; /* on_answered is being called */
     int64_t pending; /* may be -1 for a moment: answered before hand_out has counted it */
     struct gy_out *out_head, *out_tail;
     size_t out_at; /* bytes of out_head that are written */
@@ -88,26 +89,29 @@ static struct gy_out *drop_queue(gy_conn *conn)
     return head;
 }
 
-/* Frees frames that are written or dropped; returns how many of them answered. */
-static size_t free_outs(struct gy_out *out)
+static void free_outs(struct gy_out *out)
 {
-    size_t answered = 0;
     for (struct gy_out *next; out; out = next) {
         next = out->next;
-        answered += out->answers;
         free(out);
     }
-    return answered;
 }
 
-/* What is left to do after mu was let go. */
+/* What a section under mu leaves to be done after it. */
 struct after {
-    struct gy_out *gone;
-    size_t answered;
-    bool resume, tell;
+    struct gy_out *gone; /* frames that were written or dropped */
+    size_t answered;     /* frames taken on that are over, besides those in gone */
 };
 
 static void read_on(gy_conn *conn);
+
+/* True once, when nothing more will happen. Under mu. */
+static bool is_over(gy_conn *conn)
+{
+    bool over = conn->closed && !conn->reading && !conn->writing && conn->telling == 0 && !conn->told;
+    conn->told |= over;
+    return over;
+}
 
 /* Ends a section under mu: settles what follows from the state, unlocks, and tells. */
 static void leave(gy_conn *conn, struct after after)
@@ -121,20 +125,26 @@ static void leave(gy_conn *conn, struct after after)
     for (struct gy_out *out = after.gone; out; out = out->next)
         after.answered += out->answers;
     conn->pending -= (int64_t)after.answered;
+    bool resume = false;
     if (conn->paused && (conn->closed || conn->pending < (int64_t)conn->pending_max)) {
         conn->paused = false;
-        after.resume = !conn->closed;
-        conn->reading = after.resume;
+        conn->reading = resume = !conn->closed;
     }
-    if (conn->closed && !conn->reading && !conn->writing && !conn->told)
-        after.tell = conn->told = true;
+    bool answered = after.answered > 0;
+    conn->telling += answered; /* on_closed comes after on_answered has returned */
+    bool over = is_over(conn);
     pthread_mutex_unlock(&conn->mu);
     free_outs(after.gone);
-    if (after.answered > 0)
+    if (answered) {
         conn->events->on_answered(conn->owner, after.answered);
-    if (after.resume)
+        pthread_mutex_lock(&conn->mu);
+        conn->telling--;
+        over |= is_over(conn);
+        pthread_mutex_unlock(&conn->mu);
+    }
+    if (resume)
         read_on(conn);
-    if (after.tell)
+    if (over)
         conn->events->on_closed(conn->owner);
 }
 
