@@ -1,7 +1,7 @@
 /* bound: how many standard errors hold a given share of the errors.
  *
  * The error of an estimate is T standard errors, where T/sqrt(n), n = dim-1, is one coordinate of a uniformly random unit
- * vector of n dimensions: T^2/n ~ Beta(1/2,(n-1)/2), symmetric (codec-math section 0). So for eps >= 0
+ * vector of n dimensions: T^2/n ~ Beta(1/2,(n-1)/2), symmetric (codec/MATH.md section 0). So for eps >= 0
  *     P(T > eps) = 1/2 · I_{1-x}((n-1)/2, 1/2),   x = eps^2/n
  * with I the regularised incomplete beta function, here by its continued fraction (Abramowitz & Stegun 26.5.8), evaluated
  * by Lentz's method. */

@@ -1,6 +1,6 @@
 /* query: a query against one codebook, quantised to 4 bits, with its lookup tables.
  *
- * y = P q - P c is rounded to y_i ~ D·(u_i - 15/2), D = 2·max|y|/15, u_i in 0…15, nearest (codec-math 0.3; nearest has half
+ * y = P q - P c is rounded to y_i ~ D·(u_i - 15/2), D = 2·max|y|/15, u_i in 0…15, nearest (codec/MATH.md 0.3; nearest has half
  * the variance of randomised rounding). The grid is symmetric, so flipping a bit of the code turns u_i into 15 - u_i:
  *     zb_i·(u_i - 15/2) = 15/2 - h_i,   h_i = b_i ? 15 - u_i : u_i,   <y,zb> = D·(15/2·dim - H) = D/2·(15·dim - 2H)
  * and no count of a row's bits is needed. Padding bits are 0 in every code; with u = 0 there they add 0 to H. */
@@ -63,7 +63,7 @@ static void fill_lookup(const uint8_t *u, size_t pair_count, uint8_t *lookup)
 }
 
 /* Float arithmetic against exact arithmetic, in units of the sizes that enter: the sums of gyre_distance (dim/16 + 6 additions
- * a lane), the few operations of an estimate, and the rotation, which keeps lengths to 4e-6 (codec-math section 5.5), each
+ * a lane), the few operations of an estimate, and the rotation, which keeps lengths to 4e-6 (codec/MATH.md section 5.5), each
  * doubled. It is about 1e-4 of a usual half width, and all of it where a row has no error of its own. */
 static void allow_for_rounding(struct gy_scan *scan, gyre_metric metric, uint32_t dim, double g2, double query2, double mean2)
 {

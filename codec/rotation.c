@@ -13,7 +13,7 @@
 #include <sodium.h>
 #include <stdlib.h>
 
-/* Two rounds mix dense data well enough; the third is for one-hot input (codec-math 1.1). */
+/* Two rounds mix dense data well enough; the third is for one-hot input (codec/MATH.md 1.1). */
 enum { ROUNDS = 3, PARTS_MAX = 13 };
 
 struct part {

@@ -1,5 +1,5 @@
 /* sums: the sums that feed stored bytes, in one fixed order, so that every CPU stores the same bytes.
- * Source   codec-math 1.3: double, 8 lanes by i mod 8, each in order of i, then ((0+4)+(2+6))+((1+5)+(3+7))
+ * Source   codec/MATH.md 1.3: double, 8 lanes by i mod 8, each in order of i, then ((0+4)+(2+6))+((1+5)+(3+7))
  * Threads  no state; call from anywhere */
 #ifndef GY_SUMS_H
 #define GY_SUMS_H

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 import grpc
 import numpy
@@ -58,15 +60,25 @@ def answers(client, vector):
         return None
 
 
+def errors_of_searches(cluster):
+    """How many searches the coordinator itself has ended with an error."""
+    with urllib.request.urlopen(f"http://{cluster.coordinator.ready['http']}/metrics", timeout=10) as page:
+        name = 'gyre_coordinator_call_errors_total{method="/gyre.v1.Points/Search"} '
+        return sum(int(line[len(name):]) for line in page.read().decode().splitlines() if line.startswith(name))
+
+
 def test_a_frozen_shard_costs_no_more_than_the_deadline(own_cluster):
     with own_cluster.client() as client:
         base = filled(client)
         own_cluster.shards[2].freeze()
-        began = time.monotonic()
+        failed = errors_of_searches(own_cluster)
         with pytest.raises(grpc.RpcError) as failure:
             client.search("c", base[0], k=10, timeout=1.5)
         assert failure.value.code() in (CODE.DEADLINE_EXCEEDED, CODE.UNAVAILABLE)
-        assert time.monotonic() - began < 4
+        # The client's own timer would say so even if the coordinator hung: it must have ended the call, too, and soon.
+        until(lambda: errors_of_searches(own_cluster) == failed + 1, "the coordinator to give the search up", 2)
+        part = client.search("c", base[0], k=10, timeout=3, allow_partial=True)
+        assert part.basis.shards_answered == 4 and len(part.hits) == 10
         own_cluster.shards[2].thaw()
         until(lambda: answers_in_time(client, base[0]), "a search after the thaw")
 
@@ -106,7 +118,8 @@ def test_a_full_disk_refuses_writes_and_answers_searches(own_cluster):
 def test_a_disk_that_really_fills_up_loses_nothing(tmp_path):
     small = tmp_path / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "none", str(small)], check=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "none", str(small)], capture_output=True).returncode:
+        pytest.skip("this root may not mount")
     try:
         directory = small / "cluster"
         directory.mkdir()
@@ -170,8 +183,6 @@ def test_everything_drains_on_sigterm(own_cluster):
 
 
 def test_the_operators_door_answers(own_cluster):
-    import urllib.error
-    import urllib.request
     with own_cluster.client() as client:
         base = filled(client)
         client.search("c", base[0])

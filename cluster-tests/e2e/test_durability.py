@@ -16,7 +16,8 @@ BATCH = 50
 
 
 class Writer(threading.Thread):
-    """Upserts batches of its own ids for ever, overwriting some, and remembers what was acknowledged."""
+    """Writes batches of its own ids for ever, overwriting some, and remembers what was acknowledged. Writer 0 imports: a stream
+    of several messages, of which nothing counts before the whole is acknowledged. The others upsert."""
 
     def __init__(self, cluster, number):
         super().__init__()
@@ -44,7 +45,12 @@ class Writer(threading.Thread):
         # Until it is acknowledged a batch may or may not be there; it is sent again until it is.
         while not self.stopping.is_set():
             try:
-                client.upsert("kept", [client.point(n, v, '{"w": %d}' % self.number) for n, v in zip(numbers, vectors)], timeout=5)
+                points = [client.point(n, v, payload_of(v)) for n, v in zip(numbers, vectors)]
+                if self.number == 0:
+                    parts = [points[i::4] for i in range(4)]
+                    client.import_points(iter([client.messages.ImportRequest(collection="kept", points=p) for p in parts]), timeout=5)
+                else:
+                    client.upsert("kept", points, timeout=5)
             except grpc.RpcError as error:
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED,
                                         grpc.StatusCode.ABORTED):
@@ -55,11 +61,16 @@ class Writer(threading.Thread):
             return
 
 
+def payload_of(vector):
+    return '{"first": "%s"}' % float(vector[0]).hex()
+
+
 def read_all(client, numbers):
     found = {}
     for start in range(0, len(numbers), 1000):
         for point in client.get("kept", numbers[start:start + 1000], timeout=30).points:
             found[point.id.num] = numpy.array(point.vector, numpy.float32)
+            assert point.payload == payload_of(found[point.id.num]), point.id.num
     return found
 
 

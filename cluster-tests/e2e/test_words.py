@@ -45,8 +45,7 @@ def test_recall_at_10_is_at_least_99_percent_and_exact_is_all_of_it(gyre, words,
 def test_neighbours_make_sense_to_a_person(gyre, words):
     number = words.index("king")
     reply = json.loads(gyre("search", "words-cosine", "--like-id", number, "-k", 10, "--json").stdout)
-    hits = reply["hits"] if "hits" in reply else reply[0]["hits"]
-    found = [h["payload"]["word"] for h in hits]
+    found = [h["payload"]["word"] for h in reply["hits"]]
     assert len(found) == 10 and "king" not in found and {"queen", "prince"} & set(found), found
 
 
@@ -55,7 +54,7 @@ def test_points_are_the_file_bit_for_bit(gyre, words):
     assert json.loads(gyre("count", "words-cosine", "--json").stdout)["points"] == len(base)
     for number in [0, 1, 20000, 39999]:
         reply = json.loads(gyre("get", "words-cosine", number, "--json").stdout)
-        point = reply["points"][0] if "points" in reply else reply[0]
+        point = reply["points"][0]
         assert numpy.array_equal(numpy.array(point["vector"], numpy.float32), base[number].astype(numpy.float32))
         assert point["payload"]["word"] == words[number]
 
@@ -79,7 +78,7 @@ def test_lying_files_are_refused_by_name(gyre, tmp_path):
     assert "dim" in gyre("import", "lies", tmp_path / "wrong-dim.npy", code=1).stderr
     (tmp_path / "few.jsonl").write_text('{"a": 1}\n')
     assert gyre("import", "lies", tmp_path / "good.npy", "--payload", tmp_path / "few.jsonl", code=1).stderr
-    assert json.loads(gyre("count", "lies", "--json").stdout)["points"] in range(11)
+    assert json.loads(gyre("count", "lies", "--json").stdout)["points"] == 0
 
 
 def np_ones(dim):
@@ -103,12 +102,12 @@ def test_every_file_format_is_read(gyre, tmp_path, suffix):
     gyre("collection", "create", name, "--dim", 6, "--metric", "l2")
     gyre("import", name, path, "--ids", ids_file)
     reply = json.loads(gyre("get", name, 1049, "--json").stdout)
-    point = reply["points"][0] if "points" in reply else reply[0]
+    point = reply["points"][0]
     assert point["vector"] == rows[49].tolist()
 
 
 def test_exit_codes_tell_use_from_failure(gyre):
-    assert "Usage" in gyre("--help").stdout or "usage" in gyre("--help").stdout
+    assert "Usage" in gyre("--help").stdout
     for command in ["up", "status", "collection", "import", "search", "eval", "get", "delete", "count"]:
         text = gyre(command, "--help").stdout
         assert "gyre " + command in text, command

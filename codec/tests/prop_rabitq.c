@@ -1,4 +1,4 @@
-/* codec-math section 5, as far as it concerns the 1-bit code: the oracle, properties 1, 2, 3, 8 and 9. */
+/* codec/MATH.md section 5, as far as it concerns the 1-bit code: the oracle, properties 1, 2, 3, 8 and 9. */
 #include "support.h"
 
 enum { DIM = 128 };

@@ -1,4 +1,4 @@
-/* codec-math section 5, property 5. */
+/* codec/MATH.md section 5, property 5. */
 #include "support.h"
 
 static const uint32_t dims[] = {1, 2, 3, 5, 31, 64, 96, 100, 127, 131, 384, 768, 784, 960, 1536, 4095, 4096};

@@ -1,6 +1,6 @@
 #include "support.h"
 
-/* codec-math section 0: P(|T| > eps), two-sided. */
+/* codec/MATH.md section 0: P(|T| > eps), two-sided. */
 static void epsilon_matches_the_published_table(void **state)
 {
     (void)state;

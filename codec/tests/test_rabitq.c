@@ -150,7 +150,7 @@ static void check_estimate(gyre_metric metric, uint32_t dim)
         fail_msg("metric %d dim %u: estimate %g, wanted %g", (int)metric, dim, (double)hit.estimate, estimate);
     if ((double)hit.half_width < width * (1 - 1e-4) || (double)hit.half_width > width * 1.009 + 1e-4)
         fail_msg("metric %d dim %u: half width %g, wanted %g", (int)metric, dim, (double)hit.half_width, width);
-    /* codec-math section 5.6: rounding the query moves <y,zb> by at most D/2 per coordinate. */
+    /* codec/MATH.md section 5.6: rounding the query moves <y,zb> by at most D/2 per coordinate. */
     assert_true(fabs(inner - float_inner) <= step / 2 * dim * (1 + 1e-5));
 }
 

@@ -16,7 +16,7 @@ find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 pkg_check_modules(SODIUM REQUIRED IMPORTED_TARGET libsodium)
 
-# Stored bytes depend on float sums: no contraction, no fast-math (codec-math 1.3).
+# Stored bytes depend on float sums: no contraction, no fast-math (codec/MATH.md 1.3).
 add_compile_options(-ffp-contract=off -fno-fast-math)
 add_compile_definitions(_GNU_SOURCE)
 
@@ -36,7 +36,7 @@ if(GYRE_FUZZ) # the libraries too, or libFuzzer sees no coverage
 endif()
 
 # gyre_test(<label> <rung> <source...> [LIBS <lib...>]): a cmocka program, run as CTest <label> with label <rung>
-# (unit, property, fuzz, fault, sim, cluster, slow: see README.md, "Tests").
+# (unit, property, fuzz, fault, sim, cluster, slow: see ops/README.md, "Tests").
 function(gyre_test name rung)
   cmake_parse_arguments(T "" "TIMEOUT" "SOURCES;LIBS" ${ARGN})
   pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)

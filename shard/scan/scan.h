@@ -3,7 +3,7 @@
  * Keeps the `keep` rows of smallest (lower bound, id): whatever is not returned has a lower bound of at least `cutoff`, which is
  * what lets the coordinator certify an answer over all shards. The answer depends on the points and the arguments only, not
  * on slots, threads or the CPU.
- * Source   codec-math section 3: multi-stage search with bounds
+ * Source   codec/MATH.md section 3: multi-stage search with bounds
  * Threads  any; large scans are split over the pool */
 #ifndef GY_SCAN_H
 #define GY_SCAN_H

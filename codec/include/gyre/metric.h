@@ -30,7 +30,7 @@ gyre_metric gyre_metric_parse(const char *name);
 GYRE_CHECKED gyre_status gyre_vector_check(gyre_metric metric, const float *vector, size_t dim, size_t row, gyre_error *err);
 
 /* Writes what is indexed and asked under the metric: x/|x| for cosine, a copy otherwise. out may be in. The norm is summed
- * in double in the fixed lane order of codec-math 1.3, so every CPU gives the same bits. */
+ * in double in the fixed lane order of codec/MATH.md 1.3, so every CPU gives the same bits. */
 void gyre_vector_normalize(gyre_metric metric, const float *in, float *out, size_t dim);
 
 /* The exact distance of a stored vector (as the client gave it) to a query (already through gyre_vector_normalize).

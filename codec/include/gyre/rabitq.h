@@ -64,10 +64,10 @@ typedef struct gyre_hit {
  * Returns how many were written. The same hits, bit for bit, from every kernel table. Allocates nothing. */
 size_t gyre_rabitq_scan(const gyre_rabitq_query *query, const uint8_t *blocks, size_t block_count, float threshold, gyre_hit *hits);
 
-/* Decodes one row to the reconstruction x^ = c + (R·rho/nu^2) P^T zb (codec-math section 0). out [dim]. */
+/* Decodes one row to the reconstruction x^ = c + (R·rho/nu^2) P^T zb (codec/MATH.md section 0). out [dim]. */
 void gyre_rabitq_decode(const gyre_codebook *codebook, const uint8_t *row, float *out);
 
-/* The epsilon at which a true neighbour's lower bound fails with probability 1 - confidence (one-sided law of codec-math
+/* The epsilon at which a true neighbour's lower bound fails with probability 1 - confidence (one-sided law of codec/MATH.md
  * section 0: T^2/(d-1) ~ Beta(1/2,(d-2)/2)). confidence in (0.5, 1); dim < 3 gives the certain bound. */
 float gyre_bound_epsilon(double confidence, uint32_t dim);
 

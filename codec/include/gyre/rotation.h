@@ -2,7 +2,7 @@
  *
  * Three rounds of {±1 diagonal, Hadamard butterflies on the binary parts of dim, scale, permutation}; butterflies only add
  * and subtract in a fixed graph, so scalar and vector code give identical bits. Any dim 1…GYRE_DIM_MAX, no padding.
- * Source   codec-math section 1.1 ("split and permute"); random Hadamard rotations: Ailon & Chazelle 2009
+ * Source   codec/MATH.md section 1.1 ("split and permute"); random Hadamard rotations: Ailon & Chazelle 2009
  * Bytes    FORMAT.md, "rotation"          Threads  immutable after _new; share freely */
 #ifndef GYRE_ROTATION_H
 #define GYRE_ROTATION_H
