@@ -7,7 +7,7 @@
 #include "gyre/rabitq.h"
 
 /* A query as the scan needs it. With u_i in 0…15 the rounded query, b_i a row's bits and
- *     H = sum_i (b_i ? 15 - u_i : u_i)                         an integer, by table lookup of nibbles or by popcounts
+ *     H = sum_i (b_i ? 15 - u_i : u_i)                         an integer, by table lookup of nibbles
  *     t = 15·dim - 2H                                          so that <y,zb> = D/2 · t
  * the estimate of a row is (add + base) - s·(step·t), in this order, in float. */
 struct gy_scan {
