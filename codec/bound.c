@@ -77,5 +77,5 @@ float gyre_bound_epsilon(double confidence, uint32_t dim)
         eps = next;
     }
     /* Up to a grid far coarser than what libm's variants for different CPUs disagree by, so that they agree after all. */
-    return (float)(ceil(eps * 65536) / 65536);
+    return (float)(ceil(eps * 0x1p22) * 0x1p-22);
 }
