@@ -125,6 +125,10 @@ void gy_rpc_finish(gy_rpc_call *call, gyre_status status, const gyre_error *err,
     bool twice = atomic_exchange_explicit(&call->finished, true, memory_order_acq_rel);
     assert(!twice);
     (void)twice;
+    if (atomic_load_explicit(&call->unreadable, memory_order_acquire)) { /* the handler knows only that it is over */
+        err = &call->why_unreadable;
+        status = err->status;
+    }
     grpc_op ops[3] = {{0}};
     size_t count = add_headers(call, ops, bytes);
     grpc_byte_buffer *buffer = NULL;
@@ -176,8 +180,14 @@ static void refuse_unknown(gy_rpc_call *call)
     gy_rpc_finish(call, GYRE_UNIMPLEMENTED, &err, NULL, 0);
 }
 
-/* Hands the message to the handler, or ends the call when it cannot be read. The buffer is taken off the call first: the
- * handler may have asked for the next message, and even have got it, before on_message returns. */
+static bool is_stream_of_requests(const gy_rpc_call *call)
+{
+    return call->method->kind == GY_CALL_CLIENT_STREAM || call->method->kind == GY_CALL_BIDI;
+}
+
+/* Hands the message to the handler. One that cannot be read ends the call; of a stream the handler may already know, so it
+ * is the handler that ends it. The buffer is taken off the call first: the handler may have asked for the next message, and
+ * even have got it, before on_message returns. */
 static void deliver(gy_rpc_call *call)
 {
     gyre_error err;
@@ -185,10 +195,15 @@ static void deliver(gy_rpc_call *call)
     grpc_byte_buffer *payload = GY_TAKE(call->payload);
     gyre_status status = gy_message_read(&message, payload, gy_server_message_bytes_max(call->server), &err);
     call->compressed = message.compressed;
-    if (status == GYRE_OK)
+    if (status == GYRE_OK) {
         call->method->on_message(call->method->self, call, message.data, message.size);
-    else
+    } else if (is_stream_of_requests(call)) {
+        call->why_unreadable = err;
+        atomic_store_explicit(&call->unreadable, true, memory_order_release);
+        call->method->on_gone(call->method->self, call);
+    } else {
         gy_rpc_finish(call, status, &err, NULL, 0);
+    }
     gy_message_free(&message);
     grpc_byte_buffer_destroy(payload);
 }
@@ -212,7 +227,7 @@ static void on_arrived(gy_rpc_call *call, bool success)
         gy_rpc_finish(call, GYRE_NO_MEMORY, &err, NULL, 0);
     } else if (!call->method) {
         refuse_unknown(call);
-    } else if (call->method->kind == GY_CALL_CLIENT_STREAM || call->method->kind == GY_CALL_BIDI) {
+    } else if (is_stream_of_requests(call)) {
         gy_rpc_next(call);
     } else if (call->payload) {
         deliver(call);

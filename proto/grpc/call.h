@@ -62,6 +62,8 @@ struct gy_rpc_call {
     atomic_bool finished;
     bool compressed;                /* the client compressed its last message */
     bool headers_sent;
+    atomic_bool unreadable;         /* a message of its stream could not be read; set after why_unreadable */
+    gyre_error why_unreadable;
     bool post_again;                /* its successor could not be allocated: ask for another call with this one's memory */
     grpc_slice status_details;
     struct gy_long_call long_call;

@@ -140,6 +140,34 @@ class CountingProxy:
             pass  # the other side has left
 
 
+def call_by_hand(address, path, *messages):
+    """What the server sends in answer to a gzip call with these (compressed flag, bytes), over bare HTTP/2: no gRPC client
+    would send them. gRPC core writes status and sentence as they are, so they can be found in the bytes."""
+
+    def frame(kind, flags, stream, payload):
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    def field(name, value):  # literal, never indexed
+        return b"\x10" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+    headers = (field(b":method", b"POST") + field(b":scheme", b"http") + field(b":path", path.encode()) +
+               field(b":authority", b"test") + field(b"te", b"trailers") + field(b"content-type", b"application/grpc") +
+               field(b"grpc-encoding", b"gzip"))
+    host, port = address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=TIMEOUT) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 4, 1, headers))
+        for compressed, message in messages:
+            connection.sendall(frame(0, 0, 1, bytes([compressed]) + len(message).to_bytes(4, "big") + message))
+        answer = b""
+        stream = connection.makefile("rb")
+        while head := stream.read(9):
+            payload = stream.read(int.from_bytes(head[:3], "big"))
+            answer += payload
+            if head[3] == 1 and head[4] & 1:  # trailers
+                return answer
+    raise AssertionError(f"hung up after {answer}")
+
+
 def failure(call, *args, **kwargs):
     """The RpcError of a call that must fail."""
     try:
@@ -271,6 +299,21 @@ def test_a_small_message_cannot_inflate_beyond_the_limit(server, client):
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, error
     assert "262144" in error.details()
     zipped.channel.close()
+
+
+def test_a_stream_ends_at_a_message_that_cannot_be_read(server, client):
+    request = client.message("gyre.v1.ImportRequest", collection="words").SerializeToString()
+    question = ReflectionRequest(list_services="*").SerializeToString()
+    streams = {"/gyre.v1.Points/Import": request, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": question}
+    for path, good in streams.items():
+        for before in (0, 1, 2):
+            answer = call_by_hand(server.address, path, *[(0, good)] * before, (1, b"no gzip"))
+            assert b"grpc-status\x013" in answer and b"compressed message is damaged" in answer, answer
+        bomb = gzip.compress(bytes(1000000))
+        answer = call_by_hand(server.address, path, (1, gzip.compress(good)), (1, bomb))
+        assert b"grpc-status\x018" in answer and b"beyond the limit of 262144 bytes" in answer, answer
+    [answer] = client.reflect("v1", {"list_services": "*"})  # beside streams that ended so
+    assert answer.list_services_response.service
 
 
 def test_oversized_messages_are_refused(server, client):

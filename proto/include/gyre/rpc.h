@@ -24,7 +24,8 @@ struct gy_rpc_method {
      * Streaming: once per message, the next one is read only after gy_rpc_next (flow control); bytes NULL when the client
      * has sent its last. A call that was cancelled while a message was awaited gets no further on_message: see on_gone. */
     void (*on_message)(void *self, gy_rpc_call *call, const uint8_t *bytes, size_t size);
-    /* Streaming only: the client is gone while the handler waited for a message. gy_rpc_finish must still be called. */
+    /* Streaming only: while the handler waited for a message, the client left or sent one that cannot be read (damaged, or
+     * inflating beyond the limit). gy_rpc_finish must still be called; what could not be read then goes before its status. */
     void (*on_gone)(void *self, gy_rpc_call *call);
     void *self;
 };
