@@ -61,10 +61,12 @@ GYRE_CHECKED gyre_status gy_handshake_answer(const struct gy_bus_keys *keys, con
                                              size_t hello_bytes, uint8_t reply[GY_HELLO_BYTES_MAX], size_t *reply_bytes,
                                              struct gy_session_keys *out, struct gy_hello *theirs, gyre_error *err);
 
-/* Which counters have been let through: the highest, and a bit for each of the GY_REPLAY_COUNTERS up to it. Pure. Frames of
- * one connection come in order but are sealed by many threads, so counters may overtake each other by as many as are under
- * way at once. */
-enum { GY_REPLAY_COUNTERS = 4096 };
+/* Which counters have been let through: the highest, and a bit for each of the GY_REPLAY_COUNTERS up to it. Pure.
+ * Frames of one connection come in order, but their senders take counters under a lock and seal without it: a frame is
+ * overtaken by all that leave while its sender is sealing or not running. So it is time that bounds overtaking, not the number
+ * of calls under way, and the width is chosen for it: at the 100,000 calls a second that sealing allows, two thirds of a
+ * second. A sender kept from running for longer costs its peer the connection, no more: its calls fail as if it were cut. */
+enum { GY_REPLAY_COUNTERS = 65536 };
 struct gy_replay_window {
     uint64_t top;
     uint64_t bits[GY_REPLAY_COUNTERS / 64];
