@@ -187,6 +187,7 @@ gyre_status gy_server_new(gy_server **out, const struct gy_server_options *optio
         [GY_LANE_SCAN] = {"scan", options->scan_threads, options->scan_queue},
     };
     for (size_t i = 0; i < GY_LANE_COUNT; i++) {
+        server->helpers[i] = lanes[i].threads - 1;
         gyre_status status = gy_pool_new(&server->lanes[i], lanes[i].name, lanes[i].threads, lanes[i].places, err);
         if (status != GYRE_OK) {
             gy_server_free(server);

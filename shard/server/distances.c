@@ -174,5 +174,6 @@ void gy_serve_distances(gy_incoming *call, void *message)
         gy_incoming_fail(call, status, &err);
         return;
     }
-    gy_fan_run(call->server->lanes[GY_LANE_READ], measuring->request->n_tasks, measure_part, measure_done, measuring);
+    const gy_server *server = call->server;
+    gy_fan_run(server->lanes[GY_LANE_READ], server->helpers[GY_LANE_READ], measuring->request->n_tasks, measure_part, measure_done, measuring);
 }

@@ -26,10 +26,11 @@ static void work(void *arg)
         free(fan);
 }
 
-void gy_fan_run(gy_pool *pool, size_t count, void (*part)(void *self, size_t i), void (*done)(void *self), void *self)
+void gy_fan_run(gy_pool *pool, size_t helpers_max, size_t count, void (*part)(void *self, size_t i), void (*done)(void *self), void *self)
 {
-    struct fan *fan = count > 1 ? malloc(sizeof *fan) : NULL;
-    if (!fan) { /* one part, or no memory for sharing */
+    size_t wanted = helpers_max < count - 1 ? helpers_max : count - 1, helpers = 0;
+    struct fan *fan = wanted ? malloc(sizeof *fan) : NULL;
+    if (!fan) { /* nobody to share with, or no memory for it */
         for (size_t i = 0; i < count; i++)
             part(self, i);
         done(self);
@@ -37,11 +38,10 @@ void gy_fan_run(gy_pool *pool, size_t count, void (*part)(void *self, size_t i),
     }
     *fan = (struct fan){.part = part, .done = done, .self = self, .count = count};
     atomic_init(&fan->left, count);
-    atomic_init(&fan->holders, count);
-    size_t helpers = 0;
-    while (helpers < count - 1 && gy_pool_submit(pool, work, fan, NULL) == GYRE_OK)
+    atomic_init(&fan->holders, 1 + wanted);
+    while (helpers < wanted && gy_pool_submit(pool, work, fan, NULL) == GYRE_OK)
         helpers++;
-    /* Not all places: the missing helpers hold nothing. This thread still holds. */
-    atomic_fetch_sub(&fan->holders, count - 1 - helpers);
+    /* A full queue: the missing helpers hold nothing. This thread still holds. */
+    atomic_fetch_sub(&fan->holders, wanted - helpers);
     work(fan);
 }

@@ -12,6 +12,7 @@ enum gy_lane { GY_LANE_ADMIN, GY_LANE_WRITE, GY_LANE_READ, GY_LANE_SCAN, GY_LANE
 struct gy_server {
     gy_node *node;
     gy_pool *lanes[GY_LANE_COUNT];
+    size_t helpers[GY_LANE_COUNT]; /* threads of each lane beside the one that serves */
     size_t message_bytes_max;
     gy_stats stats;
 };

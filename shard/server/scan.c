@@ -263,5 +263,6 @@ void gy_serve_scan(gy_incoming *call, void *message)
         gy_incoming_fail(call, status, &err);
         return;
     }
-    gy_fan_run(call->server->lanes[GY_LANE_SCAN], scanning->request->n_shards, scan_part, scan_done, scanning);
+    const gy_server *server = call->server;
+    gy_fan_run(server->lanes[GY_LANE_SCAN], server->helpers[GY_LANE_SCAN], scanning->request->n_shards, scan_part, scan_done, scanning);
 }

@@ -2,6 +2,7 @@
 #include "replica_fixture.h"
 
 #include "server/datadir.h"
+#include "server/fan.h"
 #include "server/report.h"
 #include "server/server.h"
 
@@ -11,6 +12,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include <cmocka.h>
@@ -427,6 +429,110 @@ static void distances_are_exact_and_infinite_for_what_is_not_there(void **state)
     assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__DISTANCES, &request.base, type, &reply), "0 tasks");
 }
 
+static void on_reply(void *arg, gyre_status status, const gyre_error *err, const uint8_t *body, size_t bytes)
+{
+    (void)body, (void)bytes;
+    fixture_on_written(arg, status, err, 0, 0);
+}
+
+static void submit(struct world *world, uint16_t type, const ProtobufCMessage *request, struct fixture_answer *answer)
+{
+    gy_bytes packed;
+    *answer = (struct fixture_answer)FIXTURE_ANSWER;
+    assert_int_equal(gy_wire_pack(&packed, request, 64 << 20, NULL), GYRE_OK);
+    gy_server_submit(world->server, type, packed.data, packed.size, gy_now_ns() + 60 * GY_SECOND_NS, on_reply, answer);
+    gy_bytes_free(&packed);
+}
+
+static void many_tasks_leave_room_for_other_reads(void **state)
+{
+    struct world *world = *state;
+    enum { TASKS = 1024, TOGETHER = 16, READS = 200 };
+    static Gyre__Node__DistanceTask tasks[TASKS], *list[TASKS];
+    static struct fixture_answer measured[TOGETHER], read[READS];
+    float query[DIM];
+    gyre_point_id ids[64];
+    assert_ok(ensure(world, 0, 4, world->codebook, NULL));
+    assert_ok(write_points(world, 0, 0, 64, 0, DIM));
+    fixture_vector(query, DIM, 3, 0);
+    for (uint64_t i = 0; i < 64; i++)
+        ids[i] = gyre_point_id_from_number(i);
+    for (size_t i = 0; i < TASKS; i++) {
+        gyre__node__distance_task__init(list[i] = &tasks[i]);
+        tasks[i].ids = (ProtobufCBinaryData){sizeof ids, (uint8_t *)ids};
+    }
+    Gyre__Node__Distances distances = GYRE__NODE__DISTANCES__INIT;
+    distances.collection_id = COLLECTION;
+    distances.queries = (ProtobufCBinaryData){sizeof query, (uint8_t *)query};
+    distances.n_tasks = TASKS;
+    distances.tasks = list;
+    Gyre__Node__Read one = GYRE__NODE__READ__INIT;
+    one.collection_id = COLLECTION;
+    one.ids = (ProtobufCBinaryData){sizeof *ids, (uint8_t *)ids};
+    for (size_t i = 0; i < TOGETHER; i++)
+        submit(world, GYRE__NODE__MESSAGE_TYPE__DISTANCES, &distances.base, &measured[i]);
+    for (size_t i = 0; i < READS; i++)
+        submit(world, GYRE__NODE__MESSAGE_TYPE__READ, &one.base, &read[i]);
+    for (size_t i = 0; i < TOGETHER; i++) {
+        fixture_wait(&measured[i]);
+        assert_int_equal(measured[i].status, GYRE_OK);
+    }
+    for (size_t i = 0; i < READS; i++) {
+        fixture_wait(&read[i]);
+        assert_int_equal(read[i].status, GYRE_OK);
+    }
+}
+
+/* ---- fans ---- */
+
+enum { FAN_PLACES = 8, FAN_PARTS = 1000 };
+
+struct fanning {
+    gy_pool *pool;
+    pthread_mutex_t gate; /* holds up the pool's one thread */
+    atomic_size_t parts, done;
+    size_t queued;        /* seen by the first part */
+};
+
+static void wait_at_gate(void *arg)
+{
+    struct fanning *fanning = arg;
+    pthread_mutex_lock(&fanning->gate);
+    pthread_mutex_unlock(&fanning->gate);
+}
+
+static void fan_part(void *self, size_t i)
+{
+    struct fanning *fanning = self;
+    if (i == 0)
+        fanning->queued = gy_pool_queued(fanning->pool);
+    atomic_fetch_add(&fanning->parts, 1);
+}
+
+static void fan_done(void *self)
+{
+    atomic_fetch_add(&((struct fanning *)self)->done, 1);
+}
+
+static void a_fan_takes_no_more_places_than_it_may_and_is_done_once(void **state)
+{
+    (void)state;
+    for (size_t helpers = 0; helpers <= 2 * FAN_PLACES; helpers += 4) {
+        struct fanning fanning = {.gate = PTHREAD_MUTEX_INITIALIZER};
+        assert_int_equal(gy_pool_new(&fanning.pool, "fan", 1, FAN_PLACES, NULL), GYRE_OK);
+        pthread_mutex_lock(&fanning.gate);
+        assert_int_equal(gy_pool_submit(fanning.pool, wait_at_gate, &fanning, NULL), GYRE_OK);
+        gy_fan_run(fanning.pool, helpers, FAN_PARTS, fan_part, fan_done, &fanning);
+        assert_true(fanning.queued <= helpers + 1); /* the one at the gate may still be queued */
+        assert_int_equal(fanning.parts, FAN_PARTS);
+        assert_int_equal(fanning.done, 1);
+        pthread_mutex_unlock(&fanning.gate);
+        gy_pool_free(fanning.pool);
+        assert_int_equal(fanning.parts, FAN_PARTS);
+        assert_int_equal(fanning.done, 1);
+    }
+}
+
 static void writes_that_cannot_be_are_refused(void **state)
 {
     struct world *world = *state;
@@ -436,12 +542,6 @@ static void writes_that_cannot_be_are_refused(void **state)
     assert_refused(GYRE_INVALID, write_points(world, 0, 0, 0, 0, DIM), "write of 0 operations");
     assert_ok(ensure(world, 0, 5, world->codebook, NULL));
     assert_refused(GYRE_ABORTED, write_points(world, 0, 0, 1, 0, DIM), "sent for epoch 4, the replica is at epoch 5");
-}
-
-static void on_reply(void *arg, gyre_status status, const gyre_error *err, const uint8_t *body, size_t bytes)
-{
-    (void)body, (void)bytes;
-    fixture_on_written(arg, status, err, 0, 0);
 }
 
 static void bytes_that_are_no_message_are_refused(void **state)
@@ -650,6 +750,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_shard_that_is_not_here_says_so_in_its_place, set_up, tear_down),
         cmocka_unit_test_setup_teardown(scans_with_wrong_fields_are_refused_by_name, set_up, tear_down),
         cmocka_unit_test_setup_teardown(distances_are_exact_and_infinite_for_what_is_not_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(many_tasks_leave_room_for_other_reads, set_up, tear_down),
+        cmocka_unit_test(a_fan_takes_no_more_places_than_it_may_and_is_done_once),
         cmocka_unit_test_setup_teardown(writes_that_cannot_be_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bytes_that_are_no_message_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_dropped_replica_is_gone_also_after_a_restart, set_up, tear_down),
