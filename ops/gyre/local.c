@@ -9,7 +9,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -142,21 +141,6 @@ gyre_status local_cluster_write(const local_cluster *cluster, gyre_error *err)
     json_decref(root);
     if (!written)
         return gyre_fail(err, GYRE_PRECONDITION, "%s cannot be written: %s", path, strerror(errno));
-    return GYRE_OK;
-}
-
-gyre_status local_lock(const char *dir, int *out_fd, gyre_error *err)
-{
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/lock", dir);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600); /* not for the daemons: they would hold it */
-    if (fd < 0)
-        return gyre_fail(err, GYRE_PRECONDITION, "%s: %s", path, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        close(fd);
-        return gyre_fail(err, GYRE_ABORTED, "another gyre up or down is at work in %s", dir);
-    }
-    *out_fd = fd;
     return GYRE_OK;
 }
 

@@ -4,7 +4,7 @@
  * DIR/cluster.key       what its daemons prove themselves with, mode 0600
  * DIR/coordinator/, DIR/n1/, DIR/n2/ …   data
  * DIR/logs/NAME.log     what a daemon wrote on stderr, appended
- * DIR/lock              held while a command changes any of it */
+ * DIR/lock              held (gy_dir_lock) while a command changes any of it */
 #ifndef GY_LOCAL_H
 #define GY_LOCAL_H
 
@@ -45,9 +45,6 @@ GY_AUTO_DEFINE(local_cluster, local_cluster_free)
 
 /* Adds nodes up to node_count; their names go on where the others end. */
 void local_cluster_grow(local_cluster *cluster, size_t node_count);
-
-/* Holds the lock of the cluster's directory until the descriptor is closed. GYRE_ABORTED when another command holds it. */
-GYRE_CHECKED gyre_status local_lock(const char *dir, int *out_fd, gyre_error *err);
 
 /* Writes what tells a process from every other that had or will have its pid: the boot and its start time. False when there is no such
  * process, or only its exit status is left. */

@@ -122,10 +122,8 @@ static gyre_status await_nodes(const local_cluster *cluster, int64_t deadline_ns
 static gyre_status run_up(const struct cli *cli, const struct up *up, gyre_error *err)
 {
     const char *dir = cli_dir(cli);
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST)
-        return gyre_fail(err, GYRE_PRECONDITION, "directory %s cannot be made: %s", dir, strerror(errno));
     int lock_fd;
-    GY_TRY(local_lock(dir, &lock_fd, err));
+    GY_TRY(gy_dir_lock(dir, &lock_fd, err));
     GY_AUTO(local_cluster) *cluster = NULL;
     size_t started = 0;
     int64_t deadline_ns = cli_deadline_ns(cli, UP_SECONDS);
@@ -180,7 +178,7 @@ static gyre_status run_down(const struct cli *cli, bool force, size_t *left, gyr
     GY_AUTO(local_cluster) *cluster = NULL;
     GY_TRY(local_cluster_read(&cluster, dir, err));
     int lock_fd;
-    GY_TRY(local_lock(dir, &lock_fd, err));
+    GY_TRY(gy_dir_lock(dir, &lock_fd, err));
     local_cluster_free(cluster);
     cluster = NULL;
     gyre_status status = local_cluster_read(&cluster, dir, err); /* again: it may have changed before the lock was held */

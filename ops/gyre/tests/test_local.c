@@ -25,12 +25,9 @@ static int make_dir(void **state)
 
 static int remove_dir(void **state)
 {
-    static const char *const files[] = {"cluster.json", "lock"};
     char path[128];
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        snprintf(path, sizeof path, "%s/%s", (char *)*state, files[i]);
-        unlink(path);
-    }
+    snprintf(path, sizeof path, "%s/cluster.json", (char *)*state);
+    unlink(path);
     int failed = rmdir(*state);
     free(*state);
     return failed;
@@ -114,17 +111,6 @@ static void a_damaged_state_file_is_refused(void **state)
     }
 }
 
-static void one_command_at_a_time_holds_the_lock(void **state)
-{
-    gyre_error err;
-    int first, second;
-    assert_int_equal(local_lock(*state, &first, &err), GYRE_OK);
-    assert_int_equal(local_lock(*state, &second, &err), GYRE_ABORTED);
-    close(first);
-    assert_int_equal(local_lock(*state, &second, &err), GYRE_OK);
-    close(second);
-}
-
 static void a_process_is_known_until_it_ends(void **state)
 {
     (void)state;
@@ -179,7 +165,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_was_written_is_read_back, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_directory_without_a_cluster_says_so, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_damaged_state_file_is_refused, make_dir, remove_dir),
-        cmocka_unit_test_setup_teardown(one_command_at_a_time_holds_the_lock, make_dir, remove_dir),
         cmocka_unit_test(a_process_is_known_until_it_ends),
         cmocka_unit_test(another_process_with_the_same_pid_is_left_alone),
         cmocka_unit_test(a_daemon_that_ignores_the_request_is_named_and_force_ends_it),

@@ -3,6 +3,7 @@
 #include "capture.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -267,6 +268,28 @@ static void the_process_knows_its_memory_its_disk_and_its_version(void **state)
     assert_non_null(strchr(gy_version(), '.'));
 }
 
+static void a_directory_is_made_and_held_by_one_at_a_time(void **state)
+{
+    (void)state;
+    char dir[160], below[192];
+    int first, second = -1;
+    snprintf(dir, sizeof dir, "%s/held", folder);
+    assert_int_equal(gy_dir_lock(dir, &first, &err), GYRE_OK);
+    assert_int_equal(gy_dir_lock(dir, &second, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "in use by another process"));
+    assert_non_null(strstr(err.text, dir));
+    assert_int_equal(second, -1);
+    close(first);
+    assert_int_equal(gy_dir_lock(dir, &second, &err), GYRE_OK);
+    assert_true(fcntl(second, F_GETFD) & FD_CLOEXEC); /* a child must not hold it on */
+    close(second);
+    snprintf(below, sizeof below, "%s/lock", dir);
+    assert_int_equal(gy_dir_lock(below, &first, &err), GYRE_PRECONDITION); /* a file is in the way */
+    assert_non_null(strstr(err.text, below));
+    assert_int_equal(unlink(below), 0);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +302,7 @@ int main(void)
         cmocka_unit_test(a_request_ends_the_wait_and_the_first_one_sets_the_exit_code),
         cmocka_unit_test(a_closed_pipe_is_an_error_and_no_signal),
         cmocka_unit_test(readiness_is_one_line_and_then_the_end),
+        cmocka_unit_test(a_directory_is_made_and_held_by_one_at_a_time),
         cmocka_unit_test(the_process_knows_its_memory_its_disk_and_its_version),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
