@@ -23,6 +23,8 @@ static bool size_fits(const struct gy_frame *frame, size_t bytes_max)
     case GY_FRAME_REQUEST:
     case GY_FRAME_REPLY:
         return frame->bytes >= GY_FRAME_BODY_AT && frame->bytes <= bytes_max;
+    case GY_FRAME_CONFIRM:
+        return frame->bytes == GY_CONFIRM_BYTES;
     default:
         return frame->bytes == GY_FRAME_HEAD_BYTES;
     }
@@ -39,9 +41,9 @@ gyre_status gy_frame_decode(struct gy_frame *out, const uint8_t *data, uint16_t 
         return gyre_fail(err, GYRE_PRECONDITION, "frame of bus protocol version %u; this node speaks version %u",
                          frame.version, version);
     }
-    if (frame.kind < GY_FRAME_HELLO || frame.kind > GY_FRAME_REFUSAL)
+    if (frame.kind < GY_FRAME_HELLO || frame.kind > GY_FRAME_CONFIRM)
         return gyre_fail(err, GYRE_CORRUPT, "frame of kind %u; the kinds are %d to %d", frame.kind, GY_FRAME_HELLO,
-                         GY_FRAME_REFUSAL);
+                         GY_FRAME_CONFIRM);
     bool refuses = frame.refusal != GY_REFUSED_NOTHING, counted = frame.counter != 0;
     if (frame.refusal > GY_REFUSED_FRAME || refuses != (frame.kind == GY_FRAME_REFUSAL))
         return gyre_fail(err, GYRE_CORRUPT, "frame of kind %u with refusal %u", frame.kind, frame.refusal);

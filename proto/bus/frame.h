@@ -15,6 +15,7 @@ enum {
     GY_FRAME_INNER_BYTES = 24,
     GY_FRAME_SEALED_AT = GY_FRAME_HEAD_BYTES + GY_FRAME_TAG_BYTES,
     GY_FRAME_BODY_AT = GY_FRAME_SEALED_AT + GY_FRAME_INNER_BYTES,
+    GY_CONFIRM_BYTES = GY_FRAME_SEALED_AT, /* head and tag: nothing is sealed, the tag is all it says */
     GY_FRAME_MAC_BYTES = 32, /* keyed BLAKE2b */
     GY_NODE_NAME_BYTES_MAX = 64,
     GY_HELLO_KEY_BYTES = 32,
@@ -29,6 +30,7 @@ enum gy_frame_kind {
     GY_FRAME_REQUEST = 3,
     GY_FRAME_REPLY = 4,
     GY_FRAME_REFUSAL = 5, /* of a hello; a wrong frame after that just ends the connection */
+    GY_FRAME_CONFIRM = 6, /* the caller's, before its first request: it has the session's keys, so its hello is no recording */
 };
 
 enum gy_refusal {

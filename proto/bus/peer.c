@@ -394,6 +394,21 @@ static void greeting_done(gy_peer *peer, const struct gy_session_keys *keys, con
     }
 }
 
+/* The first frame of our session: before the peer is known here, or a call of another thread would be. */
+static gyre_status confirm(gy_peer *peer, const struct gy_session_keys *keys, gyre_error *err)
+{
+    struct gy_out *out = gy_out_new(GY_CONFIRM_BYTES);
+    if (!out)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory to confirm it");
+    gy_confirm(out->data, peer->bus->self.version, keys);
+    pthread_mutex_lock(&peer->mu);
+    gy_conn *conn = gy_conn_ref(peer->conn);
+    pthread_mutex_unlock(&peer->mu);
+    gy_conn_send(conn, out);
+    gy_conn_unref(conn);
+    return GYRE_OK;
+}
+
 static void take_greeting(gy_peer *peer, const struct gy_frame *frame, const uint8_t *data)
 {
     gyre_error err;
@@ -406,11 +421,13 @@ static void take_greeting(gy_peer *peer, const struct gy_frame *frame, const uin
         status = gy_handshake_finish(&peer->handshake, &peer->bus->keys, data, frame->bytes, &keys, &theirs, &err);
     else
         gyre_fail(&err, status, "a frame of kind %u", frame->kind);
-    if (status == GYRE_OK) {
+    if (status == GYRE_OK)
+        status = confirm(peer, &keys, &err);
+    if (status == GYRE_OK)
         greeting_done(peer, &keys, &theirs);
-        sodium_memzero(&keys, sizeof keys);
+    sodium_memzero(&keys, sizeof keys);
+    if (status == GYRE_OK)
         return;
-    }
     if (status == GYRE_UNAUTHENTICATED)
         gyre_fail(&err, status, "cluster key differs from that of %s", peer->address);
     else

@@ -1,5 +1,6 @@
-/* The answering side. Each connection is a caller: a stranger until its hello, then it has a session and its requests are
- * handed to on_request, receive_contexts of them at once; beyond that it is read no further until one is answered.
+/* The answering side. Each connection is a caller: greeted when its hello is answered, known when it has confirmed. Then its
+ * requests are handed to on_request, receive_contexts of them at once; beyond that it is read no further until one is
+ * answered.
  * A frame that does not open, was seen before or makes no sense ends the connection: on a stream it can only be an attack
  * or a bug. */
 #include "bus_private.h"
@@ -12,8 +13,8 @@
 #include <utlist.h>
 
 enum { RECEIVE_CONTEXTS_DEFAULT = 256, RECEIVE_CONTEXTS_MAX = 16384 };
-#define HELLO_WAIT_NS (10 * GY_SECOND_NS)   /* for a caller to say who it is */
-#define WRITE_WAIT_NS (30 * GY_SECOND_NS)   /* for a caller to read some of what we write */
+#define GREETING_WAIT_NS (10 * GY_SECOND_NS) /* for a caller to become known */
+#define WRITE_WAIT_NS (30 * GY_SECOND_NS)    /* for a caller to read some of what we write */
 #define CARE_EVERY_NS (5 * GY_SECOND_NS)
 
 /* One connection. Its session belongs to the connection's reading thread; requests copy what they need. */
@@ -22,7 +23,8 @@ struct caller {
     gy_server *server;
     gy_conn *conn;
     int64_t since_ns;
-    atomic_bool known;
+    bool greeted;      /* of the reading thread; there is a session, but its hello may have been recorded from another */
+    atomic_bool known; /* it has proved to have the session's keys */
     struct gy_session_keys keys;
     struct gy_replay_window window;
     uint64_t message_bytes_max; /* what it accepts */
@@ -144,9 +146,18 @@ static void answer_hello(struct caller *caller, const struct gy_frame *frame, co
     }
     caller->message_bytes_max = theirs.message_bytes_max;
     memcpy(caller->node, theirs.node, sizeof caller->node);
-    atomic_store(&caller->known, true);
-    gy_conn_raise(caller->conn, gy_bus_frame_bytes_max(bus->message_bytes_max));
+    caller->greeted = true;
     gy_conn_send(caller->conn, out);
+}
+
+static void take_confirmation(struct caller *caller, const struct gy_frame *frame, uint8_t *data)
+{
+    if (!gy_unseal(data, frame->bytes, caller->keys.request)) {
+        gy_conn_close(caller->conn);
+        return;
+    }
+    atomic_store(&caller->known, true);
+    gy_conn_raise(caller->conn, gy_bus_frame_bytes_max(caller->server->bus->message_bytes_max));
 }
 
 /* Makes the request of an opened frame; NULL: no memory. */
@@ -204,9 +215,12 @@ static bool take_request(struct caller *caller, const struct gy_frame *frame, ui
 static bool on_frame(void *owner, const struct gy_frame *frame, uint8_t *data, uint8_t **whole)
 {
     struct caller *caller = owner;
-    if (atomic_load(&caller->known) && frame->kind == GY_FRAME_REQUEST)
+    bool known = atomic_load(&caller->known);
+    if (known && frame->kind == GY_FRAME_REQUEST)
         return take_request(caller, frame, data, whole);
-    if (atomic_load(&caller->known))
+    if (caller->greeted && !known && frame->kind == GY_FRAME_CONFIRM)
+        take_confirmation(caller, frame, data);
+    else if (caller->greeted)
         gy_conn_close(caller->conn);
     else if (frame->kind == GY_FRAME_HELLO)
         answer_hello(caller, frame, data);
@@ -219,7 +233,7 @@ static void on_bad_frame(void *owner, const struct gy_frame *frame, gyre_status 
 {
     (void)frame, (void)err;
     struct caller *caller = owner;
-    if (atomic_load(&caller->known))
+    if (caller->greeted)
         gy_conn_close(caller->conn);
     else
         refuse(caller, status == GYRE_PRECONDITION ? GY_REFUSED_VERSION : GY_REFUSED_FRAME);
@@ -289,7 +303,7 @@ void gy_server_care(gy_server *server, int64_t now_ns, int64_t *next_ns)
     struct caller *caller, *stale = NULL;
     DL_FOREACH(server->callers, caller)
     {
-        bool silent = !atomic_load(&caller->known) && now_ns - caller->since_ns > HELLO_WAIT_NS;
+        bool silent = !atomic_load(&caller->known) && now_ns - caller->since_ns > GREETING_WAIT_NS;
         int64_t since_ns = gy_conn_writing_since_ns(caller->conn);
         bool deaf = since_ns != GY_NEVER && now_ns - since_ns > WRITE_WAIT_NS;
         if (silent || deaf) {

@@ -132,6 +132,13 @@ gyre_status gy_handshake_finish(struct gy_handshake *handshake, const struct gy_
     return status;
 }
 
+void gy_confirm(uint8_t out[GY_CONFIRM_BYTES], uint16_t version, const struct gy_session_keys *keys)
+{
+    struct gy_frame frame = {.version = version, .kind = GY_FRAME_CONFIRM, .bytes = GY_CONFIRM_BYTES};
+    gy_frame_encode(out, &frame);
+    gy_seal(out, GY_CONFIRM_BYTES, keys->request);
+}
+
 gyre_status gy_handshake_answer(const struct gy_bus_keys *keys, const struct gy_self *self, const uint8_t *hello,
                                 size_t hello_bytes, uint8_t reply[GY_HELLO_BYTES_MAX], size_t *reply_bytes,
                                 struct gy_session_keys *out, struct gy_hello *theirs, gyre_error *err)

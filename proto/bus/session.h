@@ -4,9 +4,11 @@
  * sides have said so far, names, limits and protocol version included. The session keys are hashed from the cluster key,
  * the X25519 secrets and the transcript: who lacks the cluster key can neither join nor listen, and a cluster key that
  * leaks later opens no session recorded before.
+ * A hello alone proves little, since it can be recorded and said again: a caller is believed when it has confirmed, which
+ * takes the session's keys.
  * A frame is sealed in place with XChaCha20-Poly1305 (IETF): the head is the additional data, the counter is the nonce, one
  * key per direction. A reply is sealed with its request's counter, which binds it to that request; the replay window lets a
- * counter through once, so no nonce is used twice.
+ * counter through once, so no nonce is used twice. Counter 0 is the confirmation's.
  * Threads  no shared state; call from anywhere */
 #ifndef GYRE_BUS_SESSION_H
 #define GYRE_BUS_SESSION_H
@@ -54,6 +56,9 @@ GYRE_CHECKED gyre_status gy_handshake_finish(struct gy_handshake *handshake, con
                                              const uint8_t *reply, size_t reply_bytes, struct gy_session_keys *out,
                                              struct gy_hello *theirs, gyre_error *err);
 void gy_handshake_wipe(struct gy_handshake *handshake);
+
+/* Writes what the caller sends first in a session. It opens with gy_unseal and the request key. */
+void gy_confirm(uint8_t out[GY_CONFIRM_BYTES], uint16_t version, const struct gy_session_keys *keys);
 
 /* The answering side, in one step: checks a hello, writes the reply and gives the session's keys.
  * Errors as gy_handshake_finish. */

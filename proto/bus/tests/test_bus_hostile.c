@@ -70,7 +70,8 @@ static void bare_connect(struct bare *bare)
     assert_int_equal(connect(bare->fd, (struct sockaddr *)&to, sizeof to), 0);
 }
 
-static void bare_greet(struct bare *bare)
+/* Greeted, not known. */
+static void bare_say_hello(struct bare *bare)
 {
     struct gy_bus_keys keys = cluster_keys();
     struct gy_handshake handshake;
@@ -81,6 +82,14 @@ static void bare_greet(struct bare *bare)
     assert_true(receive_frame(bare->fd, &bare->frame, bare->data));
     assert_int_equal(gy_handshake_finish(&handshake, &keys, bare->data, bare->frame.bytes, &bare->keys, &theirs, NULL), GYRE_OK);
     assert_string_equal(theirs.node, "node-1");
+}
+
+static void bare_greet(struct bare *bare)
+{
+    uint8_t confirm[GY_CONFIRM_BYTES];
+    bare_say_hello(bare);
+    gy_confirm(confirm, GY_BUS_VERSION, &bare->keys);
+    send_all(bare->fd, confirm, sizeof confirm);
 }
 
 static int bare_open(void **state)
@@ -271,6 +280,101 @@ static void strangers_are_told_why_and_cut(void **state)
     assert_false(receive_all(bare->fd, bare->data, 1));
 }
 
+/* What the node's keeper does, as if it were now_ns. */
+static void care(struct bare *bare, int64_t now_ns)
+{
+    int64_t next_ns;
+    do {
+        next_ns = GY_NEVER;
+        gy_server_care(bare->node.bus->server, now_ns, &next_ns);
+    } while (next_ns <= now_ns);
+}
+
+static void a_recorded_hello_gets_its_replayer_nowhere(void **state)
+{
+    struct bare *bare = *state;
+    uint8_t request[MARK_BYTES];
+    mark(bare, request, 1, GY_NEVER);
+    send_all(bare->fd, request, sizeof request);
+    assert_answered(bare, 1, GYRE_OK); /* a known caller, silent from here on */
+    struct bare stranger = {.node = {.bus = bare->node.bus}};
+    struct gy_bus_keys keys = cluster_keys();
+    struct gy_handshake recorded;
+    gy_handshake_begin(&recorded, &keys, &BARE);
+    for (int sends_request = 0; sends_request < 2; sends_request++) {
+        bare_connect(&stranger);
+        send_all(stranger.fd, recorded.hello, recorded.hello_bytes);
+        assert_true(receive_frame(stranger.fd, &stranger.frame, stranger.data));
+        assert_int_equal(stranger.frame.kind, GY_FRAME_HELLO_REPLY);
+        if (sends_request) { /* of the length that fits the node: its body is not waited for */
+            request[8] = 4999 & 0xff, request[9] = 4999 >> 8;
+            send_all(stranger.fd, request, GY_FRAME_HEAD_BYTES);
+        } else {
+            care(bare, gy_now_ns() + 8 * GY_SECOND_NS);
+            struct pollfd cut = {.fd = stranger.fd, .events = POLLIN};
+            assert_int_equal(poll(&cut, 1, 0), 0);
+            care(bare, gy_now_ns() + 11 * GY_SECOND_NS);
+        }
+        assert_cut(&stranger);
+    }
+    mark(bare, request, 2, GY_NEVER);
+    send_all(bare->fd, request, sizeof request);
+    assert_answered(bare, 2, GYRE_OK);
+}
+
+static void no_request_is_taken_before_a_good_confirmation(void **state)
+{
+    struct bare *bare = *state;
+    uint8_t request[MARK_BYTES], confirm[GY_CONFIRM_BYTES];
+    close(bare->fd);
+    bare_say_hello(bare);
+    mark(bare, request, 1, GY_NEVER);
+    send_all(bare->fd, request, sizeof request);
+    assert_cut(bare);
+    for (size_t i = 0; i < sizeof confirm; i++) {
+        if (i >= 8 && i < 12)
+            continue; /* the length, which has its own test */
+        bare_say_hello(bare);
+        gy_confirm(confirm, GY_BUS_VERSION, &bare->keys);
+        confirm[i] ^= 0x80;
+        send_all(bare->fd, confirm, sizeof confirm);
+        assert_cut(bare);
+    }
+    bare_greet(bare);
+    gy_confirm(confirm, GY_BUS_VERSION, &bare->keys); /* once is enough */
+    send_all(bare->fd, confirm, sizeof confirm);
+    assert_cut(bare);
+    assert_int_equal(marks(bare), 0);
+    bare_greet(bare);
+}
+
+static void the_first_request_may_be_as_large_as_the_node_takes(void **state)
+{
+    struct bare *bare = *state;
+    static uint8_t sent[GY_CONFIRM_BYTES + GY_FRAME_BODY_AT + 5001];
+    for (size_t body_bytes = 5000; body_bytes <= 5001; body_bytes++) {
+        size_t bytes = GY_FRAME_BODY_AT + body_bytes;
+        uint8_t *request = sent + GY_CONFIRM_BYTES;
+        struct gy_frame frame = {.version = GY_BUS_VERSION, .kind = GY_FRAME_REQUEST, .bytes = (uint32_t)bytes, .counter = 1};
+        struct gy_request_head head = {.request_id = 1, .deadline_ns = GY_NEVER, .type = FX_MARK};
+        close(bare->fd);
+        bare_say_hello(bare);
+        gy_confirm(sent, GY_BUS_VERSION, &bare->keys);
+        memset(request, 0, bytes);
+        gy_frame_encode(request, &frame);
+        gy_request_head_encode(request + GY_FRAME_SEALED_AT, &head);
+        gy_seal(request, bytes, bare->keys.request);
+        /* With the confirmation, as a caller with a call that waits does; of the second not the body, which is not asked for. */
+        send_all(bare->fd, sent, GY_CONFIRM_BYTES + (body_bytes == 5000 ? bytes : GY_FRAME_HEAD_BYTES));
+        if (body_bytes == 5000)
+            assert_answered(bare, 1, GYRE_OK);
+        else
+            assert_cut(bare);
+    }
+    assert_int_equal(marks(bare), 1);
+    bare_greet(bare);
+}
+
 static void a_caller_that_does_not_read_holds_up_only_itself(void **state)
 {
     struct bare *bare = *state;
@@ -378,6 +482,10 @@ static void impostor_serve(struct impostor *self, int fd)
             assert_int_equal(gy_handshake_answer(&keys, &BARE, data, frame.bytes, reply, &bytes, &self->keys, &theirs, NULL),
                              GYRE_OK);
             memcpy(data, reply, bytes);
+        } else if (frame.kind == GY_FRAME_CONFIRM) {
+            assert_int_equal(self->requests, 0);
+            assert_true(gy_unseal(data, frame.bytes, self->keys.request));
+            continue;
         } else {
             self->requests++;
             assert_true(gy_unseal(data, frame.bytes, self->keys.request));
@@ -482,6 +590,9 @@ int main(void)
         BARE_TEST(a_late_request_is_answered_without_being_executed),
         BARE_TEST(only_requests_are_taken_from_a_known_caller),
         BARE_TEST(strangers_are_told_why_and_cut),
+        BARE_TEST(a_recorded_hello_gets_its_replayer_nowhere),
+        BARE_TEST(no_request_is_taken_before_a_good_confirmation),
+        BARE_TEST(the_first_request_may_be_as_large_as_the_node_takes),
         BARE_TEST(a_caller_that_does_not_read_holds_up_only_itself),
         cmocka_unit_test(a_right_answer_by_hand_is_taken),
         cmocka_unit_test(answers_that_are_not_sealed_for_the_call_are_refused),

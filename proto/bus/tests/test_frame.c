@@ -50,6 +50,9 @@ static void every_kind_has_its_sizes(void **state)
     assert_int_equal(decode(GY_FRAME_HELLO_REPLY, 0, GY_HELLO_NAME_AT, &err), GYRE_CORRUPT);
     assert_int_equal(decode(GY_FRAME_REFUSAL, GY_REFUSED_KEY, GY_FRAME_HEAD_BYTES, &err), GYRE_OK);
     assert_int_equal(decode(GY_FRAME_REFUSAL, GY_REFUSED_KEY, GY_FRAME_HEAD_BYTES + 1, &err), GYRE_CORRUPT);
+    assert_int_equal(decode(GY_FRAME_CONFIRM, 0, GY_CONFIRM_BYTES - 1, &err), GYRE_CORRUPT);
+    assert_int_equal(decode(GY_FRAME_CONFIRM, 0, GY_CONFIRM_BYTES, &err), GYRE_OK);
+    assert_int_equal(decode(GY_FRAME_CONFIRM, 0, GY_CONFIRM_BYTES + 1, &err), GYRE_CORRUPT);
 }
 
 static void unknown_kinds_and_refusals_are_corrupt(void **state)

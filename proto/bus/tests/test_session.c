@@ -69,6 +69,22 @@ static void both_sides_get_the_same_keys_and_each_others_names(void **state)
     assert_memory_not_equal(&shake.at_caller, &other.at_caller, sizeof shake.at_caller);
 }
 
+static void a_confirmation_opens_only_in_its_session(void **state)
+{
+    (void)state;
+    struct shake shake, other;
+    uint8_t confirm[GY_CONFIRM_BYTES];
+    begin(&shake);
+    assert_int_equal(answer(&shake, 'k'), GYRE_OK);
+    other = shake; /* the same hello, said again */
+    assert_int_equal(answer(&other, 'k'), GYRE_OK);
+    assert_int_equal(finish(&shake), GYRE_OK);
+    gy_confirm(confirm, 1, &shake.at_caller);
+    assert_true(gy_unseal(confirm, sizeof confirm, shake.at_node.request));
+    assert_false(gy_unseal(confirm, sizeof confirm, shake.at_node.reply));
+    assert_false(gy_unseal(confirm, sizeof confirm, other.at_node.request));
+}
+
 static void another_cluster_key_gets_nowhere(void **state)
 {
     (void)state;
@@ -186,6 +202,7 @@ int main(void)
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_sides_get_the_same_keys_and_each_others_names),
+        cmocka_unit_test(a_confirmation_opens_only_in_its_session),
         cmocka_unit_test(another_cluster_key_gets_nowhere),
         cmocka_unit_test(no_byte_of_a_hello_can_be_changed),
         cmocka_unit_test(an_answer_to_another_hello_is_refused),
