@@ -18,11 +18,7 @@ typedef struct gy_disk_watch {
 bool gy_disk_watch_low(gy_disk_watch *watch, int64_t now_ns);
 /* Says what was written since. */
 void gy_disk_watch_spend(gy_disk_watch *watch, uint64_t bytes);
-/* "disk of /data has 12.0 MiB free; writes need 512.0 MiB" as GYRE_EXHAUSTED. */
+/* "disk of /data has 12.0 MiB free; a write needs 512.0 MiB" as GYRE_EXHAUSTED. */
 gyre_status gy_disk_watch_fail(const gy_disk_watch *watch, gyre_error *err);
-
-/* Refuses to open a replica on a disk so full that RocksDB's recovery (it writes back what its write buffers held) could hit the
- * end of it. Much less than free_min, so that a node that ran full can start again and serve reads. */
-GYRE_CHECKED gyre_status gy_disk_check_open(const char *path, gyre_error *err);
 
 #endif

@@ -16,6 +16,7 @@
 
 #include "gyre/lifecycle.h"
 #include "gyre/log.h"
+#include "store/disk.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -456,7 +457,7 @@ gyre_status gy_replica_create(gy_replica **out, gy_store_env *env, const char *p
 gyre_status gy_replica_open(gy_replica **out, gy_store_env *env, const char *path, const struct gy_replica_limits *limits, gyre_error *err)
 {
     gy_store *store;
-    GY_TRY(gy_disk_check_open(path, err));
+    GY_TRY(gy_disk_check(path, GY_DISK_FLOOR_BYTES, "opening a replica", err));
     GY_TRY(gy_store_open(&store, env, path, err));
     return replica_new(out, store, path, limits, err);
 }

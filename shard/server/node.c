@@ -1,8 +1,8 @@
 #include "server/node.h"
 
-#include "gyre/lifecycle.h"
 #include "gyre/log.h"
 #include "gyre/pool.h"
+#include "store/disk.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -206,17 +206,6 @@ static gyre_status make_directory(const char *path, gyre_error *err)
     return GYRE_OK;
 }
 
-/* The disk is looked at before RocksDB is: it may abort the process on a full one. */
-static gyre_status check_disk(const gy_node *node, uint64_t free_min, const char *what, gyre_error *err)
-{
-    uint64_t free_bytes, total_bytes;
-    GY_TRY(gy_disk_free(node->data_dir, &free_bytes, &total_bytes, err));
-    if (free_bytes < free_min)
-        return gyre_fail(err, GYRE_EXHAUSTED, "disk of %s has %.1f MiB free; %s needs %.1f MiB", node->data_dir, (double)free_bytes / (1 << 20), what,
-                         (double)free_min / (1 << 20));
-    return GYRE_OK;
-}
-
 gyre_status gy_node_open(gy_node **out, const struct gy_node_options *options, gyre_error *err)
 {
     gy_node *node = calloc(1, sizeof *node);
@@ -323,7 +312,7 @@ static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_stor
                           gyre_error *err)
 {
     gy_replica *replica = NULL;
-    gyre_status status = check_disk(node, node->limits.disk_free_min, "a new replica", err);
+    gyre_status status = gy_disk_check(node->data_dir, node->limits.disk_free_min, "a new replica", err);
     if (status == GYRE_OK)
         status = gy_replica_create(&replica, node->env, hosted->path, identity, epoch, codebook, &node->limits, err);
     if (status == GYRE_OK) {
