@@ -1,5 +1,5 @@
 /* The answering side. Each connection is a caller: greeted when its hello is answered, known when it has confirmed. Then its
- * requests are handed to on_request, receive_contexts of them at once; beyond that it is read no further until one is
+ * requests are handed to on_request, requests_max of them at once; beyond that it is read no further until one is
  * answered.
  * A frame that does not open, was seen before or makes no sense ends the connection: on a stream it can only be an attack
  * or a bug. */
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-enum { RECEIVE_CONTEXTS_DEFAULT = 256, RECEIVE_CONTEXTS_MAX = 16384 };
+enum { REQUESTS_MAX_DEFAULT = 256, REQUESTS_MAX_LIMIT = 16384 };
 #define GREETING_WAIT_NS (10 * GY_SECOND_NS) /* for a caller to become known */
 #define WRITE_WAIT_NS (30 * GY_SECOND_NS)    /* for a caller to read some of what we write */
 #define CARE_EVERY_NS (5 * GY_SECOND_NS)
@@ -343,9 +343,9 @@ const char *gy_bus_request_node(const gy_bus_request *request)
 
 gyre_status gy_server_open(gy_server **out, gy_bus *bus, const struct gy_bus_options *options, gyre_error *err)
 {
-    size_t pending_max = options->receive_contexts ? options->receive_contexts : RECEIVE_CONTEXTS_DEFAULT;
-    if (pending_max > RECEIVE_CONTEXTS_MAX)
-        return gyre_fail(err, GYRE_INVALID, "receive_contexts is %zu; the limit is %d", pending_max, RECEIVE_CONTEXTS_MAX);
+    size_t pending_max = options->requests_max ? options->requests_max : REQUESTS_MAX_DEFAULT;
+    if (pending_max > REQUESTS_MAX_LIMIT)
+        return gyre_fail(err, GYRE_INVALID, "requests_max is %zu; the limit is %d", pending_max, REQUESTS_MAX_LIMIT);
     gy_server *server = calloc(1, sizeof *server);
     if (!server)
         return gyre_fail(err, GYRE_NO_MEMORY, "bus server");

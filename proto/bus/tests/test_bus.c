@@ -427,7 +427,13 @@ static void wrong_options_are_named(void **state)
     assert_int_equal(gy_bus_open(&bus, &options, &err), GYRE_INVALID);
     assert_non_null(strstr(err.text, "node name"));
     options.node = "n";
+    options.requests_max = 16385;
     options.listen = "127.0.0.1:0";
+    options.on_request = (void (*)(void *, gy_bus_request *))abort;
+    assert_int_equal(gy_bus_open(&bus, &options, &err), GYRE_INVALID);
+    assert_non_null(strstr(err.text, "requests_max is 16385; the limit is 16384"));
+    options.requests_max = 0;
+    options.on_request = NULL;
     assert_int_equal(gy_bus_open(&bus, &options, &err), GYRE_INVALID);
     assert_non_null(strstr(err.text, "on_request"));
 

@@ -24,7 +24,7 @@ struct gy_bus_options {
     const uint8_t *cluster_key;            /* [GY_BUS_KEY_BYTES], copied */
     const char *node;                      /* this node's name, told to peers; at most 64 bytes */
     size_t message_bytes_max;              /* both ways; 0 means GY_BUS_MESSAGE_BYTES_MAX */
-    uint32_t receive_contexts;             /* requests accepted at once from one connection; 0 means 256 */
+    uint32_t requests_max;                 /* taken from one connection and not answered yet; 0 means 256 */
     /* Called for each request on an nng thread: must hand over and return at once. Answer exactly once, from any thread,
      * with gy_bus_answer. May be NULL when listen is NULL. */
     void (*on_request)(void *self, gy_bus_request *request);
@@ -32,8 +32,9 @@ struct gy_bus_options {
 };
 
 GYRE_CHECKED gyre_status gy_bus_open(gy_bus **out, const struct gy_bus_options *options, gyre_error *err);
-/* Stops listening, fails outstanding calls with GYRE_UNAVAILABLE, waits until every request that arrived is answered and
- * every callback has returned, then frees. Peers must be freed before. */
+/* Answers new requests GYRE_UNAVAILABLE, waits until every request that was handed over is answered and the answer written
+ * (or its caller gone), then stops listening, closes every connection and frees. Every peer must have been freed before, so no
+ * call of ours is outstanding. Never from a callback. NULL is fine. */
 void gy_bus_close(gy_bus *bus);
 /* "127.0.0.1:41234": where it listens, with the port the system chose; "" if it does not listen. */
 const char *gy_bus_address(const gy_bus *bus);
