@@ -52,7 +52,7 @@ static gyre_status store(const struct arg *arg, const char *text, gyre_error *er
         errno = 0;
         unsigned long long number = strtoull(text, &end, 10);
         /* strtoull takes signs and spaces, and turns -1 into a large number */
-        if (*text < '0' || *text > '9' || *end || errno || number < arg->low || number > arg->high)
+        if (*text < '0' || *text > '9' || *end || errno || (long double)number < arg->low || (long double)number > arg->high)
             return gyre_fail(err, GYRE_INVALID, "--%s '%s': a whole number from %llu to %llu is needed", arg->name, text,
                              (unsigned long long)arg->low, (unsigned long long)arg->high);
         *(uint64_t *)arg->target = number;
@@ -60,9 +60,9 @@ static gyre_status store(const struct arg *arg, const char *text, gyre_error *er
     }
     case ARG_REAL: {
         double number = strtod(text, &end);
-        if (end == text || *end || !isfinite(number) || number < (double)arg->low || number > (double)arg->high)
-            return gyre_fail(err, GYRE_INVALID, "--%s '%s': a number from %llu to %llu is needed", arg->name, text,
-                             (unsigned long long)arg->low, (unsigned long long)arg->high);
+        if (end == text || *end || !isfinite(number) || number < arg->low || number > arg->high)
+            return gyre_fail(err, GYRE_INVALID, "--%s '%s': a number from %.10Lg to %.10Lg is needed", arg->name, text, arg->low,
+                             arg->high);
         *(double *)arg->target = number;
         return GYRE_OK;
     }

@@ -25,7 +25,7 @@ struct arg {
     char letter;      /* 'k', or 0 */
     enum arg_kind kind;
     void *target;     /* keeps its value when the option is not given */
-    uint64_t low, high;
+    long double low, high; /* wide enough for every uint64_t and every double */
     const char *value; /* word for --help: "N" */
     const char *help;
 };

@@ -3,9 +3,9 @@
  * The truth comes from an .ivecs file (row numbers, which are the ids that import gives) or from the cluster itself, by exact search.
  * Then each query is asked by itself, from some threads at once, and timed from the request's packing to the reply's unpacking. The
  * first WARM_UP queries are asked once before, unmeasured: connections are made and pages come in only once in a cluster's life. */
-#include "args.h"
 #include "output.h"
 #include "progress.h"
+#include "search_words.h"
 #include "tally.h"
 
 #include "ivecs.h"
@@ -16,7 +16,7 @@
 #include <stdlib.h>
 
 enum {
-    K_DEFAULT = 10, K_MAX = 10000, THREADS_MAX = 256, CALL_SECONDS = 60, TRUTH_SECONDS = 600, TRUTH_BATCH = 16, WARM_UP = 16,
+    THREADS_MAX = 256, CALL_SECONDS = 60, TRUTH_SECONDS = 600, TRUTH_BATCH = 16, WARM_UP = 16,
     QUERY_BYTES_MAX = 1 << 30, ROUNDS_MAX = 1000000, ASKED_MAX = 50000000, /* a time of 8 bytes is kept of each */
 };
 
@@ -107,6 +107,7 @@ static gyre_status ask_truth(struct eval *eval, bool quiet, gyre_error *err)
     Gyre__V1__SearchOptions options = eval->options;
     options.exact = true;
     options.approximate = false;
+    options.allow_partial = false; /* what a shard that is away holds belongs to the truth */
     gyre_status status = GYRE_OK;
     for (size_t first = 0; first < eval->count && status == GYRE_OK; first += TRUTH_BATCH) {
         size_t rows = eval->count - first < TRUTH_BATCH ? eval->count - first : TRUTH_BATCH;
@@ -290,20 +291,16 @@ static gyre_status run(struct eval *eval, const char *queries, const char *truth
 int command_eval(struct cli *cli, int argc, char **argv)
 {
     const char *queries = NULL, *truth = NULL;
-    uint64_t k = K_DEFAULT, threads = 1, limit = 0, rounds = 1;
-    double confidence = 0;
-    bool exact = false, approximate = false, partial = false, quiet = false, json = false;
+    struct search_words words = {.k = SEARCH_K_DEFAULT};
+    uint64_t threads = 1, limit = 0, rounds = 1;
+    bool quiet = false, json = false;
     const struct arg args[] = {
         {"queries", 0, ARG_TEXT, &queries, 0, 0, "FILE", "vectors to search with (needed)"},
         {"truth", 0, ARG_TEXT, &truth, 0, 0, "FILE", ".ivecs: ids of the true neighbours (else: exact search)"},
-        {"k", 'k', ARG_COUNT, &k, 1, K_MAX, "N", "neighbours (10)"},
         {"concurrency", 'c', ARG_COUNT, &threads, 1, THREADS_MAX, "N", "queries under way at once (1)"},
         {"limit", 0, ARG_COUNT, &limit, 1, UINT32_MAX, "N", "only the first queries of the file"},
         {"rounds", 0, ARG_COUNT, &rounds, 1, ROUNDS_MAX, "N", "how often the queries are asked (1)"},
-        {"exact", 0, ARG_SWITCH, &exact, 0, 0, NULL, "measure exact search"},
-        {"approximate", 0, ARG_SWITCH, &approximate, 0, 0, NULL, "measure answers from codes alone"},
-        {"confidence", 0, ARG_REAL, &confidence, 0, 1, "P", "see gyre search --help"},
-        {"allow-partial", 0, ARG_SWITCH, &partial, 0, 0, NULL, "see gyre search --help"},
+        SEARCH_WORDS_ARGS(&words),
         {"quiet", 'q', ARG_SWITCH, &quiet, 0, 0, NULL, "no progress"},
         {"json", 0, ARG_SWITCH, &json, 0, 0, NULL, "print JSON"},
     };
@@ -316,19 +313,14 @@ int command_eval(struct cli *cli, int argc, char **argv)
         return stop;
     if (!queries)
         return args_misused(&usage, "--queries is needed: a file of vectors");
-    if (exact && approximate)
-        return args_misused(&usage, "--exact and --approximate exclude each other");
     gyre_error err;
+    struct eval eval = {.cli = cli, .collection = argv[0], .k = (size_t)words.k, .rounds = rounds};
+    if (search_words_options(&words, &eval.options, &err) != GYRE_OK)
+        return args_misused(&usage, "%s", err.text);
     GY_AUTO(gyre_client) *client = NULL;
     if (cli_connect(cli, &client, &err) != GYRE_OK)
         return cli_fail(usage.command, &err);
-    struct eval eval = {.cli = cli, .client = client, .collection = argv[0], .k = (size_t)k, .rounds = rounds,
-                        .options = GYRE__V1__SEARCH_OPTIONS__INIT};
-    eval.options.k = (uint32_t)k;
-    eval.options.exact = exact;
-    eval.options.approximate = approximate;
-    eval.options.allow_partial = partial;
-    eval.options.confidence = confidence;
+    eval.client = client;
     pthread_mutex_init(&eval.mu, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);

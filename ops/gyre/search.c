@@ -1,13 +1,13 @@
 /* search: the points nearest to a point, or to the vectors of a file. */
 #include "answer.h"
-#include "args.h"
 #include "output.h"
+#include "search_words.h"
 #include "vectors.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum { CALL_SECONDS = 60, BATCH = 64, K_DEFAULT = 10, K_MAX = 10000 };
+enum { CALL_SECONDS = 60, BATCH = 64 };
 
 GY_AUTO_DEFINE(gy_vectors, gy_vectors_close)
 
@@ -124,18 +124,13 @@ static bool is_row(const char *text)
 int command_search(struct cli *cli, int argc, char **argv)
 {
     const char *like = NULL, *path = NULL, *row = "0";
-    uint64_t k = K_DEFAULT;
-    double confidence = 0;
-    bool exact = false, approximate = false, partial = false, json = false, no_payload = false;
+    struct search_words words = {.k = SEARCH_K_DEFAULT};
+    bool json = false, no_payload = false;
     const struct arg args[] = {
         {"like-id", 0, ARG_TEXT, &like, 0, 0, "ID", "nearest to this point, itself left out"},
         {"vectors", 0, ARG_TEXT, &path, 0, 0, "FILE", "nearest to the vectors of a file"},
         {"row", 0, ARG_TEXT, &row, 0, 0, "N|all", "which row of that file (0)"},
-        {"k", 'k', ARG_COUNT, &k, 1, K_MAX, "N", "how many points (10)"},
-        {"exact", 0, ARG_SWITCH, &exact, 0, 0, NULL, "compare with every full vector"},
-        {"approximate", 0, ARG_SWITCH, &approximate, 0, 0, NULL, "answer from codes alone: distances are estimates"},
-        {"confidence", 0, ARG_REAL, &confidence, 0, 1, "P", "of each neighbour's bound: 0.9 to 0.9999999 (0.98)"},
-        {"allow-partial", 0, ARG_SWITCH, &partial, 0, 0, NULL, "answer from the shards that can be reached, and say so"},
+        SEARCH_WORDS_ARGS(&words),
         {"no-payload", 0, ARG_SWITCH, &no_payload, 0, 0, NULL, "ids and distances only"},
         {"json", 0, ARG_SWITCH, &json, 0, 0, NULL, "print JSON; with --row all an object a line"},
     };
@@ -148,11 +143,13 @@ int command_search(struct cli *cli, int argc, char **argv)
         return stop;
     if (!like == !path)
         return args_misused(&usage, "one of --like-id and --vectors is needed");
-    if (exact && approximate)
-        return args_misused(&usage, "--exact and --approximate exclude each other");
     if (!is_row(row))
         return args_misused(&usage, "--row '%s': a row number or 'all' is needed", row);
     gyre_error err;
+    struct search search = {.cli = cli, .collection = argv[0], .json = json};
+    if (search_words_options(&words, &search.options, &err) != GYRE_OK)
+        return args_misused(&usage, "%s", err.text);
+    search.options.with_payload = !no_payload;
     Gyre__V1__PointId id;
     char uuid[GYRE_UUID_TEXT_BYTES];
     if (like && point_id_read(&id, uuid, like, &err) != GYRE_OK)
@@ -161,13 +158,7 @@ int command_search(struct cli *cli, int argc, char **argv)
     GY_AUTO(gyre_client) *client = NULL;
     if (cli_connect(cli, &client, &err) != GYRE_OK)
         return cli_fail(usage.command, &err);
-    struct search search = {.cli = cli, .client = client, .collection = argv[0], .json = json, .options = GYRE__V1__SEARCH_OPTIONS__INIT};
-    search.options.k = (uint32_t)k;
-    search.options.exact = exact;
-    search.options.approximate = approximate;
-    search.options.allow_partial = partial;
-    search.options.confidence = confidence;
-    search.options.with_payload = !no_payload;
+    search.client = client;
     gyre_status status;
     if (like) {
         Gyre__V1__SearchQuery query = GYRE__V1__SEARCH_QUERY__INIT;
