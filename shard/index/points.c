@@ -4,6 +4,7 @@
  * A failure before the publish leaves every reader with the state before; the points are then broken, because slots were
  * given out already, and refuse further batches: the replica stops and is opened anew. */
 #include "index/state.h"
+#include "store/disk.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -20,6 +21,7 @@ gyre_status gy_points_open(gy_points **out, gy_store *store, gyre_error *err)
     points->dim = gyre_codebook_dim(codebook);
     points->metric = gyre_codebook_metric(codebook);
     points->target_version = gyre_codebook_version(codebook);
+    points->disk_free_min = GY_DISK_FLOOR_BYTES;
     pthread_mutex_init(&points->apply_mu, NULL);
     pthread_mutex_init(&points->mu, NULL);
     pthread_cond_init(&points->wake, NULL);

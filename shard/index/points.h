@@ -46,6 +46,8 @@ uint64_t gy_points_ram_bytes(gy_points *points);        /* codes, factors and id
 /* Starts re-encoding to a newer codebook; a version that is not newer changes nothing. GYRE_INVALID if dim, metric or seed
  * differ. Takes a copy of codebook (by encode/decode). */
 GYRE_CHECKED gyre_status gy_points_set_codebook(gy_points *points, const gyre_codebook *codebook, gyre_error *err);
+/* Re-encoding, which writes every code anew, gives up while the disk has less free (from the start: GY_DISK_FLOOR_BYTES). */
+void gy_points_limit_disk(gy_points *points, uint64_t free_min);
 /* Why the last re-encoding failed; "" if it did not. Copies. */
 void gy_points_trouble(gy_points *points, char *text, size_t bytes);
 

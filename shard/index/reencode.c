@@ -8,6 +8,7 @@
  * A vector read in 2 or 3 may be newer than the slot it was read for, or gone; then that slot is noted, and done again.
  * A crash before 4 leaves the old codebook and chunks of a version that loading deletes; after it, the new one. */
 #include "index/state.h"
+#include "store/disk.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -94,8 +95,14 @@ static gyre_status encode_group(struct encoding *encoding, gyre_error *err)
                              encode_vector, encoding, err);
 }
 
+/* The disk is looked at first: the new codes come to it beside the old ones, and at the end of it RocksDB may abort the process. */
 static gyre_status begin_chunk(struct encoding *encoding, size_t number, gyre_error *err)
 {
+    gy_points *points = encoding->points;
+    pthread_mutex_lock(&points->mu);
+    uint64_t free_min = points->disk_free_min;
+    pthread_mutex_unlock(&points->mu);
+    GY_TRY(gy_disk_check(gy_store_path(points->store), free_min, "re-encoding", err));
     encoding->group = 0;
     encoding->chunk = gy_snapshot_own(encoding->next, encoding->points->dim, number);
     return encoding->chunk ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "chunk %zu", number);
@@ -324,6 +331,13 @@ gyre_status gy_points_set_codebook(gy_points *points, const gyre_codebook *codeb
     }
     pthread_mutex_unlock(&points->mu);
     return GYRE_OK;
+}
+
+void gy_points_limit_disk(gy_points *points, uint64_t free_min)
+{
+    pthread_mutex_lock(&points->mu);
+    points->disk_free_min = free_min;
+    pthread_mutex_unlock(&points->mu);
 }
 
 void gy_points_trouble(gy_points *points, char *text, size_t bytes)

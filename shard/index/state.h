@@ -41,6 +41,7 @@ struct gy_points {
     gy_snapshot *current;      /* this and below guarded by mu */
     gyre_codebook *target;     /* to re-encode to; NULL: nothing to do */
     uint32_t target_version;   /* newest that was asked for and has not failed; the current one when idle */
+    uint64_t disk_free_min;    /* for re-encoding */
     bool closing;
     char trouble[GY_TROUBLE_BYTES];
     pthread_t encoder;

@@ -382,6 +382,7 @@ static gyre_status start(gy_replica *replica, gyre_error *err)
 {
     uint64_t log_epoch, log_seq;
     GY_TRY(gy_points_open(&replica->points, replica->store, err));
+    gy_points_limit_disk(replica->points, replica->limits.disk_free_min);
     GY_TRY(gy_store_log_last(replica->store, &log_epoch, &log_seq, err));
     uint64_t applied = gy_store_applied_seq(replica->store), epoch = gy_store_epoch(replica->store);
     if (applied > log_seq)
@@ -492,6 +493,9 @@ gy_points *gy_replica_points(gy_replica *replica)
 
 gyre_status gy_replica_set_epoch(gy_replica *replica, uint64_t epoch, gyre_error *err)
 {
+    /* A few bytes, so that a replica above the floor takes them below the watermark too; but synced, which a full disk may not be. */
+    if (epoch > atomic_load_explicit(&replica->epoch, memory_order_acquire))
+        GY_TRY(gy_disk_check(replica->path, GY_DISK_FLOOR_BYTES, "taking a new epoch", err));
     pthread_mutex_lock(&replica->mu);
     while (replica->epoch_request != EPOCH_NONE && !replica->closing)
         pthread_cond_wait(&replica->changed, &replica->mu);

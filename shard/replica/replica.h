@@ -31,7 +31,7 @@ void gy_replica_close(gy_replica *replica);
 const struct gy_store_identity *gy_replica_identity(const gy_replica *replica);
 /* The points, for reads and scans; valid until _close. */
 gy_points *gy_replica_points(gy_replica *replica);
-/* Takes a newer epoch; an older one is GYRE_ABORTED. */
+/* Takes a newer epoch; an older one is GYRE_ABORTED. GYRE_EXHAUSTED when the disk is nearly full. */
 GYRE_CHECKED gyre_status gy_replica_set_epoch(gy_replica *replica, uint64_t epoch, gyre_error *err);
 void gy_replica_status(gy_replica *replica, Gyre__Node__ReplicaStatus *out, char *trouble, size_t trouble_bytes);
 

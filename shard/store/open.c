@@ -51,11 +51,16 @@ static gyre_status check_families(gy_store_env *env, const char *path, gyre_erro
     return GYRE_OK;
 }
 
-static gyre_status store_new(gy_store **out, gyre_error *err)
+static gyre_status store_new(gy_store **out, const char *path, gyre_error *err)
 {
     gy_store *store = calloc(1, sizeof *store);
-    if (!store)
+    char *copy = strdup(path);
+    if (!store || !copy) {
+        free(store);
+        free(copy);
         return gyre_fail(err, GYRE_NO_MEMORY, "store");
+    }
+    store->path = copy;
     pthread_mutex_init(&store->mu, NULL);
     store->read = rocksdb_readoptions_create();
     store->write_synced = rocksdb_writeoptions_create();
@@ -81,6 +86,7 @@ void gy_store_close(gy_store *store)
     rocksdb_writeoptions_destroy(store->write_synced);
     rocksdb_writeoptions_destroy(store->write_volatile);
     gyre_codebook_free(store->codebook);
+    free(store->path);
     pthread_mutex_destroy(&store->mu);
     free(store);
 }
@@ -98,7 +104,7 @@ gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, g
         return gyre_fail(err, GYRE_CORRUPT, "%s: file CURRENT is missing", path);
     GY_TRY(check_families(env, path, err));
     gy_store *opened = NULL;
-    GY_TRY(store_new(&opened, err));
+    GY_TRY(store_new(&opened, path, err));
     GY_AUTO(gy_store) *store = opened;
     GY_TRY(open_database(store, env, path, false, err));
     gyre_status status = gy_meta_read(store, err);
@@ -116,7 +122,7 @@ static gyre_status make(gy_store_env *env, const char *path, const struct gy_sto
 {
     gy_store *made = NULL;
     GY_TRY(gy_directory_remove(path, err)); /* of a crash in here */
-    GY_TRY(store_new(&made, err));
+    GY_TRY(store_new(&made, path, err));
     GY_AUTO(gy_store) *store = made;
     GY_TRY(open_database(store, env, path, true, err));
     GY_TRY(gy_meta_write_new(store, identity, epoch, codebook, err));

@@ -24,6 +24,7 @@ struct gy_store {
     rocksdb_writeoptions_t *write_volatile; /* what the log can rebuild: no WAL */
     rocksdb_readoptions_t *read;            /* single keys */
     struct gy_store_identity identity;
+    char *path;
 
     pthread_mutex_t mu;
     gyre_codebook *codebook; /* this and below guarded by mu */

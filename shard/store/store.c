@@ -6,6 +6,11 @@ const struct gy_store_identity *gy_store_identity(const gy_store *store)
     return &store->identity;
 }
 
+const char *gy_store_path(const gy_store *store)
+{
+    return store->path;
+}
+
 /* The lock is not part of what a reader sees as constant. */
 static uint64_t locked(const gy_store *store, const uint64_t *field)
 {

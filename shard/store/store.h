@@ -35,6 +35,7 @@ GY_AUTO_DEFINE(gy_store, gy_store_close)
 GYRE_CHECKED gyre_status gy_store_destroy(const char *path, gyre_error *err);
 
 const struct gy_store_identity *gy_store_identity(const gy_store *store);
+const char *gy_store_path(const gy_store *store);
 const gyre_codebook *gy_store_codebook(const gy_store *store); /* the one the codes on disk are in; valid until it is switched */
 uint64_t gy_store_epoch(const gy_store *store);
 GYRE_CHECKED gyre_status gy_store_set_epoch(gy_store *store, uint64_t epoch, gyre_error *err); /* synced */

@@ -241,6 +241,32 @@ static void the_last_codebook_asked_for_is_the_one_that_comes(void **state)
     fixture_fini(&f);
 }
 
+static void a_reencoding_gives_up_before_the_disk_is_full_and_can_be_asked_for_again(void **state)
+{
+    (void)state;
+    gyre_error err;
+    struct fixture f;
+    uint64_t random = 6;
+    char trouble[GYRE_ERROR_TEXT_BYTES] = "";
+    fixture_init(&f, GYRE_L2, DIM);
+    fixture_fill(&f, 0, 3000, 1000, &random);
+    gy_points_limit_disk(f.points, UINT64_MAX);
+    gyre_codebook *codebook = fixture_codebook(GYRE_L2, DIM, 2, 1);
+    assert_ok(gy_points_set_codebook(f.points, codebook, &err));
+    for (int i = 0; i < 10000 && !*trouble; i++) {
+        usleep(1000); /* as above */
+        gy_points_trouble(f.points, trouble, sizeof trouble);
+    }
+    assert_non_null(strstr(trouble, "codebook 2: disk of "));
+    assert_non_null(strstr(trouble, "re-encoding needs"));
+    assert_int_equal(gy_points_codebook_version(f.points), 1);
+    gy_points_limit_disk(f.points, 1 << 20);
+    assert_ok(gy_points_set_codebook(f.points, codebook, &err));
+    gyre_codebook_free(codebook);
+    assert_true(wait_for_version(&f, 2));
+    fixture_fini(&f);
+}
+
 static void a_missing_vector_stops_a_reencoding_and_is_said(void **state)
 {
     (void)state;
@@ -410,6 +436,7 @@ int main(void)
         cmocka_unit_test(the_sum_is_that_of_the_normalised_vectors),
         cmocka_unit_test(a_codebook_of_another_kind_is_refused_and_an_old_one_changes_nothing),
         cmocka_unit_test(the_last_codebook_asked_for_is_the_one_that_comes),
+        cmocka_unit_test(a_reencoding_gives_up_before_the_disk_is_full_and_can_be_asked_for_again),
         cmocka_unit_test(a_missing_vector_stops_a_reencoding_and_is_said),
         cmocka_unit_test(damaged_codes_do_not_load_and_the_sentence_says_which),
         cmocka_unit_test(codes_of_other_codebooks_are_deleted_at_opening),

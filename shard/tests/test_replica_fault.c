@@ -1,5 +1,6 @@
-/* A disk whose sync fails: nothing is acknowledged any more, the process is asked to stop, reads go on, and the next opening
- * has everything that was acknowledged. This program's own fdatasync stands in front of libc's. */
+/* A disk that is nearly full takes no epoch. A disk whose sync fails: nothing is acknowledged any more, the process is asked to stop, reads go on, and the next opening
+ * has everything that was acknowledged. This program's own fdatasync and statvfs stand in front of
+ * libc's. */
 #include "replica_fixture.h"
 
 #include "gyre/lifecycle.h"
@@ -8,11 +9,13 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 
 #include <cmocka.h>
 
-static atomic_bool disk_fails;
+static atomic_bool disk_fails, disk_full;
 
 int fdatasync(int fd)
 {
@@ -21,6 +24,43 @@ int fdatasync(int fd)
         return -1;
     }
     return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* What of the file system is asked for is its free space; the rest stays 0. */
+int statvfs(const char *path, struct statvfs *out)
+{
+    struct statfs info;
+    if (statfs(path, &info) != 0)
+        return -1;
+    *out = (struct statvfs){.f_frsize = 1, .f_blocks = UINT64_MAX, .f_bavail = atomic_load(&disk_full) ? 63 << 20 : UINT64_MAX};
+    return 0;
+}
+
+static void a_nearly_full_disk_takes_no_new_epoch(void **state)
+{
+    (void)state;
+    static const struct gy_replica_limits limits = {.queue_bytes_max = 32 << 20, .disk_free_min = 1 << 20, .log_keep = 10};
+    static const struct gy_store_identity identity = {.collection_id = 7, .shard = 3, .collection = "words"};
+    char *directory = fixture_directory(), *path;
+    gy_store_env *env;
+    gy_replica *replica;
+    gyre_error err = {0};
+    gyre_codebook *codebook = fixture_codebook(GYRE_L2, FIXTURE_DIM, 1, NULL);
+    assert_true(asprintf(&path, "%s/7-3", directory) > 0);
+    assert_int_equal(gy_store_env_new(&env, 8 << 20, &err), GYRE_OK);
+    assert_int_equal(gy_replica_create(&replica, env, path, &identity, 4, codebook, &limits, &err), GYRE_OK);
+    gyre_codebook_free(codebook);
+    atomic_store(&disk_full, true);
+    assert_int_equal(gy_replica_set_epoch(replica, 5, &err), GYRE_EXHAUSTED);
+    assert_non_null(strstr(err.text, "has 63.0 MiB free; taking a new epoch needs 64.0 MiB"));
+    assert_int_equal(gy_replica_set_epoch(replica, 4, &err), GYRE_OK); /* which writes nothing */
+    assert_int_equal(gy_replica_set_epoch(replica, 3, &err), GYRE_ABORTED);
+    atomic_store(&disk_full, false);
+    assert_int_equal(gy_replica_set_epoch(replica, 5, &err), GYRE_OK);
+    gy_replica_close(replica);
+    gy_store_env_free(env);
+    fixture_directory_free(directory);
+    free(path);
 }
 
 static void a_failed_sync_is_the_end_of_acknowledgements(void **state)
@@ -81,6 +121,6 @@ static void a_failed_sync_is_the_end_of_acknowledgements(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_failed_sync_is_the_end_of_acknowledgements)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_nearly_full_disk_takes_no_new_epoch), cmocka_unit_test(a_failed_sync_is_the_end_of_acknowledgements)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
