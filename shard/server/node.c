@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include <uthash.h>
 
-/* ABSENT is only ever seen by whoever is about to remove the place from the table. */
+/* A place whose replica is gone is removed from the table, so there is no state for that. */
 enum hosted_state { HOSTED_OPENING, HOSTED_SERVING, HOSTED_TROUBLED, HOSTED_DROPPING };
 
 struct hosted_key {
@@ -308,6 +308,7 @@ gy_replica *gy_hosted_replica(const gy_hosted *hosted)
 
 /* ---- coming and going ---- */
 
+/* Fills a new place. That it was opened, found instead of made, does not mean that it serves: gy_node_hold says. */
 static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_store_identity *identity, uint64_t epoch, const gyre_codebook *codebook,
                           gyre_error *err)
 {
@@ -319,6 +320,10 @@ static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_stor
         gy_log(GY_LOG_INFO, "replica_created", "collection=%s collection_id=%" PRIu64 " shard=%u epoch=%" PRIu64, identity->collection,
                identity->collection_id, identity->shard, epoch);
         opened(hosted, replica, GYRE_OK, NULL);
+        return GYRE_OK;
+    }
+    if (status == GYRE_EXISTS) { /* made by an earlier call, which then could not open it */
+        open_place(hosted);
         return GYRE_OK;
     }
     pthread_mutex_lock(&node->mu);
@@ -402,6 +407,8 @@ gyre_status gy_node_drop(gy_node *node, uint64_t collection_id, uint32_t shard, 
     gy_replica_close(replica);
     gyre_error why;
     gyre_status status = gy_store_destroy(hosted->path, &why);
+    if (status == GYRE_NOT_FOUND) /* an earlier drop got so far, or somebody else did */
+        status = GYRE_OK;
     pthread_mutex_lock(&node->mu);
     if (status == GYRE_OK) {
         remove_place(node, hosted);

@@ -619,6 +619,59 @@ static void one_bad_replica_does_not_stop_the_node(void **state)
     assert_ok(write_points(world, 5, 0, 1, 0, DIM));
 }
 
+static void a_replica_whose_directory_is_gone_can_be_dropped(void **state)
+{
+    struct world *world = *state;
+    char path[256], dropping[256], rest[300];
+    stop(world);
+    snprintf(path, sizeof path, "%s/replicas/7-5", world->directory);
+    assert_int_equal(mkdir(path, 0700), 0);
+    start(world);
+    assert_refused(GYRE_UNAVAILABLE, write_points(world, 5, 0, 1, 0, DIM), "does not serve");
+    /* As a drop leaves it that fails after the rename. */
+    snprintf(dropping, sizeof dropping, "%s/replicas/.7-5.dropping", world->directory);
+    snprintf(rest, sizeof rest, "%s/CURRENT", dropping);
+    assert_int_equal(rename(path, dropping), 0);
+    assert_int_equal(mkdir(rest, 0700), 0);
+    assert_int_equal(gy_node_drop(world->node, COLLECTION, 5, &last_error), GYRE_OK);
+    struct stat found;
+    assert_int_equal(stat(dropping, &found), -1);
+    assert_refused(GYRE_NOT_FOUND, write_points(world, 5, 0, 1, 0, DIM), "no replica");
+    assert_ok(ensure(world, 5, 4, world->codebook, NULL));
+    assert_ok(write_points(world, 5, 0, 1, 0, DIM));
+}
+
+static void a_directory_that_was_made_before_is_opened_by_ensure(void **state)
+{
+    struct world *world = *state;
+    char path[256], aside[256];
+    assert_ok(ensure(world, 0, 4, world->codebook, NULL));
+    assert_ok(write_points(world, 0, 0, 10, 0, DIM));
+    stop(world);
+    snprintf(path, sizeof path, "%s/replicas/7-0", world->directory);
+    snprintf(aside, sizeof aside, "%s/aside", world->directory);
+    assert_int_equal(rename(path, aside), 0);
+    start(world);
+    assert_refused(GYRE_NOT_FOUND, write_points(world, 0, 0, 1, 0, DIM), "no replica");
+    assert_int_equal(rename(aside, path), 0);
+    assert_refused(GYRE_ABORTED, ensure(world, 0, 3, world->codebook, NULL), "epoch 3 is older than the replica's, 4");
+    assert_ok(ensure(world, 0, 4, world->codebook, NULL));
+    struct gy_node_status *statuses;
+    size_t count;
+    assert_int_equal(gy_node_statuses(world->node, &statuses, &count, NULL), GYRE_OK);
+    assert_int_equal(count, 1);
+    assert_int_equal(statuses[0].message.points, 10);
+    gy_node_statuses_free(statuses);
+    /* One that does not open keeps its trouble, and a drop makes room. */
+    stop(world);
+    assert_int_equal(rename(path, aside), 0);
+    start(world);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_refused(GYRE_UNAVAILABLE, ensure(world, 0, 4, world->codebook, NULL), "CURRENT is missing");
+    assert_int_equal(gy_node_drop(world->node, COLLECTION, 0, NULL), GYRE_OK);
+    assert_ok(ensure(world, 0, 4, world->codebook, NULL));
+}
+
 static void a_newer_codebook_is_switched_to_and_scans_go_on(void **state)
 {
     struct world *world = *state;
@@ -756,6 +809,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(bytes_that_are_no_message_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_dropped_replica_is_gone_also_after_a_restart, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_bad_replica_does_not_stop_the_node, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_replica_whose_directory_is_gone_can_be_dropped, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_directory_that_was_made_before_is_opened_by_ensure, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_newer_codebook_is_switched_to_and_scans_go_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_change_is_reported_at_once, set_up, tear_down),
         cmocka_unit_test(a_data_directory_has_one_process_and_one_name),
