@@ -45,7 +45,7 @@ static const struct gy_option option_table[] = {
     /* A replica may hold about 32 MiB unflushed and write it back in addition to its log; many replicas share the disk. */
     {"disk-free-min", GY_OPTION_BYTES, FIELD(disk_free_min), "512M", 1 << 20, UINT64_C(1) << 50, "BYTES",
      "refuse writes when the disk has less free; reads go on"},
-    {"log-keep", GY_OPTION_COUNT, FIELD(log_keep), "256", 0, UINT64_C(1) << 32, "N", "applied log entries kept per replica, for followers that catch up"},
+    {"log-keep", GY_OPTION_COUNT, FIELD(log_keep), "256", 0, UINT64_C(1) << 32, "N", "applied log entries kept per replica, for followers that catch up; of large ones fewer"},
     {"write-queue-bytes", GY_OPTION_BYTES, FIELD(write_queue_bytes), "32M", 1 << 20, UINT64_C(1) << 32, "BYTES",
      "writes that may wait per replica, and the largest single one"},
     {"message-bytes-max", GY_OPTION_BYTES, FIELD(message_bytes_max), "256M", 1 << 20, GY_BUS_MESSAGE_BYTES_MAX, "BYTES", "largest request and reply"},

@@ -50,6 +50,7 @@ struct gy_replica {
     gy_group group;
     gy_disk_watch disk;
     uint64_t logged_bytes; /* since the last trim */
+    uint64_t trim_seq;     /* applied then, or at opening */
     bool finished;
     gyre_error failure;    /* of the last I/O */
 
@@ -312,17 +313,22 @@ static void hand_in(gy_replica *replica, struct gy_job_queue *jobs)
     }
 }
 
-/* Forgets log entries nobody needs, once enough of them came together. */
+/* Forgets log entries nobody needs, once enough of them came together: all but the last log_keep, and of those what is from
+ * before the last trim. So the log holds at most what came since the last trim but one, about twice TRIM_EVERY_BYTES. */
 static gyre_status trim(gy_replica *replica)
 {
     if (replica->logged_bytes < TRIM_EVERY_BYTES)
         return GYRE_OK;
+    uint64_t applied = replica->core.applied, keep = replica->limits.log_keep;
+    uint64_t forget = applied > keep ? applied - keep : 0;
+    if (forget < replica->trim_seq)
+        forget = replica->trim_seq;
     replica->logged_bytes = 0;
-    uint64_t applied = replica->core.applied;
-    if (applied <= replica->limits.log_keep)
+    replica->trim_seq = applied;
+    if (forget == 0)
         return GYRE_OK;
     GY_TRY(gy_points_flush(replica->points, &replica->failure));
-    return gy_store_log_trim(replica->store, applied - replica->limits.log_keep + 1, &replica->failure);
+    return gy_store_log_trim(replica->store, forget + 1, &replica->failure);
 }
 
 static bool has_work(const gy_replica *replica)
@@ -390,6 +396,7 @@ static gyre_status start(gy_replica *replica, gyre_error *err)
     if (log_epoch > epoch)
         return gyre_fail(err, GYRE_CORRUPT, "the log has epoch %" PRIu64 " but the replica only epoch %" PRIu64, log_epoch, epoch);
     drive(replica, (struct gy_replica_event){.kind = GY_ON_OPENED, .epoch = epoch, .seq = log_seq, .applied_seq = applied});
+    replica->trim_seq = replica->core.applied;
     if (replica->core.state == GY_REPLICA_FAILED)
         return gyre_fail(err, replica->failure.status, "replay: %s", replica->failure.text);
     char name[16];

@@ -18,7 +18,7 @@ typedef struct gy_replica gy_replica;
 struct gy_replica_limits {
     size_t queue_bytes_max;  /* of writes waiting; beyond: GYRE_EXHAUSTED */
     uint64_t disk_free_min;  /* bytes; below: writes are refused with GYRE_EXHAUSTED, reads go on */
-    uint64_t log_keep;       /* entries kept below the applied seq, for followers that catch up */
+    uint64_t log_keep;       /* entries kept below the applied seq, for followers that catch up; of large ones fewer: 64 to 128 MiB */
 };
 
 GYRE_CHECKED gyre_status gy_replica_create(gy_replica **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity,
