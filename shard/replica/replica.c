@@ -283,8 +283,11 @@ static void drive(gy_replica *replica, struct gy_replica_event event)
 
 /* ---- the thread ---- */
 
+/* A replica that failed writes nothing any more, and its trouble is what failed. */
 static void look_at_disk(gy_replica *replica)
 {
+    if (replica->core.state == GY_REPLICA_FAILED)
+        return;
     bool low = gy_disk_watch_low(&replica->disk, gy_now_ns());
     if (low == replica->core.disk_low)
         return;
