@@ -195,12 +195,12 @@ static gyre_status count_shards(const gy_route *route, struct count_room *room, 
                                 Gyre__V1__CountReply *done, gyre_error *err)
 {
     size_t calls = 0;
-    gyre_status status = GYRE_OK;
     for (uint32_t s = 0; s < route->shard_count; s++) {
         gy_peer *peer;
-        status = gy_route_peer(route, s, &peer, err);
+        gyre_error cause = {0};
+        gyre_status status = gy_route_peer(route, s, &peer, &cause);
         if (status != GYRE_OK && !request->allow_partial)
-            break;
+            return gy_shard_failure(route, s, status, &cause, err);
         if (status != GYRE_OK)
             continue;
         Gyre__Node__Count *count = &room->counts[calls];
@@ -210,10 +210,8 @@ static gyre_status count_shards(const gy_route *route, struct count_room *room, 
         room->calls[calls++] = (struct gy_gather_call){.peer = peer, .type = GYRE__NODE__MESSAGE_TYPE__COUNT,
             .request = &count->base, .reply_type = &gyre__node__count_reply__descriptor};
     }
-    if (status != GYRE_OK && !request->allow_partial)
-        return status;
-    gy_gather(room->calls, calls, deadline_ns);
-    status = GYRE_OK;
+    gy_gather(room->calls, calls, request->allow_partial ? gy_partial_deadline_ns(deadline_ns) : deadline_ns);
+    gyre_status status = GYRE_OK;
     for (size_t c = 0; c < calls; c++) {
         const struct gy_gather_call *call = &room->calls[c];
         const Gyre__Node__CountReply *reply = call->reply;

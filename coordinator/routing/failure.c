@@ -1,5 +1,13 @@
 #include "routing/failure.h"
 
+enum { PARTIAL_PERCENT = 60 };
+
+int64_t gy_partial_deadline_ns(int64_t deadline_ns)
+{
+    int64_t now_ns = gy_now_ns();
+    return deadline_ns <= now_ns ? deadline_ns : now_ns + (deadline_ns - now_ns) / 100 * PARTIAL_PERCENT;
+}
+
 gyre_status gy_shard_failure(const gy_route *route, uint32_t shard, gyre_status status, const gyre_error *cause, gyre_error *err)
 {
     if (status == GYRE_NOT_FOUND)

@@ -8,4 +8,7 @@
  * node does not have (yet, or any more) is GYRE_UNAVAILABLE; everything else is passed on. cause may be NULL. */
 gyre_status gy_shard_failure(const gy_route *route, uint32_t shard, gyre_status status, const gyre_error *cause, gyre_error *err);
 
+/* How long a request that may leave shards out waits for them: the rest of the caller's time is for going on without. */
+int64_t gy_partial_deadline_ns(int64_t deadline_ns);
+
 #endif

@@ -43,7 +43,8 @@ static void route_release(counted_route *self)
 }
 GY_AUTO_DEFINE(counted_route, route_release)
 
-static gyre_status route_new(counted_route **out, const gy_routing *routing, const gy_collection_record *record, gy_link *const *links, gyre_error *err)
+static gyre_status route_new(counted_route **out, const gy_routing *routing, const gy_collection_record *record, gy_link *const *links,
+                             gyre_error *err)
 {
     uint32_t count = record->spec.shards;
     GY_AUTO(counted_route) *made = calloc(1, sizeof *made);
@@ -60,7 +61,8 @@ static gyre_status route_new(counted_route **out, const gy_routing *routing, con
     memcpy(made->assignment, record->shards, count * sizeof *made->assignment);
     for (uint32_t i = 0; i < count; i++) {
         made->links[i] = gy_link_hold(links[i]);
-        made->shards[i] = (struct gy_route_shard){made->assignment[i].epoch, made->assignment[i].node, links[i] ? gy_link_peer(links[i]) : NULL};
+        gy_peer *peer = links[i] ? gy_link_peer(links[i]) : NULL;
+        made->shards[i] = (struct gy_route_shard){made->assignment[i].epoch, made->assignment[i].node, peer};
     }
     made->view = (gy_route){
         .collection_id = record->id, .collection = made->name, .metric = record->spec.metric, .dim = record->spec.dim,
@@ -164,8 +166,7 @@ gyre_status gy_route_peer(const gy_route *route, uint32_t shard, gy_peer **out, 
     if (shard >= route->shard_count)
         return gyre_fail(err, GYRE_OUT_OF_RANGE, "shard %u of '%s': it has %u", shard, route->collection, route->shard_count);
     if (!route->shards[shard].peer)
-        return gyre_fail(err, GYRE_UNAVAILABLE, "shard %u of '%s': node %s is not reachable", shard, route->collection,
-                         route->shards[shard].node);
+        return gyre_fail(err, GYRE_UNAVAILABLE, "it has not reported since this coordinator started");
     *out = route->shards[shard].peer;
     return GYRE_OK;
 }

@@ -71,7 +71,8 @@ static void the_shard_of_an_id_never_changes(void **state)
         uint64_t id;
         uint32_t shards, shard;
     } golden[] = {
-        {UINT64_C(0), 4, 2}, {UINT64_C(1), 4, 3}, {UINT64_C(42), 4, 1}, {UINT64_C(42), 1024, 392}, {UINT64_C(40000), 7, 0}, {UINT64_MAX, 1024, 60}, {UINT64_C(123456789), 3, 1},
+        {UINT64_C(0), 4, 2}, {UINT64_C(1), 4, 3}, {UINT64_C(42), 4, 1}, {UINT64_C(42), 1024, 392}, {UINT64_C(40000), 7, 0},
+        {UINT64_MAX, 1024, 60}, {UINT64_C(123456789), 3, 1},
     };
     for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
         gyre_point_id id = gyre_point_id_from_number(golden[i].id);
@@ -134,7 +135,7 @@ static void a_shard_without_a_connection_is_named(void **state)
     assert_int_equal(gy_route_peer(route, 0, &peer, &err), GYRE_OK);
     assert_ptr_equal(peer, gy_link_peer(world->link));
     assert_int_equal(gy_route_peer(route, 1, &peer, &err), GYRE_UNAVAILABLE);
-    assert_string_equal(err.text, "shard 1 of 'words': node n2 is not reachable");
+    assert_string_equal(err.text, "it has not reported since this coordinator started");
     assert_int_equal(gy_route_peer(route, 2, &peer, &err), GYRE_OUT_OF_RANGE);
     gy_route_release(route);
 }
