@@ -82,7 +82,8 @@ static gyre_status begin_create(gy_placement *placement, const struct gy_collect
 {
     pthread_mutex_lock(&placement->mu);
     record->spec = *spec;
-    gyre_status status = placement->stopping ? gyre_fail(err, GYRE_UNAVAILABLE, "the coordinator is stopping") : check_free(placement, spec->name, err);
+    gyre_status status = placement->stopping ? gyre_fail(err, GYRE_UNAVAILABLE, "the coordinator is stopping")
+                                             : check_free(placement, spec->name, err);
     if (status == GYRE_OK)
         status = assign(placement, record, err);
     pthread_mutex_unlock(&placement->mu);
@@ -163,7 +164,7 @@ gyre_status gy_placement_create(gy_placement *placement, const struct gy_collect
     gy_collection_record_fini(&record);
     GY_TRY(status);
     int64_t own_ns = CREATE_DEADLINE_NS + (int64_t)spec->shards * CREATE_PER_SHARD_NS;
-    status = gy_ensure_all(placement, id, gy_placement_deadline(deadline_ns, own_ns), err);
+    status = gy_ensure_all(placement, id, gy_placement_deadline(deadline_ns, own_ns), NULL, err);
     if (status == GYRE_OK) {
         pthread_mutex_lock(&placement->catalog_mu);
         status = finish_create(placement, id, err);

@@ -1,6 +1,7 @@
 /* What nodes are told: by a report's comparison with the catalog (a job in the background, one a node at a time), or at once for
  * every primary of a collection (creation, training, dropping). */
 #include "placement/state.h"
+#include "routing/ask.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -97,13 +98,14 @@ static gyre_status add_drop(struct tellings *self, uint64_t collection_id, uint3
 /* Whether an answer is from before what a report has said meanwhile: none of these numbers ever falls while a replica lives. */
 static bool outdated(const struct gy_shard_entry *shard, const Gyre__Node__ReplicaStatus *answer)
 {
-    return shard->held && (answer->epoch < shard->epoch || answer->codebook_version < shard->codebook_version || answer->applied_seq < shard->applied_seq);
+    return shard->held && (answer->epoch < shard->epoch || answer->codebook_version < shard->codebook_version ||
+                           answer->applied_seq < shard->applied_seq);
 }
 
-/* Sends, waits, counts, and takes over what the nodes answered about their replicas. */
-static void tell(gy_placement *placement, struct tellings *self, int64_t deadline_ns)
+/* Sends, waits (not longer than cancelled says), counts, and takes over what the nodes answered about their replicas. */
+static void tell(gy_placement *placement, struct tellings *self, int64_t deadline_ns, bool (*cancelled)(void *placement))
 {
-    gy_gather(self->calls, self->count, deadline_ns);
+    gy_ask(self->calls, self->count, deadline_ns, cancelled, placement);
     pthread_mutex_lock(&placement->mu);
     for (size_t i = 0; i < self->count; i++) {
         const struct telling *told = &self->items[i];
@@ -129,7 +131,7 @@ static void converge(void *arg)
 {
     struct converge_job *job = arg;
     struct tellings *tellings = &job->tellings;
-    tell(job->placement, tellings, gy_now_ns() + TELL_DEADLINE_NS);
+    tell(job->placement, tellings, gy_now_ns() + TELL_DEADLINE_NS, gy_placement_stopping);
     size_t failed = 0;
     const gyre_error *first = NULL;
     for (size_t i = 0; i < tellings->count; i++)
@@ -186,7 +188,8 @@ static void note_trouble(const struct gy_collection_entry *entry, const Gyre__No
                said->trouble);
 }
 
-static void collect_wanted(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report, int64_t now_ns, struct tellings *out)
+static void collect_wanted(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report, int64_t now_ns,
+                           struct tellings *out)
 {
     struct gy_collection_entry *entry, *next;
     HASH_ITER(hh, placement->collections, entry, next)
@@ -244,7 +247,6 @@ void gy_converge(gy_placement *placement, struct gy_node_entry *node, const Gyre
 
 /* ---- every primary of a collection ---- */
 
-
 /* Fills out with a message for every shard. A node that never reported gives GYRE_UNAVAILABLE; to drop, it is left out. */
 static gyre_status collect_all(gy_placement *placement, uint64_t collection_id, bool drop, struct tellings *out, gyre_error *err)
 {
@@ -266,14 +268,15 @@ static gyre_status collect_all(gy_placement *placement, uint64_t collection_id, 
     return GYRE_OK;
 }
 
-gyre_status gy_ensure_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns, gyre_error *err)
+gyre_status gy_ensure_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns, bool (*cancelled)(void *placement),
+                          gyre_error *err)
 {
     struct tellings all = {0};
     pthread_mutex_lock(&placement->mu);
     gyre_status status = collect_all(placement, collection_id, false, &all, err);
     pthread_mutex_unlock(&placement->mu);
     if (status == GYRE_OK)
-        tell(placement, &all, deadline_ns);
+        tell(placement, &all, deadline_ns, cancelled);
     for (size_t i = 0; status == GYRE_OK && i < all.count; i++)
         if (all.calls[i].status != GYRE_OK)
             status = gyre_fail(err, all.calls[i].status, "shard %u: %s", all.items[i].shard, all.calls[i].err.text);
@@ -289,7 +292,7 @@ void gy_drop_all(gy_placement *placement, uint64_t collection_id, int64_t deadli
     gyre_status status = collect_all(placement, collection_id, true, &all, &err);
     pthread_mutex_unlock(&placement->mu);
     if (status == GYRE_OK)
-        tell(placement, &all, deadline_ns);
+        tell(placement, &all, deadline_ns, NULL);
     size_t failed = 0;
     for (size_t i = 0; status == GYRE_OK && i < all.count; i++)
         if (all.calls[i].status != GYRE_OK && failed++ == 0)

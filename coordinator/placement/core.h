@@ -21,7 +21,8 @@ struct gy_placement_node {
  * whose name comes first. So no node ends up with two more than another, unless it began with more.
  *   node_of_shard  [shards], index into nodes, written
  * GYRE_PRECONDITION if no node is up. Depends on the set of nodes, not on their order. */
-GYRE_CHECKED gyre_status gy_placement_assign(const struct gy_placement_node *nodes, size_t count, uint32_t shards, size_t *node_of_shard, gyre_error *err);
+GYRE_CHECKED gyre_status gy_placement_assign(const struct gy_placement_node *nodes, size_t count, uint32_t shards, size_t *node_of_shard,
+                                             gyre_error *err);
 
 /* ---- which nodes are alive ----
  *

@@ -11,7 +11,10 @@ static int compare_names(const void *a, const void *b)
     return strcmp(x->record.spec.name, y->record.spec.name);
 }
 
-static bool reachable(const struct gy_node_entry *node) { return node->health.state == GY_NODE_UP && node->link && gy_peer_up(gy_link_peer(node->link)); }
+static bool reachable(const struct gy_node_entry *node)
+{
+    return node->health.state == GY_NODE_UP && node->link && gy_peer_up(gy_link_peer(node->link));
+}
 
 /* Room for count pointers in a repeated field; NULL without memory. */
 static void *pointers(size_t count) { return calloc(count + 1, sizeof(void *)); }

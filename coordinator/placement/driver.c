@@ -22,6 +22,15 @@ bool gy_placement_wait(gy_placement *placement, int64_t deadline_ns)
     return pthread_cond_timedwait(&placement->changed, &placement->mu, &until) != ETIMEDOUT;
 }
 
+bool gy_placement_stopping(void *arg)
+{
+    gy_placement *placement = arg;
+    pthread_mutex_lock(&placement->mu);
+    bool stopping = placement->stopping;
+    pthread_mutex_unlock(&placement->mu);
+    return stopping;
+}
+
 int64_t gy_placement_deadline(int64_t caller_deadline_ns, int64_t own_ns)
 {
     int64_t now_ns = gy_now_ns();
@@ -150,12 +159,19 @@ gyre_status gy_placement_start(gy_placement *placement, gy_bus *bus, gyre_error 
     return GYRE_OK;
 }
 
-void gy_placement_stop(gy_placement *placement)
+void gy_placement_begin_stop(gy_placement *placement)
 {
     pthread_mutex_lock(&placement->mu);
     placement->stopping = true;
-    placement->bus = NULL;
     pthread_cond_broadcast(&placement->changed);
+    pthread_mutex_unlock(&placement->mu);
+}
+
+void gy_placement_stop(gy_placement *placement)
+{
+    gy_placement_begin_stop(placement);
+    pthread_mutex_lock(&placement->mu);
+    placement->bus = NULL;
     pthread_mutex_unlock(&placement->mu);
     if (placement->running)
         pthread_join(placement->thread, NULL);

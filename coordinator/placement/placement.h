@@ -29,7 +29,10 @@ GYRE_CHECKED gyre_status gy_placement_new(gy_placement **out, const struct gy_pl
 /* The bus's on_request; self is the gy_placement. Refuses reports until _start and after _stop. */
 void gy_placement_on_request(void *self, gy_bus_request *request);
 GYRE_CHECKED gyre_status gy_placement_start(gy_placement *placement, gy_bus *bus, gyre_error *err);
-/* After the servers that call the functions below are closed and every route is released; before gy_bus_close. */
+/* Ends trainings and the waits for them, and refuses reports and new collections; everything else goes on. Before the servers that call the
+ * functions below are closed, since they wait for calls under way. */
+void gy_placement_begin_stop(gy_placement *placement);
+/* After those servers are closed and every route is released; before gy_bus_close. */
 void gy_placement_stop(gy_placement *placement);
 /* After gy_bus_close. Also for one that was never started; NULL is fine. */
 void gy_placement_free(gy_placement *placement);
@@ -53,7 +56,7 @@ GYRE_CHECKED gyre_status gy_placement_drop(gy_placement *placement, const char *
 struct gy_train_options {
     bool wait; /* until every shard's codes are in the new version, else until it is published */
     int64_t deadline_ns;
-    bool (*cancelled)(void *arg); /* looked at whenever a report arrives; NULL: never */
+    bool (*cancelled)(void *arg); /* looked at every heartbeat; NULL: never */
     void *cancelled_arg;
 };
 /* Trains now. GYRE_PRECONDITION for a collection without points. A training that fails changes nothing; one whose wait ran out goes on. */

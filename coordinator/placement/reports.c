@@ -168,7 +168,8 @@ void gy_placement_on_request(void *self, gy_bus_request *request)
     uint16_t type = gy_bus_request_type(request);
     struct report_job *job = NULL;
     if (type != GYRE__NODE__MESSAGE_TYPE__REPORT)
-        status = gyre_fail(&err, GYRE_UNIMPLEMENTED, "a coordinator takes reports (type %d); this is type %u", GYRE__NODE__MESSAGE_TYPE__REPORT, type);
+        status = gyre_fail(&err, GYRE_UNIMPLEMENTED, "a coordinator takes reports (type %d); this is type %u",
+                            GYRE__NODE__MESSAGE_TYPE__REPORT, type);
     else if (!(job = malloc(sizeof *job)))
         status = gyre_fail(&err, GYRE_NO_MEMORY, "report");
     else {

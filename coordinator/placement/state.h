@@ -115,8 +115,10 @@ GYRE_CHECKED gyre_status gy_table_commit(gy_placement *placement, const char *na
 
 /* Compares a node's report with the catalog and, if it must be told something, queues the job. Under mu. */
 void gy_converge(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report, int64_t now_ns);
-/* Tells every primary of a collection its configuration and waits. The first failure by shard number; all are tried. No lock. */
-GYRE_CHECKED gyre_status gy_ensure_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns, gyre_error *err);
+/* Tells every primary of a collection its configuration and waits, not longer than cancelled (NULL: never) says of the placement. The
+ * first failure by shard number; all are tried. No lock. */
+GYRE_CHECKED gyre_status gy_ensure_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns, bool (*cancelled)(void *placement),
+                                       gyre_error *err);
 /* Tells every primary of a collection to drop it; failures are logged, for they drop it when they report. No lock. */
 void gy_drop_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns);
 
@@ -135,5 +137,8 @@ int64_t gy_placement_deadline(int64_t caller_deadline_ns, int64_t own_ns);
 
 /* Waits on changed until the deadline; false when it passed. Under mu. */
 bool gy_placement_wait(gy_placement *placement, int64_t deadline_ns);
+
+/* Whether begin_stop was called; arg is the gy_placement (a `cancelled` of gy_ask). Takes mu. */
+bool gy_placement_stopping(void *arg);
 
 #endif

@@ -5,6 +5,7 @@
  * Until the record is committed nothing has changed anywhere; after it, a primary that was not told is behind the catalog and
  * hears of it with its next report. Same seed: the rotation serves every version. */
 #include "placement/state.h"
+#include "routing/ask.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -98,15 +99,47 @@ static gyre_status mean_of(const struct sums *self, float *mean, uint64_t *point
     return status;
 }
 
-static gyre_status measure(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns, float **mean, uint64_t *points, gyre_error *err)
+/* Whose training it is. */
+struct trainer {
+    gy_placement *placement;
+    const struct gy_train_options *options; /* NULL: nobody's */
+};
+
+/* Why it should end, if it should. Under mu. */
+static gyre_status check_wanted(const struct trainer *trainer, const char *what, gyre_error *err)
 {
+    const struct gy_train_options *options = trainer->options;
+    if (trainer->placement->stopping)
+        return gyre_fail(err, GYRE_UNAVAILABLE, "the coordinator is stopping");
+    if (options && options->cancelled && options->cancelled(options->cancelled_arg))
+        return gyre_fail(err, GYRE_CANCELLED, "cancelled while waiting for %s", what);
+    return GYRE_OK;
+}
+
+static gyre_status still_wanted(const struct trainer *trainer, const char *what, gyre_error *err)
+{
+    pthread_mutex_lock(&trainer->placement->mu);
+    gyre_status status = check_wanted(trainer, what, err);
+    pthread_mutex_unlock(&trainer->placement->mu);
+    return status;
+}
+
+static bool unwanted(void *trainer) { return still_wanted(trainer, "", NULL) != GYRE_OK; }
+
+static gyre_status measure(struct trainer *trainer, uint64_t collection_id, float **mean, uint64_t *points, gyre_error *err)
+{
+    gy_placement *placement = trainer->placement;
+    int64_t deadline_ns = gy_placement_deadline(trainer->options ? trainer->options->deadline_ns : GY_NEVER, SUM_DEADLINE_NS);
     struct sums sums = {0};
     pthread_mutex_lock(&placement->mu);
     gyre_status status = sums_init(&sums, placement, collection_id, err);
     pthread_mutex_unlock(&placement->mu);
     float *made = NULL;
     if (status == GYRE_OK) {
-        gy_gather(sums.calls, sums.count, deadline_ns);
+        gy_ask(sums.calls, sums.count, deadline_ns, unwanted, trainer);
+        status = still_wanted(trainer, "the sums of the shards", err);
+    }
+    if (status == GYRE_OK) {
         made = calloc(sums.dim, sizeof *made);
         status = made ? mean_of(&sums, made, points, err) : gyre_fail(err, GYRE_NO_MEMORY, "mean of dim %u", sums.dim);
     }
@@ -151,11 +184,12 @@ static gyre_status publish(gy_placement *placement, uint64_t collection_id, cons
 }
 
 /* The whole of it, by whoever set entry->training. */
-static gyre_status train(gy_placement *placement, uint64_t collection_id, const char *name, int64_t deadline_ns, uint32_t *version, gyre_error *err)
+static gyre_status train(struct trainer *trainer, uint64_t collection_id, const char *name, uint32_t *version, gyre_error *err)
 {
+    gy_placement *placement = trainer->placement;
     float *mean = NULL;
     uint64_t points = 0;
-    gyre_status status = measure(placement, collection_id, gy_placement_deadline(deadline_ns, SUM_DEADLINE_NS), &mean, &points, err);
+    gyre_status status = measure(trainer, collection_id, &mean, &points, err);
     if (status == GYRE_OK) {
         pthread_mutex_lock(&placement->catalog_mu);
         status = publish(placement, collection_id, mean, points, version, err);
@@ -163,8 +197,9 @@ static gyre_status train(gy_placement *placement, uint64_t collection_id, const 
     }
     free(mean);
     gyre_error told;
-    if (status == GYRE_OK && gy_ensure_all(placement, collection_id, gy_now_ns() + TELL_DEADLINE_NS, &told) != GYRE_OK)
-        gy_log(GY_LOG_WARN, "codebook_not_told", "collection=%s version=%u error=%s action=%s", name, *version, told.text, "told when it reports");
+    if (status == GYRE_OK && gy_ensure_all(placement, collection_id, gy_now_ns() + TELL_DEADLINE_NS, gy_placement_stopping, &told) != GYRE_OK)
+        gy_log(GY_LOG_WARN, "codebook_not_told", "collection=%s version=%u error=%s action=%s", name, *version, told.text,
+               "told when it reports");
     pthread_mutex_lock(&placement->mu);
     struct gy_collection_entry *entry = gy_table_collection_of(placement, collection_id);
     if (entry) {
@@ -194,10 +229,8 @@ static void run(void *arg)
     struct train_job *job = arg;
     uint32_t version;
     gyre_error err;
-    pthread_mutex_lock(&job->placement->mu);
-    bool stopping = job->placement->stopping;
-    pthread_mutex_unlock(&job->placement->mu);
-    if (!stopping && train(job->placement, job->collection_id, job->name, GY_NEVER, &version, &err) != GYRE_OK)
+    struct trainer trainer = {.placement = job->placement};
+    if (!gy_placement_stopping(job->placement) && train(&trainer, job->collection_id, job->name, &version, &err) != GYRE_OK)
         gy_log(GY_LOG_WARN, "training_failed", "collection=%s error=%s action=%s", job->name, err.text, "tried again later");
     free(job);
 }
@@ -242,25 +275,26 @@ int64_t gy_train_due(gy_placement *placement, int64_t now_ns)
 
 /* ---- asked for ---- */
 
-/* Waits under mu for the next change; says why the caller should stop waiting. */
-static gyre_status wait_change(gy_placement *placement, const struct gy_train_options *options, const char *what, gyre_error *err)
+/* Waits under mu for the next change, a heartbeat at most: a client that leaves is no change. Says why the caller should stop waiting. */
+static gyre_status wait_change(const struct trainer *trainer, const char *what, gyre_error *err)
 {
-    if (placement->stopping)
-        return gyre_fail(err, GYRE_UNAVAILABLE, "the coordinator is stopping");
-    if (options->cancelled && options->cancelled(options->cancelled_arg))
-        return gyre_fail(err, GYRE_CANCELLED, "cancelled while waiting for %s", what);
-    if (!gy_placement_wait(placement, options->deadline_ns))
+    gy_placement *placement = trainer->placement;
+    int64_t now_ns = gy_now_ns(), turn_ns = now_ns + placement->heartbeat_ms * GY_MILLISECOND_NS, deadline_ns = trainer->options->deadline_ns;
+    GY_TRY(check_wanted(trainer, what, err));
+    if (now_ns >= deadline_ns)
         return gyre_fail(err, GYRE_DEADLINE, "the deadline passed while waiting for %s", what);
+    gy_placement_wait(placement, turn_ns < deadline_ns ? turn_ns : deadline_ns);
     return GYRE_OK;
 }
 
 /* Waits for a running training of the collection and then claims it. */
-static gyre_status claim(gy_placement *placement, const char *name, const struct gy_train_options *options, uint64_t *id, gyre_error *err)
+static gyre_status claim(const struct trainer *trainer, const char *name, uint64_t *id, gyre_error *err)
 {
+    gy_placement *placement = trainer->placement;
     struct gy_collection_entry *entry;
     GY_TRY(gy_table_active(placement, name, &entry, err));
     while (entry->training) {
-        GY_TRY(wait_change(placement, options, "the training that is running", err));
+        GY_TRY(wait_change(trainer, "the training that is running", err));
         GY_TRY(gy_table_active(placement, name, &entry, err));
     }
     entry->training = true;
@@ -279,13 +313,14 @@ static bool all_in(const struct gy_collection_entry *entry, uint32_t version)
 gyre_status gy_placement_train(gy_placement *placement, const char *name, const struct gy_train_options *options, Gyre__V1__Collection **out,
                                gyre_error *err)
 {
+    struct trainer trainer = {placement, options};
     uint64_t id;
     uint32_t version = 0;
     pthread_mutex_lock(&placement->mu);
-    gyre_status status = claim(placement, name, options, &id, err);
+    gyre_status status = claim(&trainer, name, &id, err);
     pthread_mutex_unlock(&placement->mu);
     GY_TRY(status);
-    GY_TRY(train(placement, id, name, options->deadline_ns, &version, err));
+    GY_TRY(train(&trainer, id, name, &version, err));
     pthread_mutex_lock(&placement->mu);
     for (;;) {
         struct gy_collection_entry *entry = gy_table_collection_of(placement, id);
@@ -293,7 +328,7 @@ gyre_status gy_placement_train(gy_placement *placement, const char *name, const 
             status = gyre_fail(err, GYRE_NOT_FOUND, "collection '%s' was dropped meanwhile", name);
         else if (!options->wait || all_in(entry, version))
             status = gy_describe_collection(entry, out, err);
-        else if ((status = wait_change(placement, options, "the shards to re-encode", err)) == GYRE_OK)
+        else if ((status = wait_change(&trainer, "the shards to re-encode", err)) == GYRE_OK)
             continue;
         break;
     }

@@ -35,7 +35,9 @@ static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *aske
     struct fake_replica *replica = find(node, asked->collection_id, asked->shard);
     if (!replica && node->count < FAKE_REPLICAS_MAX) {
         replica = &node->replicas[node->count++];
-        *replica = (struct fake_replica){.collection_id = asked->collection_id, .shard = asked->shard, .codebook_version = gyre_codebook_version(codebook)};
+        *replica = (struct fake_replica){
+            .collection_id = asked->collection_id, .shard = asked->shard, .codebook_version = gyre_codebook_version(codebook),
+        };
     }
     if (!replica) {
         gyre_codebook_free(codebook);
@@ -103,7 +105,10 @@ static void on_request(void *self, gy_bus_request *request)
     gy_bytes reply = {0};
     gyre_status status = gy_wire_unpack(&asked, descriptor, body, bytes, &err);
     pthread_mutex_lock(&node->mu);
-    if (status == GYRE_OK && type == GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA)
+    bool swallows = type == GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS && node->swallow_sums && node->swallowed_count < FAKE_REPLICAS_MAX;
+    if (swallows)
+        node->swallowed[node->swallowed_count++] = request;
+    else if (status == GYRE_OK && type == GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA)
         status = ensure(node, asked, &reply, &err);
     else if (status == GYRE_OK && type == GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA)
         status = drop(node, asked, &reply, &err);
@@ -111,7 +116,8 @@ static void on_request(void *self, gy_bus_request *request)
         status = sum(node, asked, &reply, &err);
     pthread_cond_broadcast(&node->changed);
     pthread_mutex_unlock(&node->mu);
-    gy_bus_answer(request, status, &err, reply.data, reply.size);
+    if (!swallows)
+        gy_bus_answer(request, status, &err, reply.data, reply.size);
     gy_bytes_free(&reply);
     gy_wire_free(asked);
 }
@@ -127,6 +133,13 @@ static void connect(fake_node *node, const uint8_t key[GY_BUS_KEY_BYTES], const 
 
 static void disconnect(fake_node *node)
 {
+    pthread_mutex_lock(&node->mu);
+    gyre_error err = {0};
+    gyre_status status = gyre_fail(&err, GYRE_UNAVAILABLE, "this node ends");
+    while (node->swallowed_count > 0)
+        gy_bus_answer(node->swallowed[--node->swallowed_count], status, &err, NULL, 0);
+    node->swallow_sums = false;
+    pthread_mutex_unlock(&node->mu);
     gy_peer_free(node->coordinator);
     gy_bus_close(node->bus);
 }
@@ -214,6 +227,7 @@ void fake_node_await(fake_node *node, bool (*done)(const fake_node *node, uint64
         fail_msg("node %s waited in vain for: %s", node->name, what);
 }
 
+bool fake_swallowed(const fake_node *node, uint64_t count) { return node->swallowed_count >= count; }
 bool fake_holds(const fake_node *node, uint64_t count) { return node->count == count; }
 
 bool fake_was_told_codebook(const fake_node *node, uint64_t version)

@@ -30,6 +30,9 @@ typedef struct fake_node {
     unsigned ensures, drops, sums;
     gyre_status refuse_ensure, refuse_sums; /* GYRE_OK: obey */
     bool slow_to_encode;                    /* keeps the older codebook until fake_node_encode */
+    bool swallow_sums;                      /* answers them only when it closes, as a frozen daemon that is killed */
+    gy_bus_request *swallowed[FAKE_REPLICAS_MAX];
+    size_t swallowed_count;
 } fake_node;
 
 /* Fails the running test if it cannot. */
@@ -50,6 +53,7 @@ void fake_node_encode(fake_node *node);
 /* Waits until done(node, arg), called under mu, is true; fails the test after FAKE_PATIENCE_NS. */
 void fake_node_await(fake_node *node, bool (*done)(const fake_node *node, uint64_t arg), uint64_t arg, const char *what);
 
+bool fake_swallowed(const fake_node *node, uint64_t count); /* so many requests */
 bool fake_holds(const fake_node *node, uint64_t count);          /* count replicas */
 bool fake_was_told_codebook(const fake_node *node, uint64_t version); /* every replica */
 

@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <sodium.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -73,6 +74,7 @@ static void start(struct world *world)
 static void stop(struct world *world)
 {
     gyre_client_close(world->client);
+    gy_placement_begin_stop(world->placement);
     gy_rpc_server_close(world->server, GY_SECOND_NS);
     gy_pool_free(world->pool);
     gy_collections_service_free(world->collections);
@@ -499,6 +501,108 @@ static void waiting_for_a_training_ends_when_every_shard_is_re_encoded(void **st
     gy_wire_free(waiting.trained);
 }
 
+/* A training asked for without a deadline, by a client that may leave. */
+struct patient {
+    struct world *world;
+    atomic_bool left;
+    gyre_status status;
+    gyre_error err;
+    pthread_t thread;
+};
+
+static bool has_left(void *arg) { return atomic_load(&((struct patient *)arg)->left); }
+
+static void *train_patiently(void *arg)
+{
+    struct patient *patient = arg;
+    struct gy_train_options options = {.wait = true, .deadline_ns = GY_NEVER, .cancelled = has_left, .cancelled_arg = patient};
+    Gyre__V1__Collection *trained = NULL;
+    patient->status = gy_placement_train(patient->world->placement, "words", &options, &trained, &patient->err);
+    gy_wire_free(trained);
+    return NULL;
+}
+
+static void begin_patient_training(struct world *world, struct patient *patient)
+{
+    create_words(world);
+    for (size_t i = 0; i < NODES; i++)
+        fake_node_fill(&world->nodes[i], 10);
+    patient->world = world;
+    assert_int_equal(pthread_create(&patient->thread, NULL, train_patiently, patient), 0);
+}
+
+/* Joins the thread; fails the test if the training goes on as if nobody had asked it to end. */
+static void assert_ends(struct patient *patient, gyre_status status, const char *says)
+{
+    int64_t until_ns = GY_SECOND_NS * time(NULL) + FAKE_PATIENCE_NS;
+    struct timespec until = {until_ns / GY_SECOND_NS, 0};
+    if (pthread_timedjoin_np(patient->thread, NULL, &until) != 0)
+        fail_msg("the training did not end");
+    assert_int_equal(patient->status, status);
+    assert_says(&patient->err, says);
+}
+
+static void a_client_that_leaves_ends_its_wait_although_no_node_reports(void **state)
+{
+    struct world *world = *state;
+    struct patient patient = {0};
+    world->nodes[1].slow_to_encode = true;
+    begin_patient_training(world, &patient);
+    fake_node_await(&world->nodes[1], fake_was_told_codebook, 2, "the training");
+    atomic_store(&patient.left, true);
+    assert_ends(&patient, GYRE_CANCELLED, "cancelled while waiting for the shards to re-encode");
+}
+
+static void a_stop_ends_the_wait_for_re_encoding(void **state)
+{
+    struct world *world = *state;
+    struct patient patient = {0};
+    world->nodes[1].slow_to_encode = true;
+    begin_patient_training(world, &patient);
+    fake_node_await(&world->nodes[1], fake_was_told_codebook, 2, "the training");
+    gy_placement_begin_stop(world->placement);
+    assert_ends(&patient, GYRE_UNAVAILABLE, "the coordinator is stopping");
+}
+
+static void a_stop_does_not_wait_for_the_sums_of_a_frozen_node(void **state)
+{
+    struct world *world = *state;
+    struct patient patient = {0};
+    world->nodes[1].swallow_sums = true;
+    begin_patient_training(world, &patient);
+    fake_node_await(&world->nodes[1], fake_swallowed, 2, "its sums to be asked for");
+    gy_placement_begin_stop(world->placement);
+    assert_ends(&patient, GYRE_UNAVAILABLE, "training of 'words': the coordinator is stopping");
+}
+
+static void a_stop_ends_a_training_that_nobody_asked_for(void **state)
+{
+    struct world *world = *state;
+    create_words(world);
+    world->nodes[1].swallow_sums = true;
+    for (size_t i = 0; i < NODES; i++) {
+        fake_node_fill(&world->nodes[i], 250);
+        report(&world->nodes[i]);
+    }
+    fake_node_await(&world->nodes[1], fake_swallowed, 2, "its sums to be asked for");
+    int64_t began_ns = gy_now_ns();
+    stop(world);
+    assert_true(gy_now_ns() - began_ns < FAKE_PATIENCE_NS);
+    start(world);
+}
+
+static void a_client_that_leaves_does_not_wait_for_the_sums_of_a_frozen_node(void **state)
+{
+    struct world *world = *state;
+    struct patient patient = {0};
+    world->nodes[1].swallow_sums = true;
+    begin_patient_training(world, &patient);
+    fake_node_await(&world->nodes[1], fake_swallowed, 2, "its sums to be asked for");
+    atomic_store(&patient.left, true);
+    assert_ends(&patient, GYRE_CANCELLED, "cancelled while waiting for the sums of the shards");
+    assert_int_equal(codebook_version(world), 1);
+}
+
 /* ---- coming and going ---- */
 
 static void what_was_made_is_there_after_a_restart(void **state)
@@ -688,6 +792,11 @@ int main(void)
         TEST(a_training_that_fails_changes_nothing),
         TEST(a_collection_that_has_grown_is_trained_by_itself),
         TEST(waiting_for_a_training_ends_when_every_shard_is_re_encoded),
+        TEST(a_client_that_leaves_ends_its_wait_although_no_node_reports),
+        TEST(a_stop_ends_the_wait_for_re_encoding),
+        TEST(a_stop_does_not_wait_for_the_sums_of_a_frozen_node),
+        TEST(a_stop_ends_a_training_that_nobody_asked_for),
+        TEST(a_client_that_leaves_does_not_wait_for_the_sums_of_a_frozen_node),
         TEST(what_was_made_is_there_after_a_restart),
         TEST(creation_right_after_a_restart_waits_for_the_nodes_to_report),
         TEST(a_node_that_lost_or_missed_something_is_told_again),
