@@ -177,7 +177,6 @@ static gyre_status round_take(struct gy_contest *contest, struct round *round, g
 
 gyre_status gy_rerank(struct gy_contest *contest, gyre_error *err)
 {
-    const struct gy_search_options *options = contest->options;
     for (;;) {
         struct round round = {0};
         gyre_status status = round_pick(contest, &round, err);
@@ -185,13 +184,11 @@ gyre_status gy_rerank(struct gy_contest *contest, gyre_error *err)
             round_fini(&round);
             return GYRE_OK;
         }
-        if (status == GYRE_OK && options->cancelled && options->cancelled(options->cancelled_arg))
-            status = gyre_fail(err, GYRE_CANCELLED, "the client cancelled the search");
-        if (status == GYRE_OK && gy_now_ns() > options->deadline_ns)
-            status = gyre_fail(err, GYRE_DEADLINE, "the deadline passed while %zu candidates were still to be re-ranked", round.count);
+        if (status == GYRE_OK)
+            status = gy_contest_wanted(contest, "all candidates were re-ranked", err);
         if (status == GYRE_OK) {
             round_address(contest, &round);
-            gy_gather(round.calls, round.call_count, options->deadline_ns);
+            gy_contest_ask(contest, round.calls, round.call_count);
             status = round_take(contest, &round, err);
         }
         round_fini(&round);

@@ -1,6 +1,7 @@
 /* One Scan message a node, however many of its shards are asked, so that a search costs one exchange a node. */
 #include "search/scatter.h"
 
+#include "routing/ask.h"
 #include "routing/failure.h"
 
 #include "gyre/node/node.pb-c.h"
@@ -17,6 +18,23 @@ gyre_status gy_contest_lose(struct gy_contest *contest, uint32_t shard, gyre_sta
         for (size_t q = 0; q < contest->n; q++)
             gy_merge_forget(&contest->merges[q], shard);
     }
+    return GYRE_OK;
+}
+
+void gy_contest_ask(const struct gy_contest *contest, struct gy_gather_call *calls, size_t count)
+{
+    const struct gy_search_options *options = contest->options;
+    int64_t until_ns = options->allow_partial ? gy_partial_deadline_ns(options->deadline_ns) : options->deadline_ns;
+    gy_ask(calls, count, until_ns, options->cancelled, options->cancelled_arg);
+}
+
+gyre_status gy_contest_wanted(const struct gy_contest *contest, const char *doing, gyre_error *err)
+{
+    const struct gy_search_options *options = contest->options;
+    if (options->cancelled && options->cancelled(options->cancelled_arg))
+        return gyre_fail(err, GYRE_CANCELLED, "the client cancelled the search");
+    if (gy_now_ns() > options->deadline_ns)
+        return gyre_fail(err, GYRE_DEADLINE, "the deadline passed before %s", doing);
     return GYRE_OK;
 }
 
@@ -173,6 +191,7 @@ static gyre_status group_by_peer(struct gy_contest *contest, const bool *wanted,
 gyre_status gy_scatter(struct gy_contest *contest, const bool *wanted, const size_t *picked, size_t picked_count, uint32_t keep,
                        uint32_t seed, bool bounded, gyre_error *err)
 {
+    GY_TRY(gy_contest_wanted(contest, "the shards were asked", err));
     const gy_route *route = contest->route;
     size_t dim = route->dim, row_bytes = picked_count * dim * sizeof(float), calls = 0;
     struct scatter_room room = {
@@ -207,7 +226,7 @@ gyre_status gy_scatter(struct gy_contest *contest, const bool *wanted, const siz
         if (bounded)
             scan->limits = (ProtobufCBinaryData){picked_count * sizeof(float), (uint8_t *)room.limits};
     }
-    gy_gather(room.calls, calls, contest->options->deadline_ns);
+    gy_contest_ask(contest, room.calls, calls);
     for (size_t c = 0; status == GYRE_OK && c < calls; c++)
         status = take_reply(contest, &room.calls[c], &room.scans[c], picked, picked_count, keep, err);
     room_free(&room, calls);

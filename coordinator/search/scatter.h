@@ -27,6 +27,13 @@ struct gy_contest {
 GYRE_CHECKED gyre_status gy_scatter(struct gy_contest *contest, const bool *wanted, const size_t *picked, size_t picked_count,
                                     uint32_t keep, uint32_t seed, bool bounded, gyre_error *err);
 
+/* Sends the calls of one stage and waits for them: until the client leaves, its deadline, or with allow_partial until only the time to go on
+ * without the shards that are silent is left. */
+void gy_contest_ask(const struct gy_contest *contest, struct gy_gather_call *calls, size_t count);
+
+/* GYRE_CANCELLED or GYRE_DEADLINE when nobody waits for the answer any more; doing: what is being left undone. */
+GYRE_CHECKED gyre_status gy_contest_wanted(const struct gy_contest *contest, const char *doing, gyre_error *err);
+
 /* What it means that a shard did not answer: the status a client should see, its sentence naming shard and node; or GYRE_OK after
  * marking the shard lost when a partial answer is allowed. */
 GYRE_CHECKED gyre_status gy_contest_lose(struct gy_contest *contest, uint32_t shard, gyre_status status, const gyre_error *cause,

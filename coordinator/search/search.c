@@ -104,11 +104,11 @@ static gyre_status contest_answer(struct gy_contest *contest, struct gy_search_a
 gyre_status gy_search_run(const gy_route *route, const float *queries, size_t n, const struct gy_search_options *options,
                           struct gy_search_answer *answers, gyre_error *err)
 {
-    assert(n > 0 && options->k > 0 && options->k <= GY_SEARCH_K_MAX);
+    assert(n > 0 && options->k > 0 && options->k <= GY_SEARCH_K_MAX + 1);
     memset(answers, 0, n * sizeof *answers);
     if ((uint64_t)n * options->k * route->shard_count > CANDIDATES_MAX)
-        return gyre_fail(err, GYRE_INVALID, "k is %u for %zu queries over %u shards; their product may be %d", options->k, n,
-                         route->shard_count, CANDIDATES_MAX);
+        return gyre_fail(err, GYRE_INVALID, "k is %u%s for %zu queries over %u shards; their product may be %d", options->k - options->spare,
+                         options->spare ? " and the point itself" : "", n, route->shard_count, CANDIDATES_MAX);
     struct gy_contest contest = {.route = route, .options = options, .queries = queries, .n = n};
     gyre_status status = GYRE_OK;
     float *rotated = options->exact ? NULL : malloc(n * route->dim * sizeof *rotated);

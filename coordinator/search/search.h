@@ -10,11 +10,12 @@
 enum { GY_SEARCH_K_MAX = 10000, GY_SEARCH_BATCH_MAX = 1024 };
 
 struct gy_search_options {
-    uint32_t k;                  /* 1…GY_SEARCH_K_MAX */
+    uint32_t k;                  /* 1…GY_SEARCH_K_MAX, and one more for a point that is to be left out of its own answer */
+    uint32_t spare;              /* how many of k the client did not ask for */
     bool exact, approximate, allow_partial;
     double confidence;           /* of each neighbour's bound, in [0.9, 0.9999999] */
     int64_t deadline_ns;
-    bool (*cancelled)(void *arg); /* looked at between rounds; NULL: never */
+    bool (*cancelled)(void *arg); /* looked at before and while shards are asked; NULL: never */
     void *cancelled_arg;
 };
 
@@ -43,8 +44,8 @@ struct gy_search_answer {
 /* Answers n queries over every shard of route.
  *   queries  [n][dim] as gyre_vector_normalize leaves them
  *   answers  [n], filled; free with gy_search_answers_free, also after a failure
- * GYRE_INVALID if n · k · shards is above 4,194,304; GYRE_UNAVAILABLE names the shard and node that did not answer, unless allow_partial and at least one did; GYRE_DEADLINE;
- * GYRE_CANCELLED. */
+ * GYRE_INVALID if n · k · shards is above 4,194,304; GYRE_UNAVAILABLE names the shard and node that did not answer, unless allow_partial
+ * and at least one did; GYRE_DEADLINE; GYRE_CANCELLED. With allow_partial shards have part of the time only (gy_partial_deadline_ns). */
 GYRE_CHECKED gyre_status gy_search_run(const gy_route *route, const float *queries, size_t n, const struct gy_search_options *options,
                                        struct gy_search_answer *answers, gyre_error *err);
 void gy_search_answers_free(struct gy_search_answer *answers, size_t n);

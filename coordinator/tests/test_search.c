@@ -4,6 +4,7 @@
 #include "gyre/node/node.pb-c.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 
 enum { NODES = 3, SHARDS = 6, POINTS = 4000, DIM = 8 };
 
-typedef enum mischief { HONEST, WRONG_SIZES, NOT_A_NUMBER, MISSING_SHARD, REFUSING } mischief;
+typedef enum mischief { HONEST, WRONG_SIZES, NOT_A_NUMBER, MISSING_SHARD, REFUSING, FROZEN, FROZEN_AFTER_SCAN } mischief;
 
 /* One node: shards s with s % NODES == number. Estimates are true distances plus noise within the half-width. */
 struct node {
@@ -34,6 +35,9 @@ struct world {
     struct gy_route_shard shards[SHARDS];
     gy_route route;
     atomic_uint scans, reads;
+    pthread_mutex_t mu;
+    gy_bus_request *swallowed[64]; /* guarded by mu: what frozen nodes have not answered */
+    size_t swallowed_count;
     uint32_t keep_max; /* what a shard sends at most, whatever was asked: to provoke second scans; 0: no limit */
 };
 
@@ -159,8 +163,36 @@ static gyre_status play_distances(struct node *node, const Gyre__Node__Distances
     return status;
 }
 
+/* A frozen node takes requests and answers nothing. */
+static bool swallow(struct node *node, gy_bus_request *request)
+{
+    struct world *world = node->world;
+    bool scan = gy_bus_request_type(request) == GYRE__NODE__MESSAGE_TYPE__SCAN;
+    if (node->mischief != FROZEN && (node->mischief != FROZEN_AFTER_SCAN || scan))
+        return false;
+    pthread_mutex_lock(&world->mu);
+    assert_true(world->swallowed_count < sizeof world->swallowed / sizeof *world->swallowed);
+    world->swallowed[world->swallowed_count++] = request;
+    pthread_mutex_unlock(&world->mu);
+    return true;
+}
+
+static void thaw(struct world *world)
+{
+    gyre_error err = {0};
+    gyre_status status = gyre_fail(&err, GYRE_UNAVAILABLE, "this node was frozen");
+    for (size_t n = 0; n < NODES; n++)
+        world->nodes[n].mischief = HONEST;
+    pthread_mutex_lock(&world->mu);
+    while (world->swallowed_count > 0)
+        gy_bus_answer(world->swallowed[--world->swallowed_count], status, &err, NULL, 0);
+    pthread_mutex_unlock(&world->mu);
+}
+
 static void on_request(void *self, gy_bus_request *request)
 {
+    if (swallow(self, request))
+        return;
     size_t size;
     const uint8_t *body = gy_bus_request_body(request, &size);
     gyre_error err = {0};
@@ -186,6 +218,7 @@ static int world_open(void **state)
     struct world *world = calloc(1, sizeof *world);
     uint8_t key[GY_BUS_KEY_BYTES] = {1}, seed[GYRE_SEED_BYTES] = {2};
     uint64_t random = 5;
+    pthread_mutex_init(&world->mu, NULL);
     for (size_t i = 0; i < POINTS; i++) {
         for (size_t j = 0; j < DIM; j++)
             world->vectors[i][j] = uniform(&random) * 4;
@@ -218,6 +251,7 @@ static int world_close(void **state)
     for (size_t n = 0; n < NODES; n++)
         gy_bus_close(world->nodes[n].bus);
     gyre_codebook_free(world->codebook);
+    pthread_mutex_destroy(&world->mu);
     free(world);
     return 0;
 }
@@ -350,6 +384,66 @@ static void a_partial_answer_is_the_rest_and_says_so(void **state)
         world->nodes[n].mischief = HONEST;
 }
 
+static void a_frozen_node_does_not_take_the_partial_answer_with_it(void **state)
+{
+    enum { K = 10, QUERIES = 16 }; /* so many, that the seeds do not decide all of them: every node is asked for distances */
+    struct world *world = *state;
+    static const mischief kinds[] = {FROZEN, FROZEN_AFTER_SCAN};
+    for (size_t i = 0; i < 2; i++) {
+        world->nodes[2].mischief = kinds[i];
+        struct gy_search_answer answers[QUERIES];
+        struct gy_search_options options = options_of(K);
+        options.allow_partial = true;
+        options.deadline_ns = gy_now_ns() + 4 * GY_SECOND_NS;
+        gyre_error err = {0};
+        gyre_status status = gy_search_run(&world->route, world->vectors[0], QUERIES, &options, answers, &err);
+        if (status != GYRE_OK)
+            fail_msg("%s", err.text);
+        assert_true(gy_now_ns() < options.deadline_ns);
+        for (size_t q = 0; q < QUERIES; q++) {
+            assert_brute_force(world, world->vectors[q], &answers[q], K, 2);
+            assert_int_equal(answers[q].basis.shards_answered, SHARDS - SHARDS / NODES);
+        }
+        gy_search_answers_free(answers, QUERIES);
+        thaw(world);
+    }
+}
+
+static bool after_the_first_look(void *looks)
+{
+    return atomic_fetch_add((atomic_uint *)looks, 1) > 0;
+}
+
+static void a_client_that_leaves_does_not_wait_for_a_frozen_node(void **state)
+{
+    struct world *world = *state;
+    atomic_uint looks = 0;
+    world->nodes[2].mischief = FROZEN;
+    struct gy_search_answer answer;
+    struct gy_search_options options = options_of(10);
+    options.cancelled = after_the_first_look;
+    options.cancelled_arg = &looks;
+    gyre_error err = {0};
+    assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, &answer, &err), GYRE_CANCELLED);
+    assert_true(gy_now_ns() < options.deadline_ns - 10 * GY_SECOND_NS);
+    gy_search_answers_free(&answer, 1);
+    thaw(world);
+}
+
+static void one_more_than_the_largest_k_can_be_found(void **state)
+{
+    struct world *world = *state;
+    struct gy_search_answer answers[200];
+    struct gy_search_options options = options_of(GY_SEARCH_K_MAX + 1);
+    options.spare = 1;
+    gyre_error err = {0};
+    assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, answers, &err), GYRE_OK);
+    assert_int_equal(answers[0].count, POINTS);
+    gy_search_answers_free(answers, 1);
+    assert_int_equal(gy_search_run(&world->route, world->vectors[0], 200, &options, answers, &err), GYRE_INVALID);
+    assert_non_null(strstr(err.text, "k is 10000 "));
+}
+
 static bool always(void *arg)
 {
     (void)arg;
@@ -363,6 +457,11 @@ static void a_cancelled_or_late_search_ends(void **state)
     struct gy_search_options options = options_of(10);
     options.cancelled = always;
     assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, &answer, NULL), GYRE_CANCELLED);
+    gy_search_answers_free(&answer, 1);
+    options.exact = true;
+    world->scans = 0;
+    assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, &answer, NULL), GYRE_CANCELLED);
+    assert_int_equal(world->scans, 0);
     gy_search_answers_free(&answer, 1);
     options = options_of(10);
     options.deadline_ns = gy_now_ns() - 1;
@@ -381,6 +480,9 @@ int main(void)
         cmocka_unit_test(approximate_reads_no_vector),
         cmocka_unit_test(mischief_is_an_error_that_names_shard_and_node),
         cmocka_unit_test(a_partial_answer_is_the_rest_and_says_so),
+        cmocka_unit_test(a_frozen_node_does_not_take_the_partial_answer_with_it),
+        cmocka_unit_test(a_client_that_leaves_does_not_wait_for_a_frozen_node),
+        cmocka_unit_test(one_more_than_the_largest_k_can_be_found),
         cmocka_unit_test(a_cancelled_or_late_search_ends),
     };
     return cmocka_run_group_tests(tests, world_open, world_close);
