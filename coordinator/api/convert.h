@@ -12,8 +12,8 @@ enum { GY_POINTS_PER_REQUEST_MAX = 65536 };
 #define GY_CALL_DEADLINE_NS (30 * GY_SECOND_NS)
 int64_t gy_call_deadline_ns(int64_t client_deadline_ns);
 
-/* field: "points[3].id", for the sentence. GYRE_INVALID if it is missing or no UUID. */
-GYRE_CHECKED gyre_status gy_id_read(const Gyre__V1__PointId *sent, const char *field, size_t index, gyre_point_id *out, gyre_error *err);
+/* GYRE_INVALID if it is missing or no UUID. Here and in gy_vector_read the caller puts the field in front of the sentence. */
+GYRE_CHECKED gyre_status gy_id_read(const Gyre__V1__PointId *sent, gyre_point_id *out, gyre_error *err);
 /* Fills sent; uuid_room must live as long as sent. */
 void gy_id_write(const gyre_point_id *id, Gyre__V1__PointId *sent, char uuid_room[GYRE_UUID_TEXT_BYTES]);
 
@@ -21,6 +21,6 @@ void gy_id_write(const gyre_point_id *id, Gyre__V1__PointId *sent, char uuid_roo
 GYRE_CHECKED gyre_status gy_ids_read(Gyre__V1__PointId *const *sent, size_t count, gyre_point_id **out, gyre_error *err);
 
 /* Checks a vector of a request against the collection. */
-GYRE_CHECKED gyre_status gy_vector_read(const gy_route *route, const float *vector, size_t dim, const char *field, size_t index, gyre_error *err);
+GYRE_CHECKED gyre_status gy_vector_read(const gy_route *route, const float *vector, size_t dim, gyre_error *err);
 
 #endif

@@ -14,6 +14,7 @@ struct batch {
     const Gyre__V1__SearchOptions *options;
     Gyre__V1__SearchQuery *const *queries;
     size_t n;
+    bool single;               /* a Search, whose query is not one of queries[] */
     int64_t deadline_ns;
     float *vectors;            /* [n][dim] normalised */
     gyre_point_id *likes;      /* [n]; only where is_like */
@@ -57,9 +58,9 @@ static gyre_status options_read(const Gyre__V1__SearchOptions *sent, bool any_li
     if (sent->confidence != 0 && !(sent->confidence >= CONFIDENCE_MIN && sent->confidence <= CONFIDENCE_MAX))
         return gyre_fail(err, GYRE_INVALID, "options.confidence is %g; it must be %g to %.7f, or 0 for %g", sent->confidence, CONFIDENCE_MIN,
                          CONFIDENCE_MAX, CONFIDENCE_DEFAULT);
-    uint32_t k = sent->k + any_like; /* room for the point itself, which is left out afterwards */
     *out = (struct gy_search_options){
-        .k = k > GY_SEARCH_K_MAX ? GY_SEARCH_K_MAX : k,
+        .k = sent->k + any_like, /* room for the point itself, which is left out afterwards */
+        .spare = any_like,
         .exact = sent->exact,
         .approximate = sent->approximate,
         .allow_partial = sent->allow_partial,
@@ -71,6 +72,14 @@ static gyre_status options_read(const Gyre__V1__SearchOptions *sent, bool any_li
     return GYRE_OK;
 }
 
+/* Puts the field of query q in front of a sentence: "queries[3].vector". */
+static gyre_status at_query(const struct batch *batch, size_t q, const char *field, gyre_status status, gyre_error *err)
+{
+    if (status == GYRE_OK)
+        return status;
+    return batch->single ? gyre_wrap(err, status, "query%s", field) : gyre_wrap(err, status, "queries[%zu]%s", q, field);
+}
+
 static gyre_status like_visit(void *self, size_t place, const Gyre__Node__ReadPoint *point, gyre_error *err)
 {
     struct batch *batch = self;
@@ -80,11 +89,30 @@ static gyre_status like_visit(void *self, size_t place, const Gyre__Node__ReadPo
     for (size_t seen = 0;; q++)
         if (batch->is_like[q] && seen++ == place)
             break;
-    if (!point->found)
-        return gyre_fail(err, GYRE_NOT_FOUND, "queries[%zu].like_id: '%s' has no point %s", q, batch->route->collection,
-                         gyre_point_id_format(&batch->likes[q], text));
+    if (!point->found) {
+        gyre_status status = gyre_fail(err, GYRE_NOT_FOUND, "'%s' has no point %s", batch->route->collection,
+                                       gyre_point_id_format(&batch->likes[q], text));
+        return at_query(batch, q, ".like_id", status, err);
+    }
     memcpy(batch->vectors + q * batch->route->dim, point->vector.data, point->vector.len);
     return GYRE_OK;
+}
+
+/* Takes the vector of query q, or the id of the point it names. */
+static gyre_status query_read(struct batch *batch, size_t q, gyre_error *err)
+{
+    const Gyre__V1__SearchQuery *query = batch->queries[q];
+    if (!query || (!query->like_id && !query->n_vector))
+        return at_query(batch, q, "", gyre_fail(err, GYRE_INVALID, "it is missing; give a vector or a like_id"), err);
+    if (query->like_id && query->n_vector)
+        return at_query(batch, q, "", gyre_fail(err, GYRE_INVALID, "it has both vector and like_id; give one"), err);
+    batch->is_like[q] = query->like_id != NULL;
+    if (query->like_id)
+        return at_query(batch, q, ".like_id", gy_id_read(query->like_id, &batch->likes[q], err), err);
+    gyre_status status = gy_vector_read(batch->route, query->vector, query->n_vector, err);
+    if (status == GYRE_OK)
+        memcpy(batch->vectors + q * batch->route->dim, query->vector, query->n_vector * sizeof(float));
+    return at_query(batch, q, ".vector", status, err);
 }
 
 /* Brings every query's vector to its place: the one sent, or the one of the point it names. */
@@ -99,20 +127,9 @@ static gyre_status queries_resolve(struct batch *batch, bool *any_like, gyre_err
     if (!asked || !batch->vectors || !batch->likes || !batch->is_like)
         status = gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu queries", batch->n);
     for (size_t q = 0; status == GYRE_OK && q < batch->n; q++) {
-        const Gyre__V1__SearchQuery *query = batch->queries[q];
-        if (query && query->like_id && query->n_vector)
-            status = gyre_fail(err, GYRE_INVALID, "queries[%zu] has both vector and like_id; give one", q);
-        else if (query && query->like_id) {
-            status = gy_id_read(query->like_id, "queries.like_id", q, &batch->likes[q], err);
-            batch->is_like[q] = true;
+        status = query_read(batch, q, err);
+        if (status == GYRE_OK && batch->is_like[q])
             asked[likes++] = batch->likes[q];
-        } else if (!query) {
-            status = gyre_fail(err, GYRE_INVALID, "query is missing; give a vector or a like_id");
-        } else {
-            status = gy_vector_read(batch->route, query->vector, query->n_vector, "queries", q, err);
-            if (status == GYRE_OK)
-                memcpy(batch->vectors + q * dim, query->vector, dim * sizeof(float));
-        }
     }
     if (status == GYRE_OK && likes)
         status = gy_points_fetch(batch->route, asked, likes, true, false, batch->deadline_ns, like_visit, batch, err);
@@ -195,9 +212,8 @@ static void basis_write(const struct gy_search_basis *basis, Gyre__V1__SearchBas
     out->confidence = basis->confidence, out->codebook_version = basis->codebook_version;
 }
 
-/* Runs a batch from queries to packed reply; single: as a SearchReply. */
-static gyre_status batch_run(struct gy_points_service *service, struct batch *batch, gy_rpc_call *call, bool single, gy_bytes *reply,
-                             gyre_error *err)
+/* Runs a batch from queries to packed reply. */
+static gyre_status batch_run(struct gy_points_service *service, struct batch *batch, gy_rpc_call *call, gy_bytes *reply, gyre_error *err)
 {
     bool any_like;
     struct gy_search_options options;
@@ -231,7 +247,7 @@ static gyre_status batch_run(struct gy_points_service *service, struct batch *ba
         gy_counter_add(service->queries, batch->n);
         Gyre__V1__SearchBatchReply all = GYRE__V1__SEARCH_BATCH_REPLY__INIT;
         all.replies = pointers, all.n_replies = batch->n;
-        status = gy_wire_pack(reply, single ? &replies[0].base : &all.base, GY_RPC_MESSAGE_BYTES_MAX, err);
+        status = gy_wire_pack(reply, batch->single ? &replies[0].base : &all.base, GY_RPC_MESSAGE_BYTES_MAX, err);
     }
     free(replies), free(pointers), free(bases);
     return status;
@@ -240,9 +256,11 @@ static gyre_status batch_run(struct gy_points_service *service, struct batch *ba
 static gyre_status search(struct gy_points_service *service, gy_rpc_call *call, const char *collection, const Gyre__V1__SearchOptions *options,
                           Gyre__V1__SearchQuery *const *queries, size_t n, bool single, gy_bytes *reply, gyre_error *err)
 {
-    struct batch batch = {.options = options, .queries = queries, .n = n, .deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(call))};
+    struct batch batch = {
+        .options = options, .queries = queries, .n = n, .single = single, .deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(call)),
+    };
     GY_TRY(gy_route_hold(service->routing, collection, &batch.route, err));
-    gyre_status status = batch_run(service, &batch, call, single, reply, err);
+    gyre_status status = batch_run(service, &batch, call, reply, err);
     const gy_route *route = batch.route;
     batch_fini(&batch);
     gy_route_release(route);

@@ -85,8 +85,10 @@ static gyre_status room_new(struct write_room *room, const gy_route *route, cons
 /* Checks a point as a client sent it and makes it an operation. */
 static gyre_status operation_of(const gy_route *route, const Gyre__V1__Point *point, size_t i, Gyre__Node__Operation *operation, gyre_error *err)
 {
-    GY_TRY(gy_vector_read(route, point->vector, point->n_vector, "points", i, err));
-    gyre_status status = gy_payload_check(point->payload, err);
+    gyre_status status = gy_vector_read(route, point->vector, point->n_vector, err);
+    if (status != GYRE_OK)
+        return gyre_wrap(err, status, "points[%zu].vector", i);
+    status = gy_payload_check(point->payload, err);
     if (status != GYRE_OK)
         return gyre_wrap(err, status, "points[%zu].payload", i);
     operation->vector = (ProtobufCBinaryData){point->n_vector * sizeof(float), (uint8_t *)point->vector};
@@ -103,8 +105,11 @@ gyre_status gy_points_store(struct gy_points_service *service, const gy_route *r
     if (!ids)
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu points", count);
     gyre_status status = GYRE_OK;
-    for (size_t i = 0; status == GYRE_OK && i < count; i++)
-        status = gy_id_read(points[i]->id, "points", i, &ids[i], err);
+    for (size_t i = 0; status == GYRE_OK && i < count; i++) {
+        status = gy_id_read(points[i]->id, &ids[i], err);
+        if (status != GYRE_OK)
+            gyre_wrap(err, status, "points[%zu].id", i);
+    }
     struct write_room room = {0};
     if (status == GYRE_OK)
         status = room_new(&room, route, ids, count, err);
