@@ -13,6 +13,7 @@
 #include "gyre/log.h"
 #include "gyre/rabitq.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -24,6 +25,11 @@
 #include <unistd.h>
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, PATH_BYTES = 4096, READY_BYTES = 1024 };
+
+enum {
+    COLLECTIONS_THREADS = 8, /* creating and training wait for nodes */
+    CLUSTER_THREADS = 2,     /* status waits for nobody */
+};
 
 struct options {
     char *listen, *bus_listen, *http_listen, *data_dir, *cluster_key_file, *catalog, *log_level;
@@ -41,7 +47,7 @@ static const struct gy_option option_table[] = {
     {"allow-insecure-listen", GY_OPTION_SWITCH, FIELD(allow_insecure_listen), "off", 0, 0, "",
      "listen and http-listen may leave loopback, though this version has neither TLS nor API keys for them"},
     {"catalog", GY_OPTION_TEXT, FIELD(catalog), "embedded", 0, 0, "BACKEND", "where the catalog is: embedded (in the data directory)"},
-    {"api-threads", GY_OPTION_COUNT, FIELD(api_threads), "32", 1, 1024, "N", "calls worked on at once"},
+    {"api-threads", GY_OPTION_COUNT, FIELD(api_threads), "32", 1, 1024, "N", "calls about points worked on at once"},
     {"api-queue", GY_OPTION_COUNT, FIELD(api_queue), "1024", 1, 1 << 20, "N", "calls that may wait; more are refused"},
     {"message-bytes-max", GY_OPTION_BYTES, FIELD(message_bytes_max), "64M", 1 << 12, UINT64_C(256) << 20, "BYTES", "largest request of a client"},
     {"heartbeat-ms", GY_OPTION_MILLIS, FIELD(heartbeat_ms), "500", 50, 60000, "TIME", "how often shard daemons are asked to report"},
@@ -66,7 +72,7 @@ struct daemon {
     gy_catalog *catalog;
     gy_placement *placement;
     gy_bus *bus;
-    gy_pool *api_pool;
+    gy_pool *points_pool, *collections_pool, *cluster_pool; /* apart, so that stuck searches do not hide the cluster's state */
     gy_collections_service *collections;
     gy_points_service *points;
     gy_cluster_service *cluster;
@@ -85,11 +91,17 @@ static const char *trouble(void *self)
 /* Whether an address is reached from this machine only. */
 static bool loopback(const char *address)
 {
-    static const char *const prefixes[] = {"127.", "localhost:", "[::1]:"};
-    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
-        if (strncmp(address, prefixes[i], strlen(prefixes[i])) == 0)
-            return true;
-    return false;
+    const char *colon = strrchr(address, ':');
+    char host[INET6_ADDRSTRLEN];
+    size_t bytes = colon ? (size_t)(colon - address) : strlen(address);
+    if (bytes >= sizeof host)
+        return false;
+    memcpy(host, address, bytes);
+    host[bytes] = '\0';
+    struct in_addr v4;
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    return strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0;
 }
 
 static gyre_status check_options(const struct options *options, gyre_error *err)
@@ -164,10 +176,12 @@ static gyre_status start_core(struct daemon *daemon, const struct options *optio
 
 static gyre_status start_services(struct daemon *daemon, const struct options *options, gyre_error *err)
 {
-    GY_TRY(gy_pool_new(&daemon->api_pool, "api", options->api_threads, options->api_queue, err));
-    GY_TRY(gy_collections_service_new(&daemon->collections, daemon->placement, daemon->api_pool, daemon->metrics, err));
-    GY_TRY(gy_points_service_new(&daemon->points, gy_placement_routing(daemon->placement), daemon->api_pool, daemon->metrics, err));
-    GY_TRY(gy_cluster_service_new(&daemon->cluster, daemon->placement, daemon->api_pool, daemon->metrics, err));
+    GY_TRY(gy_pool_new(&daemon->points_pool, "points", options->api_threads, options->api_queue, err));
+    GY_TRY(gy_pool_new(&daemon->collections_pool, "collection", COLLECTIONS_THREADS, options->api_queue, err));
+    GY_TRY(gy_pool_new(&daemon->cluster_pool, "cluster", CLUSTER_THREADS, options->api_queue, err));
+    GY_TRY(gy_collections_service_new(&daemon->collections, daemon->placement, daemon->collections_pool, daemon->metrics, err));
+    GY_TRY(gy_points_service_new(&daemon->points, gy_placement_routing(daemon->placement), daemon->points_pool, daemon->metrics, err));
+    GY_TRY(gy_cluster_service_new(&daemon->cluster, daemon->placement, daemon->cluster_pool, daemon->metrics, err));
     struct gy_rpc_method methods[GY_COLLECTIONS_METHODS + GY_POINTS_METHODS + GY_CLUSTER_METHODS];
     gy_collections_service_methods(daemon->collections, methods);
     gy_points_service_methods(daemon->points, methods + GY_COLLECTIONS_METHODS);
@@ -195,13 +209,17 @@ static gyre_status start_services(struct daemon *daemon, const struct options *o
 static void stop(struct daemon *daemon, int64_t grace_ns)
 {
     atomic_store(&daemon->draining, true);
+    if (daemon->placement)
+        gy_placement_begin_stop(daemon->placement);
     if (daemon->server) {
         gy_rpc_server_set_serving(daemon->server, false);
         gy_rpc_server_close(daemon->server, grace_ns);
     }
     if (daemon->http)
         gy_http_close(daemon->http);
-    gy_pool_free(daemon->api_pool);
+    gy_pool_free(daemon->points_pool);
+    gy_pool_free(daemon->collections_pool);
+    gy_pool_free(daemon->cluster_pool);
     gy_cluster_service_free(daemon->cluster);
     if (daemon->points)
         gy_points_service_free(daemon->points);
@@ -259,6 +277,8 @@ int main(int argc, char **argv)
     gyre_error err;
     struct options options = {0};
     bool done = false;
+    /* gRPC core's own lines have another form than the log's; whoever sets the variable gets them. */
+    setenv("GRPC_VERBOSITY", "NONE", 0);
     /* First of all: without it libsodium runs its slow reference code. */
     if (sodium_init() < 0) {
         fprintf(stderr, "gyre-coordinator: libsodium cannot start\n");

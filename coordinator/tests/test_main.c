@@ -73,6 +73,11 @@ static void leaving_loopback_must_be_said_in_plain_words(void **state)
 {
     assert_refused(state, "--data-dir @/c --cluster-key-file @/key --listen 0.0.0.0:0", 2, "neither TLS nor API keys");
     assert_refused(state, "--data-dir @/c --cluster-key-file @/key --listen 10.0.0.1:0", 2, "--allow-insecure-listen");
+    assert_refused(state, "--data-dir @/c --cluster-key-file @/key --listen 127.example.org:0", 2, "127.example.org:0");
+    assert_refused(state, "--data-dir @/c --cluster-key-file @/key --listen localhost.example.org:0", 2, "localhost.example.org:0");
+    /* these are loopback: what is refused is the key that is not there */
+    assert_refused(state, "--data-dir @/c --cluster-key-file @/nokey --listen 127.3.2.1:0 --http-listen localhost:0", 1, "nokey");
+    assert_refused(state, "--data-dir @/c --cluster-key-file @/nokey --listen [::1]:0", 1, "nokey");
     assert_refused(state, "--data-dir @/c --cluster-key-file @/key --http-listen [::]:0", 2, "http-listen is [::]:0");
 }
 
