@@ -57,7 +57,8 @@ static gyre_status check_disk(const char *path, gyre_error *err)
     uint64_t free_bytes, total_bytes;
     GY_TRY(gy_disk_free(path, &free_bytes, &total_bytes, err));
     if (free_bytes < DISK_FREE_MIN)
-        return gyre_fail(err, GYRE_EXHAUSTED, "catalog %s: %" PRIu64 " MiB free on its disk; it needs %d", path, free_bytes >> 20, DISK_FREE_MIN >> 20);
+        return gyre_fail(err, GYRE_EXHAUSTED, "catalog %s: %" PRIu64 " MiB free on its disk; it needs %d", path,
+                         free_bytes >> 20, DISK_FREE_MIN >> 20);
     return GYRE_OK;
 }
 
@@ -97,7 +98,8 @@ static gyre_status read_number(struct embedded *self, const char *key, size_t nu
 }
 
 /* Splits a stored value; value borrows. */
-static gyre_status split(const struct embedded *self, const char *key, size_t key_bytes, const char *stored, size_t bytes, uint64_t *revision, gyre_error *err)
+static gyre_status split(const struct embedded *self, const char *key, size_t key_bytes, const char *stored, size_t bytes,
+                         uint64_t *revision, gyre_error *err)
 {
     *revision = bytes < REVISION_BYTES ? 0 : gy_load_u64((const uint8_t *)stored);
     if (*revision == 0)
@@ -201,7 +203,8 @@ static gyre_status check_revision(struct embedded *self, const struct gy_catalog
 }
 
 /* Adds one change to the batch, once its expectation is found true. */
-static gyre_status batch_change(struct embedded *self, rocksdb_writebatch_t *batch, const struct gy_catalog_change *change, uint64_t revision, gyre_error *err)
+static gyre_status batch_change(struct embedded *self, rocksdb_writebatch_t *batch, const struct gy_catalog_change *change,
+                                uint64_t revision, gyre_error *err)
 {
     char key[KEY_ROOM + 1];
     size_t key_bytes = 0;
@@ -222,7 +225,8 @@ static gyre_status batch_change(struct embedded *self, rocksdb_writebatch_t *bat
     return GYRE_OK;
 }
 
-static gyre_status commit_locked(struct embedded *self, rocksdb_writebatch_t *batch, const struct gy_catalog_change *changes, size_t count, gyre_error *err)
+static gyre_status commit_locked(struct embedded *self, rocksdb_writebatch_t *batch, const struct gy_catalog_change *changes,
+                                 size_t count, gyre_error *err)
 {
     if (self->failure[0])
         return gyre_fail(err, GYRE_INTERNAL, "catalog failed before and takes no change until it is opened again: %s", self->failure);
@@ -306,7 +310,8 @@ static gyre_status check_format(struct embedded *self, gyre_error *err)
     GY_TRY(read_number(self, format_key, FORMAT_BYTES, &has_format, &format, err));
     GY_TRY(read_number(self, revision_key, REVISION_BYTES, &has_revision, &self->revision, err));
     if (has_format && format > FORMAT_VERSION)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "catalog %s has format %" PRIu64 "; this version reads up to %d", self->path, format, FORMAT_VERSION);
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "catalog %s has format %" PRIu64 "; this version reads up to %d", self->path,
+                         format, FORMAT_VERSION);
     if (has_format && format == FORMAT_VERSION)
         return GYRE_OK;
     if (has_format || has_revision)

@@ -21,7 +21,8 @@ gyre_status gy_primary_name_check(const char *name, gyre_error *err)
         return gyre_fail(err, GYRE_INVALID, "node name of %zu bytes; it must be 1 to %d", bytes, GY_NAME_BYTES_MAX);
     for (size_t i = 0; i < bytes; i++)
         if (name[i] <= ' ' || name[i] > '~' || name[i] == '"' || name[i] == '\'' || name[i] == '\\')
-            return gyre_fail(err, GYRE_INVALID, "node name has byte 0x%02x at position %zu; it may hold printable ASCII without spaces, quotes and \\",
+            return gyre_fail(err, GYRE_INVALID,
+                             "node name has byte 0x%02x at position %zu; it may hold printable ASCII without spaces, quotes and \\",
                              (unsigned char)name[i], i);
     return GYRE_OK;
 }

@@ -12,7 +12,8 @@ static void collection(const uint8_t *data, size_t size)
     if (gy_collection_record_decode(&record, data, size, &err) != GYRE_OK)
         return;
     gy_bytes bytes = {0};
-    if (gy_collection_record_encode(&record, &bytes, &err) != GYRE_OK || gy_collection_record_decode(&again, bytes.data, bytes.size, &err) != GYRE_OK ||
+    if (gy_collection_record_encode(&record, &bytes, &err) != GYRE_OK ||
+        gy_collection_record_decode(&again, bytes.data, bytes.size, &err) != GYRE_OK ||
         again.id != record.id || again.spec.shards != record.spec.shards || again.codebook_version != record.codebook_version)
         abort();
     gy_bytes_free(&bytes);
