@@ -47,6 +47,17 @@ int cli_fail(const char *command, const gyre_error *err)
     return CLI_FAILED;
 }
 
+int cli_call(const struct cli *cli, const char *command, const char *path, const ProtobufCMessage *request,
+             const ProtobufCMessageDescriptor *reply_type, void *reply, double seconds)
+{
+    GY_AUTO(gyre_client) *client = NULL;
+    gyre_error err;
+    gyre_status status = cli_connect(cli, &client, &err);
+    if (status == GYRE_OK)
+        status = gyre_client_call(client, path, request, reply_type, reply, cli_deadline_ns(cli, seconds), &err);
+    return status == GYRE_OK ? CLI_DONE : cli_fail(command, &err);
+}
+
 void *cli_alloc(size_t count, size_t size)
 {
     void *memory = calloc(count ? count : 1, size ? size : 1);

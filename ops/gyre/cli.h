@@ -54,6 +54,11 @@ int64_t cli_deadline_ns(const struct cli *cli, double fallback_s);
 /* Prints `gyre COMMAND: sentence` on stderr and returns CLI_FAILED. */
 int cli_fail(const char *command, const gyre_error *err);
 
+/* The one call that many commands are: connects, calls, and says on stderr what went wrong. seconds: the deadline without --timeout.
+ *   reply  T **, the caller's (gy_wire_free) when CLI_DONE is returned; untouched when CLI_FAILED is */
+int cli_call(const struct cli *cli, const char *command, const char *path, const ProtobufCMessage *request,
+             const ProtobufCMessageDescriptor *reply_type, void *reply, double seconds);
+
 /* malloc and realloc of count things of size bytes that end the program with a sentence and CLI_FAILED when memory is out:
  * nothing a command could do then is of use to whoever typed it. Never NULL; free with free. */
 void *cli_alloc(size_t count, size_t size);

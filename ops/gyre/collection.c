@@ -12,11 +12,13 @@
 
 enum { CALL_SECONDS = 30, TRAIN_SECONDS = 3600 };
 
+static const char GET[] = "/gyre.v1.Collections/Get", CREATE[] = "/gyre.v1.Collections/Create";
+
 gyre_status collection_get(const struct cli *cli, gyre_client *client, const char *name, Gyre__V1__Collection **out, gyre_error *err)
 {
     Gyre__V1__GetCollectionRequest request = GYRE__V1__GET_COLLECTION_REQUEST__INIT;
     request.name = (char *)name;
-    return gyre_client_call(client, "/gyre.v1.Collections/Get", &request.base, &gyre__v1__collection__descriptor, out,
+    return gyre_client_call(client, GET, &request.base, &gyre__v1__collection__descriptor, out,
                             cli_deadline_ns(cli, CALL_SECONDS), err);
 }
 
@@ -25,7 +27,7 @@ gyre_status collection_create(const struct cli *cli, gyre_client *client, const 
 {
     Gyre__V1__CreateCollectionRequest request = GYRE__V1__CREATE_COLLECTION_REQUEST__INIT;
     request.spec = (Gyre__V1__CollectionSpec *)spec;
-    return gyre_client_call(client, "/gyre.v1.Collections/Create", &request.base, &gyre__v1__collection__descriptor, out,
+    return gyre_client_call(client, CREATE, &request.base, &gyre__v1__collection__descriptor, out,
                             cli_deadline_ns(cli, CALL_SECONDS), err);
 }
 
@@ -135,16 +137,16 @@ int command_collection_create(struct cli *cli, int argc, char **argv)
         {"dim", 0, ARG_COUNT, &dim, 1, GYRE_DIM_MAX, "N", "floats in a vector (needed)"},
         {"metric", 0, ARG_TEXT, &metric, 0, 0, "NAME", "l2 (the default), ip or cosine"},
         {"codec", 0, ARG_TEXT, &codec, 0, 0, "NAME", "rabitq (the default)"},
-        {"bits", 0, ARG_COUNT, &bits, 1, 8, "N", "of code per float (1)"},
+        {"bits", 0, ARG_COUNT, &bits, 1, UINT32_MAX, "N", "of code per float (1; this version has no other)"},
         {"shards", 0, ARG_COUNT, &shards, 1, 1024, "N", "parts the points are spread over (4)"},
-        {"copies", 0, ARG_COUNT, &copies, 1, 16, "N", "full copies of each shard (1)"},
-        {"quantized", 0, ARG_COUNT, &quantized, 0, 16, "N", "more copies that hold codes only (0)"},
+        {"copies", 0, ARG_COUNT, &copies, 1, UINT32_MAX, "N", "full copies of each shard (1; this version has no other)"},
+        {"quantized", 0, ARG_COUNT, &quantized, 0, UINT32_MAX, "N", "more copies that hold codes only (0; this version has no other)"},
         {"json", 0, ARG_SWITCH, &json, 0, 0, NULL, "print JSON"},
     };
     const struct usage usage = {
         "collection create", "NAME", 1, 1, "Makes a collection: a named set of vectors of one dimension under one metric.",
         "  gyre collection create words --dim 100 --metric cosine\n"
-        "  gyre collection create photos --dim 768 --metric ip --shards 16 --copies 2 --quantized 1\n"};
+        "  gyre collection create photos --dim 768 --metric ip --shards 16\n"};
     int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
     if (stop != ARGS_READ)
         return stop;
@@ -161,20 +163,21 @@ int command_collection_create(struct cli *cli, int argc, char **argv)
     spec.shards = (uint32_t)shards;
     spec.copies = (uint32_t)copies;
     spec.quantized = (uint32_t)quantized;
-    GY_AUTO(gyre_client) *client = NULL;
+    Gyre__V1__CreateCollectionRequest request = GYRE__V1__CREATE_COLLECTION_REQUEST__INIT;
     Gyre__V1__Collection *collection = NULL;
-    if (cli_connect(cli, &client, &err) != GYRE_OK || collection_create(cli, client, &spec, &collection, &err) != GYRE_OK)
-        return cli_fail(usage.command, &err);
+    request.spec = &spec;
+    if (cli_call(cli, usage.command, CREATE, &request.base, &gyre__v1__collection__descriptor, &collection, CALL_SECONDS) != CLI_DONE)
+        return CLI_FAILED;
     print_one(collection, json);
     gy_wire_free(collection);
     return CLI_DONE;
 }
 
-gyre_status collection_list(const struct cli *cli, gyre_client *client, Gyre__V1__ListCollectionsReply **out, gyre_error *err)
+int collection_list(const struct cli *cli, const char *command, Gyre__V1__ListCollectionsReply **out)
 {
     Gyre__V1__ListCollectionsRequest request = GYRE__V1__LIST_COLLECTIONS_REQUEST__INIT;
-    return gyre_client_call(client, "/gyre.v1.Collections/List", &request.base, &gyre__v1__list_collections_reply__descriptor, out,
-                            cli_deadline_ns(cli, CALL_SECONDS), err);
+    return cli_call(cli, command, "/gyre.v1.Collections/List", &request.base, &gyre__v1__list_collections_reply__descriptor, out,
+                    CALL_SECONDS);
 }
 
 int command_collection_list(struct cli *cli, int argc, char **argv)
@@ -186,11 +189,9 @@ int command_collection_list(struct cli *cli, int argc, char **argv)
     int stop = args_read(&usage, args, 1, cli, &argc, argv);
     if (stop != ARGS_READ)
         return stop;
-    gyre_error err;
-    GY_AUTO(gyre_client) *client = NULL;
     Gyre__V1__ListCollectionsReply *reply = NULL;
-    if (cli_connect(cli, &client, &err) != GYRE_OK || collection_list(cli, client, &reply, &err) != GYRE_OK)
-        return cli_fail(usage.command, &err);
+    if (collection_list(cli, usage.command, &reply) != CLI_DONE)
+        return CLI_FAILED;
     if (json) {
         json_t *list = json_array();
         for (size_t i = 0; i < reply->n_collections; i++)
@@ -214,11 +215,11 @@ int command_collection_info(struct cli *cli, int argc, char **argv)
     int stop = args_read(&usage, args, 1, cli, &argc, argv);
     if (stop != ARGS_READ)
         return stop;
-    gyre_error err;
-    GY_AUTO(gyre_client) *client = NULL;
+    Gyre__V1__GetCollectionRequest request = GYRE__V1__GET_COLLECTION_REQUEST__INIT;
     Gyre__V1__Collection *collection = NULL;
-    if (cli_connect(cli, &client, &err) != GYRE_OK || collection_get(cli, client, argv[0], &collection, &err) != GYRE_OK)
-        return cli_fail(usage.command, &err);
+    request.name = argv[0];
+    if (cli_call(cli, usage.command, GET, &request.base, &gyre__v1__collection__descriptor, &collection, CALL_SECONDS) != CLI_DONE)
+        return CLI_FAILED;
     print_one(collection, json);
     gy_wire_free(collection);
     return CLI_DONE;
@@ -247,15 +248,12 @@ int command_collection_drop(struct cli *cli, int argc, char **argv)
         return stop;
     if (!yes && !confirmed(argv[0]))
         return CLI_FAILED;
-    gyre_error err;
-    GY_AUTO(gyre_client) *client = NULL;
     Gyre__V1__DropCollectionRequest request = GYRE__V1__DROP_COLLECTION_REQUEST__INIT;
     Gyre__V1__DropCollectionReply *reply = NULL;
     request.name = argv[0];
-    if (cli_connect(cli, &client, &err) != GYRE_OK ||
-        gyre_client_call(client, "/gyre.v1.Collections/Drop", &request.base, &gyre__v1__drop_collection_reply__descriptor, &reply,
-                         cli_deadline_ns(cli, CALL_SECONDS), &err) != GYRE_OK)
-        return cli_fail(usage.command, &err);
+    if (cli_call(cli, usage.command, "/gyre.v1.Collections/Drop", &request.base, &gyre__v1__drop_collection_reply__descriptor, &reply,
+                 CALL_SECONDS) != CLI_DONE)
+        return CLI_FAILED;
     gy_wire_free(reply);
     printf("dropped %s\n", argv[0]);
     return CLI_DONE;
@@ -276,16 +274,13 @@ int command_collection_train(struct cli *cli, int argc, char **argv)
     int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
     if (stop != ARGS_READ)
         return stop;
-    gyre_error err;
-    GY_AUTO(gyre_client) *client = NULL;
     Gyre__V1__TrainCollectionRequest request = GYRE__V1__TRAIN_COLLECTION_REQUEST__INIT;
     Gyre__V1__Collection *collection = NULL;
     request.name = argv[0];
     request.wait = wait;
-    if (cli_connect(cli, &client, &err) != GYRE_OK ||
-        gyre_client_call(client, "/gyre.v1.Collections/Train", &request.base, &gyre__v1__collection__descriptor, &collection,
-                         cli_deadline_ns(cli, TRAIN_SECONDS), &err) != GYRE_OK)
-        return cli_fail(usage.command, &err);
+    if (cli_call(cli, usage.command, "/gyre.v1.Collections/Train", &request.base, &gyre__v1__collection__descriptor, &collection,
+                 TRAIN_SECONDS) != CLI_DONE)
+        return CLI_FAILED;
     if (json)
         json_write(collection_json(collection), stdout);
     else

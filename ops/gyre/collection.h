@@ -9,10 +9,11 @@
 
 GYRE_CHECKED gyre_status collection_get(const struct cli *cli, gyre_client *client, const char *name, Gyre__V1__Collection **out,
                                         gyre_error *err);
-GYRE_CHECKED gyre_status collection_list(const struct cli *cli, gyre_client *client, Gyre__V1__ListCollectionsReply **out,
-                                         gyre_error *err);
 GYRE_CHECKED gyre_status collection_create(const struct cli *cli, gyre_client *client, const Gyre__V1__CollectionSpec *spec,
                                            Gyre__V1__Collection **out, gyre_error *err);
+
+/* All collections, for a command; returns as cli_call does. */
+int collection_list(const struct cli *cli, const char *command, Gyre__V1__ListCollectionsReply **out);
 
 /* One row a collection. */
 void collections_print(Gyre__V1__Collection *const *collections, size_t count, FILE *out);

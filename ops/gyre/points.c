@@ -87,16 +87,14 @@ int command_get(struct cli *cli, int argc, char **argv)
     GY_AUTO(typed_ids) *list = NULL;
     if (typed_ids_read(&list, argv + 1, (size_t)argc - 1, &err) != GYRE_OK)
         return args_misused(&usage, "%s", err.text);
-    GY_AUTO(gyre_client) *client = NULL;
     Gyre__V1__GetRequest request = GYRE__V1__GET_REQUEST__INIT;
     Gyre__V1__GetReply *reply = NULL;
     request.collection = argv[0];
     request.ids = list->pointers;
     request.n_ids = (size_t)argc - 1;
-    if (cli_connect(cli, &client, &err) != GYRE_OK ||
-        gyre_client_call(client, "/gyre.v1.Points/Get", &request.base, &gyre__v1__get_reply__descriptor, &reply,
-                         cli_deadline_ns(cli, CALL_SECONDS), &err) != GYRE_OK)
-        return cli_fail(usage.command, &err);
+    if (cli_call(cli, usage.command, "/gyre.v1.Points/Get", &request.base, &gyre__v1__get_reply__descriptor, &reply,
+                 CALL_SECONDS) != CLI_DONE)
+        return CLI_FAILED;
     if (json)
         json_write(points_json(reply), stdout);
     else
@@ -117,16 +115,14 @@ int command_delete(struct cli *cli, int argc, char **argv)
     GY_AUTO(typed_ids) *list = NULL;
     if (typed_ids_read(&list, argv + 1, (size_t)argc - 1, &err) != GYRE_OK)
         return args_misused(&usage, "%s", err.text);
-    GY_AUTO(gyre_client) *client = NULL;
     Gyre__V1__DeleteRequest request = GYRE__V1__DELETE_REQUEST__INIT;
     Gyre__V1__DeleteReply *reply = NULL;
     request.collection = argv[0];
     request.ids = list->pointers;
     request.n_ids = (size_t)argc - 1;
-    if (cli_connect(cli, &client, &err) != GYRE_OK ||
-        gyre_client_call(client, "/gyre.v1.Points/Delete", &request.base, &gyre__v1__delete_reply__descriptor, &reply,
-                         cli_deadline_ns(cli, CALL_SECONDS), &err) != GYRE_OK)
-        return cli_fail(usage.command, &err);
+    if (cli_call(cli, usage.command, "/gyre.v1.Points/Delete", &request.base, &gyre__v1__delete_reply__descriptor, &reply,
+                 CALL_SECONDS) != CLI_DONE)
+        return CLI_FAILED;
     printf("deleted %" PRIu64 " of %d\n", reply->deleted, argc - 1);
     gy_wire_free(reply);
     return CLI_DONE;
@@ -144,16 +140,13 @@ int command_count(struct cli *cli, int argc, char **argv)
     int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
     if (stop != ARGS_READ)
         return stop;
-    gyre_error err;
-    GY_AUTO(gyre_client) *client = NULL;
     Gyre__V1__CountRequest request = GYRE__V1__COUNT_REQUEST__INIT;
     Gyre__V1__CountReply *reply = NULL;
     request.collection = argv[0];
     request.allow_partial = partial;
-    if (cli_connect(cli, &client, &err) != GYRE_OK ||
-        gyre_client_call(client, "/gyre.v1.Points/Count", &request.base, &gyre__v1__count_reply__descriptor, &reply,
-                         cli_deadline_ns(cli, CALL_SECONDS), &err) != GYRE_OK)
-        return cli_fail(usage.command, &err);
+    if (cli_call(cli, usage.command, "/gyre.v1.Points/Count", &request.base, &gyre__v1__count_reply__descriptor, &reply,
+                 CALL_SECONDS) != CLI_DONE)
+        return CLI_FAILED;
     if (json)
         json_write(json_pack("{sI si si}", "points", (json_int_t)reply->points, "shards_answered", (int)reply->shards_answered,
                              "shards_total", (int)reply->shards_total),

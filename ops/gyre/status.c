@@ -8,11 +8,12 @@
 
 enum { CALL_SECONDS = 10 };
 
+static const char STATUS[] = "/gyre.v1.Cluster/Status";
+
 gyre_status cluster_status(gyre_client *client, int64_t deadline_ns, Gyre__V1__ClusterStatusReply **out, gyre_error *err)
 {
     Gyre__V1__ClusterStatusRequest request = GYRE__V1__CLUSTER_STATUS_REQUEST__INIT;
-    return gyre_client_call(client, "/gyre.v1.Cluster/Status", &request.base, &gyre__v1__cluster_status_reply__descriptor, out,
-                            deadline_ns, err);
+    return gyre_client_call(client, STATUS, &request.base, &gyre__v1__cluster_status_reply__descriptor, out, deadline_ns, err);
 }
 
 static const char *state_text(Gyre__V1__NodeState state)
@@ -69,16 +70,14 @@ int command_status(struct cli *cli, int argc, char **argv)
     int stop = args_read(&usage, args, 1, cli, &argc, argv);
     if (stop != ARGS_READ)
         return stop;
-    gyre_error err;
-    GY_AUTO(gyre_client) *client = NULL;
+    Gyre__V1__ClusterStatusRequest request = GYRE__V1__CLUSTER_STATUS_REQUEST__INIT;
     Gyre__V1__ClusterStatusReply *reply = NULL;
     Gyre__V1__ListCollectionsReply *list = NULL;
-    if (cli_connect(cli, &client, &err) != GYRE_OK ||
-        cluster_status(client, cli_deadline_ns(cli, CALL_SECONDS), &reply, &err) != GYRE_OK)
-        return cli_fail(usage.command, &err);
-    if (collection_list(cli, client, &list, &err) != GYRE_OK) {
+    if (cli_call(cli, usage.command, STATUS, &request.base, &gyre__v1__cluster_status_reply__descriptor, &reply, CALL_SECONDS) != CLI_DONE)
+        return CLI_FAILED;
+    if (collection_list(cli, usage.command, &list) != CLI_DONE) {
         gy_wire_free(reply);
-        return cli_fail(usage.command, &err);
+        return CLI_FAILED;
     }
     if (json) {
         json_write(status_json(reply, list), stdout);
