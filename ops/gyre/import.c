@@ -2,7 +2,8 @@
  *
  * Each worker takes a run of rows, sends it as one client stream of messages, and counts it when the stream's reply has come: then, and
  * only then, every point of it is written. A run that fails because a part of the cluster cannot be reached is sent again as a whole,
- * with growing pauses; points are written by id, so sending one twice changes nothing. The row to resume from is the first of the
+ * with growing pauses; points are written by id, so sending one twice changes nothing. So is one that met a full queue; but a full disk
+ * and a limit answer with the same status, and they stay: when nothing of the whole import gets through for EXHAUSTED_SECONDS, it ends. The row to resume from is the first of the
  * earliest run that was not acknowledged. Several streams, because the coordinator writes a stream's messages one after the other: only
  * different streams keep every shard's disk busy. */
 #include "args.h"
@@ -26,6 +27,7 @@ enum {
     RUN_BYTES = 4 << 20,       /* vectors in a run: what a worker holds and may have to send again */
     RUN_MESSAGES = 8,
     STREAM_SECONDS = 120,
+    EXHAUSTED_SECONDS = 10,
     ATTEMPTS_MAX = 10, BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 5000,
 };
 
@@ -40,6 +42,7 @@ struct import {
     pthread_mutex_t mu;      /* guards the source and the rest */
     pthread_cond_t changed;  /* acknowledged, failed or a worker ended */
     uint64_t acknowledged;   /* points */
+    int64_t progress_ns;     /* when the last of them were, or the start */
     uint64_t retries;
     size_t working;          /* workers that have not ended */
     bool stop;               /* no new run is begun */
@@ -82,9 +85,14 @@ static gyre_status send_run(const struct import *import, const source_run *run, 
     return status;
 }
 
-static bool may_pass(gyre_status status)
+static bool may_pass(struct import *import, gyre_status status)
 {
-    return status == GYRE_UNAVAILABLE || status == GYRE_ABORTED || status == GYRE_DEADLINE;
+    if (status != GYRE_EXHAUSTED)
+        return status == GYRE_UNAVAILABLE || status == GYRE_ABORTED || status == GYRE_DEADLINE;
+    pthread_mutex_lock(&import->mu);
+    bool moving = gy_now_ns() - import->progress_ns < EXHAUSTED_SECONDS * GY_SECOND_NS;
+    pthread_mutex_unlock(&import->mu);
+    return moving;
 }
 
 /* Waits before the next attempt, or until the import stops. */
@@ -108,7 +116,7 @@ static gyre_status send_run_surely(struct import *import, const source_run *run,
 {
     for (unsigned attempt = 0;; attempt++) {
         gyre_status status = send_run(import, run, err);
-        if (status == GYRE_OK || !may_pass(status))
+        if (status == GYRE_OK || !may_pass(import, status))
             return status;
         if (attempt + 1 == ATTEMPTS_MAX || !pause_before(import, attempt))
             return gyre_wrap(err, status, "after %u attempts", attempt + 1);
@@ -144,6 +152,7 @@ static void *work(void *arg)
         pthread_mutex_lock(&import->mu);
         worker->held_row = UINT64_MAX;
         import->acknowledged += run->rows;
+        import->progress_ns = gy_now_ns();
         pthread_cond_broadcast(&import->changed);
         pthread_mutex_unlock(&import->mu);
     }
@@ -189,6 +198,7 @@ static int import_run(struct import *import, size_t streams, uint64_t start, boo
     uint64_t rows = source_count(import->source) - start;
     struct progress progress;
     progress_init(&progress, stderr, import->quiet, "imported", "points", rows);
+    import->progress_ns = progress.started_ns;
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
