@@ -10,7 +10,7 @@
 
 /* Starts the daemons that need it (each not NULL, not running) and waits until all serve. Fills pid, process and addresses, and
  * writes the state file as soon as a pid is known. On failure err names the daemon; the end of its log is printed on stderr; what
- * else was started goes on running. */
+ * else was started goes on running: it is up to the caller to stop it. */
 GYRE_CHECKED gyre_status launch_daemons(local_cluster *cluster, struct local_daemon *const *daemons, size_t count, int64_t deadline_ns,
                                         gyre_error *err);
 

@@ -5,16 +5,15 @@
 
 #include "gyre/lifecycle.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-enum { UP_SECONDS = 60, DOWN_SECONDS = 30, PORT_DEFAULT = 7700, NODES_DEFAULT = 3, POLL_MS = 20, STATUS_SECONDS = 5 };
+enum { UP_SECONDS = 60, DOWN_SECONDS = 30, PORT_DEFAULT = 7700, NODES_DEFAULT = 3, POLL_MS = 20, STATUS_SECONDS = 5,
+       DAEMONS_MAX = LOCAL_NODES_MAX + 1 };
 
 struct up {
     uint64_t nodes; /* 0: as it was, or NODES_DEFAULT */
@@ -64,12 +63,12 @@ static gyre_status make_key(const local_cluster *cluster, gyre_error *err)
     return status == GYRE_EXISTS ? GYRE_OK : status;
 }
 
-/* Starts what does not run. *started: how many daemons that were. */
-static gyre_status start_missing(local_cluster *cluster, int64_t deadline_ns, size_t *started, gyre_error *err)
+/* Starts what does not run. started[0…*started_count-1]: the daemons that were begun, also on failure. */
+static gyre_status start_missing(local_cluster *cluster, int64_t deadline_ns, struct local_daemon *started[DAEMONS_MAX], size_t *started_count,
+                                 gyre_error *err)
 {
     struct local_daemon *missing[LOCAL_NODES_MAX];
     size_t count = 0;
-    *started = 0;
     for (size_t i = 0; i < cluster->node_count; i++)
         if (!local_daemon_runs(&cluster->nodes[i]))
             missing[count++] = &cluster->nodes[i];
@@ -77,14 +76,14 @@ static gyre_status start_missing(local_cluster *cluster, int64_t deadline_ns, si
         /* Nodes that run know the coordinator by its address; without any, it may be wherever there is room. */
         if (count == cluster->node_count)
             cluster->coordinator.address[0] = cluster->coordinator.bus[0] = cluster->coordinator.http[0] = '\0';
-        struct local_daemon *coordinator = &cluster->coordinator;
-        GY_TRY(launch_daemons(cluster, &coordinator, 1, deadline_ns, err));
-        ++*started;
+        started[*started_count] = &cluster->coordinator;
+        GY_TRY(launch_daemons(cluster, &started[(*started_count)++], 1, deadline_ns, err));
     }
-    if (count)
-        GY_TRY(launch_daemons(cluster, missing, count, deadline_ns, err));
-    *started += count;
-    return GYRE_OK;
+    if (!count)
+        return GYRE_OK;
+    memcpy(started + *started_count, missing, count * sizeof *missing);
+    *started_count += count;
+    return launch_daemons(cluster, missing, count, deadline_ns, err);
 }
 
 static size_t nodes_up(const Gyre__V1__ClusterStatusReply *reply)
@@ -119,26 +118,41 @@ static gyre_status await_nodes(const local_cluster *cluster, int64_t deadline_ns
     }
 }
 
+/* A failed `up` leaves nothing running that did not run before. */
+static void stop_started(local_cluster *cluster, struct local_daemon *const *started, size_t count)
+{
+    gyre_error err = {0};
+    size_t left;
+    gyre_status status = stop_daemons(started, count, gy_now_ns() + DOWN_SECONDS * GY_SECOND_NS, true, &left, &err);
+    if (status == GYRE_OK)
+        status = local_cluster_write(cluster, &err);
+    if (status != GYRE_OK)
+        fprintf(stderr, "gyre up: what was started could not be stopped again: %s\n", err.text);
+}
+
 static gyre_status run_up(const struct cli *cli, const struct up *up, gyre_error *err)
 {
     const char *dir = cli_dir(cli);
     int lock_fd;
     GY_TRY(gy_dir_lock(dir, &lock_fd, err));
     GY_AUTO(local_cluster) *cluster = NULL;
-    size_t started = 0;
+    struct local_daemon *started[DAEMONS_MAX];
+    size_t started_count = 0;
     int64_t deadline_ns = cli_deadline_ns(cli, UP_SECONDS);
     gyre_status status = prepare(up, dir, &cluster, err);
     if (status == GYRE_OK)
         status = make_key(cluster, err);
     if (status == GYRE_OK)
-        status = start_missing(cluster, deadline_ns, &started, err);
+        status = start_missing(cluster, deadline_ns, started, &started_count, err);
     Gyre__V1__ClusterStatusReply *reply = NULL;
     if (status == GYRE_OK)
         status = await_nodes(cluster, deadline_ns, &reply, err);
+    if (status != GYRE_OK && started_count)
+        stop_started(cluster, started, started_count);
     close(lock_fd);
     GY_TRY(status);
-    if (started)
-        printf("%zu of %zu daemons started; data and logs in %s\n", started, cluster->node_count + 1, cluster->dir);
+    if (started_count)
+        printf("%zu of %zu daemons started; data and logs in %s\n", started_count, cluster->node_count + 1, cluster->dir);
     else
         printf("already running: %zu nodes; data and logs in %s\n", cluster->node_count, cluster->dir);
     cluster_print(reply, stdout);
