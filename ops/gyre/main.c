@@ -78,6 +78,7 @@ int main(int argc, char **argv)
     struct cli cli = {0};
     gyre_error err;
     signal(SIGPIPE, SIG_IGN); /* a closed connection or pipe is an error to report, not a death */
+    setenv("GRPC_VERBOSITY", "NONE", 0); /* what its lines would say is in the error we print; whoever sets it sees them */
     int taken = args_read_common(&cli, argc - 1, argv + 1, &err);
     if (taken < 0) {
         fprintf(stderr, "gyre: %s\nSee: gyre --help\n", err.text);
