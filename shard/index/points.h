@@ -52,21 +52,23 @@ void gy_points_limit_disk(gy_points *points, uint64_t free_min);
 void gy_points_trouble(gy_points *points, char *text, size_t bytes);
 
 /* Reads points by id, in order; visit gets found = false for a missing one. vector and payload are valid during visit, NULL if
- * not wanted. */
+ * not wanted. visit's failure ends the read. */
 struct gy_point_view {
     bool found;
     uint64_t version;
     const float *vector;
     const char *payload;
 };
+typedef gyre_status gy_on_point(void *self, size_t i, const struct gy_point_view *view, gyre_error *err);
 GYRE_CHECKED gyre_status gy_points_read(gy_points *points, const gyre_point_id *ids, size_t count, bool with_vector, bool with_payload,
-                                        void (*visit)(void *self, size_t i, const struct gy_point_view *view), void *self, gyre_error *err);
+                                        gy_on_point *visit, void *self, gyre_error *err);
 
 /* Exact distances of ids to one normalised query; +inf for a point that is not there. out [count]. */
 GYRE_CHECKED gyre_status gy_points_distances(gy_points *points, const float *query, const gyre_point_id *ids, size_t count, float *out, gyre_error *err);
 
-/* Adds every (normalised) full vector, ascending id, in double: sums [dim], zeroed here. For the collection's mean. */
-GYRE_CHECKED gyre_status gy_points_sum(gy_points *points, double *sums, uint64_t *count, gyre_error *err);
+/* Adds every (normalised) full vector, ascending id, in double: sums [dim], zeroed here. For the collection's mean.
+ * GYRE_DEADLINE once deadline_ns (GY_NEVER: none) passed. */
+GYRE_CHECKED gyre_status gy_points_sum(gy_points *points, int64_t deadline_ns, double *sums, uint64_t *count, gyre_error *err);
 
 /* ---- snapshots, for scans ---- */
 typedef struct gy_snapshot gy_snapshot;

@@ -1,11 +1,13 @@
 /* Reads of full vectors and payloads, from disk by way of the node's block cache. */
 #include "index/state.h"
 
+#include "gyre/clock.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
-enum { READ_TOGETHER = 64 };
+enum { READ_TOGETHER = 64, VECTORS_BETWEEN_LOOKS = 256 /* at the clock */ };
 
 /* ---- points by id ---- */
 struct reading {
@@ -17,7 +19,7 @@ struct reading {
     const gyre_point_id *ids;
     size_t first;                  /* index of the group's first id */
     bool with_vector, with_payload;
-    void (*visit)(void *self, size_t i, const struct gy_point_view *view);
+    gy_on_point *visit;
     void *self;
 };
 
@@ -70,12 +72,11 @@ static gyre_status take_point(void *self, size_t i, struct gy_slice value, gyre_
             view.payload = reading->payload;
         }
     }
-    reading->visit(reading->self, reading->first + i, &view);
-    return GYRE_OK;
+    return reading->visit(reading->self, reading->first + i, &view, err);
 }
 
 gyre_status gy_points_read(gy_points *points, const gyre_point_id *ids, size_t count, bool with_vector, bool with_payload,
-                           void (*visit)(void *self, size_t i, const struct gy_point_view *view), void *self, gyre_error *err)
+                           gy_on_point *visit, void *self, gyre_error *err)
 {
     struct reading reading = {.points = points, .ids = ids, .with_vector = with_vector, .with_payload = with_payload, .visit = visit, .self = self};
     GY_AUTO(gy_view) *disk = gy_view_new(points->store); /* a point and its vector of the same moment */
@@ -157,12 +158,15 @@ struct summing {
     gy_points *points;
     double *sums;
     uint64_t count;
+    int64_t deadline_ns;
 };
 
 static gyre_status add_vector(void *self, const gyre_point_id *id, const float *vector, gyre_error *err)
 {
-    (void)id, (void)err;
+    (void)id;
     struct summing *summing = self;
+    if (summing->count % VECTORS_BETWEEN_LOOKS == 0 && gy_now_ns() >= summing->deadline_ns)
+        return gyre_fail(err, GYRE_DEADLINE, "sum: the deadline passed after %" PRIu64 " vectors", summing->count);
     float normal[GYRE_DIM_MAX];
     uint32_t dim = summing->points->dim;
     gyre_vector_normalize(summing->points->metric, vector, normal, dim);
@@ -172,9 +176,9 @@ static gyre_status add_vector(void *self, const gyre_point_id *id, const float *
     return GYRE_OK;
 }
 
-gyre_status gy_points_sum(gy_points *points, double *sums, uint64_t *count, gyre_error *err)
+gyre_status gy_points_sum(gy_points *points, int64_t deadline_ns, double *sums, uint64_t *count, gyre_error *err)
 {
-    struct summing summing = {points, sums, 0};
+    struct summing summing = {points, sums, 0, deadline_ns};
     memset(sums, 0, points->dim * sizeof *sums);
     GY_TRY(gy_points_each_vector(points, add_vector, &summing, err));
     *count = summing.count;

@@ -70,6 +70,8 @@ static gyre_status finish(gy_points *points, const struct gy_scan_request *reque
 {
     for (size_t q = 0; q < request->query_count; q++) {
         struct gy_top *top = &tops[q];
+        if (gy_now_ns() >= request->deadline_ns)
+            return gyre_fail(err, GYRE_DEADLINE, "scan: the deadline passed after the seeds of %zu of %zu queries", q, request->query_count);
         gy_top_cut(top);
         /* Full, and more rows than were kept: some may have been dropped, none of them before the last kept. */
         bool dropped = top->count == request->keep && scanned > request->keep;

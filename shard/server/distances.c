@@ -20,7 +20,7 @@ struct measuring {
     struct task *tasks; /* [request->n_tasks] */
 };
 
-enum { TASKS_MAX = 65536 };
+enum { TASKS_MAX = 65536, IDS_BETWEEN_LOOKS = 64 /* at the clock */ };
 
 static gyre_status check_tasks(struct measuring *measuring, gyre_error *err)
 {
@@ -77,14 +77,18 @@ static gyre_status measure(struct measuring *measuring, gy_points *points, size_
     struct task *task = &measuring->tasks[i];
     if (gy_points_dim(points) != measuring->dim)
         return gyre_fail(err, GYRE_INTERNAL, "this shard has %u dimensions, its neighbour %u", gy_points_dim(points), measuring->dim);
-    if (measuring->call->deadline_ns <= gy_now_ns())
-        return gyre_fail(err, GYRE_DEADLINE, "the time ran out before these distances were measured");
     task->distances = malloc(task->id_count * sizeof *task->distances);
     if (!task->distances)
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu distances", task->id_count);
     const float *query = gy_floats(&measuring->request->queries) + (size_t)asked->query * measuring->dim;
     const gyre_point_id *ids = (const gyre_point_id *)(const void *)asked->ids.data;
-    return gy_points_distances(points, query, ids, task->id_count, task->distances, err);
+    for (size_t done = 0; done < task->id_count; done += IDS_BETWEEN_LOOKS) {
+        size_t left = task->id_count - done, count = left < IDS_BETWEEN_LOOKS ? left : IDS_BETWEEN_LOOKS;
+        if (measuring->call->deadline_ns <= gy_now_ns())
+            return gyre_fail(err, GYRE_DEADLINE, "the time ran out after %zu of %zu distances were measured", done, task->id_count);
+        GY_TRY(gy_points_distances(points, query, ids + done, count, task->distances + done, err));
+    }
+    return GYRE_OK;
 }
 
 static void measure_part(void *self, size_t i)

@@ -6,39 +6,44 @@
 struct reading {
     Gyre__Node__ReadPoint *points; /* [count] */
     Gyre__Node__ReadPoint **list;  /* [count], what the reply points to */
-    size_t dim, bytes, bytes_max;
-    bool full, no_memory;
+    size_t count, dim, bytes, bytes_max;
+    int64_t deadline_ns;
 };
 
-static void take_point(void *self, size_t i, const struct gy_point_view *view)
+enum { POINTS_BETWEEN_LOOKS = 64 }; /* at the clock */
+
+static gyre_status take_point(void *self, size_t i, const struct gy_point_view *view, gyre_error *err)
 {
     struct reading *reading = self;
+    if (i % POINTS_BETWEEN_LOOKS == 0 && gy_now_ns() >= reading->deadline_ns)
+        return gyre_fail(err, GYRE_DEADLINE, "the time ran out after %zu of %zu points were read", i, reading->count);
     Gyre__Node__ReadPoint *point = &reading->points[i];
     gyre__node__read_point__init(point);
     point->found = view->found;
     point->version = view->version;
-    if (!view->found || reading->full || reading->no_memory)
-        return;
+    if (!view->found)
+        return GYRE_OK;
     size_t vector_bytes = view->vector ? reading->dim * sizeof(float) : 0;
     size_t payload_bytes = view->payload ? strlen(view->payload) + 1 : 0;
     reading->bytes += vector_bytes + payload_bytes;
-    if (reading->bytes > reading->bytes_max) {
-        reading->full = true;
-        return;
-    }
+    if (reading->bytes > reading->bytes_max)
+        return gyre_fail(err, GYRE_EXHAUSTED, "the %zu points asked for are more than the %zu bytes of a reply; ask for fewer", reading->count,
+                         reading->bytes_max);
     if (view->vector) {
         uint8_t *vector = malloc(vector_bytes);
-        reading->no_memory |= !vector;
-        for (size_t j = 0; vector && j < reading->dim; j++)
+        if (!vector)
+            return gyre_fail(err, GYRE_NO_MEMORY, "no memory for a vector of %zu bytes", vector_bytes);
+        for (size_t j = 0; j < reading->dim; j++)
             gy_store_f32(vector + j * sizeof(float), view->vector[j]);
-        point->vector = (ProtobufCBinaryData){vector ? vector_bytes : 0, vector};
+        point->vector = (ProtobufCBinaryData){vector_bytes, vector};
     }
     if (view->payload) {
         char *payload = strdup(view->payload);
-        reading->no_memory |= !payload;
-        if (payload)
-            point->payload = payload;
+        if (!payload)
+            return gyre_fail(err, GYRE_NO_MEMORY, "no memory for a payload of %zu bytes", payload_bytes);
+        point->payload = payload;
     }
+    return GYRE_OK;
 }
 
 static void free_points(struct reading *reading, size_t count)
@@ -54,6 +59,7 @@ static void free_points(struct reading *reading, size_t count)
 
 static gyre_status read_points(gy_points *points, const Gyre__Node__Read *request, size_t count, struct reading *reading, gyre_error *err)
 {
+    reading->count = count;
     reading->dim = gy_points_dim(points);
     reading->points = calloc(count, sizeof *reading->points);
     reading->list = calloc(count, sizeof(Gyre__Node__ReadPoint *));
@@ -63,12 +69,7 @@ static gyre_status read_points(gy_points *points, const Gyre__Node__Read *reques
         reading->list[i] = &reading->points[i];
     /* An id is 16 bytes without alignment, so the packed ids are an array of them. */
     const gyre_point_id *ids = (const gyre_point_id *)(const void *)request->ids.data;
-    GY_TRY(gy_points_read(points, ids, count, request->with_vector, request->with_payload, take_point, reading, err));
-    if (reading->no_memory)
-        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu points", count);
-    if (reading->full)
-        return gyre_fail(err, GYRE_EXHAUSTED, "the %zu points asked for are more than the %zu bytes of a reply; ask for fewer", count, reading->bytes_max);
-    return GYRE_OK;
+    return gy_points_read(points, ids, count, request->with_vector, request->with_payload, take_point, reading, err);
 }
 
 void gy_serve_read(gy_incoming *call, void *message)
@@ -76,7 +77,7 @@ void gy_serve_read(gy_incoming *call, void *message)
     const Gyre__Node__Read *request = message;
     gy_node *node = call->server->node;
     gyre_error err;
-    struct reading reading = {.bytes_max = call->server->message_bytes_max};
+    struct reading reading = {.bytes_max = call->server->message_bytes_max, .deadline_ns = call->deadline_ns};
     size_t count = 0;
     gy_hosted *hosted;
     gyre_status status = gy_check_ids("ids", &request->ids, GY_REQUEST_IDS_MAX, &count, &err);

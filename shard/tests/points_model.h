@@ -85,19 +85,21 @@ struct model_checking {
     size_t count;
 };
 
-static inline void model_check_point(void *self, size_t n, const struct gy_point_view *view)
+static inline gyre_status model_check_point(void *self, size_t n, const struct gy_point_view *view, gyre_error *err)
 {
+    (void)err;
     struct model_checking *checking = self;
     const struct model *model = checking->model;
     char payload[24];
     assert_int_equal(n, checking->count++);
     assert_int_equal(view->found, model->held[n]);
     if (!view->found)
-        return;
+        return GYRE_OK;
     snprintf(payload, sizeof payload, "{\"n\":%zu}", n);
     assert_int_equal(view->version, model->version[n]);
     assert_memory_equal(view->vector, model->vectors[n], model->dim * sizeof(float));
     assert_string_equal(view->payload, payload);
+    return GYRE_OK;
 }
 
 static inline void model_check_reads(struct fixture *f, const struct model *model)

@@ -135,8 +135,9 @@ struct fixture_found {
     uint64_t version;
 };
 
-static inline void fixture_see(void *self, size_t i, const struct gy_point_view *view)
+static inline gyre_status fixture_see(void *self, size_t i, const struct gy_point_view *view, gyre_error *err)
 {
+    (void)err;
     struct fixture_found *found = (struct fixture_found *)self + i;
     found->found = view->found;
     found->version = view->version;
@@ -149,6 +150,7 @@ static inline void fixture_see(void *self, size_t i, const struct gy_point_view 
         if (memcmp(vector, view->vector, sizeof vector) == 0 && strcmp(payload, view->payload) == 0)
             found->revision = (int64_t)revision;
     }
+    return GYRE_OK;
 }
 
 static inline gyre_status fixture_look(gy_replica *replica, uint64_t number, uint64_t revision_max, struct fixture_found *found)

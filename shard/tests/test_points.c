@@ -20,8 +20,9 @@ struct got {
     size_t count;
 };
 
-static void get(void *self, size_t i, const struct gy_point_view *view)
+static gyre_status get(void *self, size_t i, const struct gy_point_view *view, gyre_error *err)
 {
+    (void)err;
     struct got *got = self;
     assert_int_equal(i, got->count++);
     got->views[i] = *view;
@@ -29,6 +30,7 @@ static void get(void *self, size_t i, const struct gy_point_view *view)
         memcpy(got->vectors[i], view->vector, sizeof got->vectors[i]);
     if (view->payload)
         snprintf(got->payloads[i], sizeof got->payloads[i], "%s", view->payload);
+    return GYRE_OK;
 }
 
 static void an_upserted_point_reads_back_and_a_missing_one_is_not_found(void **state)
@@ -184,9 +186,11 @@ static void the_sum_is_that_of_the_normalised_vectors(void **state)
     fixture_apply(&f, operations, 2, NULL);
     double sums[2];
     uint64_t count;
-    assert_ok(gy_points_sum(f.points, sums, &count, &err));
+    assert_ok(gy_points_sum(f.points, GY_NEVER, sums, &count, &err));
     assert_int_equal(count, 2);
     assert_true(fabs(sums[0] - 0.6) < 1e-6 && fabs(sums[1] - 1.8) < 1e-6);
+    assert_int_equal(gy_points_sum(f.points, gy_now_ns(), sums, &count, &err), GYRE_DEADLINE);
+    assert_string_equal(err.text, "sum: the deadline passed after 0 vectors");
     fixture_fini(&f);
 }
 

@@ -88,22 +88,24 @@ struct seen {
     bool damaged;
 };
 
-static void see(void *self, size_t i, const struct gy_point_view *view)
+static gyre_status see(void *self, size_t i, const struct gy_point_view *view, gyre_error *err)
 {
+    (void)err;
     struct seen *seen = self;
     unsigned long long number, revision;
     float vector[FIXTURE_DIM];
     if (!view->found) {
         seen->missing++;
-        return;
+        return GYRE_OK;
     }
     if (sscanf(view->payload, "{\"n\":%llu,\"r\":%llu}", &number, &revision) != 2 || number != seen->number + i) {
         seen->damaged = true;
-        return;
+        return GYRE_OK;
     }
     fixture_vector(vector, FIXTURE_DIM, number, revision);
     seen->damaged |= memcmp(vector, view->vector, sizeof vector) != 0;
     seen->revisions[seen->count++] = revision;
+    return GYRE_OK;
 }
 
 /* Reads every thread's points, demands one of the two effects, and makes what is there the only one for the next round. */

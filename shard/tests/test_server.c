@@ -240,6 +240,53 @@ static void written_points_are_read_back_bit_for_bit(void **state)
     gy_wire_free(reply);
 }
 
+static void on_reply(void *arg, gyre_status status, const gyre_error *err, const uint8_t *body, size_t bytes)
+{
+    (void)body, (void)bytes;
+    fixture_on_written(arg, status, err, 0, 0);
+}
+
+static void submit(gy_server *server, uint16_t type, const ProtobufCMessage *request, struct fixture_answer *answer)
+{
+    gy_bytes packed;
+    *answer = (struct fixture_answer)FIXTURE_ANSWER;
+    assert_int_equal(gy_wire_pack(&packed, request, 64 << 20, NULL), GYRE_OK);
+    gy_server_submit(server, type, packed.data, packed.size, gy_now_ns() + 60 * GY_SECOND_NS, on_reply, answer);
+    gy_bytes_free(&packed);
+}
+
+static void a_read_of_more_than_a_reply_holds_is_refused(void **state)
+{
+    struct world *world = *state;
+    enum { IDS = 100 };
+    gyre_point_id ids[IDS];
+    struct fixture_answer answer;
+    gy_metrics *metrics;
+    gy_server *narrow;
+    assert_ok(ensure(world, 0, 4, world->codebook, NULL));
+    assert_ok(write_points(world, 0, 0, IDS, 0, DIM));
+    struct gy_server_options options = {.node = world->node, .scan_threads = 1, .scan_queue = 1, .message_bytes_max = 5000};
+    assert_int_equal(gy_metrics_new(&metrics, NULL), GYRE_OK);
+    options.metrics = metrics;
+    assert_int_equal(gy_server_new(&narrow, &options, NULL), GYRE_OK);
+    for (uint64_t i = 0; i < IDS; i++)
+        ids[i] = gyre_point_id_from_number(i);
+    Gyre__Node__Read request = GYRE__NODE__READ__INIT;
+    request.collection_id = COLLECTION;
+    request.ids = (ProtobufCBinaryData){sizeof ids, (uint8_t *)ids};
+    request.with_vector = true;
+    submit(narrow, GYRE__NODE__MESSAGE_TYPE__READ, &request.base, &answer);
+    fixture_wait(&answer);
+    assert_int_equal(answer.status, GYRE_EXHAUSTED);
+    assert_string_equal(answer.err.text, "the 100 points asked for are more than the 5000 bytes of a reply; ask for fewer");
+    request.ids.len = 20 * GYRE_ID_BYTES;
+    submit(narrow, GYRE__NODE__MESSAGE_TYPE__READ, &request.base, &answer);
+    fixture_wait(&answer);
+    assert_int_equal(answer.status, GYRE_OK);
+    gy_server_free(narrow);
+    gy_metrics_free(metrics);
+}
+
 static void count_and_sum_see_every_point(void **state)
 {
     struct world *world = *state;
@@ -429,21 +476,6 @@ static void distances_are_exact_and_infinite_for_what_is_not_there(void **state)
     assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__DISTANCES, &request.base, type, &reply), "0 tasks");
 }
 
-static void on_reply(void *arg, gyre_status status, const gyre_error *err, const uint8_t *body, size_t bytes)
-{
-    (void)body, (void)bytes;
-    fixture_on_written(arg, status, err, 0, 0);
-}
-
-static void submit(struct world *world, uint16_t type, const ProtobufCMessage *request, struct fixture_answer *answer)
-{
-    gy_bytes packed;
-    *answer = (struct fixture_answer)FIXTURE_ANSWER;
-    assert_int_equal(gy_wire_pack(&packed, request, 64 << 20, NULL), GYRE_OK);
-    gy_server_submit(world->server, type, packed.data, packed.size, gy_now_ns() + 60 * GY_SECOND_NS, on_reply, answer);
-    gy_bytes_free(&packed);
-}
-
 static void many_tasks_leave_room_for_other_reads(void **state)
 {
     struct world *world = *state;
@@ -470,9 +502,9 @@ static void many_tasks_leave_room_for_other_reads(void **state)
     one.collection_id = COLLECTION;
     one.ids = (ProtobufCBinaryData){sizeof *ids, (uint8_t *)ids};
     for (size_t i = 0; i < TOGETHER; i++)
-        submit(world, GYRE__NODE__MESSAGE_TYPE__DISTANCES, &distances.base, &measured[i]);
+        submit(world->server, GYRE__NODE__MESSAGE_TYPE__DISTANCES, &distances.base, &measured[i]);
     for (size_t i = 0; i < READS; i++)
-        submit(world, GYRE__NODE__MESSAGE_TYPE__READ, &one.base, &read[i]);
+        submit(world->server, GYRE__NODE__MESSAGE_TYPE__READ, &one.base, &read[i]);
     for (size_t i = 0; i < TOGETHER; i++) {
         fixture_wait(&measured[i]);
         assert_int_equal(measured[i].status, GYRE_OK);
@@ -798,6 +830,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(ensure_creates_once_and_takes_only_newer_epochs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(ensure_refuses_nonsense, set_up, tear_down),
         cmocka_unit_test_setup_teardown(written_points_are_read_back_bit_for_bit, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_read_of_more_than_a_reply_holds_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(count_and_sum_see_every_point, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_scan_finds_each_point_by_its_own_vector, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_shard_that_is_not_here_says_so_in_its_place, set_up, tear_down),
