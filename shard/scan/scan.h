@@ -12,7 +12,8 @@
 #include "gyre/pool.h"
 #include "index/points.h"
 
-/* The last one bounds query_count · keep, and so the memory of a scan: about 30 bytes a candidate and thread. */
+/* The last one bounds query_count · keep, of a request over several replicas their sum, and so the memory of a scan: about 30
+ * bytes a candidate and thread. */
 enum { GY_SCAN_KEEP_MAX = 65536, GY_SCAN_QUERIES_MAX = 1024, GY_SCAN_CANDIDATES_MAX = 1 << 22 };
 
 struct gy_candidate {

@@ -1,8 +1,20 @@
-/* What requests have in common: packed rows and packed ids. */
+/* What requests have in common: packed rows, packed ids, what a collection's vectors are. */
 #include "server/incoming.h"
 
 #include <assert.h>
 #include <inttypes.h>
+
+bool gy_learn_facts(gy_node *node, uint64_t collection_id, uint32_t shard, uint32_t *dim, gyre_metric *metric)
+{
+    gy_hosted *hosted;
+    if (gy_node_hold(node, collection_id, shard, &hosted, NULL) != GYRE_OK)
+        return false;
+    gy_points *points = gy_replica_points(gy_hosted_replica(hosted));
+    *dim = gy_points_dim(points);
+    *metric = gy_points_metric(points);
+    gy_node_release(node, hosted);
+    return true;
+}
 
 const float *gy_floats(const ProtobufCBinaryData *data)
 {

@@ -57,18 +57,11 @@ static gyre_status check_queries(const struct measuring *measuring, gyre_error *
 /* As for a scan: the first shard that is here knows dim and metric. */
 static bool learn_facts(struct measuring *measuring)
 {
-    gy_node *node = measuring->call->server->node;
-    for (size_t i = 0; i < measuring->request->n_tasks; i++) {
-        gy_hosted *hosted;
-        if (gy_node_hold(node, measuring->request->collection_id, measuring->request->tasks[i]->shard, &hosted, NULL) != GYRE_OK)
-            continue;
-        gy_points *points = gy_replica_points(gy_hosted_replica(hosted));
-        measuring->dim = gy_points_dim(points);
-        measuring->metric = gy_points_metric(points);
-        gy_node_release(node, hosted);
-        return true;
-    }
-    return false;
+    const Gyre__Node__Distances *request = measuring->request;
+    bool known = false;
+    for (size_t i = 0; i < request->n_tasks && !known; i++)
+        known = gy_learn_facts(measuring->call->server->node, request->collection_id, request->tasks[i]->shard, &measuring->dim, &measuring->metric);
+    return known;
 }
 
 static gyre_status measure(struct measuring *measuring, gy_points *points, size_t i, gyre_error *err)

@@ -53,7 +53,6 @@ gy_serve gy_serve_ensure, gy_serve_drop, gy_serve_sum, gy_serve_write, gy_serve_
 enum {
     GY_REQUEST_SHARDS_MAX = 1024,
     GY_REQUEST_IDS_MAX = 1 << 20,
-    GY_REQUEST_CANDIDATES_MAX = 4 << 20, /* queries x shards x keep of a scan: 24 bytes each */
 };
 
 /* A bytes field of packed f32 rows: checks that it is whole rows of dim finite floats, each a vector of the metric, and not more
@@ -62,6 +61,8 @@ GYRE_CHECKED gyre_status gy_check_vectors(const char *field, const ProtobufCBina
                                           size_t *rows, gyre_error *err);
 /* A bytes field of packed ids: whole, valid, 1 to ids_max of them. */
 GYRE_CHECKED gyre_status gy_check_ids(const char *field, const ProtobufCBinaryData *data, size_t ids_max, size_t *count, gyre_error *err);
+/* What a collection's vectors are, as far as this replica knows; false if it is not here. */
+bool gy_learn_facts(gy_node *node, uint64_t collection_id, uint32_t shard, uint32_t *dim, gyre_metric *metric);
 /* Packed little-endian f32 as floats; data is at a place malloc gave, as every bytes field of an unpacked message is. */
 const float *gy_floats(const ProtobufCBinaryData *data);
 

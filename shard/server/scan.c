@@ -47,9 +47,9 @@ static gyre_status check_queries(struct scanning *scanning, gyre_error *err)
     const Gyre__Node__Scan *request = scanning->request;
     size_t count;
     GY_TRY(gy_check_vectors("queries", &request->queries, scanning->metric, scanning->dim, GY_SCAN_QUERIES_MAX, &count, err));
-    if (count * request->n_shards * request->keep > GY_REQUEST_CANDIDATES_MAX)
+    if (count * request->n_shards * request->keep > GY_SCAN_CANDIDATES_MAX)
         return gyre_fail(err, GYRE_INVALID, "%zu queries, %zu shards, keep %u: that is more than %d candidates; ask in several requests", count,
-                         request->n_shards, request->keep, GY_REQUEST_CANDIDATES_MAX);
+                         request->n_shards, request->keep, GY_SCAN_CANDIDATES_MAX);
     if (request->exact ? request->rotated.len != 0 : request->rotated.len != request->queries.len)
         return gyre_fail(err, GYRE_INVALID, "rotated has %zu bytes; it must have %zu, as queries (none if exact)", request->rotated.len,
                          request->exact ? (size_t)0 : request->queries.len);
@@ -76,21 +76,14 @@ static gyre_status check_queries(struct scanning *scanning, gyre_error *err)
     return GYRE_OK;
 }
 
-/* Learns dim and metric from the first shard that is here; *known stays false if none is. */
-static void learn_facts(struct scanning *scanning, bool *known)
+/* Learns dim and metric from the first shard that is here; false if none is. */
+static bool learn_facts(struct scanning *scanning)
 {
-    gy_node *node = scanning->call->server->node;
-    *known = false;
-    for (size_t i = 0; i < scanning->request->n_shards && !*known; i++) {
-        gy_hosted *hosted;
-        if (gy_node_hold(node, scanning->request->collection_id, scanning->request->shards[i], &hosted, NULL) != GYRE_OK)
-            continue;
-        gy_points *points = gy_replica_points(gy_hosted_replica(hosted));
-        scanning->dim = gy_points_dim(points);
-        scanning->metric = gy_points_metric(points);
-        gy_node_release(node, hosted);
-        *known = true;
-    }
+    const Gyre__Node__Scan *request = scanning->request;
+    bool known = false;
+    for (size_t i = 0; i < request->n_shards && !known; i++)
+        known = gy_learn_facts(scanning->call->server->node, request->collection_id, request->shards[i], &scanning->dim, &scanning->metric);
+    return known;
 }
 
 /* ---- the parts ---- */
@@ -248,14 +241,11 @@ void gy_serve_scan(gy_incoming *call, void *message)
     }
     scanning->call = call;
     scanning->request = message;
-    bool known = false;
     gyre_status status = check_numbers(scanning->request, &err);
     if (status == GYRE_OK && !(scanning->parts = calloc(scanning->request->n_shards, sizeof *scanning->parts)))
         status = gyre_fail(&err, GYRE_NO_MEMORY, "no memory for a scan of %zu shards", scanning->request->n_shards);
-    if (status == GYRE_OK)
-        learn_facts(scanning, &known);
     /* With no shard here there is nothing to check against; every part will say so. */
-    if (status == GYRE_OK && known)
+    if (status == GYRE_OK && learn_facts(scanning))
         status = check_queries(scanning, &err);
     if (status != GYRE_OK) {
         scanning->scan.query_count = 0;
