@@ -392,7 +392,7 @@ static gyre_status start(gy_replica *replica, gyre_error *err)
     uint64_t log_epoch, log_seq;
     GY_TRY(gy_points_open(&replica->points, replica->store, err));
     gy_points_limit_disk(replica->points, replica->limits.disk_free_min);
-    GY_TRY(gy_store_log_last(replica->store, &log_epoch, &log_seq, err));
+    gy_store_log_last(replica->store, &log_epoch, &log_seq);
     uint64_t applied = gy_store_applied_seq(replica->store), epoch = gy_store_epoch(replica->store);
     if (applied > log_seq)
         return gyre_fail(err, GYRE_CORRUPT, "points are applied up to %" PRIu64 " but the log ends at %" PRIu64, applied, log_seq);

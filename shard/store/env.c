@@ -50,7 +50,7 @@ rocksdb_options_t *gy_rocks_database_options(const struct gy_store_env *env, boo
     rocksdb_options_set_create_if_missing(options, create);
     rocksdb_options_set_create_missing_column_families(options, create);
     rocksdb_options_set_error_if_exists(options, create);
-    rocksdb_options_set_wal_recovery_mode(options, 0); /* absolute consistency: a damaged log is said, never skipped */
+    rocksdb_options_set_wal_recovery_mode(options, 0); /* tolerate a torn tail, which was never acknowledged; other damage is said */
     rocksdb_options_set_atomic_flush(options, 1);      /* see rows.h: this is what makes writes without a WAL right */
     rocksdb_options_set_db_write_buffer_size(options, MEMTABLE_BYTES);
     rocksdb_options_set_max_background_jobs(options, BACKGROUND_THREADS);

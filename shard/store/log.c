@@ -38,14 +38,12 @@ gyre_status gy_store_log_append(gy_store *store, const struct gy_log_entry *entr
     return GYRE_OK;
 }
 
-gyre_status gy_store_log_last(gy_store *store, uint64_t *epoch, uint64_t *seq, gyre_error *err)
+void gy_store_log_last(gy_store *store, uint64_t *epoch, uint64_t *seq)
 {
-    (void)err;
     pthread_mutex_lock(&store->mu);
     *epoch = store->log_epoch;
     *seq = store->log_seq;
     pthread_mutex_unlock(&store->mu);
-    return GYRE_OK;
 }
 
 static gyre_status decode_entry(struct gy_log_entry *entry, struct gy_slice key, struct gy_slice value, gyre_error *err)

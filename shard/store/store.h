@@ -26,8 +26,8 @@ struct gy_store_identity {
 /* Creates a replica in a directory that does not exist yet, with seq 0 and this codebook. Synced before it returns. */
 GYRE_CHECKED gyre_status gy_store_create(gy_store **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity,
                                          uint64_t epoch, const gyre_codebook *codebook, gyre_error *err);
-/* Opens one. GYRE_CORRUPT if the write-ahead log or a file is damaged (fail loudly: recovery mode absolute consistency);
- * GYRE_UNIMPLEMENTED for a newer format version. */
+/* Opens one. GYRE_CORRUPT if the write-ahead log or a file is damaged; only a torn last record of the log, a write that was never
+ * acknowledged, is passed over. GYRE_UNIMPLEMENTED for a newer format version. */
 GYRE_CHECKED gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, gyre_error *err);
 void gy_store_close(gy_store *store);
 GY_AUTO_DEFINE(gy_store, gy_store_close)
@@ -50,7 +50,7 @@ struct gy_log_entry {
 /* Appends entries of consecutive seqs in one synced write. On failure nothing may be assumed: the replica must stop writing. */
 GYRE_CHECKED gyre_status gy_store_log_append(gy_store *store, const struct gy_log_entry *entries, size_t count, gyre_error *err);
 /* (0,0) for an empty log that was never written; after trimming, the last entry is still known. */
-GYRE_CHECKED gyre_status gy_store_log_last(gy_store *store, uint64_t *epoch, uint64_t *seq, gyre_error *err);
+void gy_store_log_last(gy_store *store, uint64_t *epoch, uint64_t *seq);
 /* Calls visit for each entry with seq >= from, in order; a gap is GYRE_CORRUPT. visit's failure ends the walk. */
 GYRE_CHECKED gyre_status gy_store_log_read(gy_store *store, uint64_t from, gyre_status (*visit)(void *self, const struct gy_log_entry *entry, gyre_error *err),
                                            void *self, gyre_error *err);
