@@ -8,16 +8,6 @@
 
 enum { URL_BYTES = 300, ACCEPT_PAUSE_MS = 100 };
 
-#ifdef __SANITIZE_THREAD__
-/* nng counts a dialer's references with atomics that the sanitizer, not having compiled nng, does not see: it takes the
- * last one's pthread_mutex_destroy for a race. Nothing wider: nng's frames are also below our callbacks. */
-const char *__tsan_default_suppressions(void);
-__attribute__((weak)) const char *__tsan_default_suppressions(void)
-{
-    return "race:pthread_mutex_destroy";
-}
-#endif
-
 static gyre_status fail(gyre_error *err, int rv, const char *address)
 {
     gyre_status status = GYRE_UNAVAILABLE;
