@@ -98,6 +98,8 @@ gyre_status gy_listener_open(gy_listener **out, const char *address, void (*on_s
     int rv = nng_stream_listener_alloc(&listener->listener, url);
     if (rv == 0)
         rv = nng_stream_listener_set_bool(listener->listener, NNG_OPT_TCP_KEEPALIVE, true);
+    if (rv == 0) /* nng's streams set it to 0: a frame behind another would wait 40 ms for an acknowledgement */
+        rv = nng_stream_listener_set_bool(listener->listener, NNG_OPT_TCP_NODELAY, true);
     if (rv == 0)
         rv = nng_aio_alloc(&listener->accept, on_accepted, listener);
     if (rv == 0)
@@ -163,6 +165,8 @@ gyre_status gy_dialer_new(gy_dialer **out, const char *address, void (*on_dialle
     int rv = nng_stream_dialer_alloc(&dialer->dialer, url);
     if (rv == 0)
         rv = nng_stream_dialer_set_bool(dialer->dialer, NNG_OPT_TCP_KEEPALIVE, true);
+    if (rv == 0)
+        rv = nng_stream_dialer_set_bool(dialer->dialer, NNG_OPT_TCP_NODELAY, true);
     if (rv == 0)
         rv = nng_aio_alloc(&dialer->aio, on_dial_over, dialer);
     if (rv != 0) {
