@@ -346,6 +346,41 @@ static void closing_a_node_waits_for_its_answers(void **state)
     gy_bus_close(pair.caller);
 }
 
+/* A caller that hangs up as soon as it has its answer, while the node may still be told that it is written. */
+static void *call_and_hang_up(void *arg)
+{
+    const struct pair *pair = arg;
+    for (int i = 0; i < 100; i++) {
+        struct fx_reply replies[4];
+        gy_peer *peer = fx_peer(pair->caller, gy_bus_address(pair->node.bus), NULL);
+        for (int k = 0; k < 4; k++)
+            fx_start(&replies[k], peer, FX_ECHO, "a", 1, 60000);
+        for (int k = 0; k < i % 5; k++)
+            fx_wait(&replies[k]);
+        gy_peer_free(peer);
+        for (int k = 0; k < 4; k++) {
+            if (k >= i % 5)
+                fx_wait(&replies[k]);
+            assert_true(replies[k].status == GYRE_OK || replies[k].status == GYRE_UNAVAILABLE);
+            fx_reply_free(&replies[k]);
+        }
+    }
+    return NULL;
+}
+
+static void answers_may_race_hang_ups(void **state)
+{
+    (void)state;
+    struct pair pair;
+    pthread_t threads[8];
+    pair_open(&pair);
+    for (int i = 0; i < 8; i++)
+        pthread_create(&threads[i], NULL, call_and_hang_up, &pair);
+    for (int i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
+    pair_close(&pair);
+}
+
 static void calls_beyond_the_limit_are_refused_at_once(void **state)
 {
     (void)state;
@@ -464,6 +499,7 @@ int main(void)
         cmocka_unit_test(a_deadline_ends_a_call_that_is_not_answered),
         cmocka_unit_test(freeing_a_peer_fails_its_outstanding_calls),
         cmocka_unit_test(closing_a_node_waits_for_its_answers),
+        cmocka_unit_test(answers_may_race_hang_ups),
         cmocka_unit_test(calls_beyond_the_limit_are_refused_at_once),
         cmocka_unit_test(a_gather_reports_each_peer_on_its_own),
         cmocka_unit_test(wrong_options_are_named),
