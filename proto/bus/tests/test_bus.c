@@ -350,7 +350,7 @@ static void closing_a_node_waits_for_its_answers(void **state)
 static void *call_and_hang_up(void *arg)
 {
     const struct pair *pair = arg;
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 400; i++) {
         struct fx_reply replies[4];
         gy_peer *peer = fx_peer(pair->caller, gy_bus_address(pair->node.bus), NULL);
         for (int k = 0; k < 4; k++)
