@@ -14,14 +14,10 @@
 #include "gyre/rabitq.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, PATH_BYTES = 4096, READY_BYTES = 1024 };
@@ -124,25 +120,6 @@ static gyre_status check_options(const struct options *options, gyre_error *err)
     return gyre_simd_select(getenv("GYRE_SIMD"), err);
 }
 
-/* Makes the data directory and holds it against a second coordinator until the process ends. */
-static gyre_status lock_data_dir(const char *path, int *lock_fd, gyre_error *err)
-{
-    char lock[PATH_BYTES];
-    if (snprintf(lock, sizeof lock, "%s/lock", path) >= (int)sizeof lock)
-        return gyre_fail(err, GYRE_INVALID, "data-dir of %zu bytes; the limit is %d", strlen(path), PATH_BYTES - 16);
-    if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return gyre_fail(err, GYRE_PRECONDITION, "data-dir %s cannot be made: %s", path, strerror(errno));
-    int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return gyre_fail(err, GYRE_PRECONDITION, "data-dir: %s cannot be opened: %s", lock, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        close(fd);
-        return gyre_fail(err, GYRE_PRECONDITION, "data-dir %s is used by another process", path);
-    }
-    *lock_fd = fd;
-    return GYRE_OK;
-}
-
 static gyre_status open_bus(struct daemon *daemon, const struct options *options, gyre_error *err)
 {
     uint8_t key[GY_BUS_KEY_BYTES];
@@ -162,8 +139,11 @@ static gyre_status open_bus(struct daemon *daemon, const struct options *options
 static gyre_status start_core(struct daemon *daemon, const struct options *options, gyre_error *err)
 {
     char path[PATH_BYTES];
-    GY_TRY(lock_data_dir(options->data_dir, &daemon->lock_fd, err));
-    snprintf(path, sizeof path, "%s/catalog", options->data_dir);
+    if (snprintf(path, sizeof path, "%s/catalog", options->data_dir) >= (int)sizeof path)
+        return gyre_fail(err, GYRE_INVALID, "data-dir of %zu bytes; the limit is %d", strlen(options->data_dir), PATH_BYTES - 16);
+    gyre_status status = gy_dir_lock(options->data_dir, &daemon->lock_fd, err); /* held until the process ends */
+    if (status != GYRE_OK)
+        return gyre_wrap(err, status, "data-dir");
     GY_TRY(gy_metrics_new(&daemon->metrics, err));
     GY_TRY(gy_catalog_embedded_open(&daemon->catalog, path, err));
     struct gy_placement_options placement = {

@@ -134,7 +134,7 @@ static void it_tells_its_addresses_and_stops_when_told(void **state)
     for (size_t i = 0; i < 3; i++)
         assert_int_equal(strncmp(json_string_value(json_object_get(json, doors[i])), "127.0.0.1:", 10), 0);
     json_decref(json);
-    assert_refused(state, "--data-dir @/c --cluster-key-file @/key --listen 127.0.0.1:0", 1, "used by another process");
+    assert_refused(state, "--data-dir @/c --cluster-key-file @/key --listen 127.0.0.1:0", 1, "in use by another process");
     assert_int_equal(kill(pid, SIGTERM), 0);
     int code;
     assert_int_equal(waitpid(pid, &code, 0), pid);

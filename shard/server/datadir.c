@@ -1,36 +1,18 @@
 #include "server/datadir.h"
 
+#include "gyre/lifecycle.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 gyre_status gy_datadir_lock(const char *path, int *lock_fd, gyre_error *err)
 {
-    char *file;
-    if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return gyre_fail(err, GYRE_INTERNAL, "cannot create the data directory %s: %s", path, strerror(errno));
-    if (asprintf(&file, "%s/lock", path) < 0)
-        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for a path");
-    int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    gyre_status status = GYRE_OK;
-    if (fd < 0)
-        status = gyre_fail(err, GYRE_INTERNAL, "cannot open %s: %s", file, strerror(errno));
-    else if (flock(fd, LOCK_EX | LOCK_NB) != 0)
-        status = errno == EWOULDBLOCK ? gyre_fail(err, GYRE_PRECONDITION, "data directory %s is in use by another process (it holds %s)", path, file)
-                                      : gyre_fail(err, GYRE_INTERNAL, "cannot lock %s: %s", file, strerror(errno));
-    free(file);
-    if (status != GYRE_OK) {
-        if (fd >= 0)
-            close(fd);
-        return status;
-    }
-    *lock_fd = fd;
-    return GYRE_OK;
+    gyre_status status = gy_dir_lock(path, lock_fd, err);
+    return status == GYRE_OK ? GYRE_OK : gyre_wrap(err, status, "data-dir");
 }
 
 static gyre_status check_name(const char *name, gyre_error *err)
