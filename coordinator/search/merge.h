@@ -1,7 +1,7 @@
 /* merge: one query's contest, as candidates of all shards come in: the k nearest known exactly, and who can still beat them.
  *
  * tau is the exact distance of the k-th best so far, +inf before k are known. A candidate whose lower bound is above tau is out:
- * expected recall is at least 1 - p(epsilon)/2 (codec-math section 3), and the argument holds over all shards at once because
+ * expected recall is at least 1 - p(epsilon)/2 (codec/MATH.md section 3), and the argument holds over all shards at once because
  * tau does not care where a distance came from. Pure: no I/O, clock or threads.
  * Order is total, (distance, id), so an answer never depends on which shard was quicker. */
 #ifndef GY_MERGE_H

@@ -14,7 +14,7 @@
  * closer than that asks again for KEEP_GROWTH times as many, up to KEEP_MAX a shard and CANDIDATES_MAX in all (what a shard accepts). */
 enum { KEEP_FIRST = 384, KEEP_GROWTH = 8, KEEP_MAX = 65536, CANDIDATES_MAX = 4194304 };
 
-/* Exact seeds over all shards are about 2k: their k-th distance is a rigorous tau (codec-math 3.1). */
+/* Exact seeds over all shards are about 2k: their k-th distance is a rigorous tau (codec/MATH.md 3.1). */
 static uint32_t seeds_per_shard(uint32_t k, uint32_t shards)
 {
     return (2 * k + shards - 1) / shards + 1;

@@ -1,6 +1,6 @@
 /* search: scatter, merge by bound, exact distances for whoever can still win, in rounds.
  *
- * Source   codec-math sections 3 and 3.1; the bound is RaBitQ's (Gao & Long, SIGMOD 2024, section 3.2)
+ * Source   codec/MATH.md sections 3 and 3.1; the bound is RaBitQ's (Gao & Long, SIGMOD 2024, section 3.2)
  * Threads  any; blocks until the answer is there or the deadline passed */
 #ifndef GY_SEARCH_H
 #define GY_SEARCH_H
