@@ -69,7 +69,7 @@ def search(arguments):
     """p50 of a search over gRPC against the same work on the same replicas in one process."""
     data = ROOT / "ops" / "data"
     with Local(arguments.build) as local:
-        local.gyre("collection", "create", "words", "--dim", 100, "--metric", "cosine", "--shards", 4)
+        local.gyre("collection", "create", "words", "--dim", 100, "--metric", "cosine", "--shards", 3)
         local.gyre("import", "words", data / "words.npy", "--payload", data / "words.jsonl")
         trained(local, "words")
         runs = [json.loads(local.gyre("eval", "words", "--queries", data / "words-queries.npy", "--truth", data / "words-truth-cosine.ivecs",
@@ -82,7 +82,7 @@ def search(arguments):
     within = statistics.median(r["p50_us"] for r in inside)
     spread = max(r["p50_ms"] * 1e3 for r in runs) - min(r["p50_ms"] * 1e3 for r in runs)
     print(f"search, 40,000 x 100 cosine, k = 10, one client, kernel {inside[0]['simd']}")
-    print(f"  in process, 4 replicas one after the other   p50 {within:7.1f} us  (scan {inside[0]['scan_p50_us']}, re-rank {inside[0]['rerank_p50_us']})")
+    print(f"  in process, the replicas one after the other   p50 {within:7.1f} us  (scan {inside[0]['scan_p50_us']}, re-rank {inside[0]['rerank_p50_us']})")
     print(f"  over gRPC                                    p50 {over:7.1f} us  spread of 5 runs {spread:.1f} us")
     print(f"  overhead                                         {over - within:7.1f} us  ratio {over / within:.2f}")
     print(f"  recall@10 {runs[0]['recall']:.4f}, re-ranked {runs[0]['reranked_mean']:.1f} vectors a query")
