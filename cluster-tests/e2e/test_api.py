@@ -163,6 +163,17 @@ def test_fewer_points_than_k_are_all_returned_in_order(client):
     assert ids(client.search("few", [0.0, 0, 0], k=3)) == [1, 2, 3]
 
 
+def test_as_much_as_one_request_may_ask_is_answered(client):
+    client.create("much", 2, "L2", shards=1)
+    client.upsert("much", [client.point(i, [i, 0]) for i in range(10)])
+    for options in [{}, {"exact": True}, {"approximate": True}]:
+        for reply in client.search_batch("much", [[0.0, 0.0]] * 419, k=10000, **options):
+            assert ids(reply) == list(range(10)) or options.get("approximate") and sorted(ids(reply)) == list(range(10))
+    with pytest.raises(grpc.RpcError) as failure:
+        client.search_batch("much", [[0.0, 0.0]] * 420, k=10000)
+    assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT and "4194304" in failure.value.details()
+
+
 def test_equal_distances_come_by_id(client):
     client.create("ties", 4, "L2")
     client.upsert("ties", [client.point(i, [1, 1, 1, 1]) for i in range(400)])

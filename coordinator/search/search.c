@@ -61,7 +61,8 @@ static gyre_status contest_run(struct gy_contest *contest, bool *wanted, size_t 
     for (size_t q = 0; q < contest->n; q++)
         picked[q] = q;
     bool refine = !options->exact && !options->approximate;
-    GY_TRY(gy_scatter(contest, wanted, picked, contest->n, keep, refine ? seeds_per_shard(options->k, shards) : 0, false, err));
+    uint32_t seed = refine ? seeds_per_shard(options->k, shards) : 0;
+    GY_TRY(gy_scatter(contest, wanted, picked, contest->n, keep, seed < keep ? seed : keep, false, err));
     if (!refine)
         return GYRE_OK;
     for (;;) {
