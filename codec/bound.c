@@ -5,7 +5,7 @@
  *     P(T > eps) = 1/2 · I_{1-x}((n-1)/2, 1/2),   x = eps^2/n
  * with I the regularised incomplete beta function, here by its continued fraction (Abramowitz & Stegun 26.5.8), evaluated
  * by Lentz's method. */
-#include "gyre/rabitq.h"
+#include "gyre/bound.h"
 
 #include <math.h>
 
@@ -78,4 +78,12 @@ float gyre_bound_epsilon(double confidence, uint32_t dim)
     }
     /* Up to a grid far coarser than what libm's variants for different CPUs disagree by, so that they agree after all. */
     return (float)(ceil(eps * 0x1p22) * 0x1p-22);
+}
+
+void gyre_bound_calibrated(double c, double h, double *low, double *high)
+{
+    double h2 = h * h, radicand = 1 + h2 - c * c;
+    double reach = radicand > 0 ? h * sqrt(radicand) : 0;
+    *low = fmin(fmax((c - reach) / (1 + h2), -1), 1);
+    *high = fmin(fmax((c + reach) / (1 + h2), -1), 1);
 }

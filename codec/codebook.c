@@ -134,6 +134,7 @@ gyre_status gyre_codebook_decode(gyre_codebook **out, const uint8_t *data, size_
     return status == GYRE_INVALID ? gyre_wrap(err, GYRE_CORRUPT, "codebook") : status;
 }
 
+bool gyre_codebook_is_learned(const gyre_codebook *codebook) { return (void)codebook, false; }
 gyre_metric gyre_codebook_metric(const gyre_codebook *codebook) { return codebook->metric; }
 uint32_t gyre_codebook_dim(const gyre_codebook *codebook) { return codebook->dim; }
 uint32_t gyre_codebook_version(const gyre_codebook *codebook) { return codebook->version; }

@@ -53,12 +53,12 @@ float gyre_distance(gyre_metric metric, const float *stored, const float *query,
 {
     const gy_kernels *kernels = gy_kernels_current();
     switch (metric) {
-    case GYRE_L2: return kernels->l2(stored, query, dim);
-    case GYRE_IP: return -kernels->dot(stored, query, dim);
+    case GYRE_L2: return kernels->vector->l2(stored, query, dim);
+    case GYRE_IP: return -kernels->vector->dot(stored, query, dim);
     case GYRE_COSINE: {
         /* The norm in double, as gyre_vector_normalize sums it; the quotient in double costs one division per vector. */
         double norm = sqrt(gy_sum_squares(stored, dim));
-        return (float)(1.0 - (double)kernels->dot(stored, query, dim) / norm);
+        return (float)(1.0 - (double)kernels->vector->dot(stored, query, dim) / norm);
     }
     }
     return INFINITY;

@@ -1,16 +1,8 @@
+#include "gyre/simd.h"
 #include "kernels/kernels.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
-
-const gy_kernels *const gy_kernels_all[] = {
-    &gy_kernels_ref,
-#ifdef GY_KERNELS_X86
-    &gy_kernels_avx2,
-    &gy_kernels_avx512,
-#endif
-    NULL,
-};
 
 /* NULL until first used or selected. Racing first users store the same pointer. */
 static _Atomic(const gy_kernels *) current;

@@ -3,8 +3,8 @@
 #ifndef GY_SCAN_EMIT_H
 #define GY_SCAN_EMIT_H
 
-#include "kernels/kernels.h"
-#include "rabitq_layout.h"
+#include "kernels/scan.h"
+#include "layout.h"
 
 #include <math.h>
 
@@ -32,9 +32,7 @@ static inline size_t gy_scan_emit(const struct gy_scan *scan, const uint8_t *fac
 {
     float s = gy_load_f32(factors + GY_BLOCK_S + 4 * place);
     float add = gy_load_f32(factors + GY_BLOCK_ADD + 4 * place);
-    uint32_t e_bits = (uint32_t)gy_load_u16(factors + GY_BLOCK_E + 2 * place) << 16;
-    float e;
-    memcpy(&e, &e_bits, sizeof e);
+    float e = gy_bf16_float(gy_load_u16(factors + GY_BLOCK_E + 2 * place));
     if (add == INFINITY) /* an empty place */
         return 0;
     float t = (float)(scan->levels - 2 * (int32_t)misses);

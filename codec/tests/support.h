@@ -2,7 +2,8 @@
 #ifndef GYRE_CODEC_TESTS_SUPPORT_H
 #define GYRE_CODEC_TESTS_SUPPORT_H
 
-#include "gyre/rabitq.h"
+#include "gyre/query.h"
+#include "gyre/simd.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -89,16 +90,31 @@ static UNUSED gyre_codebook *new_codebook(gyre_metric metric, uint32_t dim, cons
     return codebook;
 }
 
-/* Rows into as many blocks as they need, the rest of the last one empty. */
-static UNUSED uint8_t *new_blocks(uint32_t dim, const uint8_t *rows, size_t n)
+static UNUSED const gyre_codec *codec_named(const char *name)
 {
-    size_t count = (n + GYRE_BLOCK_ROWS - 1) / GYRE_BLOCK_ROWS, block_bytes = gyre_rabitq_block_bytes(dim);
+    const gyre_codec *codec = NULL;
+    must(gyre_codec_find(&codec, name, &err));
+    return codec;
+}
+
+static UNUSED gyre_quantizer *new_quantizer(const char *name, const gyre_codebook *codebook)
+{
+    gyre_quantizer *quantizer = NULL;
+    must(gyre_quantizer_new(&quantizer, codec_named(name), codebook, &err));
+    return quantizer;
+}
+
+/* The first planes of rows into as many blocks as they need, the rest of the last one empty. */
+static UNUSED uint8_t *new_blocks(const gyre_codec *codec, uint32_t dim, const uint8_t *rows, size_t n)
+{
+    size_t code_bytes = gyre_codec_scan_code_bytes(codec, dim), block_bytes = gyre_block_bytes(code_bytes);
+    size_t count = (n + GYRE_BLOCK_ROWS - 1) / GYRE_BLOCK_ROWS;
     uint8_t *blocks = must_alloc(count * block_bytes);
     for (size_t b = 0; b < count; b++)
-        gyre_rabitq_block_init(dim, blocks + b * block_bytes);
+        gyre_block_init(code_bytes, blocks + b * block_bytes);
     for (size_t i = 0; i < n; i++)
-        gyre_rabitq_block_set(dim, blocks + i / GYRE_BLOCK_ROWS * block_bytes, i % GYRE_BLOCK_ROWS,
-                              rows + i * gyre_rabitq_row_bytes(dim));
+        gyre_block_set(code_bytes, blocks + i / GYRE_BLOCK_ROWS * block_bytes, i % GYRE_BLOCK_ROWS,
+                       rows + i * gyre_codec_row_bytes(codec, dim));
     return blocks;
 }
 

@@ -69,6 +69,8 @@ static void write_golden(const struct golden *golden, struct text *text)
         mean[i] /= 64;
     GY_AUTO(gyre_codebook) *codebook = NULL;
     must(gyre_codebook_new(&codebook, golden->metric, dim, 3, seed, mean, &err));
+    GY_AUTO(gyre_quantizer) *quantizer = new_quantizer("rabitq1", codebook);
+    size_t code_bytes = gyre_codec_scan_code_bytes(gyre_quantizer_codec(quantizer), dim);
     put_u32(text, "metric", golden->metric);
     put_u32(text, "dim", dim);
     put_u32(text, "version", 3);
@@ -78,21 +80,21 @@ static void write_golden(const struct golden *golden, struct text *text)
     put(text, "codebook", encoded, gyre_codebook_encoded_bytes(codebook));
     gy_store_u64(word, gyre_codebook_fingerprint(codebook));
     put(text, "fingerprint", word, sizeof word);
-    uint8_t *block = must_alloc(gyre_rabitq_block_bytes(dim));
-    gyre_rabitq_block_init(dim, block);
+    uint8_t *block = must_alloc(gyre_block_bytes(code_bytes));
+    gyre_block_init(code_bytes, block);
     for (size_t v = 0; v < golden->vectors; v++) {
         golden_floats(vector, dim);
         if (v == 1) /* the second is one-hot: no component but the last */
             memset(vector, 0, (dim - 1) * sizeof *vector), vector[dim - 1] = -1.5f;
         put_floats(text, "vector", vector, dim);
-        must(gyre_rabitq_encode(codebook, vector, 1, 0, row, &err));
+        must(gyre_quantizer_encode(quantizer, vector, 1, 0, row, &err));
         gyre_vector_normalize(golden->metric, vector, vector, dim);
         gyre_rotation_apply(gyre_codebook_rotation(codebook), vector, rotated);
         put_floats(text, "rotated", rotated, dim);
-        put(text, "row", row, gyre_rabitq_row_bytes(dim));
-        gyre_rabitq_block_set(dim, block, v, row);
+        put(text, "row", row, gyre_codec_row_bytes(gyre_quantizer_codec(quantizer), dim));
+        gyre_block_set(code_bytes, block, v, row);
     }
-    put(text, "block", block, gyre_rabitq_block_bytes(dim));
+    put(text, "block", block, gyre_block_bytes(code_bytes));
     free(block);
 }
 

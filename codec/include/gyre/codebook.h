@@ -29,6 +29,9 @@ void gyre_codebook_encode(const gyre_codebook *codebook, uint8_t *out);
  * GYRE_UNIMPLEMENTED for a newer format version. */
 GYRE_CHECKED gyre_status gyre_codebook_decode(gyre_codebook **out, const uint8_t *data, size_t bytes, gyre_error *err);
 
+/* Whether the rotation was learned from data. Then no law of the error holds (codec/MATH.md 2.7): only the certain bound does. */
+bool gyre_codebook_is_learned(const gyre_codebook *codebook);
+
 gyre_metric gyre_codebook_metric(const gyre_codebook *codebook);
 uint32_t gyre_codebook_dim(const gyre_codebook *codebook);
 uint32_t gyre_codebook_version(const gyre_codebook *codebook);

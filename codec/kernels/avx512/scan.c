@@ -1,19 +1,13 @@
-/* avx512: as avx2.c, two byte positions of 32 rows in one register.
+/* avx512 scan: as avx2/scan.c, two byte positions of 32 rows in one register.
  *
  * Cost per pair of byte positions of a block (64 code bytes): 1 load of codes, 2 of tables (L1), 2 shuffles, 3 bit operations,
  * 1 addition; byte sums are widened every second pair, as 2·120 is the most a byte holds. Memory is the limit: fetching
  * GY_PREFETCH_BYTES ahead took d = 768 from 0.59 to 0.86 of the speed of a plain read. Vector popcounts would need four
  * exclusive-ors and four counts for the same 64 bytes. */
-#include "kernels/kernels.h"
+#include "kernels/scan.h"
 #include "kernels/scan_emit.h"
 
 #include <immintrin.h>
-
-static bool runs_here(void)
-{
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq");
-}
 
 /* The H of one pair of byte positions; bytes of the result are at most 120. */
 static inline __m512i pair_misses(const uint8_t *codes, __m512i low_table, __m512i high_table)
@@ -49,14 +43,14 @@ static inline __m512i block_misses(const struct gy_scan *scan, const uint8_t *bl
     __m512i even = _mm512_setzero_si512(), odd = even; /* rows 0,2,4… and 1,3,5…, each of two byte positions */
     size_t pair = 0;
     for (; pair + 2 <= scan->pair_count; pair += 2) {
-        const uint8_t *codes = block + pair * GY_PAIR_BYTES, *lookup = scan->lookup + pair * GY_LOOKUP_PAIR_BYTES;
+        const uint8_t *codes = block + pair * GY_PAIR_BYTES, *lookup = scan->lookup[0] + pair * GY_LOOKUP_PAIR_BYTES;
         __m512i sum = _mm512_add_epi8(pair_misses(codes, _mm512_load_si512(lookup), _mm512_load_si512(lookup + 64)),
                                       pair_misses(codes + 64, _mm512_load_si512(lookup + 128), _mm512_load_si512(lookup + 192)));
         even = _mm512_add_epi16(even, _mm512_and_si512(sum, byte));
         odd = _mm512_add_epi16(odd, _mm512_srli_epi16(sum, 8));
     }
     if (pair < scan->pair_count) {
-        const uint8_t *lookup = scan->lookup + pair * GY_LOOKUP_PAIR_BYTES;
+        const uint8_t *lookup = scan->lookup[0] + pair * GY_LOOKUP_PAIR_BYTES;
         __m512i sum = pair_misses(block + pair * GY_PAIR_BYTES, _mm512_load_si512(lookup), _mm512_load_si512(lookup + 64));
         even = _mm512_add_epi16(even, _mm512_and_si512(sum, byte));
         odd = _mm512_add_epi16(odd, _mm512_srli_epi16(sum, 8));
@@ -71,6 +65,8 @@ static inline __m512i block_misses(const struct gy_scan *scan, const uint8_t *bl
 
 static size_t scan_blocks(const struct gy_scan *scan, const uint8_t *blocks, size_t block_count, float threshold, gyre_hit *hits)
 {
+    if (scan->lookup_count != 1)
+        return gy_scan_ref.scan(scan, blocks, block_count, threshold, hits);
     const __m512 limit = _mm512_set1_ps(threshold);
     size_t found = 0;
     for (size_t b = 0; b < block_count; b++) {
@@ -92,44 +88,4 @@ static size_t scan_blocks(const struct gy_scan *scan, const uint8_t *blocks, siz
     return found;
 }
 
-static float fold(__m512 sixteen)
-{
-    __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(sixteen), _mm512_extractf32x8_ps(sixteen, 1));
-    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
-}
-
-/* The last dim%16 components, zeros behind them: adding +0 to a lane changes nothing, as no lane is ever -0. */
-static inline __m512 tail_load(const float *from, size_t count)
-{
-    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
-}
-
-static float dot(const float *a, const float *b, size_t dim)
-{
-    __m512 sum = _mm512_setzero_ps();
-    size_t i = 0;
-    for (; i + GY_LANES <= dim; i += GY_LANES)
-        sum = _mm512_add_ps(sum, _mm512_mul_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i)));
-    if (i < dim)
-        sum = _mm512_add_ps(sum, _mm512_mul_ps(tail_load(a + i, dim - i), tail_load(b + i, dim - i)));
-    return fold(sum);
-}
-
-static float l2(const float *a, const float *b, size_t dim)
-{
-    __m512 sum = _mm512_setzero_ps();
-    size_t i = 0;
-    for (; i + GY_LANES <= dim; i += GY_LANES) {
-        __m512 difference = _mm512_sub_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i));
-        sum = _mm512_add_ps(sum, _mm512_mul_ps(difference, difference));
-    }
-    if (i < dim) {
-        __m512 difference = _mm512_sub_ps(tail_load(a + i, dim - i), tail_load(b + i, dim - i));
-        sum = _mm512_add_ps(sum, _mm512_mul_ps(difference, difference));
-    }
-    return fold(sum);
-}
-
-const gy_kernels gy_kernels_avx512 = {"avx512", runs_here, scan_blocks, dot, l2};
+const gy_scan_kernels gy_scan_avx512 = {scan_blocks};

@@ -1,13 +1,11 @@
-/* avx2: a nibble's H from a 16-entry table in a register (vpshufb), 32 rows at once.
+/* avx2 scan: a nibble's H from a 16-entry table in a register (vpshufb), 32 rows at once.
  *
  * Cost per byte position of a block (32 code bytes): 1 load of codes, 2 of tables (they stay in L1: 8 bytes per dim), 2
  * shuffles, 3 bit operations, 2 additions; byte sums are widened every second position, as 2·120 is the most a byte holds. */
-#include "kernels/kernels.h"
+#include "kernels/scan.h"
 #include "kernels/scan_emit.h"
 
 #include <immintrin.h>
-
-static bool runs_here(void) { return __builtin_cpu_supports("avx2"); }
 
 /* Adds the H of one byte position; bytes of the result are at most 120. */
 static inline __m256i position_misses(const uint8_t *codes, const uint8_t *lookup)
@@ -39,6 +37,8 @@ static inline unsigned may_pass(const struct gy_scan *scan, const uint8_t *facto
 
 static size_t scan_blocks(const struct gy_scan *scan, const uint8_t *blocks, size_t block_count, float threshold, gyre_hit *hits)
 {
+    if (scan->lookup_count != 1)
+        return gy_scan_ref.scan(scan, blocks, block_count, threshold, hits);
     const __m256i byte = _mm256_set1_epi16(0xff);
     const __m256 limit = _mm256_set1_ps(threshold);
     size_t found = 0;
@@ -46,7 +46,7 @@ static size_t scan_blocks(const struct gy_scan *scan, const uint8_t *blocks, siz
         const uint8_t *block = blocks + b * scan->block_bytes;
         __m256i even = _mm256_setzero_si256(), odd = even; /* H of rows 0,2,4… and 1,3,5… */
         for (size_t pair = 0; pair < scan->pair_count; pair++) {
-            const uint8_t *codes = block + pair * GY_PAIR_BYTES, *lookup = scan->lookup + pair * GY_LOOKUP_PAIR_BYTES;
+            const uint8_t *codes = block + pair * GY_PAIR_BYTES, *lookup = scan->lookup[0] + pair * GY_LOOKUP_PAIR_BYTES;
             gy_scan_prefetch(codes);
             __m256i sum = _mm256_add_epi8(position_misses(codes, lookup), position_misses(codes + 32, lookup + 32));
             even = _mm256_add_epi16(even, _mm256_and_si256(sum, byte));
@@ -73,64 +73,4 @@ static size_t scan_blocks(const struct gy_scan *scan, const uint8_t *blocks, siz
     return found;
 }
 
-/* Lanes 0…7 and 8…15 of the sixteen. */
-static float fold(__m256 low, __m256 high)
-{
-    __m256 eight = _mm256_add_ps(low, high);
-    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
-}
-
-/* The last dim%16 components, zeros behind them: adding +0 to a lane changes nothing, as no lane is ever -0. */
-static inline void tail_load(const float *from, size_t count, __m256 *low, __m256 *high)
-{
-    float lane[GY_LANES] = {0};
-    memcpy(lane, from, count * sizeof *from);
-    *low = _mm256_loadu_ps(lane);
-    *high = _mm256_loadu_ps(lane + 8);
-}
-
-static float dot(const float *a, const float *b, size_t dim)
-{
-    __m256 low = _mm256_setzero_ps(), high = low;
-    size_t i = 0;
-    for (; i + GY_LANES <= dim; i += GY_LANES) {
-        low = _mm256_add_ps(low, _mm256_mul_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i)));
-        high = _mm256_add_ps(high, _mm256_mul_ps(_mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8)));
-    }
-    if (i < dim) {
-        __m256 a_low, a_high, b_low, b_high;
-        tail_load(a + i, dim - i, &a_low, &a_high);
-        tail_load(b + i, dim - i, &b_low, &b_high);
-        low = _mm256_add_ps(low, _mm256_mul_ps(a_low, b_low));
-        high = _mm256_add_ps(high, _mm256_mul_ps(a_high, b_high));
-    }
-    return fold(low, high);
-}
-
-static inline __m256 add_squares(__m256 sum, __m256 a, __m256 b)
-{
-    __m256 difference = _mm256_sub_ps(a, b);
-    return _mm256_add_ps(sum, _mm256_mul_ps(difference, difference));
-}
-
-static float l2(const float *a, const float *b, size_t dim)
-{
-    __m256 low = _mm256_setzero_ps(), high = low;
-    size_t i = 0;
-    for (; i + GY_LANES <= dim; i += GY_LANES) {
-        low = add_squares(low, _mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
-        high = add_squares(high, _mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8));
-    }
-    if (i < dim) {
-        __m256 a_low, a_high, b_low, b_high;
-        tail_load(a + i, dim - i, &a_low, &a_high);
-        tail_load(b + i, dim - i, &b_low, &b_high);
-        low = add_squares(low, a_low, b_low);
-        high = add_squares(high, a_high, b_high);
-    }
-    return fold(low, high);
-}
-
-const gy_kernels gy_kernels_avx2 = {"avx2", runs_here, scan_blocks, dot, l2};
+const gy_scan_kernels gy_scan_avx2 = {scan_blocks};

@@ -1,0 +1,111 @@
+/* codec: the table of names, and sizes from the coders. */
+#include "gyre/codec.h"
+
+#include "layout.h"
+#include "quantizers/coder.h"
+
+#include <stdio.h>
+
+static const gyre_codec codecs[] = {
+    {"rabitq1", "RaBitQ: one sign bit a dimension", GYRE_RABITQ, 1, 0, 0},
+};
+/* What factors can reach when |x|, |c| <= GYRE_NORM_MAX, with room for rounding: R <= 2e16, <z,zb> >= R, kappa <= sqrt(dim-1). */
+static const float scale_max = 3e16f;
+static const float square_max = 5e32f;
+
+enum { CODECS = sizeof codecs / sizeof *codecs };
+
+const gyre_codec *gyre_codec_list(size_t *count)
+{
+    if (count)
+        *count = CODECS;
+    return codecs;
+}
+
+gyre_status gyre_codec_find(const gyre_codec **out, const char *name, gyre_error *err)
+{
+    for (size_t i = 0; i < CODECS; i++)
+        if (strcmp(codecs[i].name, name) == 0) {
+            *out = &codecs[i];
+            return GYRE_OK;
+        }
+    char names[GYRE_ERROR_TEXT_BYTES] = "";
+    for (size_t i = 0, used = 0; i < CODECS && used < sizeof names; i++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", codecs[i].name);
+    return gyre_fail(err, GYRE_INVALID, "codec is \"%.40s\"; there are %s", name, names);
+}
+
+const struct gy_coder *gy_coder_first(const gyre_codec *codec)
+{
+    switch ((gyre_codec_kind)codec->kind) {
+    case GYRE_RABITQ:
+    case GYRE_SIGNBLOCK:
+    case GYRE_SIGNTRELLIS:
+        return &gy_coder_rabitq;
+    default:
+        return NULL;
+    }
+}
+
+const struct gy_coder *gy_coder_second(const gyre_codec *codec)
+{
+    switch ((gyre_codec_kind)codec->kind) {
+    default:
+        return NULL;
+    }
+}
+
+bool gyre_codec_has_refinement(const gyre_codec *codec) { return gy_coder_second(codec) != NULL; }
+bool gyre_codec_scans(const gyre_codec *codec) { return gy_coder_first(codec)->nibbles != NULL; }
+bool gyre_codec_is_trained(const gyre_codec *codec) { return gy_coder_first(codec)->train != NULL; }
+
+size_t gyre_codec_scan_code_bytes(const gyre_codec *codec, uint32_t dim) { return gy_coder_first(codec)->code_bytes(codec, dim); }
+
+size_t gyre_codec_scan_row_bytes(const gyre_codec *codec, uint32_t dim)
+{
+    return gyre_codec_scan_code_bytes(codec, dim) + GY_ROW_FACTOR_BYTES;
+}
+
+size_t gyre_codec_refine_code_bytes(const gyre_codec *codec, uint32_t dim)
+{
+    const struct gy_coder *second = gy_coder_second(codec);
+    return second ? second->code_bytes(codec, dim) : 0;
+}
+
+size_t gyre_codec_refine_row_bytes(const gyre_codec *codec, uint32_t dim)
+{
+    return gy_coder_second(codec) ? gyre_codec_refine_code_bytes(codec, dim) + GY_REFINE_FACTOR_BYTES : 0;
+}
+
+size_t gyre_codec_row_bytes(const gyre_codec *codec, uint32_t dim)
+{
+    return gyre_codec_scan_row_bytes(codec, dim) + gyre_codec_refine_row_bytes(codec, dim);
+}
+
+static gyre_status factor_check(const char *name, float value, float low, float high, gyre_error *err)
+{
+    if (value >= low && value <= high) /* false for NaN */
+        return GYRE_OK;
+    return gyre_fail(err, GYRE_CORRUPT, "row: factor %s is %g; the limits are %g and %g", name, (double)value, (double)low,
+                     (double)high);
+}
+
+gyre_status gyre_codec_row_check(const gyre_codec *codec, uint32_t dim, const uint8_t *row, gyre_error *err)
+{
+    const struct gy_coder *first = gy_coder_first(codec), *second = gy_coder_second(codec);
+    if (first->valid && !first->valid(codec, dim, row))
+        return gyre_fail(err, GYRE_CORRUPT, "row: no %s code of dim %u has these bytes (is padding zero?)", codec->name, dim);
+    const uint8_t *factors = row + gyre_codec_scan_code_bytes(codec, dim);
+    GY_TRY(factor_check("s", gy_load_f32(factors + GY_ROW_S), 0, scale_max, err));
+    GY_TRY(factor_check("add", gy_load_f32(factors + GY_ROW_ADD), -square_max, square_max, err));
+    GY_TRY(factor_check("r2", gy_load_f32(factors + GY_ROW_R2), 0, square_max, err));
+    GY_TRY(factor_check("e", gy_bf16_float(gy_load_u16(factors + GY_ROW_E)), 0, scale_max, err));
+    if (!second)
+        return GYRE_OK;
+    const uint8_t *refine = factors + GY_ROW_FACTOR_BYTES;
+    if (second->valid && !second->valid(codec, dim, refine))
+        return gyre_fail(err, GYRE_CORRUPT, "row: no second plane of a %s code of dim %u has these bytes", codec->name, dim);
+    refine += gyre_codec_refine_code_bytes(codec, dim);
+    GY_TRY(factor_check("s of the second plane", gy_load_f32(refine + GY_REFINE_S), 0, scale_max, err));
+    return factor_check("e of the second plane", gy_bf16_float(gy_load_u16(refine + GY_REFINE_E)), 0, scale_max, err);
+}

@@ -1,0 +1,58 @@
+#include "kernels/kernels.h"
+
+static bool anywhere(void) { return true; }
+
+static const gy_kernels ref = {
+    .name = "ref",
+    .runs_here = anywhere,
+    .scan = &gy_scan_ref,
+    .vector = &gy_vector_ref,
+};
+
+#ifdef GY_KERNELS_X86
+static bool has_avx2(void) { return __builtin_cpu_supports("avx2"); }
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+/* What Ice Lake and Zen 4 added: byte permutes and multishifts, integer dot products, popcounts of vectors. */
+static bool has_avx512_vbmi(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") &&
+           __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512bitalg");
+}
+
+static const gy_kernels avx2 = {
+    .name = "avx2",
+    .runs_here = has_avx2,
+    .scan = &gy_scan_avx2,
+    .vector = &gy_vector_avx2,
+};
+
+static const gy_kernels avx512 = {
+    .name = "avx512",
+    .runs_here = has_avx512,
+    .scan = &gy_scan_avx512,
+    .vector = &gy_vector_avx512,
+};
+
+static const gy_kernels avx512_vbmi = {
+    .name = "avx512vbmi",
+    .runs_here = has_avx512_vbmi,
+    .scan = &gy_scan_avx512,
+    .vector = &gy_vector_avx512,
+};
+#endif
+
+const gy_kernels *const gy_kernels_all[] = {
+    &ref,
+#ifdef GY_KERNELS_X86
+    &avx2,
+    &avx512,
+    &avx512_vbmi,
+#endif
+    NULL,
+};

@@ -1,0 +1,51 @@
+/* quantizer_internal: what quantizer.c, header.c, query.c and estimate.c share of a quantizer. */
+#ifndef GY_QUANTIZER_INTERNAL_H
+#define GY_QUANTIZER_INTERNAL_H
+
+#include "layout.h"
+#include "quantizers/coder.h"
+
+enum { GY_PLANES = 2 };
+
+#define GY_MAX(a, b) ((a) > (b) ? (a) : (b))
+
+struct gyre_quantizer {
+    const gyre_codec *codec;
+    const gyre_codebook *codebook; /* borrowed */
+    const struct gy_coder *coder[GY_PLANES];
+    void *state[GY_PLANES]; /* the coders' own */
+    size_t scratch_bytes;   /* what encode needs */
+};
+
+/* A row taken apart, by its best plane. */
+struct gy_row {
+    size_t plane;
+    struct gy_code code;
+    float s, add, r2, e;
+};
+
+/* Whether codes are of P r, not of r. */
+bool gy_quantizer_rotates(const gyre_quantizer *quantizer);
+
+static inline void gy_row_open(const gyre_quantizer *quantizer, const uint8_t *row, struct gy_row *out)
+{
+    uint32_t dim = gy_quantizer_dim(quantizer);
+    const uint8_t *factors = row + gyre_codec_scan_code_bytes(quantizer->codec, dim);
+    out->add = gy_load_f32(factors + GY_ROW_ADD);
+    out->r2 = gy_load_f32(factors + GY_ROW_R2);
+    if (!quantizer->coder[1]) {
+        out->plane = 0;
+        out->code = (struct gy_code){NULL, row};
+        out->s = gy_load_f32(factors + GY_ROW_S);
+        out->e = gy_bf16_float(gy_load_u16(factors + GY_ROW_E));
+        return;
+    }
+    const uint8_t *refine = factors + GY_ROW_FACTOR_BYTES;
+    const uint8_t *refine_factors = refine + gyre_codec_refine_code_bytes(quantizer->codec, dim);
+    out->plane = 1;
+    out->code = (struct gy_code){row, refine};
+    out->s = gy_load_f32(refine_factors + GY_REFINE_S);
+    out->e = gy_bf16_float(gy_load_u16(refine_factors + GY_REFINE_E));
+}
+
+#endif

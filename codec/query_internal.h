@@ -1,0 +1,33 @@
+/* query_internal: what query.c prepares and estimate.c reads. */
+#ifndef GY_QUERY_INTERNAL_H
+#define GY_QUERY_INTERNAL_H
+
+#include "gyre/query.h"
+#include "kernels/kernels.h"
+#include "quantizer_internal.h"
+
+struct gyre_query {
+    const gyre_quantizer *quantizer; /* borrowed */
+    struct gy_scan scan;             /* of the first plane; lookup_count 0 if it has no block scan */
+
+    /* Estimation by the best plane: distance ~ add + base - factor·s·<y,zb>. */
+    const void *prepared;
+    double base, factor; /* factor: 2 for l2, 1 otherwise */
+    double g2;           /* |q - c|^2 */
+    double step;         /* D of the rounding of y, 0 for none */
+    double epsilon;
+    gyre_bound_kind bound;
+    double rounding_base, rounding_add, rounding_s; /* as in struct gy_scan; s here in units of R·sqrt(dim) */
+};
+
+/* A scan with a given table, for tests and benches. */
+size_t gy_query_scan_with(const gy_kernels *kernels, const gyre_query *query, const uint8_t *blocks, size_t block_count, float threshold,
+                          gyre_hit *hits);
+
+/* Estimation of coders that bring no own: prepared is y [dim], rounded to the grid of gy_query_round if bits is not 0. */
+size_t gy_float_query_bytes(const gyre_quantizer *quantizer, uint32_t bits);
+void gy_float_query_prepare(const gyre_quantizer *quantizer, const float *y, uint32_t bits, void *prepared, double *step);
+double gy_float_query_dot(const gyre_quantizer *quantizer, const struct gy_coder *coder, const void *state, const void *prepared,
+                          const struct gy_code *code);
+
+#endif
