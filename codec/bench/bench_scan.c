@@ -2,11 +2,12 @@
  *
  *   codec_bench_scan [MiB of codes, default 2048] [runs, default 7]
  *
- * One thread. For each dim the first row is the ceiling: a plain read of the same bytes, taking turns with the scans. A scan keeps
- * the 100 least lower bounds seen so far, as a search does, and goes through the codes 32 blocks at a time. The codes are those
+ * One thread. For each dim the first row is the ceiling: a plain read of the same bytes, taking turns with the scans. A scan
+ * keeps the 100 least lower bounds seen so far, as a search does, and goes through the codes 32 blocks at a time. The codes are those
  * of uniform sphere vectors: random signs, and the factors such vectors have. Take a size well above the L3 cache. */
-#include "kernels/kernels.h"
-#include "rabitq_layout.h"
+#include "gyre/simd.h"
+#include "layout.h"
+#include "query_internal.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -94,7 +95,7 @@ struct bench {
     uint32_t dim;
     uint8_t *blocks;
     size_t block_count, block_bytes;
-    gyre_rabitq_query *query;
+    gyre_query *query;
     uint64_t sink; /* printed, so that no read can be left out */
 };
 
@@ -139,7 +140,7 @@ static void run_scan(struct bench *bench, const gy_kernels *kernels)
     gyre_hit hits[CHUNK_BLOCKS * GYRE_BLOCK_ROWS];
     for (size_t b = 0; b < bench->block_count; b += CHUNK_BLOCKS) {
         size_t count = bench->block_count - b < CHUNK_BLOCKS ? bench->block_count - b : CHUNK_BLOCKS;
-        size_t found = gy_rabitq_scan_with(kernels, bench->query, bench->blocks + b * bench->block_bytes, count, heap[0], hits);
+        size_t found = gy_query_scan_with(kernels, bench->query, bench->blocks + b * bench->block_bytes, count, heap[0], hits);
         bench->sink += found;
         for (size_t h = 0; h < found; h++)
             if (hits[h].estimate - hits[h].half_width < heap[0])
@@ -186,7 +187,7 @@ static void measure(struct bench *bench, struct contender *contenders, size_t co
 /* Blocks of uniform sphere vectors around the origin, l2. */
 static void fill(struct bench *bench, uint64_t *random)
 {
-    size_t code_bytes = gy_code_bytes(bench->dim), row_bytes = gyre_rabitq_row_bytes(bench->dim);
+    size_t code_bytes = gy_sign_bytes(bench->dim);
     double rho = sqrt(2 * bench->dim / M_PI), kappa = sqrt(bench->dim / (rho * rho) - 1);
     float s = (float)(1 / rho), e = (float)(kappa / sqrt(bench->dim - 1.0));
     uint32_t e_bits;
@@ -196,14 +197,12 @@ static void fill(struct bench *bench, uint64_t *random)
     gy_store_f32(row + code_bytes + GY_ROW_ADD, 1);
     gy_store_f32(row + code_bytes + GY_ROW_R2, 1);
     gy_store_u16(row + code_bytes + GY_ROW_E, (uint16_t)((e_bits >> 16) + 1));
-    if (row_bytes > sizeof row)
-        abort();
     for (size_t b = 0; b < bench->block_count; b++) {
         uint8_t *block = bench->blocks + b * bench->block_bytes;
         if (b == 0) {
-            gyre_rabitq_block_init(bench->dim, block);
+            gyre_block_init(code_bytes, block);
             for (size_t place = 0; place < GYRE_BLOCK_ROWS; place++)
-                gyre_rabitq_block_set(bench->dim, block, place, row);
+                gyre_block_set(code_bytes, block, place, row);
         } else
             memcpy(block, bench->blocks, bench->block_bytes);
         for (size_t i = 0; i < code_bytes * GYRE_BLOCK_ROWS; i += 8)
@@ -232,7 +231,7 @@ static void print_machine(void)
 
 static int bench_dim(uint32_t dim, size_t mib, size_t runs, uint64_t *sink)
 {
-    struct bench bench = {.dim = dim, .block_bytes = gyre_rabitq_block_bytes(dim)};
+    struct bench bench = {.dim = dim, .block_bytes = gyre_block_bytes(gy_sign_bytes(dim))};
     bench.block_count = (mib << 20) / bench.block_bytes;
     size_t bytes = bench.block_count * bench.block_bytes;
     bench.blocks = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -250,8 +249,13 @@ static int bench_dim(uint32_t dim, size_t mib, size_t runs, uint64_t *sink)
     const uint8_t seed[GYRE_SEED_BYTES] = {1};
     gyre_error err;
     gyre_codebook *codebook = NULL;
+    gyre_quantizer *quantizer = NULL;
+    const gyre_codec *codec = NULL;
+    const gyre_query_options options = {.epsilon = gyre_bound_epsilon(0.9715, dim)};
     int failed = gyre_codebook_new(&codebook, GYRE_L2, dim, 1, seed, NULL, &err) != GYRE_OK ||
-                 gyre_rabitq_query_new(&bench.query, codebook, query, NULL, gyre_bound_epsilon(0.9715, dim), &err) != GYRE_OK;
+                 gyre_codec_find(&codec, "rabitq1", &err) != GYRE_OK ||
+                 gyre_quantizer_new(&quantizer, codec, codebook, &err) != GYRE_OK ||
+                 gyre_query_new(&bench.query, quantizer, query, NULL, &options, &err) != GYRE_OK;
     if (failed)
         fprintf(stderr, "codec_bench_scan: %s\n", err.text);
     else {
@@ -259,11 +263,13 @@ static int bench_dim(uint32_t dim, size_t mib, size_t runs, uint64_t *sink)
         size_t count = 1;
         for (size_t k = 0; gy_kernels_all[k] && count < sizeof contenders / sizeof *contenders; k++)
             if (gy_kernels_all[k]->runs_here())
-                contenders[count++] = (struct contender){.name = gy_kernels_all[k]->name, .run = run_scan, .kernels = gy_kernels_all[k]};
+                contenders[count++] =
+                    (struct contender){.name = gy_kernels_all[k]->name, .run = run_scan, .kernels = gy_kernels_all[k]};
         measure(&bench, contenders, count, runs);
     }
     *sink += bench.sink;
-    gyre_rabitq_query_free(bench.query);
+    gyre_query_free(bench.query);
+    gyre_quantizer_free(quantizer);
     gyre_codebook_free(codebook);
     munmap(bench.blocks, bytes);
     return failed;

@@ -9,7 +9,7 @@ struct factors {
 
 static struct factors row_factors(uint32_t dim, const uint8_t *row)
 {
-    const uint8_t *at = row + gyre_rabitq_code_bytes(dim);
+    const uint8_t *at = row + rabitq1_code_bytes(dim);
     uint32_t bits = (uint32_t)gy_load_u16(at + 12) << 16;
     float e;
     memcpy(&e, &bits, sizeof e);
@@ -34,12 +34,13 @@ static void the_mean_error_of_the_code_is_the_oracles(void **state)
         enum { VECTORS = 4000 };
         uint32_t dim = oracle[o].dim;
         GY_AUTO(gyre_codebook) *codebook = new_codebook(GYRE_L2, dim, NULL);
+        GY_AUTO(gyre_quantizer) *quantizer = new_quantizer("rabitq1", codebook);
         double sin2 = 0, tan2 = 0;
         for (int n = 0; n < VECTORS; n++) {
             float x[768];
             uint8_t row[768 / 8 + 14];
             random_unit(x, dim);
-            must(gyre_rabitq_encode(codebook, x, 1, 0, row, &err));
+            must(gyre_quantizer_encode(quantizer, x, 1, 0, row, &err));
             double error = row_sin2(dim, row);
             sin2 += error / VECTORS, tan2 += error / (1 - error) / VECTORS;
         }
@@ -56,9 +57,10 @@ static void sin2_is_the_reconstruction_error_and_no_scale_does_better(void **sta
         float mean[512], x[512], back[512];
         random_vector(mean, dim, 0.2), random_vector(x, dim, 1);
         GY_AUTO(gyre_codebook) *codebook = new_codebook(GYRE_L2, dim, mean);
+        GY_AUTO(gyre_quantizer) *quantizer = new_quantizer("rabitq1", codebook);
         uint8_t row[512 / 8 + 14];
-        must(gyre_rabitq_encode(codebook, x, 1, 0, row, &err));
-        gyre_rabitq_decode(codebook, row, back);
+        must(gyre_quantizer_encode(quantizer, x, 1, 0, row, &err));
+        gyre_quantizer_decode(quantizer, row, back);
         double r2 = row_factors(dim, row).r2, error[3] = {0};
         for (uint32_t i = 0; i < dim; i++)
             for (int scale = 0; scale < 3; scale++) {
@@ -78,8 +80,9 @@ static void the_stored_error_never_rounds_down(void **state)
         float x[256];
         random_vector(x, dim, pow(10, (double)(random_u64() % 20) - 10));
         GY_AUTO(gyre_codebook) *codebook = new_codebook(GYRE_L2, dim, NULL);
+        GY_AUTO(gyre_quantizer) *quantizer = new_quantizer("rabitq1", codebook);
         uint8_t row[64];
-        must(gyre_rabitq_encode(codebook, x, 1, 0, row, &err));
+        must(gyre_quantizer_encode(quantizer, x, 1, 0, row, &err));
         struct factors f = row_factors(dim, row);
         double exact = sqrt(fmax(0, f.s * f.s * dim - f.r2) / (dim - 1));
         /* s and r2 are themselves rounded to floats: 1e-6 of s is their part. */
@@ -147,6 +150,8 @@ static void estimates_are_unbiased_and_follow_the_law(void **state)
         float centre[DIM];
         random_unit(centre, DIM);
         GY_AUTO(gyre_codebook) *plain = new_codebook(GYRE_L2, DIM, NULL), *centred = new_codebook(GYRE_L2, DIM, centre);
+        GY_AUTO(gyre_quantizer) *plain_quantizer = new_quantizer("rabitq1", plain);
+        GY_AUTO(gyre_quantizer) *centred_quantizer = new_quantizer("rabitq1", centred);
         float queries[QUERIES][DIM];
         for (int q = 0; q < QUERIES; q++)
             random_unit(queries[q], DIM);
@@ -156,8 +161,8 @@ static void estimates_are_unbiased_and_follow_the_law(void **state)
             random_unit(x, DIM);
             for (int i = 0; i < DIM; i++)
                 cluster[i] = centre[i] + 0.3f * x[i] * (i < DIM / 8 ? 3.f : 1.f);
-            must(gyre_rabitq_encode(plain, x, 1, 0, row, &err));
-            must(gyre_rabitq_encode(centred, cluster, 1, 0, cluster_row, &err));
+            must(gyre_quantizer_encode(plain_quantizer, x, 1, 0, row, &err));
+            must(gyre_quantizer_encode(centred_quantizer, cluster, 1, 0, cluster_row, &err));
             for (int q = 0; q < QUERIES; q++) {
                 law_add(&sphere, pair_error(plain, x, queries[q], row));
                 for (int i = 0; i < DIM; i++)
@@ -179,7 +184,7 @@ static void estimates_are_unbiased_and_follow_the_law(void **state)
     check_law("near pairs", &near, .1, true);
 }
 
-/* Query rounding included: what gyre_rabitq_scan returns, against exact distances, for every metric. */
+/* Query rounding included: what gyre_query_scan returns, against exact distances, for every metric. */
 static void scans_keep_their_promise(void **state)
 {
     (void)state;
@@ -191,18 +196,18 @@ static void scans_keep_their_promise(void **state)
             float mean[DIM];
             random_vector(mean, DIM, .05);
             GY_AUTO(gyre_codebook) *codebook = new_codebook(metric, DIM, mean);
+            GY_AUTO(gyre_quantizer) *quantizer = new_quantizer("rabitq1", codebook);
             static uint8_t rows[N][DIM / 8 + 14];
             for (int n = 0; n < N; n++)
                 random_unit(x[n], DIM);
-            must(gyre_rabitq_encode(codebook, &x[0][0], N, 0, &rows[0][0], &err));
-            uint8_t *blocks = new_blocks(DIM, &rows[0][0], N);
+            must(gyre_quantizer_encode(quantizer, &x[0][0], N, 0, &rows[0][0], &err));
+            uint8_t *blocks = new_blocks(codec_named("rabitq1"), DIM, &rows[0][0], N);
             for (int q = 0; q < 60; q++) {
                 float asked[DIM];
                 random_unit(asked, DIM);
-                GY_AUTO(gyre_rabitq_query) *query = NULL;
-                must(gyre_rabitq_query_new(&query, codebook, asked, NULL, 1.9f, &err));
+                GY_AUTO(gyre_query) *query = new_query(quantizer, asked, 1.9f);
                 gyre_hit hits[N];
-                assert_int_equal(gyre_rabitq_scan(query, blocks, N / GYRE_BLOCK_ROWS, INFINITY, hits), N);
+                assert_int_equal(gyre_query_scan(query, blocks, N / GYRE_BLOCK_ROWS, INFINITY, hits), N);
                 for (int n = 0; n < N; n++) {
                     double error = (double)hits[n].estimate - (double)gyre_distance(metric, x[n], asked, DIM);
                     missed += fabs(error) > (double)hits[n].half_width, count++;
@@ -237,13 +242,14 @@ static void pruning_by_the_bound_loses_no_neighbour(void **state)
     (void)state;
     enum { N = 10240, K = 10, ASKED = 200 };
     float *x = must_alloc(N * DIM * sizeof *x), *exact = must_alloc(N * sizeof *exact), *sorted = must_alloc(N * sizeof *sorted);
-    uint8_t *rows = must_alloc(N * gyre_rabitq_row_bytes(DIM));
+    uint8_t *rows = must_alloc(N * rabitq1_row_bytes(DIM));
     gyre_hit *hits = must_alloc(N * sizeof *hits);
     for (size_t n = 0; n < N; n++)
         random_unit(x + n * DIM, DIM);
     GY_AUTO(gyre_codebook) *codebook = new_codebook(GYRE_L2, DIM, NULL);
-    must(gyre_rabitq_encode(codebook, x, N, 0, rows, &err));
-    uint8_t *blocks = new_blocks(DIM, rows, N);
+    GY_AUTO(gyre_quantizer) *quantizer = new_quantizer("rabitq1", codebook);
+    must(gyre_quantizer_encode(quantizer, x, N, 0, rows, &err));
+    uint8_t *blocks = new_blocks(codec_named("rabitq1"), DIM, rows, N);
     size_t kept[2] = {0}, wanted = 0;
     for (int q = 0; q < ASKED; q++) {
         float asked[DIM];
@@ -253,9 +259,8 @@ static void pruning_by_the_bound_loses_no_neighbour(void **state)
         qsort(sorted, N, sizeof *sorted, by_value);
         wanted += K;
         for (int e = 0; e < 2; e++) {
-            GY_AUTO(gyre_rabitq_query) *query = NULL;
-            must(gyre_rabitq_query_new(&query, codebook, asked, NULL, e ? 1.9f : 4.0f, &err));
-            size_t found = gyre_rabitq_scan(query, blocks, N / GYRE_BLOCK_ROWS, sorted[K - 1], hits);
+            GY_AUTO(gyre_query) *query = new_query(quantizer, asked, e ? 1.9f : 4.0f);
+            size_t found = gyre_query_scan(query, blocks, N / GYRE_BLOCK_ROWS, sorted[K - 1], hits);
             for (size_t h = 0; h < found; h++)
                 kept[e] += exact[hits[h].row] <= sorted[K - 1];
         }

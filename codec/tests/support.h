@@ -104,6 +104,20 @@ static UNUSED gyre_quantizer *new_quantizer(const char *name, const gyre_codeboo
     return quantizer;
 }
 
+/* With the plain bound and the default rounding. */
+static UNUSED gyre_query *new_query(const gyre_quantizer *quantizer, const float *asked, float epsilon)
+{
+    const gyre_query_options options = {.epsilon = epsilon};
+    gyre_query *query = NULL;
+    must(gyre_query_new(&query, quantizer, asked, NULL, &options, &err));
+    return query;
+}
+
+/* Sizes of RaBitQ's 1-bit code, which many tests take because its bits are plain. */
+static UNUSED size_t rabitq1_code_bytes(uint32_t dim) { return gyre_codec_scan_code_bytes(codec_named("rabitq1"), dim); }
+static UNUSED size_t rabitq1_row_bytes(uint32_t dim) { return gyre_codec_row_bytes(codec_named("rabitq1"), dim); }
+static UNUSED size_t rabitq1_block_bytes(uint32_t dim) { return gyre_block_bytes(rabitq1_code_bytes(dim)); }
+
 /* The first planes of rows into as many blocks as they need, the rest of the last one empty. */
 static UNUSED uint8_t *new_blocks(const gyre_codec *codec, uint32_t dim, const uint8_t *rows, size_t n)
 {

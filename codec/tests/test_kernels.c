@@ -1,5 +1,5 @@
 /* Every table that runs here gives the bits of ref: equality, never tolerance. */
-#include "kernels/kernels.h"
+#include "query_internal.h"
 #include "support.h"
 
 #include <pthread.h>
@@ -58,20 +58,21 @@ static void float_sums_are_equal_at_every_dim_and_alignment(void **state)
                 a[j] = round < 3 ? (float)random_normal() : odd_value();
                 b[j] = round < 3 ? (float)random_normal() : odd_value();
             }
-            float dot = gy_kernels_ref.dot(a + shift, b, dim), l2 = gy_kernels_ref.l2(a + shift, b, dim);
+            float dot = gy_kernels_all[0]->vector->dot(a + shift, b, dim), l2 = gy_kernels_all[0]->vector->l2(a + shift, b, dim);
             for (size_t k = 1; gy_kernels_all[k]; k++)
                 if (gy_kernels_all[k]->runs_here()) {
-                    float other_dot = gy_kernels_all[k]->dot(a + shift, b, dim), other_l2 = gy_kernels_all[k]->l2(a + shift, b, dim);
+                    const gy_vector_kernels *vector = gy_kernels_all[k]->vector;
+                    float other_dot = vector->dot(a + shift, b, dim), other_l2 = vector->l2(a + shift, b, dim);
                     if (memcmp(&dot, &other_dot, sizeof dot) || memcmp(&l2, &other_l2, sizeof l2))
                         fail_msg("%s differs at dim %u", gy_kernels_all[k]->name, dim);
                 }
         }
 }
 
-/* Any bytes that gyre_rabitq_row_check lets through, not only likely ones. */
+/* Any bytes that gyre_codec_row_check lets through, not only likely ones. */
 static void random_row(uint32_t dim, uint8_t *row)
 {
-    size_t code_bytes = gyre_rabitq_code_bytes(dim);
+    size_t code_bytes = rabitq1_code_bytes(dim);
     for (size_t j = 0; j < code_bytes; j++)
         row[j] = (uint8_t)random_u64();
     if (dim % 8)
@@ -84,22 +85,22 @@ static void random_row(uint32_t dim, uint8_t *row)
     uint32_t bits;
     memcpy(&bits, &e, sizeof bits);
     gy_store_u16(row + code_bytes + 12, (uint16_t)(bits >> 16));
-    must(gyre_rabitq_row_check(dim, row, &err));
+    must(gyre_codec_row_check(codec_named("rabitq1"), dim, row, &err));
 }
 
 enum { BLOCKS = 5, ROWS = BLOCKS * GYRE_BLOCK_ROWS };
 
-static void compare_scans(uint32_t dim, const gyre_rabitq_query *query, const uint8_t *blocks, size_t block_count, float threshold)
+static void compare_scans(uint32_t dim, const gyre_query *query, const uint8_t *blocks, size_t block_count, float threshold)
 {
     gyre_hit wanted[ROWS], hits[ROWS];
-    size_t count = gy_rabitq_scan_with(&gy_kernels_ref, query, blocks, block_count, threshold, wanted);
+    size_t count = gy_query_scan_with(gy_kernels_all[0], query, blocks, block_count, threshold, wanted);
     for (size_t k = 1; gy_kernels_all[k]; k++) {
         if (!gy_kernels_all[k]->runs_here())
             continue;
-        size_t found = gy_rabitq_scan_with(gy_kernels_all[k], query, blocks, block_count, threshold, hits);
+        size_t found = gy_query_scan_with(gy_kernels_all[k], query, blocks, block_count, threshold, hits);
         if (found != count || memcmp(hits, wanted, count * sizeof *hits) != 0)
-            fail_msg("%s differs at dim %u, %zu blocks, threshold %g: %zu hits for %zu", gy_kernels_all[k]->name, dim, block_count,
-                     (double)threshold, found, count);
+            fail_msg("%s differs at dim %u, %zu blocks, threshold %g: %zu hits for %zu", gy_kernels_all[k]->name, dim,
+                     block_count, (double)threshold, found, count);
     }
 }
 
@@ -109,14 +110,15 @@ static void scans_are_equal_at_every_dim_threshold_and_filling(void **state)
     for (size_t i = 0; i < DIMS; i++) {
         uint32_t dim = nth_dim(i);
         GY_AUTO(gyre_codebook) *codebook = new_codebook((gyre_metric)(1 + i % 3), dim, NULL);
-        size_t block_bytes = gyre_rabitq_block_bytes(dim);
+        GY_AUTO(gyre_quantizer) *quantizer = new_quantizer("rabitq1", codebook);
+        size_t block_bytes = rabitq1_block_bytes(dim);
         uint8_t *blocks = must_alloc(BLOCKS * block_bytes), row[GYRE_DIM_MAX / 8 + 16];
         for (size_t b = 0; b < BLOCKS; b++) {
-            gyre_rabitq_block_init(dim, blocks + b * block_bytes);
+            gyre_block_init(rabitq1_code_bytes(dim), blocks + b * block_bytes);
             for (size_t v = 0; v < GYRE_BLOCK_ROWS; v++)
                 if (b == 0 || (b < 4 && random_u64() % 3)) { /* a full block, three ragged ones, an empty one */
                     random_row(dim, row);
-                    gyre_rabitq_block_set(dim, blocks + b * block_bytes, v, row);
+                    gyre_block_set(rabitq1_code_bytes(dim), blocks + b * block_bytes, v, row);
                 }
         }
         for (size_t q = 0; q < 4; q++) {
@@ -124,10 +126,9 @@ static void scans_are_equal_at_every_dim_threshold_and_filling(void **state)
             random_vector(vector, dim, q == 3 ? 1e-20 : 1);
             if (q == 2)
                 memset(vector, 0, sizeof vector); /* the reference point itself */
-            GY_AUTO(gyre_rabitq_query) *query = NULL;
-            must(gyre_rabitq_query_new(&query, codebook, vector, NULL, 1.9f, &err));
+            GY_AUTO(gyre_query) *query = new_query(quantizer, vector, 1.9f);
             gyre_hit all[ROWS];
-            size_t count = gy_rabitq_scan_with(&gy_kernels_ref, query, blocks, BLOCKS, INFINITY, all);
+            size_t count = gy_query_scan_with(gy_kernels_all[0], query, blocks, BLOCKS, INFINITY, all);
             for (size_t n = 0; n <= BLOCKS; n++)
                 compare_scans(dim, query, blocks, n, INFINITY);
             compare_scans(dim, query, blocks, BLOCKS, -INFINITY);
