@@ -11,7 +11,7 @@
 #include "gyre/http.h"
 #include "gyre/lifecycle.h"
 #include "gyre/log.h"
-#include "gyre/rabitq.h"
+#include "gyre/simd.h"
 
 #include <arpa/inet.h>
 #include <sodium.h>

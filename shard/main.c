@@ -10,7 +10,7 @@
 #include "gyre/http.h"
 #include "gyre/lifecycle.h"
 #include "gyre/log.h"
-#include "gyre/rabitq.h"
+#include "gyre/simd.h"
 
 #include <malloc.h>
 #include <sodium.h>

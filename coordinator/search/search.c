@@ -4,7 +4,7 @@
 
 #include "search/rerank.h"
 
-#include "gyre/rabitq.h"
+#include "gyre/bound.h"
 
 #include <assert.h>
 #include <math.h>

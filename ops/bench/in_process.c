@@ -5,7 +5,8 @@
  * For each query, one after the other on one thread: every replica scans its codes and reads its seeds, then the candidates within the
  * k-th exact distance are read. That is the work behind gyre.v1.Points/Search; what the search takes beyond it is the price of gRPC,
  * of the bus and of waiting. Prints one JSON line with medians in microseconds. */
-#include "gyre/rabitq.h"
+#include "gyre/bound.h"
+#include "gyre/simd.h"
 #include "scan/scan.h"
 #include "vectors.h"
 

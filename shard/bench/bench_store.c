@@ -2,6 +2,7 @@
  *
  *   bench_store [points] [dim] [directory]       default 300000 100 /tmp */
 #include "gyre/clock.h"
+#include "gyre/simd.h"
 #include "index/points.h"
 #include "scan/scan.h"
 

@@ -12,7 +12,7 @@
 
 gyre_status gy_points_open(gy_points **out, gy_store *store, gyre_error *err)
 {
-    assert(gyre_rabitq_row_bytes(GYRE_DIM_MAX) <= GY_ROW_BYTES_MAX);
+    assert(gy_replica_row_bytes(GYRE_DIM_MAX) <= GY_ROW_BYTES_MAX);
     const gyre_codebook *codebook = gy_store_codebook(store);
     gy_points *points = calloc(1, sizeof *points);
     if (!points)
@@ -136,7 +136,7 @@ static gyre_status prepare(struct applying *applying, const struct gy_operation 
 {
     gy_points *points = applying->points;
     gy_snapshot *current = points->current; /* only this thread and the re-encoder, which holds apply_mu, replace it */
-    size_t row_bytes = gyre_rabitq_row_bytes(points->dim);
+    size_t row_bytes = gy_replica_row_bytes(points->dim);
     GY_TRY(gy_slots_reserve(&points->slots, count, err));
     size_t chunks = ((size_t)points->slots.next + count) / GY_CHUNK_ROWS + 1;
     GY_TRY(gy_points_reserve_chunks(points, chunks, err));
@@ -150,7 +150,7 @@ static gyre_status prepare(struct applying *applying, const struct gy_operation 
         return gyre_fail(err, GYRE_NO_MEMORY, "batch of %zu operations", count);
     for (size_t i = 0; i < count; i++)
         if (operations[i].vector)
-            GY_TRY(gyre_rabitq_encode(current->codebook->codebook, operations[i].vector, 1, i, applying->rows + i * row_bytes, err));
+            GY_TRY(gyre_quantizer_encode(current->codebook->quantizer, operations[i].vector, 1, i, applying->rows + i * row_bytes, err));
     return GYRE_OK;
 }
 
@@ -247,7 +247,7 @@ static gyre_status apply(struct applying *applying, const struct gy_operation *o
                          bool *deleted, gyre_error *err)
 {
     gy_points *points = applying->points;
-    size_t row_bytes = gyre_rabitq_row_bytes(points->dim);
+    size_t row_bytes = gy_replica_row_bytes(points->dim);
     for (size_t i = 0; i < count; i++) {
         deleted[i] = false;
         if (operations[i].vector)

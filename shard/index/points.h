@@ -10,12 +10,17 @@
 #ifndef GY_POINTS_H
 #define GY_POINTS_H
 
-#include "gyre/rabitq.h"
+#include "gyre/query.h"
 #include "store/store.h"
 
 enum { GY_CHUNK_ROWS = 1024 };
 
 typedef struct gy_points gy_points;
+
+/* The codec of every replica, and its sizes: of the code that blocks hold, of a row. */
+const gyre_codec *gy_replica_codec(void);
+size_t gy_replica_code_bytes(uint32_t dim);
+size_t gy_replica_row_bytes(uint32_t dim);
 
 struct gy_operation {
     gyre_point_id id;
@@ -81,7 +86,8 @@ gy_snapshot *gy_points_snapshot(gy_points *points);
 void gy_snapshot_release(gy_snapshot *snapshot);
 size_t gy_snapshot_chunk_count(const gy_snapshot *snapshot);
 struct gy_chunk_view gy_snapshot_chunk(const gy_snapshot *snapshot, size_t i);
-const gyre_codebook *gy_snapshot_codebook(const gy_snapshot *snapshot); /* valid while held */
+const gyre_codebook *gy_snapshot_codebook(const gy_snapshot *snapshot);   /* valid while held */
+const gyre_quantizer *gy_snapshot_quantizer(const gy_snapshot *snapshot); /* valid while held */
 uint64_t gy_snapshot_count(const gy_snapshot *snapshot);                 /* points in it */
 uint64_t gy_snapshot_applied_seq(const gy_snapshot *snapshot);
 

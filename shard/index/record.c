@@ -41,7 +41,7 @@ gyre_status gy_code_key_decode(struct gy_slice key, uint32_t *codebook_version, 
 
 static size_t blocks_bytes(uint32_t dim)
 {
-    return gyre_rabitq_block_bytes(dim) * (GY_CHUNK_ROWS / GYRE_BLOCK_ROWS);
+    return gyre_block_bytes(gy_replica_code_bytes(dim)) * (GY_CHUNK_ROWS / GYRE_BLOCK_ROWS);
 }
 
 size_t gy_packed_bytes(uint32_t dim)
@@ -66,22 +66,22 @@ void gy_packed_encode(uint8_t *out, const struct gy_chunk *chunk, uint32_t dim, 
 static gyre_status check_block(struct gy_chunk *chunk, size_t b, uint32_t dim, uint8_t *rebuilt, gyre_error *err)
 {
     uint8_t row[GY_ROW_BYTES_MAX];
-    const uint8_t *block = chunk->blocks + b * gyre_rabitq_block_bytes(dim);
-    gyre_rabitq_block_init(dim, rebuilt);
+    const uint8_t *block = chunk->blocks + b * gyre_block_bytes(gy_replica_code_bytes(dim));
+    gyre_block_init(gy_replica_code_bytes(dim), rebuilt);
     for (size_t place = 0; place < GYRE_BLOCK_ROWS; place++) {
-        if (!gyre_rabitq_block_holds(dim, block, place))
+        if (!gyre_block_holds(gy_replica_code_bytes(dim), block, place))
             continue;
         size_t slot = b * GYRE_BLOCK_ROWS + place;
-        gyre_rabitq_block_get(dim, block, place, row);
-        gyre_status status = gyre_rabitq_row_check(dim, row, err);
+        gyre_block_get(gy_replica_code_bytes(dim), block, place, row);
+        gyre_status status = gyre_codec_row_check(gy_replica_codec(), dim, row, err);
         if (status == GYRE_OK)
             status = gyre_point_id_check(chunk->ids[slot].bytes, err);
         if (status != GYRE_OK)
             return gyre_wrap(err, GYRE_CORRUPT, "packed chunk, place %zu", slot);
-        gyre_rabitq_block_set(dim, rebuilt, place, row);
+        gyre_block_set(gy_replica_code_bytes(dim), rebuilt, place, row);
         chunk->held++;
     }
-    if (memcmp(rebuilt, block, gyre_rabitq_block_bytes(dim)) != 0)
+    if (memcmp(rebuilt, block, gyre_block_bytes(gy_replica_code_bytes(dim))) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "block %zu holds bytes that no row gives", b);
     return GYRE_OK;
 }
@@ -105,7 +105,7 @@ gyre_status gy_packed_decode(struct gy_slice value, uint32_t dim, uint32_t codeb
 
     memcpy(chunk->blocks, bytes + HEADER_BYTES, blocks_bytes(dim));
     memcpy(chunk->ids, bytes + HEADER_BYTES + blocks_bytes(dim), sizeof(gyre_point_id) * GY_CHUNK_ROWS);
-    uint8_t *rebuilt = gy_aligned_alloc(gyre_rabitq_block_bytes(dim));
+    uint8_t *rebuilt = gy_aligned_alloc(gyre_block_bytes(gy_replica_code_bytes(dim)));
     if (!rebuilt)
         return gyre_fail(err, GYRE_NO_MEMORY, "packed chunk");
     gyre_status status = GYRE_OK;
@@ -122,7 +122,7 @@ gyre_status gy_packed_decode(struct gy_slice value, uint32_t dim, uint32_t codeb
 
 size_t gy_row_record_bytes(uint32_t dim)
 {
-    return SEQ_BYTES + sizeof(gyre_point_id) + gyre_rabitq_row_bytes(dim);
+    return SEQ_BYTES + sizeof(gyre_point_id) + gy_replica_row_bytes(dim);
 }
 
 size_t gy_row_record_encode(uint8_t *out, uint64_t seq, const gyre_point_id *id, const uint8_t *row, uint32_t dim)
@@ -131,7 +131,7 @@ size_t gy_row_record_encode(uint8_t *out, uint64_t seq, const gyre_point_id *id,
     if (!id)
         return SEQ_BYTES;
     memcpy(out + SEQ_BYTES, id, sizeof *id);
-    memcpy(out + SEQ_BYTES + sizeof *id, row, gyre_rabitq_row_bytes(dim));
+    memcpy(out + SEQ_BYTES + sizeof *id, row, gy_replica_row_bytes(dim));
     return gy_row_record_bytes(dim);
 }
 
@@ -148,7 +148,7 @@ gyre_status gy_row_record_decode(struct gy_slice value, uint32_t dim, struct gy_
     out->row = bytes + SEQ_BYTES + sizeof out->id;
     if (gyre_point_id_check(out->id.bytes, err) != GYRE_OK)
         return gyre_wrap(err, GYRE_CORRUPT, "row");
-    return gyre_rabitq_row_check(dim, out->row, err);
+    return gyre_codec_row_check(gy_replica_codec(), dim, out->row, err);
 }
 
 gyre_status gy_point_decode(struct gy_slice value, uint64_t *version, struct gy_slice *payload, gyre_error *err)

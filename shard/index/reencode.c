@@ -69,7 +69,7 @@ static gyre_status encode_vector(void *self, size_t i, struct gy_slice value, gy
     }
     gyre_status status = gy_vector_decode(value, dim, encoding->vector, err);
     if (status == GYRE_OK)
-        status = gyre_rabitq_encode(encoding->codebook->codebook, encoding->vector, 1, 0, row, err);
+        status = gyre_quantizer_encode(encoding->codebook->quantizer, encoding->vector, 1, 0, row, err);
     if (status != GYRE_OK) {
         char text[GYRE_UUID_TEXT_BYTES];
         return gyre_wrap(err, status, "point %s", gyre_point_id_format(&encoding->ids[i], text));

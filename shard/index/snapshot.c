@@ -20,12 +20,24 @@ void *gy_aligned_alloc(size_t bytes)
     return aligned_alloc(GY_BLOCK_ALIGN, (bytes + GY_BLOCK_ALIGN - 1) / GY_BLOCK_ALIGN * GY_BLOCK_ALIGN);
 }
 
+/* ---- the codec ---- */
+const gyre_codec *gy_replica_codec(void)
+{
+    const gyre_codec *codec = NULL;
+    gyre_status status = gyre_codec_find(&codec, "rabitq1", NULL);
+    assert(status == GYRE_OK);
+    return codec;
+}
+
+size_t gy_replica_code_bytes(uint32_t dim) { return gyre_codec_scan_code_bytes(gy_replica_codec(), dim); }
+size_t gy_replica_row_bytes(uint32_t dim) { return gyre_codec_row_bytes(gy_replica_codec(), dim); }
+
 /* ---- chunks: header, blocks and ids in one allocation ---- */
 _Static_assert(sizeof(struct gy_chunk) <= GY_BLOCK_ALIGN, "blocks follow the header at the next aligned place");
 
 static size_t blocks_bytes(uint32_t dim)
 {
-    return gyre_rabitq_block_bytes(dim) * (GY_CHUNK_ROWS / GYRE_BLOCK_ROWS);
+    return gyre_block_bytes(gy_replica_code_bytes(dim)) * (GY_CHUNK_ROWS / GYRE_BLOCK_ROWS);
 }
 
 size_t gy_chunk_bytes(uint32_t dim)
@@ -52,7 +64,7 @@ struct gy_chunk *gy_chunk_new(uint32_t dim)
     if (!chunk)
         return NULL;
     for (size_t b = 0; b < GY_CHUNK_ROWS / GYRE_BLOCK_ROWS; b++)
-        gyre_rabitq_block_init(dim, chunk->blocks + b * gyre_rabitq_block_bytes(dim));
+        gyre_block_init(gy_replica_code_bytes(dim), chunk->blocks + b * gyre_block_bytes(gy_replica_code_bytes(dim)));
     memset(chunk->ids, 0, sizeof(gyre_point_id) * GY_CHUNK_ROWS);
     return chunk;
 }
@@ -75,24 +87,24 @@ void gy_chunk_release(struct gy_chunk *chunk)
 
 static uint8_t *block_of(const struct gy_chunk *chunk, uint32_t dim, size_t place)
 {
-    return chunk->blocks + place / GYRE_BLOCK_ROWS * gyre_rabitq_block_bytes(dim);
+    return chunk->blocks + place / GYRE_BLOCK_ROWS * gyre_block_bytes(gy_replica_code_bytes(dim));
 }
 
 bool gy_chunk_holds(const struct gy_chunk *chunk, uint32_t dim, size_t place)
 {
-    return gyre_rabitq_block_holds(dim, block_of(chunk, dim, place), place % GYRE_BLOCK_ROWS);
+    return gyre_block_holds(gy_replica_code_bytes(dim), block_of(chunk, dim, place), place % GYRE_BLOCK_ROWS);
 }
 
 void gy_chunk_row(const struct gy_chunk *chunk, uint32_t dim, size_t place, uint8_t *row)
 {
-    gyre_rabitq_block_get(dim, block_of(chunk, dim, place), place % GYRE_BLOCK_ROWS, row);
+    gyre_block_get(gy_replica_code_bytes(dim), block_of(chunk, dim, place), place % GYRE_BLOCK_ROWS, row);
 }
 
 void gy_chunk_set(struct gy_chunk *chunk, uint32_t dim, size_t place, const gyre_point_id *id, const uint8_t *row)
 {
     if (!gy_chunk_holds(chunk, dim, place))
         chunk->held++;
-    gyre_rabitq_block_set(dim, block_of(chunk, dim, place), place % GYRE_BLOCK_ROWS, row);
+    gyre_block_set(gy_replica_code_bytes(dim), block_of(chunk, dim, place), place % GYRE_BLOCK_ROWS, row);
     chunk->ids[place] = *id;
 }
 
@@ -100,7 +112,7 @@ void gy_chunk_clear(struct gy_chunk *chunk, uint32_t dim, size_t place)
 {
     if (!gy_chunk_holds(chunk, dim, place))
         return;
-    gyre_rabitq_block_clear(dim, block_of(chunk, dim, place), place % GYRE_BLOCK_ROWS);
+    gyre_block_clear(gy_replica_code_bytes(dim), block_of(chunk, dim, place), place % GYRE_BLOCK_ROWS);
     chunk->ids[place] = (gyre_point_id){0};
     chunk->held--;
 }
@@ -109,12 +121,17 @@ void gy_chunk_clear(struct gy_chunk *chunk, uint32_t dim, size_t place)
 gyre_status gy_shared_codebook_new(struct gy_shared_codebook **out, gyre_codebook *codebook, gyre_error *err)
 {
     struct gy_shared_codebook *shared = malloc(sizeof *shared);
-    if (!shared) {
+    gyre_quantizer *quantizer = NULL;
+    gyre_status status = shared ? gyre_quantizer_new(&quantizer, gy_replica_codec(), codebook, err)
+                                : gyre_fail(err, GYRE_NO_MEMORY, "codebook");
+    if (status != GYRE_OK) {
+        free(shared);
         gyre_codebook_free(codebook);
-        return gyre_fail(err, GYRE_NO_MEMORY, "codebook");
+        return status;
     }
     atomic_init(&shared->references, 1);
     shared->codebook = codebook;
+    shared->quantizer = quantizer;
     *out = shared;
     return GYRE_OK;
 }
@@ -123,6 +140,7 @@ void gy_shared_codebook_release(struct gy_shared_codebook *codebook)
 {
     if (!codebook || !was_last(&codebook->references))
         return;
+    gyre_quantizer_free(codebook->quantizer);
     gyre_codebook_free(codebook->codebook);
     free(codebook);
 }
@@ -205,6 +223,11 @@ struct gy_chunk_view gy_snapshot_chunk(const gy_snapshot *snapshot, size_t i)
 const gyre_codebook *gy_snapshot_codebook(const gy_snapshot *snapshot)
 {
     return snapshot->codebook->codebook;
+}
+
+const gyre_quantizer *gy_snapshot_quantizer(const gy_snapshot *snapshot)
+{
+    return snapshot->codebook->quantizer;
 }
 
 uint64_t gy_snapshot_count(const gy_snapshot *snapshot)

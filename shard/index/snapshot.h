@@ -21,6 +21,7 @@ struct gy_chunk {
 struct gy_shared_codebook {
     atomic_size_t references;
     gyre_codebook *codebook;
+    gyre_quantizer *quantizer; /* of the replicas' codec */
 };
 
 struct gy_snapshot {

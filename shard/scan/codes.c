@@ -20,7 +20,7 @@ enum {
 struct job {
     const gy_snapshot *snapshot; /* lent by the caller; helpers use it only while they hold a part */
     const struct gy_scan_request *request;
-    gyre_rabitq_query **prepared; /* [query_count] */
+    gyre_query **prepared; /* [query_count] */
     _Atomic(float) *thresholds;   /* [query_count] the smallest any worker knows of, for pruning only */
     size_t query_count, keep, part_count;
     atomic_size_t next_part;
@@ -40,7 +40,7 @@ static void job_release(struct job *job)
     if (!job || atomic_fetch_sub(&job->references, 1) != 1)
         return;
     for (size_t q = 0; job->prepared && q < job->query_count; q++)
-        gyre_rabitq_query_free(job->prepared[q]);
+        gyre_query_free(job->prepared[q]);
     free(job->prepared);
     free(job->thresholds);
     pthread_cond_destroy(&job->finished);
@@ -66,10 +66,11 @@ static gyre_status job_new(struct job **out, const gy_snapshot *snapshot, uint32
     job->prepared = calloc(job->query_count, sizeof *job->prepared);
     job->thresholds = malloc(job->query_count * sizeof *job->thresholds);
     gyre_status status = job->prepared && job->thresholds ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "scan of %zu queries", job->query_count);
+    const gyre_query_options options = {.epsilon = request->epsilon};
     for (size_t q = 0; q < job->query_count && status == GYRE_OK; q++) {
         atomic_init(&job->thresholds[q], gy_scan_limit(request, q));
-        status = gyre_rabitq_query_new(&job->prepared[q], gy_snapshot_codebook(snapshot), request->queries + q * dim,
-                                       request->rotated ? request->rotated + q * dim : NULL, request->epsilon, err);
+        status = gyre_query_new(&job->prepared[q], gy_snapshot_quantizer(snapshot), request->queries + q * dim,
+                                       request->rotated ? request->rotated + q * dim : NULL, &options, err);
         if (status != GYRE_OK)
             status = gyre_wrap(err, status, "query %zu", q);
     }
@@ -103,7 +104,7 @@ static gyre_status scan_chunk(struct worker *worker, size_t c, gyre_error *err)
     for (size_t q = 0; q < job->query_count; q++) {
         struct gy_top *top = &worker->tops[q];
         float threshold = atomic_load_explicit(&job->thresholds[q], memory_order_relaxed);
-        size_t count = gyre_rabitq_scan(job->prepared[q], chunk.blocks, GY_CHUNK_ROWS / GYRE_BLOCK_ROWS, threshold, worker->hits);
+        size_t count = gyre_query_scan(job->prepared[q], chunk.blocks, GY_CHUNK_ROWS / GYRE_BLOCK_ROWS, threshold, worker->hits);
         for (size_t i = 0; i < count; i++) {
             const gyre_hit *hit = &worker->hits[i];
             struct gy_top_item item = {hit->estimate - hit->half_width, hit->estimate, hit->half_width, chunk.ids[hit->row]};

@@ -2,7 +2,7 @@
 
 #include "gyre/lifecycle.h"
 #include "gyre/log.h"
-#include "gyre/rabitq.h"
+#include "gyre/simd.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

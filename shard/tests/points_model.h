@@ -123,12 +123,12 @@ static inline void model_check_codes(struct fixture *f, const struct model *mode
     gy_snapshot *snapshot = gy_points_snapshot(f->points);
     const gyre_codebook *codebook = gy_snapshot_codebook(snapshot);
     uint64_t seen = 0;
-    uint8_t *wanted = malloc(gyre_rabitq_row_bytes(model->dim)), *stored = malloc(gyre_rabitq_row_bytes(model->dim));
+    uint8_t *wanted = malloc(gy_replica_row_bytes(model->dim)), *stored = malloc(gy_replica_row_bytes(model->dim));
     for (size_t c = 0; c < gy_snapshot_chunk_count(snapshot); c++) {
         struct gy_chunk_view chunk = gy_snapshot_chunk(snapshot, c);
         for (size_t row = 0; row < GY_CHUNK_ROWS; row++) {
-            const uint8_t *block = chunk.blocks + row / GYRE_BLOCK_ROWS * gyre_rabitq_block_bytes(model->dim);
-            if (!gyre_rabitq_block_holds(model->dim, block, row % GYRE_BLOCK_ROWS))
+            const uint8_t *block = chunk.blocks + row / GYRE_BLOCK_ROWS * gyre_block_bytes(gy_replica_code_bytes(model->dim));
+            if (!gyre_block_holds(gy_replica_code_bytes(model->dim), block, row % GYRE_BLOCK_ROWS))
                 continue;
             gyre_point_id id = chunk.ids[row], number = id;
             memset(number.bytes, 0, 8);
@@ -136,9 +136,9 @@ static inline void model_check_codes(struct fixture *f, const struct model *mode
             assert_true(n < IDS && model->held[n]);
             gyre_point_id again = model_id(n);
             assert_memory_equal(&again, &id, sizeof id);
-            assert_ok(gyre_rabitq_encode(codebook, model->vectors[n], 1, 0, wanted, &err));
-            gyre_rabitq_block_get(model->dim, block, row % GYRE_BLOCK_ROWS, stored);
-            assert_memory_equal(wanted, stored, gyre_rabitq_row_bytes(model->dim));
+            assert_ok(gyre_quantizer_encode(gy_snapshot_quantizer(snapshot), model->vectors[n], 1, 0, wanted, &err));
+            gyre_block_get(gy_replica_code_bytes(model->dim), block, row % GYRE_BLOCK_ROWS, stored);
+            assert_memory_equal(wanted, stored, gy_replica_row_bytes(model->dim));
             seen++;
         }
     }

@@ -137,7 +137,7 @@ static void a_held_snapshot_does_not_change(void **state)
     fixture_init(&f, GYRE_L2, DIM);
     fixture_fill(&f, 0, 1500, 500, &random);
     gy_snapshot *held = gy_points_snapshot(f.points);
-    size_t bytes = gyre_rabitq_block_bytes(DIM) * (GY_CHUNK_ROWS / GYRE_BLOCK_ROWS);
+    size_t bytes = gyre_block_bytes(gy_replica_code_bytes(DIM)) * (GY_CHUNK_ROWS / GYRE_BLOCK_ROWS);
     uint8_t *before = malloc(2 * bytes);
     for (size_t c = 0; c < 2; c++)
         memcpy(before + c * bytes, gy_snapshot_chunk(held, c).blocks, bytes);

@@ -39,22 +39,23 @@ static int by_bound(const void *a, const void *b)
 static struct gy_candidate *all_rows(struct fixture *f, const float *query, float epsilon, size_t *count)
 {
     gyre_error err;
-    gyre_rabitq_query *prepared = NULL;
+    gyre_query *prepared = NULL;
     gyre_hit hits[GYRE_BLOCK_ROWS];
     gy_snapshot *snapshot = gy_points_snapshot(f->points);
     struct gy_candidate *rows = malloc((gy_snapshot_count(snapshot) + 1) * sizeof *rows);
-    assert_ok(gyre_rabitq_query_new(&prepared, gy_snapshot_codebook(snapshot), query, NULL, epsilon, &err));
+    assert_ok(gyre_query_new(&prepared, gy_snapshot_quantizer(snapshot), query, NULL, &(gyre_query_options){.epsilon = epsilon}, &err));
     *count = 0;
     for (size_t c = 0; c < gy_snapshot_chunk_count(snapshot); c++)
         for (size_t b = 0; b < GY_CHUNK_ROWS / GYRE_BLOCK_ROWS; b++) {
             struct gy_chunk_view chunk = gy_snapshot_chunk(snapshot, c);
-            size_t n = gyre_rabitq_scan(prepared, chunk.blocks + b * gyre_rabitq_block_bytes(DIM), 1, INFINITY, hits);
+            const uint8_t *block = chunk.blocks + b * gyre_block_bytes(gy_replica_code_bytes(DIM));
+            size_t n = gyre_query_scan(prepared, block, 1, INFINITY, hits);
             for (size_t i = 0; i < n; i++)
                 rows[(*count)++] = (struct gy_candidate){chunk.ids[b * GYRE_BLOCK_ROWS + hits[i].row], hits[i].estimate, hits[i].half_width};
         }
     assert_int_equal(*count, gy_snapshot_count(snapshot));
     qsort(rows, *count, sizeof *rows, by_bound);
-    gyre_rabitq_query_free(prepared);
+    gyre_query_free(prepared);
     gy_snapshot_release(snapshot);
     return rows;
 }

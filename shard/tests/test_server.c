@@ -7,7 +7,7 @@
 #include "server/server.h"
 
 #include "gyre/bus.h"
-#include "gyre/rabitq.h"
+#include "gyre/simd.h"
 
 #include <math.h>
 #include <setjmp.h>
