@@ -27,8 +27,7 @@ bool gy_quantizer_rotates(const gyre_quantizer *quantizer)
     return !coder_of(quantizer, 0)->unrotated || gyre_codebook_is_learned(quantizer->codebook);
 }
 
-/* A quantizer without states. */
-static gyre_status new_bare(gyre_quantizer **out, const gyre_codec *codec, const gyre_codebook *codebook, gyre_error *err)
+gyre_status gy_quantizer_new_bare(gyre_quantizer **out, const gyre_codec *codec, const gyre_codebook *codebook, gyre_error *err)
 {
     GY_AUTO(gyre_quantizer) *quantizer = calloc(1, sizeof *quantizer);
     if (!quantizer)
@@ -49,12 +48,11 @@ static gyre_status new_bare(gyre_quantizer **out, const gyre_codec *codec, const
     return GYRE_OK;
 }
 
-/* Opens every state that is not learned. */
-static gyre_status open_states(gyre_quantizer *quantizer, gyre_error *err)
+gyre_status gy_quantizer_open_states(gyre_quantizer *quantizer, gyre_error *err)
 {
     for (size_t plane = 0; plane < GY_PLANES; plane++) {
         const struct gy_coder *coder = coder_of(quantizer, plane);
-        if (coder && coder->open)
+        if (coder && coder->open && !quantizer->state[plane])
             GY_TRY(coder->open(quantizer, &quantizer->state[plane], err));
     }
     return GYRE_OK;
@@ -65,8 +63,8 @@ gyre_status gyre_quantizer_new(gyre_quantizer **out, const gyre_codec *codec, co
     if (gyre_codec_is_trained(codec))
         return gyre_fail(err, GYRE_INVALID, "codec %s learns from data: train it", codec->name);
     GY_AUTO(gyre_quantizer) *quantizer = NULL;
-    GY_TRY(new_bare(&quantizer, codec, codebook, err));
-    GY_TRY(open_states(quantizer, err));
+    GY_TRY(gy_quantizer_new_bare(&quantizer, codec, codebook, err));
+    GY_TRY(gy_quantizer_open_states(quantizer, err));
     *out = GY_TAKE(quantizer);
     return GYRE_OK;
 }
@@ -80,7 +78,7 @@ gyre_status gyre_quantizer_train(gyre_quantizer **out, const gyre_codec *codec, 
     gyre_metric metric = gyre_codebook_metric(codebook);
     const float *mean = gyre_codebook_mean(codebook);
     GY_AUTO(gyre_quantizer) *quantizer = NULL;
-    GY_TRY(new_bare(&quantizer, codec, codebook, err));
+    GY_TRY(gy_quantizer_new_bare(&quantizer, codec, codebook, err));
     if (n == 0 || n > SIZE_MAX / dim / sizeof(float))
         return gyre_fail(err, GYRE_INVALID, "codec %s: a sample of %zu vectors", codec->name, n);
     for (size_t i = 0; i < n; i++)

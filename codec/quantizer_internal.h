@@ -24,6 +24,11 @@ struct gy_row {
     float s, add, r2, e;
 };
 
+/* A quantizer without states, its dim checked; then the states that are not learned. For quantizer.c and header.c. */
+GYRE_CHECKED gyre_status gy_quantizer_new_bare(gyre_quantizer **out, const gyre_codec *codec, const gyre_codebook *codebook,
+                                               gyre_error *err);
+GYRE_CHECKED gyre_status gy_quantizer_open_states(gyre_quantizer *quantizer, gyre_error *err);
+
 /* Whether codes are of P r, not of r. */
 bool gy_quantizer_rotates(const gyre_quantizer *quantizer);
 

@@ -1,0 +1,108 @@
+/* each_codec: what tests over every codec of gyre_codec_list share: a quantizer, trained where it must be, the planes of a row,
+ * what they stand for, and which law holds for them. */
+#ifndef GYRE_CODEC_TESTS_EACH_CODEC_H
+#define GYRE_CODEC_TESTS_EACH_CODEC_H
+
+#include "quantizer_internal.h"
+#include "sums.h"
+#include "support.h"
+
+/* Enough for any trained codec at any dim of these tests, and little enough to be quick. */
+enum { TRAINING_VECTORS = 2048 };
+
+/* Whether the codec can serve the dim at all: some need a multiple of something. */
+static UNUSED bool codec_serves(const gyre_codec *codec, uint32_t dim)
+{
+    const struct gy_coder *coders[GY_PLANES] = {gy_coder_first(codec), gy_coder_second(codec)};
+    for (size_t plane = 0; plane < GY_PLANES; plane++)
+        if (coders[plane] && coders[plane]->check && coders[plane]->check(codec, dim, NULL) != GYRE_OK)
+            return false;
+    return true;
+}
+
+/* Bound to a codebook; what learns, learns from Gaussian vectors around the codebook's mean. */
+static UNUSED gyre_quantizer *any_quantizer(const gyre_codec *codec, const gyre_codebook *codebook)
+{
+    gyre_quantizer *quantizer = NULL;
+    if (!gyre_codec_is_trained(codec)) {
+        must(gyre_quantizer_new(&quantizer, codec, codebook, &err));
+        return quantizer;
+    }
+    uint32_t dim = gyre_codebook_dim(codebook);
+    const float *mean = gyre_codebook_mean(codebook);
+    float *sample = must_alloc((size_t)TRAINING_VECTORS * dim * sizeof *sample);
+    for (size_t i = 0; i < TRAINING_VECTORS; i++) {
+        random_vector(sample + i * dim, dim, 1 / sqrt(dim));
+        for (uint32_t j = 0; j < dim; j++)
+            sample[i * dim + j] += mean[j];
+    }
+    must(gyre_quantizer_train(&quantizer, codec, codebook, sample, TRAINING_VECTORS, &err));
+    free(sample);
+    return quantizer;
+}
+
+static UNUSED size_t plane_count(const gyre_codec *codec) { return gyre_codec_has_refinement(codec) ? 2 : 1; }
+
+/* One plane of a row taken apart. */
+struct plane {
+    const struct gy_coder *coder;
+    const void *state;
+    struct gy_code code;
+    size_t code_bytes;
+    double s, e, add, r2;
+};
+
+static UNUSED struct plane row_plane(const gyre_quantizer *quantizer, const uint8_t *row, size_t index)
+{
+    const gyre_codec *codec = gyre_quantizer_codec(quantizer);
+    uint32_t dim = gy_quantizer_dim(quantizer);
+    size_t scan_bytes = gyre_codec_scan_code_bytes(codec, dim), refine_bytes = gyre_codec_refine_code_bytes(codec, dim);
+    const uint8_t *factors = row + scan_bytes, *refine = factors + GY_ROW_FACTOR_BYTES;
+    struct plane plane = {.coder = quantizer->coder[index],
+                          .state = quantizer->state[index],
+                          .add = (double)gy_load_f32(factors + GY_ROW_ADD),
+                          .r2 = (double)gy_load_f32(factors + GY_ROW_R2)};
+    if (index == 0) {
+        plane.code = (struct gy_code){NULL, row};
+        plane.code_bytes = scan_bytes;
+        plane.s = (double)gy_load_f32(factors + GY_ROW_S);
+        plane.e = (double)gy_bf16_float(gy_load_u16(factors + GY_ROW_E));
+    } else {
+        plane.code = (struct gy_code){row, refine};
+        plane.code_bytes = refine_bytes;
+        plane.s = (double)gy_load_f32(refine + refine_bytes + GY_REFINE_S);
+        plane.e = (double)gy_bf16_float(gy_load_u16(refine + refine_bytes + GY_REFINE_E));
+    }
+    return plane;
+}
+
+static UNUSED void plane_decode(const gyre_quantizer *quantizer, const struct plane *plane, float *zb)
+{
+    plane->coder->decode(quantizer, plane->state, &plane->code, zb);
+}
+
+/* z = P (x - c) as quantizer.c makes it, of a vector as a client gives it, and R^2. */
+static UNUSED double rotated_residual(const gyre_quantizer *quantizer, const float *vector, float *z)
+{
+    const gyre_codebook *codebook = gyre_quantizer_codebook(quantizer);
+    uint32_t dim = gyre_codebook_dim(codebook);
+    float plain[GYRE_DIM_MAX];
+    gyre_vector_normalize(gyre_codebook_metric(codebook), vector, plain, dim);
+    for (uint32_t i = 0; i < dim; i++)
+        plain[i] -= gyre_codebook_mean(codebook)[i];
+    double r2 = gy_sum_squares(plain, dim);
+    if (gy_quantizer_rotates(quantizer))
+        gyre_rotation_apply(gyre_codebook_rotation(codebook), plain, z);
+    else
+        memcpy(z, plain, dim * sizeof *z);
+    return r2;
+}
+
+/* Whether codec/MATH.md section 0 speaks of the codec's best plane: any code of the rotated residual at the unbiased scale. */
+static UNUSED bool has_law(const gyre_codec *codec)
+{
+    const struct gy_coder *coder = gy_coder_second(codec) ? gy_coder_second(codec) : gy_coder_first(codec);
+    return coder->scale == GY_SCALE_UNBIASED && !coder->unrotated && !coder->spread;
+}
+
+#endif
