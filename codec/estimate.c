@@ -1,14 +1,13 @@
 /* estimate: rows against a query by their best plane, in double, with the bound the query asks for. */
 #include "gyre/bound.h"
 #include "query_internal.h"
+#include "sums.h"
 
 #include <math.h>
 
 double gy_query_round(const float *y, uint32_t dim, uint32_t bits, int8_t *levels)
 {
-    double largest = 0, top = (double)((1u << (bits - 1)) - 1);
-    for (uint32_t i = 0; i < dim; i++)
-        largest = fmax(largest, fabs((double)y[i]));
+    double largest = (double)gy_largest_magnitude(y, dim), top = (double)((1u << (bits - 1)) - 1);
     double step = largest / top;
     for (uint32_t i = 0; i < dim; i++)
         levels[i] = largest > 0 ? (int8_t)fmin(fmax(round((double)y[i] / step), -top), top) : 0;

@@ -34,3 +34,13 @@ double gy_sum_magnitudes(const float *a, size_t n)
         lane[l] += fabs((double)a[i + l]);
     return fold(lane);
 }
+
+/* Not fmax: gcc 12 for Arm fails ("internal compiler error") on a loop of it. */
+float gy_largest_magnitude(const float *a, size_t n)
+{
+    float largest = 0;
+    for (size_t i = 0; i < n; i++)
+        if (fabsf(a[i]) > largest)
+            largest = fabsf(a[i]);
+    return largest;
+}

@@ -11,4 +11,7 @@ double gy_sum_products(const float *a, const float *b, size_t n);
 double gy_sum_squares(const float *a, size_t n);
 double gy_sum_magnitudes(const float *a, size_t n);
 
+/* The largest |a_i|, 0 for none; no component is NaN. */
+float gy_largest_magnitude(const float *a, size_t n);
+
 #endif

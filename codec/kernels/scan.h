@@ -42,6 +42,6 @@ typedef struct gy_scan_kernels {
     size_t (*scan)(const struct gy_scan *scan, const uint8_t *blocks, size_t block_count, float threshold, gyre_hit *hits);
 } gy_scan_kernels;
 
-extern const gy_scan_kernels gy_scan_ref, gy_scan_avx2, gy_scan_avx512;
+extern const gy_scan_kernels gy_scan_ref, gy_scan_avx2, gy_scan_avx512, gy_scan_neon;
 
 #endif

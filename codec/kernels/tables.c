@@ -47,12 +47,24 @@ static const gy_kernels avx512_vbmi = {
 };
 #endif
 
+#ifdef GY_KERNELS_ARM
+static const gy_kernels neon = {
+    .name = "neon",
+    .runs_here = anywhere, /* every 64-bit Arm has it */
+    .scan = &gy_scan_neon,
+    .vector = &gy_vector_neon,
+};
+#endif
+
 const gy_kernels *const gy_kernels_all[] = {
     &ref,
 #ifdef GY_KERNELS_X86
     &avx2,
     &avx512,
     &avx512_vbmi,
+#endif
+#ifdef GY_KERNELS_ARM
+    &neon,
 #endif
     NULL,
 };

@@ -12,6 +12,6 @@ typedef struct gy_vector_kernels {
     float (*l2)(const float *a, const float *b, size_t dim);
 } gy_vector_kernels;
 
-extern const gy_vector_kernels gy_vector_ref, gy_vector_avx2, gy_vector_avx512;
+extern const gy_vector_kernels gy_vector_ref, gy_vector_avx2, gy_vector_avx512, gy_vector_neon;
 
 #endif

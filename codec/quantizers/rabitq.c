@@ -10,6 +10,7 @@
 #include "quantizers/coder.h"
 
 #include "layout.h"
+#include "sums.h"
 
 #include <math.h>
 
@@ -61,9 +62,7 @@ static void nibbles(const gyre_quantizer *quantizer, const void *state, const fl
 {
     (void)state;
     uint32_t dim = gy_quantizer_dim(quantizer), top = (UINT32_C(1) << bits) - 1;
-    double largest = 0;
-    for (uint32_t i = 0; i < dim; i++)
-        largest = fmax(largest, fabs((double)y[i]));
+    double largest = (double)gy_largest_magnitude(y, dim);
     double step = 2 * largest / top;
     for (size_t n = 0; n < 2 * gy_sign_bytes(dim); n++) {
         uint32_t low[4] = {0}, high[4] = {0};
