@@ -38,6 +38,8 @@ int command_search(struct cli *cli, int argc, char **argv);
 int command_get(struct cli *cli, int argc, char **argv);
 int command_delete(struct cli *cli, int argc, char **argv);
 int command_count(struct cli *cli, int argc, char **argv);
+int command_codec_list(struct cli *cli, int argc, char **argv);
+int command_codec_compare(struct cli *cli, int argc, char **argv);
 int command_eval(struct cli *cli, int argc, char **argv);
 
 /* Opens a client to, in this order: --address, the cluster in --dir, $GYRE_ADDRESS, the local cluster, CLI_ADDRESS_DEFAULT.

@@ -21,6 +21,8 @@ static const struct command commands[] = {
     {"get", "show points by id", command_get},
     {"delete", "delete points by id", command_delete},
     {"count", "count the points of a collection", command_count},
+    {"codec list", "show the codecs and their bytes a vector", command_codec_list},
+    {"codec compare", "measure every codec on your vectors and recommend one", command_codec_compare},
     {"eval", "measure recall and speed with a file of queries", command_eval},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
