@@ -4,6 +4,7 @@
 #ifndef GY_KERNELS_H
 #define GY_KERNELS_H
 
+#include "kernels/rotate.h"
 #include "kernels/scan.h"
 #include "kernels/vector.h"
 
@@ -14,6 +15,7 @@ typedef struct gy_kernels {
     bool (*runs_here)(void); /* CPU and operating system */
     const gy_scan_kernels *scan;
     const gy_vector_kernels *vector;
+    const gy_rotate_kernels *rotate;
 } gy_kernels;
 
 /* Every table built in, slowest first, NULL last; [0] is ref. */

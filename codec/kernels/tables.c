@@ -7,10 +7,12 @@ static const gy_kernels ref = {
     .runs_here = anywhere,
     .scan = &gy_scan_ref,
     .vector = &gy_vector_ref,
+    .rotate = &gy_rotate_ref,
 };
 
 #ifdef GY_KERNELS_X86
-static bool has_avx2(void) { return __builtin_cpu_supports("avx2"); }
+/* Haswell, Zen 1 and what came after: fused multiply-adds came with it. */
+static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
 static bool has_avx512(void)
 {
@@ -30,6 +32,7 @@ static const gy_kernels avx2 = {
     .runs_here = has_avx2,
     .scan = &gy_scan_avx2,
     .vector = &gy_vector_avx2,
+    .rotate = &gy_rotate_avx2,
 };
 
 static const gy_kernels avx512 = {
@@ -37,6 +40,7 @@ static const gy_kernels avx512 = {
     .runs_here = has_avx512,
     .scan = &gy_scan_avx512,
     .vector = &gy_vector_avx512,
+    .rotate = &gy_rotate_avx512,
 };
 
 static const gy_kernels avx512_vbmi = {
@@ -44,6 +48,7 @@ static const gy_kernels avx512_vbmi = {
     .runs_here = has_avx512_vbmi,
     .scan = &gy_scan_avx512,
     .vector = &gy_vector_avx512,
+    .rotate = &gy_rotate_avx512,
 };
 #endif
 
@@ -53,6 +58,7 @@ static const gy_kernels neon = {
     .runs_here = anywhere, /* every 64-bit Arm has it */
     .scan = &gy_scan_neon,
     .vector = &gy_vector_neon,
+    .rotate = &gy_rotate_ref,
 };
 #endif
 

@@ -9,6 +9,7 @@
 #include "gyre/rotation.h"
 
 #include "gyre/metric.h"
+#include "kernels/kernels.h"
 
 #include <sodium.h>
 #include <stdlib.h>
@@ -26,12 +27,16 @@ struct gyre_rotation {
     uint32_t dim;
     uint32_t part_count;
     struct part parts[PARTS_MAX];
-    float *signs[ROUNDS];          /* [dim] each, +1 or -1; all point into memory */
-    uint16_t *permutation[ROUNDS]; /* [dim] each */
-    uint8_t memory[];
+    /* Moves (kernels/rotate.h), [dim] each, all in memory. What follows a permutation is the next round's signs, so a move does both. */
+    uint16_t *flips;            /* the signs of round 0 */
+    uint16_t *forward[ROUNDS];  /* the permutation of a round, then the signs of the next; of the last round no signs */
+    uint16_t *backward[ROUNDS]; /* the same undone: the signs of the next round, then the permutation of this one */
+    uint16_t memory[];
 };
 
-_Static_assert(GYRE_DIM_MAX < 1 << PARTS_MAX && GYRE_DIM_MAX <= UINT16_MAX + 1, "parts and permutation indices fit");
+enum { MOVE_ARRAYS = 1 + 2 * ROUNDS };
+
+_Static_assert(GYRE_DIM_MAX < 1 << PARTS_MAX && GYRE_DIM_MAX <= GY_MOVE_FROM + 1, "parts and moves fit");
 
 /* A reader of the keystream; whole ChaCha20 blocks at a time. */
 struct keystream {
@@ -87,27 +92,48 @@ static uint32_t keystream_below(struct keystream *stream, uint32_t count)
     return draw % count;
 }
 
+/* The signs of a round go into the moves before it (of round 0: flips), its permutation into its own. */
 static void expand_round(gyre_rotation *rotation, uint32_t round, const uint8_t *seed)
 {
     struct keystream stream;
     keystream_start(&stream, seed, rotation->dim, round);
+    uint16_t *before = round ? rotation->forward[round - 1] : rotation->flips, *moves = rotation->forward[round];
     uint8_t bits = 0;
     for (uint32_t i = 0; i < rotation->dim; i++) {
         if (i % 8 == 0)
             bits = keystream_byte(&stream);
-        rotation->signs[round][i] = bits >> i % 8 & 1 ? -1.0f : 1.0f;
+        if (bits >> i % 8 & 1)
+            before[i] |= GY_MOVE_FLIP;
     }
-    uint16_t *permutation = rotation->permutation[round];
     for (uint32_t i = 0; i < rotation->dim; i++)
-        permutation[i] = (uint16_t)i;
+        moves[i] = (uint16_t)i;
     for (uint32_t i = rotation->dim - 1; i > 0; i--) {
         uint32_t j = keystream_below(&stream, i + 1);
-        uint16_t kept = permutation[i];
-        permutation[i] = permutation[j];
-        permutation[j] = kept;
+        uint16_t kept = moves[i];
+        moves[i] = moves[j];
+        moves[j] = kept;
     }
     sodium_memzero(&stream, sizeof stream);
 }
+
+static void expand(gyre_rotation *rotation, const uint8_t *seed)
+{
+    uint16_t *memory = rotation->memory;
+    rotation->flips = memory;
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        rotation->forward[round] = memory + (1 + round) * rotation->dim;
+        rotation->backward[round] = memory + (1 + ROUNDS + round) * rotation->dim;
+    }
+    for (uint32_t round = 0; round < ROUNDS; round++)
+        expand_round(rotation, round, seed);
+    for (uint32_t round = 0; round < ROUNDS; round++)
+        for (uint32_t j = 0; j < rotation->dim; j++) {
+            uint16_t move = rotation->forward[round][j];
+            rotation->backward[round][move & GY_MOVE_FROM] = (uint16_t)(j | (move & GY_MOVE_FLIP));
+        }
+}
+
+static size_t bytes_of(uint32_t dim) { return sizeof(gyre_rotation) + (size_t)MOVE_ARRAYS * dim * sizeof(uint16_t); }
 
 /* 2^(-k/2): an exact power of two, times one rounded constant if k is odd. */
 static float part_scale(uint32_t k)
@@ -125,7 +151,7 @@ gyre_status gyre_rotation_new(gyre_rotation **out, uint32_t dim, const uint8_t s
         return gyre_fail(err, GYRE_INVALID, "dim is %u; it must be 1 to %d", dim, GYRE_DIM_MAX);
     if (sodium_init() < 0)
         return gyre_fail(err, GYRE_INTERNAL, "rotation: libsodium cannot start");
-    size_t bytes = sizeof(gyre_rotation) + ROUNDS * dim * (sizeof(float) + sizeof(uint16_t));
+    size_t bytes = bytes_of(dim);
     gyre_rotation *rotation = calloc(1, bytes);
     if (!rotation)
         return gyre_fail(err, GYRE_NO_MEMORY, "rotation of dim %u: %zu bytes", dim, bytes);
@@ -135,88 +161,49 @@ gyre_status gyre_rotation_new(gyre_rotation **out, uint32_t dim, const uint8_t s
             rotation->parts[rotation->part_count++] = (struct part){first, UINT32_C(1) << k, part_scale(k)};
             first += UINT32_C(1) << k;
         }
-    float *signs = (float *)(void *)rotation->memory;
-    uint16_t *permutations = (uint16_t *)(void *)(signs + ROUNDS * dim);
-    for (uint32_t round = 0; round < ROUNDS; round++) {
-        rotation->signs[round] = signs + round * dim;
-        rotation->permutation[round] = permutations + round * dim;
-        expand_round(rotation, round, seed);
-    }
+    expand(rotation, seed);
     *out = rotation;
     return GYRE_OK;
 }
 
-/* Signs and permutations tell as much as the seed: they are wiped. */
+/* The moves tell as much as the seed: they are wiped. */
 void gyre_rotation_free(gyre_rotation *rotation)
 {
     if (!rotation)
         return;
-    sodium_memzero(rotation, sizeof *rotation + ROUNDS * rotation->dim * (sizeof(float) + sizeof(uint16_t)));
+    sodium_memzero(rotation, bytes_of(rotation->dim));
     free(rotation);
 }
 
-/* x[count] <- count^(-1/2) H x. The first two strides are done together: the same additions, half the passes. */
-static void hadamard(float *x, const struct part *part)
-{
-    uint32_t count = part->count;
-    x += part->first;
-    uint32_t stride = 1;
-    if (count >= 4) {
-        for (uint32_t i = 0; i < count; i += 4) {
-            float a = x[i] + x[i + 1], b = x[i] - x[i + 1];
-            float c = x[i + 2] + x[i + 3], d = x[i + 2] - x[i + 3];
-            x[i] = a + c, x[i + 1] = b + d, x[i + 2] = a - c, x[i + 3] = b - d;
-        }
-        stride = 4;
-    }
-    for (; stride < count; stride *= 2)
-        for (uint32_t i = 0; i < count; i += 2 * stride) {
-            float *restrict low = x + i, *restrict high = x + i + stride;
-            for (uint32_t j = 0; j < stride; j++) {
-                float a = low[j], b = high[j];
-                low[j] = a + b;
-                high[j] = a - b;
-            }
-        }
-    for (uint32_t i = 0; i < count; i++)
-        x[i] *= part->scale;
-}
-
-static void hadamard_parts(const gyre_rotation *rotation, float *x)
+static void hadamard_parts(const gyre_rotation *rotation, const gy_rotate_kernels *kernels, float *x)
 {
     for (uint32_t p = 0; p < rotation->part_count; p++)
-        hadamard(x, &rotation->parts[p]);
+        kernels->hadamard(x + rotation->parts[p].first, rotation->parts[p].count, rotation->parts[p].scale);
 }
 
 void gyre_rotation_apply(const gyre_rotation *rotation, const float *in, float *out)
 {
-    float mixed[GYRE_DIM_MAX];
-    uint32_t dim = rotation->dim;
+    const gy_rotate_kernels *kernels = gy_kernels_current()->rotate;
+    float mixed[2][GYRE_DIM_MAX] __attribute__((aligned(64)));
+    kernels->flip(in, rotation->flips, mixed[0], rotation->dim);
     for (uint32_t round = 0; round < ROUNDS; round++) {
-        const float *from = round ? out : in;
-        const float *signs = rotation->signs[round];
-        const uint16_t *permutation = rotation->permutation[round];
-        for (uint32_t i = 0; i < dim; i++)
-            mixed[i] = from[i] * signs[i];
-        hadamard_parts(rotation, mixed);
-        for (uint32_t j = 0; j < dim; j++)
-            out[j] = mixed[permutation[j]];
+        float *from = mixed[round % 2], *to = round == ROUNDS - 1 ? out : mixed[1 - round % 2];
+        hadamard_parts(rotation, kernels, from);
+        kernels->permute(from, rotation->forward[round], to, rotation->dim);
     }
 }
 
 /* The scaled butterflies are their own inverse, so a round undone is: permute back, butterflies, signs. */
 void gyre_rotation_invert(const gyre_rotation *rotation, const float *in, float *out)
 {
-    float mixed[GYRE_DIM_MAX];
-    uint32_t dim = rotation->dim;
+    const gy_rotate_kernels *kernels = gy_kernels_current()->rotate;
+    float mixed[2][GYRE_DIM_MAX] __attribute__((aligned(64)));
+    const float *from = in;
     for (uint32_t round = ROUNDS; round-- > 0;) {
-        const float *from = round == ROUNDS - 1 ? in : out;
-        const float *signs = rotation->signs[round];
-        const uint16_t *permutation = rotation->permutation[round];
-        for (uint32_t j = 0; j < dim; j++)
-            mixed[permutation[j]] = from[j];
-        hadamard_parts(rotation, mixed);
-        for (uint32_t i = 0; i < dim; i++)
-            out[i] = mixed[i] * signs[i];
+        float *to = mixed[round % 2];
+        kernels->permute(from, rotation->backward[round], to, rotation->dim);
+        hadamard_parts(rotation, kernels, to);
+        from = to;
     }
+    kernels->flip(from, rotation->flips, out, rotation->dim);
 }
