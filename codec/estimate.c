@@ -3,6 +3,7 @@
 #include "query_internal.h"
 #include "sums.h"
 
+#include <float.h>
 #include <math.h>
 
 double gy_query_round(const float *y, uint32_t dim, uint32_t bits, int8_t *levels)
@@ -50,12 +51,15 @@ static float float_below(double value)
 }
 static float float_above(double value) { return -float_below(-value); }
 
+/* R^2 and what is lost of it where it is stored among denormals: for bounds, which must not lose R with it. */
+static double square_up(const struct gy_row *row) { return (double)row->r2 + (row->s > 0 ? 0x1p-149 : 0); }
+
 /* The interval of <g,r>, estimated as inner.
  *   random   standard error of the code times sqrt(dim-1)/sqrt(1-c^2), as spread says; certain: what is to be added in any case */
 static void inner_interval(const gyre_query *query, const struct gy_row *row, uint32_t dim, double inner, double random, double certain,
                            double *low, double *high)
 {
-    double degrees = dim > 1 ? dim - 1.0 : 1.0, r2 = (double)row->r2, e2 = (double)row->e * (double)row->e;
+    double degrees = dim > 1 ? dim - 1.0 : 1.0, r2 = square_up(row), e2 = (double)row->e * (double)row->e;
     double spread2 = r2 + e2 * degrees; /* R^2·(1 + kappa^2) = |s·zb|^2 */
     if (query->bound == GYRE_BOUND_CERTAIN) {
         double half = random * sqrt(degrees) + certain + query->step / 2 * sqrt(dim * spread2);
@@ -63,9 +67,9 @@ static void inner_interval(const gyre_query *query, const struct gy_row *row, ui
         return;
     }
     double error = query->epsilon * sqrt(random * random + query->step * query->step / 12 * spread2);
-    double product = sqrt(r2 * query->g2);
     *low = inner - error - certain, *high = inner + error + certain;
-    if (query->bound == GYRE_BOUND_CALIBRATED && product > 0) {
+    if (query->bound == GYRE_BOUND_CALIBRATED && row->r2 >= FLT_MIN && query->g2 > 0) { /* among denormals R has lost its digits */
+        double product = sqrt((double)row->r2 * query->g2);
         gyre_bound_calibrated(inner / product, error / product, low, high);
         *low = *low * product - certain, *high = *high * product + certain;
     }
@@ -83,7 +87,7 @@ static void estimate_row(const gyre_query *query, const struct gy_row *row, gyre
     if (coder->spread)
         coder->spread(quantizer, state, query->prepared, &row->code, &random, &certain);
     inner_interval(query, row, dim, inner, random, certain, &low, &high);
-    double fixed = (double)row->add + query->base, r2 = (double)row->r2, e = (double)row->e;
+    double fixed = (double)row->add + query->base, r2 = square_up(row), e = (double)row->e;
     double rounding = query->rounding_base + fabs((double)row->add) * query->rounding_add +
                       sqrt(r2 + e * e * dim) * (query->rounding_s + (query->rounding_add > 0 ? query->rounding_add * sqrt(query->g2) : 0));
     out->distance = (float)(fixed - query->factor * inner);

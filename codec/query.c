@@ -47,10 +47,13 @@ static void fill_lookup(const uint8_t (*nibbles)[16], size_t pair_count, uint8_t
 
 /* Float arithmetic against exact arithmetic, in units of the sizes that enter: the sums of gyre_distance (dim/16 + 6 additions
  * a lane), the few operations of an estimate, and the rotation, which keeps lengths to 4e-6 (codec/MATH.md section 5.5), each
- * doubled. It is about 1e-4 of a usual half width, and all of it where a row has no error of its own. */
+ * doubled. It is about 1e-4 of a usual half width, and all of it where a row has no error of its own.
+ *
+ * Among denormals an operation errs by up to 2^-150 whatever the sizes: dim of them in a distance, sqrt(dim) in each factor of <y,z>
+ * from the rotation, 2^8·dim times that of D in the largest sum of a scan. tiny is above all of these, and below all that is not. */
 static void allow_for_rounding(gyre_query *query, gyre_metric metric, uint32_t dim, double query2, double mean2)
 {
-    double share = (dim / 8.0 + 256) * 0x1p-24;
+    double share = (dim / 8.0 + 256) * 0x1p-24, tiny = dim * 0x1p-141;
     if (metric == GYRE_L2) { /* |x-q|^2 <= 2(R^2 + G^2), add = R^2 */
         query->rounding_base = share * query->g2;
         query->rounding_add = share;
@@ -59,6 +62,8 @@ static void allow_for_rounding(gyre_query *query, gyre_metric metric, uint32_t d
         query->rounding_base = share * (length * mean + (metric == GYRE_COSINE ? 1 : 0));
         query->rounding_s = share * (length + mean);
     }
+    query->rounding_base += tiny * (1 + sqrt(query->g2));
+    query->rounding_s += tiny;
 }
 
 /* The scan of the first plane. lookups: two of them, 64-byte aligned. */

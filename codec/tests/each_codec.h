@@ -7,9 +7,6 @@
 #include "sums.h"
 #include "support.h"
 
-/* Enough for any trained codec at any dim of these tests, and little enough to be quick. */
-enum { TRAINING_VECTORS = 2048 };
-
 /* Whether the codec can serve the dim at all: some need a multiple of something. */
 static UNUSED bool codec_serves(const gyre_codec *codec, uint32_t dim)
 {
@@ -30,13 +27,14 @@ static UNUSED gyre_quantizer *any_quantizer(const gyre_codec *codec, const gyre_
     }
     uint32_t dim = gyre_codebook_dim(codebook);
     const float *mean = gyre_codebook_mean(codebook);
-    float *sample = must_alloc((size_t)TRAINING_VECTORS * dim * sizeof *sample);
-    for (size_t i = 0; i < TRAINING_VECTORS; i++) {
+    size_t n = dim <= 256 ? 2048 : 320; /* enough for any trained codec, and quick */
+    float *sample = must_alloc(n * dim * sizeof *sample);
+    for (size_t i = 0; i < n; i++) {
         random_vector(sample + i * dim, dim, 1 / sqrt(dim));
         for (uint32_t j = 0; j < dim; j++)
             sample[i * dim + j] += mean[j];
     }
-    must(gyre_quantizer_train(&quantizer, codec, codebook, sample, TRAINING_VECTORS, &err));
+    must(gyre_quantizer_train(&quantizer, codec, codebook, sample, n, &err));
     free(sample);
     return quantizer;
 }

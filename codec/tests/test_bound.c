@@ -63,12 +63,47 @@ static void too_few_dimensions_get_the_certain_bound(void **state)
     }
 }
 
+/* codec/MATH.md 0.2: the interval holds exactly the cosines c with |C - c| <= h·sqrt(1-c^2). */
+static void calibrated_ends_solve_the_equation(void **state)
+{
+    (void)state;
+    for (double estimate = -1.5; estimate <= 1.5; estimate += .01)
+        for (double h = 1e-6; h < 4; h *= 2) {
+            double low, high;
+            gyre_bound_calibrated(estimate, h, &low, &high);
+            assert_true(-1 <= low && low <= high && high <= 1);
+            if (fabs(estimate) > sqrt(1 + h * h))
+                continue; /* no cosine is that far: the interval is one point */
+            for (double c = -1; c <= 1; c += .0625) {
+                double excess = fabs(estimate - c) - h * sqrt(1 - c * c);
+                if (fabs(excess) > 1e-9 && (excess < 0) != (low <= c && c <= high))
+                    fail_msg("C %g h %g: %g is %s %g…%g", estimate, h, c, excess < 0 ? "not in" : "in", low, high);
+            }
+            if (low > -1 + 1e-9)
+                assert_true(fabs(fabs(estimate - low) - h * sqrt(1 - low * low)) < 1e-7);
+            if (high < 1 - 1e-9)
+                assert_true(fabs(fabs(estimate - high) - h * sqrt(1 - high * high)) < 1e-7);
+        }
+}
+
+static void calibrated_without_error_is_a_point(void **state)
+{
+    (void)state;
+    for (double estimate = -2; estimate <= 2; estimate += .125) {
+        double low, high, point = fmin(fmax(estimate, -1), 1);
+        gyre_bound_calibrated(estimate, 0, &low, &high);
+        assert_true(low == point && high == point);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(epsilon_matches_the_published_table),
         cmocka_unit_test(epsilon_agrees_with_numeric_integration_at_every_scale),
         cmocka_unit_test(too_few_dimensions_get_the_certain_bound),
+        cmocka_unit_test(calibrated_ends_solve_the_equation),
+        cmocka_unit_test(calibrated_without_error_is_a_point),
     };
     return cmocka_run_group_tests_name("codec.bound", tests, NULL, NULL);
 }
