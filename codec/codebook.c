@@ -1,10 +1,13 @@
 /* codebook: encoded form (FORMAT.md, "codebook"), all little-endian:
- *   0  magic "GYCB"   4  u16 format version = 1   6  u16 metric   8  u32 dim   12  u32 version
- *   16 seed[32]   48  mean f32[dim]   48+4·dim  u64 checksum of everything before it
+ *   0  magic "GYCB"   4  u16 format version   6  u16 metric   8  u32 dim   12  u32 version
+ *   16 seed[32]   48  mean f32[dim]
+ *   format 2 only, for learned rotations: u32 kind of rotation = 1, matrix f32[dim][dim]
+ *   u64 checksum of everything before it
  * Checksum and fingerprint are the first 8 bytes of BLAKE2b-256, keyed by nothing, over the bytes named. */
 #include "gyre/codebook.h"
 
-#include <math.h>
+#include "rotations/rotation_internal.h"
+
 #include <sodium.h>
 #include <stdlib.h>
 
@@ -17,7 +20,9 @@ enum {
     SEED_AT = 16,
     MEAN_AT = SEED_AT + GYRE_SEED_BYTES,
     CHECKSUM_BYTES = 8,
-    FORMAT_VERSION = 1,
+    KIND_BYTES = 4,
+    FORMAT_SEEDED = 1,
+    FORMAT_LEARNED = 2,
 };
 static const char magic[4] = {'G', 'Y', 'C', 'B'};
 
@@ -38,24 +43,61 @@ static uint64_t hash64(const uint8_t *data, size_t bytes)
     return gy_load_u64(digest);
 }
 
-static size_t encoded_bytes(uint32_t dim) { return MEAN_AT + (size_t)dim * sizeof(float) + CHECKSUM_BYTES; }
+static size_t encoded_bytes(uint32_t dim, bool learned)
+{
+    size_t matrix_bytes = learned ? KIND_BYTES + (size_t)dim * dim * sizeof(float) : 0;
+    return MEAN_AT + (size_t)dim * sizeof(float) + matrix_bytes + CHECKSUM_BYTES;
+}
+
+static void store_floats(uint8_t *out, const float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        gy_store_f32(out + 4 * i, values[i]);
+}
+
+static void load_floats(float *out, const uint8_t *data, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = gy_load_f32(data + 4 * i);
+}
 
 static void encode_with_version(const gyre_codebook *codebook, uint32_t version, uint8_t *out)
 {
+    size_t dim = codebook->dim;
+    bool learned = gyre_codebook_is_learned(codebook);
     memcpy(out + MAGIC_AT, magic, sizeof magic);
-    gy_store_u16(out + FORMAT_AT, FORMAT_VERSION);
+    gy_store_u16(out + FORMAT_AT, learned ? FORMAT_LEARNED : FORMAT_SEEDED);
     gy_store_u16(out + METRIC_AT, (uint16_t)codebook->metric);
     gy_store_u32(out + DIM_AT, codebook->dim);
     gy_store_u32(out + VERSION_AT, version);
     memcpy(out + SEED_AT, codebook->seed, GYRE_SEED_BYTES);
-    for (uint32_t i = 0; i < codebook->dim; i++)
-        gy_store_f32(out + MEAN_AT + 4 * (size_t)i, codebook->mean[i]);
-    size_t hashed = encoded_bytes(codebook->dim) - CHECKSUM_BYTES;
+    store_floats(out + MEAN_AT, codebook->mean, dim);
+    if (learned) {
+        uint8_t *at = out + MEAN_AT + 4 * dim;
+        gy_store_u32(at, GY_ROTATION_LEARNED);
+        store_floats(at + KIND_BYTES, gy_rotation_matrix(codebook->rotation), dim * dim);
+    }
+    size_t hashed = encoded_bytes(codebook->dim, learned) - CHECKSUM_BYTES;
     gy_store_u64(out + hashed, hash64(out, hashed));
 }
 
-gyre_status gyre_codebook_new(gyre_codebook **out, gyre_metric metric, uint32_t dim, uint32_t version,
-                              const uint8_t seed[GYRE_SEED_BYTES], const float *mean, gyre_error *err)
+/* The first 8 bytes of the encoded form's hash with version 0. */
+static gyre_status take_fingerprint(gyre_codebook *codebook, gyre_error *err)
+{
+    size_t bytes = gyre_codebook_encoded_bytes(codebook);
+    uint8_t *encoded = malloc(bytes);
+    if (!encoded)
+        return gyre_fail(err, GYRE_NO_MEMORY, "codebook of dim %u: %zu bytes", codebook->dim, bytes);
+    encode_with_version(codebook, 0, encoded);
+    codebook->fingerprint = gy_load_u64(encoded + bytes - CHECKSUM_BYTES);
+    sodium_memzero(encoded, bytes);
+    free(encoded);
+    return GYRE_OK;
+}
+
+/* matrix: NULL for the seeded rotation. */
+static gyre_status new_codebook(gyre_codebook **out, gyre_metric metric, uint32_t dim, uint32_t version, const uint8_t *seed,
+                                const float *mean, const float *matrix, gyre_error *err)
 {
     if (!gyre_metric_name(metric))
         return gyre_fail(err, GYRE_INVALID, "metric is %d; it must be l2 (1), ip (2) or cosine (3)", (int)metric);
@@ -72,21 +114,30 @@ gyre_status gyre_codebook_new(gyre_codebook **out, gyre_metric metric, uint32_t 
     codebook->version = version;
     memcpy(codebook->seed, seed, GYRE_SEED_BYTES);
     codebook->mean = calloc(2 * (size_t)dim, sizeof *codebook->mean);
-    uint8_t *encoded = malloc(encoded_bytes(dim));
-    if (!codebook->mean || !encoded) {
-        free(encoded);
+    if (!codebook->mean)
         return gyre_fail(err, GYRE_NO_MEMORY, "codebook of dim %u", dim);
-    }
     if (mean)
         memcpy(codebook->mean, mean, dim * sizeof *mean);
-    encode_with_version(codebook, 0, encoded);
-    codebook->fingerprint = gy_load_u64(encoded + encoded_bytes(dim) - CHECKSUM_BYTES);
-    sodium_memzero(encoded, encoded_bytes(dim));
-    free(encoded);
-    GY_TRY(gyre_rotation_new(&codebook->rotation, dim, seed, err));
+    if (matrix)
+        GY_TRY(gyre_rotation_new_learned(&codebook->rotation, dim, seed, matrix, err));
+    else
+        GY_TRY(gyre_rotation_new(&codebook->rotation, dim, seed, err));
     gyre_rotation_apply(codebook->rotation, codebook->mean, codebook->mean + dim);
+    GY_TRY(take_fingerprint(codebook, err));
     *out = GY_TAKE(codebook);
     return GYRE_OK;
+}
+
+gyre_status gyre_codebook_new(gyre_codebook **out, gyre_metric metric, uint32_t dim, uint32_t version,
+                              const uint8_t seed[GYRE_SEED_BYTES], const float *mean, gyre_error *err)
+{
+    return new_codebook(out, metric, dim, version, seed, mean, NULL, err);
+}
+
+gyre_status gyre_codebook_new_learned(gyre_codebook **out, gyre_metric metric, uint32_t dim, uint32_t version,
+                                      const uint8_t seed[GYRE_SEED_BYTES], const float *mean, const float *matrix, gyre_error *err)
+{
+    return new_codebook(out, metric, dim, version, seed, mean, matrix, err);
 }
 
 void gyre_codebook_free(gyre_codebook *codebook)
@@ -99,7 +150,10 @@ void gyre_codebook_free(gyre_codebook *codebook)
     free(codebook);
 }
 
-size_t gyre_codebook_encoded_bytes(const gyre_codebook *codebook) { return encoded_bytes(codebook->dim); }
+size_t gyre_codebook_encoded_bytes(const gyre_codebook *codebook)
+{
+    return encoded_bytes(codebook->dim, gyre_codebook_is_learned(codebook));
+}
 
 void gyre_codebook_encode(const gyre_codebook *codebook, uint8_t *out)
 {
@@ -114,27 +168,36 @@ gyre_status gyre_codebook_decode(gyre_codebook **out, const uint8_t *data, size_
     if (memcmp(data + MAGIC_AT, magic, sizeof magic) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "codebook does not start with \"GYCB\"");
     uint16_t format = gy_load_u16(data + FORMAT_AT);
-    if (format > FORMAT_VERSION)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "codebook of format version %u; this build reads up to %d", format,
-                         FORMAT_VERSION);
+    if (format > FORMAT_LEARNED)
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "codebook of format version %u; this build reads up to %d", format, FORMAT_LEARNED);
     uint32_t dim = gy_load_u32(data + DIM_AT);
-    if (format != FORMAT_VERSION || dim == 0 || dim > GYRE_DIM_MAX)
+    bool learned = format == FORMAT_LEARNED;
+    if (format < FORMAT_SEEDED || dim == 0 || dim > GYRE_DIM_MAX)
         return gyre_fail(err, GYRE_CORRUPT, "codebook claims format version %u and dim %u; dim must be 1 to %d", format, dim,
                          GYRE_DIM_MAX);
-    if (bytes != encoded_bytes(dim))
-        return gyre_fail(err, GYRE_CORRUPT, "codebook of %zu bytes; dim %u takes %zu", bytes, dim, encoded_bytes(dim));
+    if (bytes != encoded_bytes(dim, learned))
+        return gyre_fail(err, GYRE_CORRUPT, "codebook of %zu bytes; format version %u of dim %u takes %zu", bytes, format, dim,
+                         encoded_bytes(dim, learned));
     if (gy_load_u64(data + bytes - CHECKSUM_BYTES) != hash64(data, bytes - CHECKSUM_BYTES))
         return gyre_fail(err, GYRE_CORRUPT, "codebook of dim %u: checksum differs", dim);
-    float mean[GYRE_DIM_MAX];
-    for (uint32_t i = 0; i < dim; i++)
-        mean[i] = gy_load_f32(data + MEAN_AT + 4 * (size_t)i);
-    gyre_status status = gyre_codebook_new(out, (gyre_metric)gy_load_u16(data + METRIC_AT), dim, gy_load_u32(data + VERSION_AT),
-                                           data + SEED_AT, mean, err);
+    const uint8_t *kind_at = data + MEAN_AT + 4 * (size_t)dim;
+    if (learned && gy_load_u32(kind_at) != GY_ROTATION_LEARNED)
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "codebook of dim %u: kind of rotation %u; this build knows %d", dim,
+                         gy_load_u32(kind_at), GY_ROTATION_LEARNED);
+    size_t elements = learned ? (size_t)dim * dim : 0;
+    float *numbers = malloc((dim + elements) * sizeof *numbers), *matrix = numbers + dim;
+    if (!numbers)
+        return gyre_fail(err, GYRE_NO_MEMORY, "codebook of dim %u", dim);
+    load_floats(numbers, data + MEAN_AT, dim);
+    load_floats(matrix, kind_at + KIND_BYTES, elements);
+    gyre_status status = new_codebook(out, (gyre_metric)gy_load_u16(data + METRIC_AT), dim, gy_load_u32(data + VERSION_AT),
+                                      data + SEED_AT, numbers, learned ? matrix : NULL, err);
+    free(numbers);
     /* What _new calls invalid is, in stored bytes, corruption. */
     return status == GYRE_INVALID ? gyre_wrap(err, GYRE_CORRUPT, "codebook") : status;
 }
 
-bool gyre_codebook_is_learned(const gyre_codebook *codebook) { return (void)codebook, false; }
+bool gyre_codebook_is_learned(const gyre_codebook *codebook) { return gyre_rotation_is_learned(codebook->rotation); }
 gyre_metric gyre_codebook_metric(const gyre_codebook *codebook) { return codebook->metric; }
 uint32_t gyre_codebook_dim(const gyre_codebook *codebook) { return codebook->dim; }
 uint32_t gyre_codebook_version(const gyre_codebook *codebook) { return codebook->version; }

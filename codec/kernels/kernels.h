@@ -4,8 +4,12 @@
 #ifndef GY_KERNELS_H
 #define GY_KERNELS_H
 
+#include "kernels/matrix.h"
+#include "kernels/planes.h"
 #include "kernels/rotate.h"
 #include "kernels/scan.h"
+#include "kernels/signs.h"
+#include "kernels/sums.h"
 #include "kernels/vector.h"
 
 /* One group per subject, each with its own header, and a file of its name in the folder of an instruction set. A set that has no
@@ -15,7 +19,11 @@ typedef struct gy_kernels {
     bool (*runs_here)(void); /* CPU and operating system */
     const gy_scan_kernels *scan;
     const gy_vector_kernels *vector;
+    const gy_planes_kernels *planes;
     const gy_rotate_kernels *rotate;
+    const gy_sums_kernels *sums;
+    const gy_signs_kernels *signs;
+    const gy_matrix_kernels *matrix;
 } gy_kernels;
 
 /* Every table built in, slowest first, NULL last; [0] is ref. */

@@ -7,7 +7,11 @@ static const gy_kernels ref = {
     .runs_here = anywhere,
     .scan = &gy_scan_ref,
     .vector = &gy_vector_ref,
+    .planes = &gy_planes_ref,
     .rotate = &gy_rotate_ref,
+    .sums = &gy_sums_ref,
+    .signs = &gy_signs_ref,
+    .matrix = &gy_matrix_ref,
 };
 
 #ifdef GY_KERNELS_X86
@@ -32,7 +36,11 @@ static const gy_kernels avx2 = {
     .runs_here = has_avx2,
     .scan = &gy_scan_avx2,
     .vector = &gy_vector_avx2,
+    .planes = &gy_planes_avx2,
     .rotate = &gy_rotate_avx2,
+    .sums = &gy_sums_avx2,
+    .signs = &gy_signs_avx2,
+    .matrix = &gy_matrix_avx2,
 };
 
 static const gy_kernels avx512 = {
@@ -40,7 +48,11 @@ static const gy_kernels avx512 = {
     .runs_here = has_avx512,
     .scan = &gy_scan_avx512,
     .vector = &gy_vector_avx512,
+    .planes = &gy_planes_avx512,
     .rotate = &gy_rotate_avx512,
+    .sums = &gy_sums_avx512,
+    .signs = &gy_signs_avx512,
+    .matrix = &gy_matrix_avx512,
 };
 
 static const gy_kernels avx512_vbmi = {
@@ -48,7 +60,11 @@ static const gy_kernels avx512_vbmi = {
     .runs_here = has_avx512_vbmi,
     .scan = &gy_scan_avx512,
     .vector = &gy_vector_avx512,
+    .planes = &gy_planes_avx512_vbmi,
     .rotate = &gy_rotate_avx512,
+    .sums = &gy_sums_avx512,
+    .signs = &gy_signs_avx512,
+    .matrix = &gy_matrix_avx512,
 };
 #endif
 
@@ -58,7 +74,11 @@ static const gy_kernels neon = {
     .runs_here = anywhere, /* every 64-bit Arm has it */
     .scan = &gy_scan_neon,
     .vector = &gy_vector_neon,
-    .rotate = &gy_rotate_ref,
+    .planes = &gy_planes_ref,
+    .rotate = &gy_rotate_neon,
+    .sums = &gy_sums_ref,
+    .signs = &gy_signs_ref,
+    .matrix = &gy_matrix_neon,
 };
 #endif
 

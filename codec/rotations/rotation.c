@@ -1,17 +1,21 @@
-/* rotation: three rounds of {signs, Hadamard butterflies on the binary parts of dim, scale, permutation}.
+/* rotation: three rounds of {signs, Hadamard butterflies on the binary parts of dim, scale, permutation}, P; and rotations by a matrix,
+ * learned ones L·P and uniformly drawn ones.
  *
  * What is stored and sent is the seed; signs and permutations are expanded from it here, the same on every node:
  *   keystream of round k = ChaCha20 (IETF) with key = seed, nonce = "ROT1" | u32le dim | u32le k, counter 0
  *   signs       the first ceil(dim/8) bytes, bit i%8 of byte i/8; 1 flips coordinate i; the rest of the last byte is dropped
  *   permutation u32le draws from there on; Fisher-Yates from dim-1 down to 1, each j in 0…i by x mod (i+1), where draws from
  *               the incomplete top interval are rejected
- * Butterflies only add and subtract in a fixed graph, so any width of vector code gives the same bits. */
+ * Butterflies only add and subtract in a fixed graph, so any width of vector code gives the same bits. A matrix, dim^2 operations a
+ * vector where P has dim·log dim, is multiplied in the fixed order of rotations/dense.h. */
 #include "gyre/rotation.h"
 
 #include "gyre/metric.h"
 #include "kernels/kernels.h"
+#include "rotations/dense.h"
+#include "rotations/keystream.h"
+#include "rotations/rotation_internal.h"
 
-#include <sodium.h>
 #include <stdlib.h>
 
 /* Two rounds mix dense data well enough; the third is for one-hot input (codec/MATH.md 1.1). */
@@ -27,6 +31,8 @@ struct gyre_rotation {
     uint32_t dim;
     uint32_t part_count;
     struct part parts[PARTS_MAX];
+    enum gy_rotation_kind kind;
+    float *matrix; /* [dim][dim]; NULL for a seeded rotation */
     /* Moves (kernels/rotate.h), [dim] each, all in memory. What follows a permutation is the next round's signs, so a move does both. */
     uint16_t *flips;            /* the signs of round 0 */
     uint16_t *forward[ROUNDS];  /* the permutation of a round, then the signs of the next; of the last round no signs */
@@ -38,77 +44,23 @@ enum { MOVE_ARRAYS = 1 + 2 * ROUNDS };
 
 _Static_assert(GYRE_DIM_MAX < 1 << PARTS_MAX && GYRE_DIM_MAX <= GY_MOVE_FROM + 1, "parts and moves fit");
 
-/* A reader of the keystream; whole ChaCha20 blocks at a time. */
-struct keystream {
-    uint8_t nonce[crypto_stream_chacha20_ietf_NONCEBYTES];
-    const uint8_t *seed;
-    uint32_t block; /* the next one to draw */
-    size_t used;    /* bytes of buffer handed out */
-    uint8_t buffer[16 * 64];
-};
-
-static void keystream_refill(struct keystream *stream)
-{
-    sodium_memzero(stream->buffer, sizeof stream->buffer);
-    crypto_stream_chacha20_ietf_xor_ic(stream->buffer, stream->buffer, sizeof stream->buffer, stream->nonce, stream->block,
-                                       stream->seed);
-    stream->block += sizeof stream->buffer / 64;
-    stream->used = 0;
-}
-
-static void keystream_start(struct keystream *stream, const uint8_t *seed, uint32_t dim, uint32_t round)
-{
-    stream->seed = seed;
-    stream->block = 0;
-    memcpy(stream->nonce, "ROT1", 4);
-    gy_store_u32(stream->nonce + 4, dim);
-    gy_store_u32(stream->nonce + 8, round);
-    keystream_refill(stream);
-}
-
-static uint8_t keystream_byte(struct keystream *stream)
-{
-    if (stream->used == sizeof stream->buffer)
-        keystream_refill(stream);
-    return stream->buffer[stream->used++];
-}
-
-static uint32_t keystream_u32(struct keystream *stream)
-{
-    uint8_t bytes[4];
-    for (size_t i = 0; i < sizeof bytes; i++)
-        bytes[i] = keystream_byte(stream);
-    return gy_load_u32(bytes);
-}
-
-/* Uniform in 0…count-1. */
-static uint32_t keystream_below(struct keystream *stream, uint32_t count)
-{
-    uint32_t top = (uint32_t)((UINT64_C(1) << 32) % count); /* size of the incomplete top interval */
-    uint32_t draw;
-    do
-        draw = keystream_u32(stream);
-    while (draw > UINT32_MAX - top);
-    return draw % count;
-}
-
 /* The signs of a round go into the moves before it (of round 0: flips), its permutation into its own. */
 static void expand_round(gyre_rotation *rotation, uint32_t round, const uint8_t *seed)
 {
-    struct keystream stream;
-    keystream_start(&stream, seed, rotation->dim, round);
+    struct gy_keystream stream;
+    gy_keystream_start(&stream, seed, "ROT1", rotation->dim, round);
     uint16_t *before = round ? rotation->forward[round - 1] : rotation->flips, *moves = rotation->forward[round];
     uint8_t bits = 0;
     for (uint32_t i = 0; i < rotation->dim; i++) {
         if (i % 8 == 0)
-            bits = keystream_byte(&stream);
+            bits = gy_keystream_byte(&stream);
         if (bits >> i % 8 & 1)
             before[i] |= GY_MOVE_FLIP;
     }
     for (uint32_t i = 0; i < rotation->dim; i++)
         moves[i] = (uint16_t)i;
     for (uint32_t i = rotation->dim - 1; i > 0; i--) {
-        uint32_t j = keystream_below(&stream, i + 1);
+        uint32_t j = gy_keystream_below(&stream, i + 1);
         uint16_t kept = moves[i];
         moves[i] = moves[j];
         moves[j] = kept;
@@ -166,11 +118,49 @@ gyre_status gyre_rotation_new(gyre_rotation **out, uint32_t dim, const uint8_t s
     return GYRE_OK;
 }
 
-/* The moves tell as much as the seed: they are wiped. */
+/* A seeded rotation with room for a matrix. */
+static gyre_status new_with_matrix(gyre_rotation **out, uint32_t dim, const uint8_t *seed, enum gy_rotation_kind kind, gyre_error *err)
+{
+    GY_AUTO(gyre_rotation) *rotation = NULL;
+    GY_TRY(gyre_rotation_new(&rotation, dim, seed, err));
+    rotation->kind = kind;
+    rotation->matrix = malloc((size_t)dim * dim * sizeof *rotation->matrix);
+    if (!rotation->matrix)
+        return gyre_fail(err, GYRE_NO_MEMORY, "rotation of dim %u: a matrix of %zu bytes", dim, (size_t)dim * dim * sizeof(float));
+    *out = GY_TAKE(rotation);
+    return GYRE_OK;
+}
+
+gyre_status gyre_rotation_new_learned(gyre_rotation **out, uint32_t dim, const uint8_t seed[GYRE_SEED_BYTES], const float *matrix,
+                                      gyre_error *err)
+{
+    if (dim > 0 && dim <= GYRE_DIM_MAX) /* else the next call says so */
+        GY_TRY(gy_dense_check(matrix, dim, dim, err));
+    GY_TRY(new_with_matrix(out, dim, seed, GY_ROTATION_LEARNED, err));
+    memcpy((*out)->matrix, matrix, (size_t)dim * dim * sizeof *matrix);
+    return GYRE_OK;
+}
+
+gyre_status gyre_rotation_new_haar(gyre_rotation **out, uint32_t dim, const uint8_t seed[GYRE_SEED_BYTES], gyre_error *err)
+{
+    GY_AUTO(gyre_rotation) *rotation = NULL;
+    GY_TRY(new_with_matrix(&rotation, dim, seed, GY_ROTATION_HAAR, err));
+    GY_TRY(gy_haar_matrix(rotation->matrix, dim, seed, err));
+    *out = GY_TAKE(rotation);
+    return GYRE_OK;
+}
+
+bool gyre_rotation_is_learned(const gyre_rotation *rotation) { return rotation->kind == GY_ROTATION_LEARNED; }
+const float *gy_rotation_matrix(const gyre_rotation *rotation) { return rotation->matrix; }
+
+/* The moves tell as much as the seed, and so does a matrix drawn from it: they are wiped. */
 void gyre_rotation_free(gyre_rotation *rotation)
 {
     if (!rotation)
         return;
+    if (rotation->matrix)
+        sodium_memzero(rotation->matrix, (size_t)rotation->dim * rotation->dim * sizeof *rotation->matrix);
+    free(rotation->matrix);
     sodium_memzero(rotation, bytes_of(rotation->dim));
     free(rotation);
 }
@@ -181,7 +171,8 @@ static void hadamard_parts(const gyre_rotation *rotation, const gy_rotate_kernel
         kernels->hadamard(x + rotation->parts[p].first, rotation->parts[p].count, rotation->parts[p].scale);
 }
 
-void gyre_rotation_apply(const gyre_rotation *rotation, const float *in, float *out)
+/* out = P·in; out may be in. */
+static void mix(const gyre_rotation *rotation, const float *in, float *out)
 {
     const gy_rotate_kernels *kernels = gy_kernels_current()->rotate;
     float mixed[2][GYRE_DIM_MAX] __attribute__((aligned(64)));
@@ -194,7 +185,7 @@ void gyre_rotation_apply(const gyre_rotation *rotation, const float *in, float *
 }
 
 /* The scaled butterflies are their own inverse, so a round undone is: permute back, butterflies, signs. */
-void gyre_rotation_invert(const gyre_rotation *rotation, const float *in, float *out)
+static void unmix(const gyre_rotation *rotation, const float *in, float *out)
 {
     const gy_rotate_kernels *kernels = gy_kernels_current()->rotate;
     float mixed[2][GYRE_DIM_MAX] __attribute__((aligned(64)));
@@ -206,4 +197,31 @@ void gyre_rotation_invert(const gyre_rotation *rotation, const float *in, float 
         from = to;
     }
     kernels->flip(from, rotation->flips, out, rotation->dim);
+}
+
+void gyre_rotation_apply(const gyre_rotation *rotation, const float *in, float *out)
+{
+    if (rotation->kind == GY_ROTATION_SEEDED) {
+        mix(rotation, in, out);
+        return;
+    }
+    float copy[GYRE_DIM_MAX];
+    if (rotation->kind == GY_ROTATION_LEARNED)
+        mix(rotation, in, copy);
+    else
+        memcpy(copy, in, rotation->dim * sizeof *in);
+    gy_dense_apply(rotation->matrix, rotation->dim, rotation->dim, copy, out);
+}
+
+void gyre_rotation_invert(const gyre_rotation *rotation, const float *in, float *out)
+{
+    if (rotation->kind == GY_ROTATION_SEEDED) {
+        unmix(rotation, in, out);
+        return;
+    }
+    float copy[GYRE_DIM_MAX];
+    memcpy(copy, in, rotation->dim * sizeof *in);
+    gy_dense_invert(rotation->matrix, rotation->dim, rotation->dim, copy, out);
+    if (rotation->kind == GY_ROTATION_LEARNED)
+        unmix(rotation, out, out);
 }

@@ -1,4 +1,4 @@
-#include "support.h"
+#include "learned.h"
 
 #include <sodium.h>
 
@@ -38,6 +38,33 @@ static void decode_reads_what_encode_wrote(void **state)
     free(encoded), free(again);
 }
 
+static uint8_t *new_encoded_learned(size_t *bytes)
+{
+    float mean[DIM], *matrix = new_rotation_matrix(DIM);
+    random_vector(mean, DIM, 1);
+    GY_AUTO(gyre_codebook) *codebook = new_learned_codebook(GYRE_IP, DIM, mean, matrix);
+    free(matrix);
+    *bytes = gyre_codebook_encoded_bytes(codebook);
+    uint8_t *encoded = must_alloc(*bytes);
+    gyre_codebook_encode(codebook, encoded);
+    return encoded;
+}
+
+static void decode_reads_a_learned_rotation_back(void **state)
+{
+    (void)state;
+    size_t bytes;
+    uint8_t *encoded = new_encoded_learned(&bytes), *again = must_alloc(bytes);
+    assert_int_equal(bytes, 48 + 4 * DIM + 4 + 4 * DIM * DIM + 8);
+    assert_int_equal(gy_load_u16(encoded + 4), 2);
+    GY_AUTO(gyre_codebook) *codebook = NULL;
+    must(gyre_codebook_decode(&codebook, encoded, bytes, &err));
+    assert_true(gyre_codebook_is_learned(codebook));
+    gyre_codebook_encode(codebook, again);
+    assert_memory_equal(encoded, again, bytes);
+    free(encoded), free(again);
+}
+
 static void the_rotated_mean_is_the_rotation_of_the_mean(void **state)
 {
     (void)state;
@@ -62,12 +89,46 @@ static void the_fingerprint_depends_on_all_but_the_version(void **state)
     must(gyre_codebook_new(&other_mean, GYRE_L2, DIM, 1, seed, NULL, &err));
     seed[30] = 1;
     must(gyre_codebook_new(&other_seed, GYRE_L2, DIM, 1, seed, mean, &err));
+    GY_AUTO(gyre_codebook) *learned = NULL, *other_matrix = NULL, *learned_version = NULL;
+    float *matrix = new_rotation_matrix(DIM);
+    seed[30] = 0;
+    must(gyre_codebook_new_learned(&learned, GYRE_L2, DIM, 1, seed, mean, matrix, &err));
+    must(gyre_codebook_new_learned(&learned_version, GYRE_L2, DIM, 2, seed, mean, matrix, &err));
+    for (int j = 0; j < DIM; j++)
+        matrix[5 * DIM + j] *= -1;
+    must(gyre_codebook_new_learned(&other_matrix, GYRE_L2, DIM, 1, seed, mean, matrix, &err));
+    free(matrix);
     uint64_t fingerprint = gyre_codebook_fingerprint(first);
+    assert_true(gyre_codebook_fingerprint(learned) != fingerprint);
+    assert_true(gyre_codebook_fingerprint(learned) == gyre_codebook_fingerprint(learned_version));
+    assert_true(gyre_codebook_fingerprint(learned) != gyre_codebook_fingerprint(other_matrix));
     assert_true(gyre_codebook_fingerprint(version) == fingerprint);
     assert_true(gyre_codebook_fingerprint(metric) != fingerprint);
     assert_true(gyre_codebook_fingerprint(dim) != fingerprint);
     assert_true(gyre_codebook_fingerprint(other_mean) != fingerprint);
     assert_true(gyre_codebook_fingerprint(other_seed) != fingerprint);
+}
+
+static void a_matrix_that_is_no_rotation_is_refused(void **state)
+{
+    (void)state;
+    const uint8_t seed[GYRE_SEED_BYTES] = {0};
+    float *matrix = new_rotation_matrix(DIM), kept = matrix[3 * DIM + 7];
+    gyre_codebook *codebook = NULL;
+    matrix[3 * DIM + 7] = NAN;
+    must_fail(gyre_codebook_new_learned(&codebook, GYRE_L2, DIM, 1, seed, NULL, matrix, &err), GYRE_INVALID, "row 3 column 7 is nan");
+    matrix[3 * DIM + 7] = INFINITY;
+    must_fail(gyre_codebook_new_learned(&codebook, GYRE_L2, DIM, 1, seed, NULL, matrix, &err), GYRE_INVALID, "row 3 column 7 is inf");
+    matrix[3 * DIM + 7] = kept + 3e-6f;
+    must_fail(gyre_codebook_new_learned(&codebook, GYRE_L2, DIM, 1, seed, NULL, matrix, &err), GYRE_INVALID,
+              "differs from the identity by");
+    matrix[3 * DIM + 7] = kept;
+    must_fail(gyre_codebook_new_learned(&codebook, GYRE_L2, 0, 1, seed, NULL, matrix, &err), GYRE_INVALID, "dim is 0");
+    must_fail(gyre_codebook_new_learned(&codebook, GYRE_L2, 5000, 1, seed, NULL, matrix, &err), GYRE_INVALID, "dim is 5000");
+    assert_null(codebook);
+    must(gyre_codebook_new_learned(&codebook, GYRE_L2, DIM, 1, seed, NULL, matrix, &err));
+    gyre_codebook_free(codebook);
+    free(matrix);
 }
 
 static void bad_arguments_are_named(void **state)
@@ -84,20 +145,29 @@ static void bad_arguments_are_named(void **state)
     assert_null(codebook);
 }
 
-static void every_truncation_and_every_flipped_bit_is_refused(void **state)
+/* Every step-th bit. */
+static void refuse_truncations_and_flips(uint8_t *encoded, size_t bytes, size_t step)
 {
-    (void)state;
-    size_t bytes;
-    uint8_t *encoded = new_encoded(&bytes);
     gyre_codebook *codebook = NULL;
-    for (size_t n = 0; n < bytes; n++)
+    for (size_t n = 0; n < bytes; n += step)
         must_fail(gyre_codebook_decode(&codebook, encoded, n, &err), GYRE_CORRUPT, "codebook");
-    for (size_t bit = 0; bit < 8 * bytes; bit++) {
+    for (size_t bit = 0; bit < 8 * bytes; bit += step) {
         encoded[bit / 8] ^= (uint8_t)(1u << bit % 8);
         assert_int_not_equal(gyre_codebook_decode(&codebook, encoded, bytes, NULL), GYRE_OK);
         encoded[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
     assert_null(codebook);
+}
+
+static void every_truncation_and_every_flipped_bit_is_refused(void **state)
+{
+    (void)state;
+    size_t bytes;
+    uint8_t *encoded = new_encoded(&bytes);
+    refuse_truncations_and_flips(encoded, bytes, 1);
+    free(encoded);
+    encoded = new_encoded_learned(&bytes);
+    refuse_truncations_and_flips(encoded, bytes, 7);
     free(encoded);
 }
 
@@ -107,14 +177,16 @@ static void lying_fields_are_refused_under_a_good_checksum(void **state)
     size_t bytes;
     uint8_t *encoded = new_encoded(&bytes);
     gyre_codebook *codebook = NULL;
+    gy_store_u16(encoded + 4, 3), seal(encoded, bytes);
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_UNIMPLEMENTED, "format version 3");
     gy_store_u16(encoded + 4, 2), seal(encoded, bytes);
-    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_UNIMPLEMENTED, "format version 2");
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "format version 2 of dim 37 takes");
     gy_store_u16(encoded + 4, 0), seal(encoded, bytes);
     must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "format version 0");
     gy_store_u16(encoded + 4, 1), gy_store_u16(encoded + 6, 4), seal(encoded, bytes);
     must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "metric is 4");
     gy_store_u16(encoded + 6, 1), gy_store_u32(encoded + 8, DIM + 1), seal(encoded, bytes);
-    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "dim 38 takes");
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "format version 1 of dim 38 takes");
     gy_store_u32(encoded + 8, UINT32_MAX), seal(encoded, bytes);
     must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "dim 4294967295");
     gy_store_u32(encoded + 8, DIM), gy_store_f32(encoded + 48 + 4 * 5, INFINITY), seal(encoded, bytes);
@@ -125,15 +197,44 @@ static void lying_fields_are_refused_under_a_good_checksum(void **state)
     free(encoded);
 }
 
+static void a_learned_codebook_that_lies_is_refused_under_a_good_checksum(void **state)
+{
+    (void)state;
+    enum { KIND = 48 + 4 * DIM, MATRIX = KIND + 4 };
+    size_t bytes;
+    uint8_t *encoded = new_encoded_learned(&bytes);
+    gyre_codebook *codebook = NULL;
+    gy_store_u32(encoded + KIND, 2), seal(encoded, bytes);
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_UNIMPLEMENTED, "kind of rotation 2");
+    gy_store_u32(encoded + KIND, 1);
+    float kept = gy_load_f32(encoded + MATRIX + 4 * (2 * DIM + 9));
+    gy_store_f32(encoded + MATRIX + 4 * (2 * DIM + 9), NAN), seal(encoded, bytes);
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "row 2 column 9 is nan");
+    gy_store_f32(encoded + MATRIX + 4 * (2 * DIM + 9), kept + 1e-5f), seal(encoded, bytes);
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "codebook: matrix: M M^T differs");
+    gy_store_f32(encoded + MATRIX + 4 * (2 * DIM + 9), kept);
+    gy_store_u16(encoded + 4, 1), seal(encoded, bytes);
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "format version 1 of dim 37 takes");
+    gy_store_u16(encoded + 4, 2), gy_store_u32(encoded + 8, 4096), seal(encoded, bytes);
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "format version 2 of dim 4096 takes");
+    gy_store_u32(encoded + 8, DIM), seal(encoded, bytes);
+    must(gyre_codebook_decode(&codebook, encoded, bytes, &err));
+    gyre_codebook_free(codebook);
+    free(encoded);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decode_reads_what_encode_wrote),
+        cmocka_unit_test(decode_reads_a_learned_rotation_back),
         cmocka_unit_test(the_rotated_mean_is_the_rotation_of_the_mean),
         cmocka_unit_test(the_fingerprint_depends_on_all_but_the_version),
+        cmocka_unit_test(a_matrix_that_is_no_rotation_is_refused),
         cmocka_unit_test(bad_arguments_are_named),
         cmocka_unit_test(every_truncation_and_every_flipped_bit_is_refused),
         cmocka_unit_test(lying_fields_are_refused_under_a_good_checksum),
+        cmocka_unit_test(a_learned_codebook_that_lies_is_refused_under_a_good_checksum),
     };
     return cmocka_run_group_tests_name("codec.codebook", tests, NULL, NULL);
 }

@@ -19,13 +19,20 @@ typedef struct gyre_codebook gyre_codebook;
  * GYRE_INVALID for a bad dim or metric or a mean that is not finite. */
 GYRE_CHECKED gyre_status gyre_codebook_new(gyre_codebook **out, gyre_metric metric, uint32_t dim, uint32_t version,
                                            const uint8_t seed[GYRE_SEED_BYTES], const float *mean, gyre_error *err);
+/* As _new, with a rotation learned from data (learn.h), L·P: matrix [dim][dim] is L, and is copied. All nodes of a collection need the
+ * same one, so it is part of the codebook's bytes and of its fingerprint. GYRE_INVALID, besides, if L is not orthogonal
+ * (gyre_rotation_new_learned). */
+GYRE_CHECKED gyre_status gyre_codebook_new_learned(gyre_codebook **out, gyre_metric metric, uint32_t dim, uint32_t version,
+                                                   const uint8_t seed[GYRE_SEED_BYTES], const float *mean, const float *matrix,
+                                                   gyre_error *err);
 void gyre_codebook_free(gyre_codebook *codebook);
 GY_AUTO_DEFINE(gyre_codebook, gyre_codebook_free)
 
 /* Size of, and the bytes of, a codebook as stored and sent: carries the seed, so it is a secret of the cluster. */
 size_t gyre_codebook_encoded_bytes(const gyre_codebook *codebook);
 void gyre_codebook_encode(const gyre_codebook *codebook, uint8_t *out);
-/* Reads what _encode wrote. GYRE_CORRUPT if truncated, trailing, of a bad checksum or with fields outside their limits;
+/* Reads what _encode wrote. GYRE_CORRUPT if truncated, trailing, of a bad checksum, with fields outside their limits or
+ * a matrix that is not orthogonal;
  * GYRE_UNIMPLEMENTED for a newer format version. */
 GYRE_CHECKED gyre_status gyre_codebook_decode(gyre_codebook **out, const uint8_t *data, size_t bytes, gyre_error *err);
 
