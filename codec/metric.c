@@ -1,6 +1,7 @@
 #include "gyre/metric.h"
 
 #include "kernels/kernels.h"
+#include "metric_internal.h"
 #include "sums.h"
 
 #include <math.h>
@@ -23,13 +24,14 @@ gyre_metric gyre_metric_parse(const char *name)
     return (gyre_metric)0;
 }
 
-gyre_status gyre_vector_check(gyre_metric metric, const float *vector, size_t dim, size_t row, gyre_error *err)
+/* gyre_vector_check of a vector of that norm. */
+static gyre_status check(gyre_metric metric, const float *vector, size_t dim, double norm, size_t row, gyre_error *err)
 {
-    for (size_t i = 0; i < dim; i++)
+    /* The squares of floats fit a double by far, so the norm is finite if and only if they all are. */
+    for (size_t i = 0; !isfinite(norm) && i < dim; i++)
         if (!isfinite(vector[i]))
             return gyre_fail(err, GYRE_INVALID, "vector: row %zu column %zu is %s; every component must be finite", row, i,
                              isnan(vector[i]) ? "NaN" : "infinite");
-    double norm = sqrt(gy_sum_squares(vector, dim));
     if (norm > GYRE_NORM_MAX)
         return gyre_fail(err, GYRE_INVALID, "vector: row %zu has norm %g; the limit is %g", row, norm, GYRE_NORM_MAX);
     if (metric == GYRE_COSINE && norm < GYRE_COSINE_NORM_MIN)
@@ -38,15 +40,32 @@ gyre_status gyre_vector_check(gyre_metric metric, const float *vector, size_t di
     return GYRE_OK;
 }
 
-void gyre_vector_normalize(gyre_metric metric, const float *in, float *out, size_t dim)
+static void normalize(gyre_metric metric, const float *in, float *out, size_t dim, double norm)
 {
     if (metric != GYRE_COSINE) {
         memmove(out, in, dim * sizeof *out);
         return;
     }
-    double norm = sqrt(gy_sum_squares(in, dim));
     for (size_t i = 0; i < dim; i++)
         out[i] = (float)((double)in[i] / norm);
+}
+
+gyre_status gyre_vector_check(gyre_metric metric, const float *vector, size_t dim, size_t row, gyre_error *err)
+{
+    return check(metric, vector, dim, sqrt(gy_sum_squares(vector, dim)), row, err);
+}
+
+void gyre_vector_normalize(gyre_metric metric, const float *in, float *out, size_t dim)
+{
+    normalize(metric, in, out, dim, metric == GYRE_COSINE ? sqrt(gy_sum_squares(in, dim)) : 0);
+}
+
+gyre_status gy_vector_prepare(gyre_metric metric, const float *in, float *out, size_t dim, size_t row, gyre_error *err)
+{
+    double norm = sqrt(gy_sum_squares(in, dim));
+    GY_TRY(check(metric, in, dim, norm, row, err));
+    normalize(metric, in, out, dim, norm);
+    return GYRE_OK;
 }
 
 float gyre_distance(gyre_metric metric, const float *stored, const float *query, size_t dim)

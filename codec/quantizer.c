@@ -5,6 +5,7 @@
 #include "gyre/quantizer.h"
 
 #include "layout.h"
+#include "metric_internal.h"
 #include "quantizers/coder.h"
 #include "quantizer_internal.h"
 #include "sums.h"
@@ -125,8 +126,10 @@ static void store_scale(const struct gy_coder *coder, const struct gy_residual *
                         uint8_t *s_at, uint8_t *e_at)
 {
     double r2 = residual->r2, s = 0, left = 0; /* left: |z - s·zb|^2 */
-    double along = gy_sum_products(residual->z, zb, dim), nu2 = gy_sum_squares(zb, dim);
-    bool nothing = gy_sum_magnitudes(residual->z, dim) == 0; /* so small that the rotation rounds it away: nothing to err */
+    double along, nu2;
+    gy_sum_pair(residual->z, zb, dim, &along, &nu2);
+    /* So small that the rotation rounds it away: nothing to err. */
+    bool nothing = along == 0 && gy_sum_magnitudes(residual->z, dim) == 0;
     switch (coder->scale) {
     case GY_SCALE_UNBIASED:
         if (along > 0) {
@@ -159,7 +162,8 @@ static void encode_one(const gyre_quantizer *quantizer, const float *vector, uin
     float plain[GYRE_DIM_MAX], rotated[GYRE_DIM_MAX], zb[GYRE_DIM_MAX];
     for (uint32_t i = 0; i < dim; i++)
         plain[i] = vector[i] - mean[i];
-    double r2 = gy_sum_squares(plain, dim);
+    double along_mean, r2;
+    gy_sum_pair(mean, plain, dim, &along_mean, &r2);
     if (gy_quantizer_rotates(quantizer))
         gyre_rotation_apply(gyre_codebook_rotation(codebook), plain, rotated);
     else
@@ -167,7 +171,7 @@ static void encode_one(const gyre_quantizer *quantizer, const float *vector, uin
 
     size_t code_bytes = gyre_codec_scan_code_bytes(quantizer->codec, dim);
     uint8_t *factors = row + code_bytes, *refine = factors + GY_ROW_FACTOR_BYTES;
-    double add = gyre_codebook_metric(codebook) == GYRE_L2 ? r2 : -gy_sum_products(plain, mean, dim);
+    double add = gyre_codebook_metric(codebook) == GYRE_L2 ? r2 : -along_mean;
     memset(row, 0, gyre_codec_row_bytes(quantizer->codec, dim));
     gy_store_f32(factors + GY_ROW_ADD, (float)add);
     gy_store_f32(factors + GY_ROW_R2, (float)r2);
@@ -207,11 +211,9 @@ gyre_status gyre_quantizer_encode(const gyre_quantizer *quantizer, const float *
     gyre_status status = GYRE_OK;
     for (size_t i = 0; i < n && status == GYRE_OK; i++) {
         const float *vector = vectors + i * dim;
-        status = gyre_vector_check(metric, vector, dim, first_row + i, err);
-        if (status != GYRE_OK)
-            break;
-        gyre_vector_normalize(metric, vector, normal, dim);
-        encode_one(quantizer, normal, rows + i * row_bytes, scratch);
+        status = gy_vector_prepare(metric, vector, normal, dim, first_row + i, err);
+        if (status == GYRE_OK)
+            encode_one(quantizer, normal, rows + i * row_bytes, scratch);
     }
     free(scratch);
     return status;

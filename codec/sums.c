@@ -1,39 +1,16 @@
 #include "sums.h"
 
+#include "kernels/kernels.h"
+
 #include <math.h>
 
-enum { LANES = 8 };
-
-static double fold(const double lane[LANES])
+double gy_sum_products(const float *a, const float *b, size_t n) { return gy_kernels_current()->sums->products(a, b, n); }
+double gy_sum_squares(const float *a, size_t n) { return gy_kernels_current()->sums->products(a, a, n); }
+void gy_sum_pair(const float *a, const float *b, size_t n, double *products, double *squares)
 {
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+    gy_kernels_current()->sums->pair(a, b, n, products, squares);
 }
-
-double gy_sum_products(const float *a, const float *b, size_t n)
-{
-    double lane[LANES] = {0};
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t l = 0; l < LANES; l++)
-            lane[l] += (double)a[i + l] * (double)b[i + l];
-    for (size_t l = 0; i + l < n; l++)
-        lane[l] += (double)a[i + l] * (double)b[i + l];
-    return fold(lane);
-}
-
-double gy_sum_squares(const float *a, size_t n) { return gy_sum_products(a, a, n); }
-
-double gy_sum_magnitudes(const float *a, size_t n)
-{
-    double lane[LANES] = {0};
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t l = 0; l < LANES; l++)
-            lane[l] += fabs((double)a[i + l]);
-    for (size_t l = 0; i + l < n; l++)
-        lane[l] += fabs((double)a[i + l]);
-    return fold(lane);
-}
+double gy_sum_magnitudes(const float *a, size_t n) { return gy_kernels_current()->sums->magnitudes(a, n); }
 
 /* Not fmax: gcc 12 for Arm fails ("internal compiler error") on a loop of it. */
 float gy_largest_magnitude(const float *a, size_t n)

@@ -9,6 +9,8 @@
 /* The product of two floats is exact in double, so only the order of the additions matters. All take [n] f32. */
 double gy_sum_products(const float *a, const float *b, size_t n);
 double gy_sum_squares(const float *a, size_t n);
+/* <a,b> and |b|^2, for little more than the time of one. */
+void gy_sum_pair(const float *a, const float *b, size_t n, double *products, double *squares);
 double gy_sum_magnitudes(const float *a, size_t n);
 
 /* The largest |a_i|, 0 for none; no component is NaN. */

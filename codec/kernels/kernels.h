@@ -10,6 +10,8 @@
 #include "kernels/scan.h"
 #include "kernels/signs.h"
 #include "kernels/sums.h"
+#include "kernels/signs.h"
+#include "kernels/sums.h"
 #include "kernels/vector.h"
 
 /* One group per subject, each with its own header, and a file of its name in the folder of an instruction set. A set that has no
@@ -21,6 +23,8 @@ typedef struct gy_kernels {
     const gy_vector_kernels *vector;
     const gy_planes_kernels *planes;
     const gy_rotate_kernels *rotate;
+    const gy_sums_kernels *sums;
+    const gy_signs_kernels *signs;
     const gy_sums_kernels *sums;
     const gy_signs_kernels *signs;
     const gy_matrix_kernels *matrix;

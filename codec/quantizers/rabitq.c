@@ -9,6 +9,7 @@
  * into its low 4 bits and the rest, and so is h. */
 #include "quantizers/coder.h"
 
+#include "kernels/kernels.h"
 #include "layout.h"
 #include "sums.h"
 
@@ -25,12 +26,9 @@ static void encode(const gyre_quantizer *quantizer, const void *state, const str
 {
     (void)state, (void)scratch;
     uint32_t dim = gy_quantizer_dim(quantizer);
-    memset(code, 0, gy_sign_bytes(dim));
-    for (uint32_t i = 0; i < dim; i++) {
-        bool positive = residual->z[i] >= 0.0f;
-        code[i / 8] = (uint8_t)(code[i / 8] | positive << i % 8);
-        zb[i] = positive ? 1.0f : -1.0f;
-    }
+    const gy_signs_kernels *kernels = gy_kernels_current()->signs;
+    kernels->pack(residual->z, dim, code);
+    kernels->unpack(code, dim, zb);
 }
 
 static bool valid(const gyre_codec *codec, uint32_t dim, const uint8_t *code)
@@ -43,8 +41,7 @@ static void decode(const gyre_quantizer *quantizer, const void *state, const str
 {
     (void)state;
     uint32_t dim = gy_quantizer_dim(quantizer);
-    for (uint32_t i = 0; i < dim; i++)
-        zb[i] = code->code[i / 8] >> i % 8 & 1 ? 1.0f : -1.0f;
+    gy_kernels_current()->signs->unpack(code->code, dim, zb);
 }
 
 /* h of the 16 values of a nibble over four coordinates. A padding coordinate has u = 0 and its bit is never 1. */
