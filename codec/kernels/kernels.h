@@ -10,8 +10,6 @@
 #include "kernels/scan.h"
 #include "kernels/signs.h"
 #include "kernels/sums.h"
-#include "kernels/signs.h"
-#include "kernels/sums.h"
 #include "kernels/vector.h"
 
 /* One group per subject, each with its own header, and a file of its name in the folder of an instruction set. A set that has no
@@ -23,8 +21,6 @@ typedef struct gy_kernels {
     const gy_vector_kernels *vector;
     const gy_planes_kernels *planes;
     const gy_rotate_kernels *rotate;
-    const gy_sums_kernels *sums;
-    const gy_signs_kernels *signs;
     const gy_sums_kernels *sums;
     const gy_signs_kernels *signs;
     const gy_matrix_kernels *matrix;

@@ -11,8 +11,6 @@ static const gy_kernels ref = {
     .rotate = &gy_rotate_ref,
     .sums = &gy_sums_ref,
     .signs = &gy_signs_ref,
-    .sums = &gy_sums_ref,
-    .signs = &gy_signs_ref,
     .matrix = &gy_matrix_ref,
 };
 
@@ -42,8 +40,6 @@ static const gy_kernels avx2 = {
     .rotate = &gy_rotate_avx2,
     .sums = &gy_sums_avx2,
     .signs = &gy_signs_avx2,
-    .sums = &gy_sums_avx2,
-    .signs = &gy_signs_avx2,
     .matrix = &gy_matrix_avx2,
 };
 
@@ -56,8 +52,6 @@ static const gy_kernels avx512 = {
     .rotate = &gy_rotate_avx512,
     .sums = &gy_sums_avx512,
     .signs = &gy_signs_avx512,
-    .sums = &gy_sums_avx512,
-    .signs = &gy_signs_avx512,
     .matrix = &gy_matrix_avx512,
 };
 
@@ -68,8 +62,6 @@ static const gy_kernels avx512_vbmi = {
     .vector = &gy_vector_avx512,
     .planes = &gy_planes_avx512_vbmi,
     .rotate = &gy_rotate_avx512,
-    .sums = &gy_sums_avx512,
-    .signs = &gy_signs_avx512,
     .sums = &gy_sums_avx512,
     .signs = &gy_signs_avx512,
     .matrix = &gy_matrix_avx512,
