@@ -20,6 +20,6 @@ typedef struct gy_rotate_kernels {
     void (*hadamard)(float *x, size_t count, float scale);
 } gy_rotate_kernels;
 
-extern const gy_rotate_kernels gy_rotate_ref, gy_rotate_avx2, gy_rotate_avx512;
+extern const gy_rotate_kernels gy_rotate_ref, gy_rotate_avx2, gy_rotate_avx512, gy_rotate_neon;
 
 #endif
