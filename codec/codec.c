@@ -8,6 +8,20 @@
 
 static const gyre_codec codecs[] = {
     {"rabitq1", "RaBitQ: one sign bit a dimension", GYRE_RABITQ, 1, 0, 0},
+    {"rabitq2", "Extended RaBitQ, 2 bits a dimension, two planes: the best scale of each vector", GYRE_RABITQ, 2, 0, 0},
+    {"rabitq3", "Extended RaBitQ, 3 bits a dimension, two planes: the best scale of each vector", GYRE_RABITQ, 3, 0, 0},
+    {"rabitq4", "Extended RaBitQ, 4 bits a dimension, two planes: the best scale of each vector", GYRE_RABITQ, 4, 0, 0},
+    {"rabitq5", "Extended RaBitQ, 5 bits a dimension, two planes: the best scale of each vector", GYRE_RABITQ, 5, 0, 0},
+    {"rabitq6", "Extended RaBitQ, 6 bits a dimension, two planes: the best scale of each vector", GYRE_RABITQ, 6, 0, 0},
+    {"rabitq7", "Extended RaBitQ, 7 bits a dimension, two planes: the best scale of each vector", GYRE_RABITQ, 7, 0, 0},
+    {"rabitq8", "Extended RaBitQ, 8 bits a dimension, two planes: the best scale of each vector", GYRE_RABITQ, 8, 0, 0},
+    {"rabitq2-fast", "Extended RaBitQ, 2 bits a dimension, two planes: one scale for all", GYRE_RABITQ, 2, 0, GYRE_VARIANT_FAST},
+    {"rabitq3-fast", "Extended RaBitQ, 3 bits a dimension, two planes: one scale for all", GYRE_RABITQ, 3, 0, GYRE_VARIANT_FAST},
+    {"rabitq4-fast", "Extended RaBitQ, 4 bits a dimension, two planes: one scale for all", GYRE_RABITQ, 4, 0, GYRE_VARIANT_FAST},
+    {"rabitq5-fast", "Extended RaBitQ, 5 bits a dimension, two planes: one scale for all", GYRE_RABITQ, 5, 0, GYRE_VARIANT_FAST},
+    {"rabitq6-fast", "Extended RaBitQ, 6 bits a dimension, two planes: one scale for all", GYRE_RABITQ, 6, 0, GYRE_VARIANT_FAST},
+    {"rabitq7-fast", "Extended RaBitQ, 7 bits a dimension, two planes: one scale for all", GYRE_RABITQ, 7, 0, GYRE_VARIANT_FAST},
+    {"rabitq8-fast", "Extended RaBitQ, 8 bits a dimension, two planes: one scale for all", GYRE_RABITQ, 8, 0, GYRE_VARIANT_FAST},
 };
 /* What factors can reach when |x|, |c| <= GYRE_NORM_MAX, with room for rounding: R <= 2e16, <z,zb> >= R, kappa <= sqrt(dim-1). */
 static const float scale_max = 3e16f;
@@ -50,6 +64,8 @@ const struct gy_coder *gy_coder_first(const gyre_codec *codec)
 const struct gy_coder *gy_coder_second(const gyre_codec *codec)
 {
     switch ((gyre_codec_kind)codec->kind) {
+    case GYRE_RABITQ:
+        return codec->bits > 1 ? &gy_coder_extended : NULL;
     default:
         return NULL;
     }

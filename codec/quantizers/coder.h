@@ -90,7 +90,7 @@ const struct gy_coder *gy_coder_first(const gyre_codec *codec);
 const struct gy_coder *gy_coder_second(const gyre_codec *codec);
 
 /* One per file of this folder. */
-extern const struct gy_coder gy_coder_rabitq;
+extern const struct gy_coder gy_coder_rabitq, gy_coder_extended;
 
 /* For coders: the state they made in open, train or state_decode. plane 0 or 1. */
 const void *gy_quantizer_state(const gyre_quantizer *quantizer, size_t plane);

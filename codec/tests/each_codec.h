@@ -103,4 +103,10 @@ static UNUSED bool has_law(const gyre_codec *codec)
     return coder->scale == GY_SCALE_UNBIASED && !coder->unrotated && !coder->spread;
 }
 
+/* Whether estimates are s·<y,zb>: all but those whose estimator is not linear in a decoded code. */
+static UNUSED bool is_linear(const gyre_codec *codec)
+{
+    return codec->kind != GYRE_HAMMING && !(codec->kind == GYRE_TURBOQUANT && codec->variant == GYRE_VARIANT_PROD);
+}
+
 #endif
