@@ -121,6 +121,17 @@ static uint16_t bf16_up(double value)
     return (uint16_t)((bits >> 16) + ((bits & 0xffff) != 0));
 }
 
+/* |z - s·zb|^2 from the differences themselves, in the order of sums.h. */
+static double sum_left(const float *z, const float *zb, double s, uint32_t dim)
+{
+    double lane[8] = {0};
+    for (uint32_t i = 0; i < dim; i++) {
+        double left = (double)z[i] - s * (double)zb[i];
+        lane[i % 8] += left * left;
+    }
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
 /* s and e of a code (quantizers/coder.h), z and r2 in the coder's scale; unscale undoes it. */
 static void store_scale(const struct gy_coder *coder, const struct gy_residual *residual, const float *zb, uint32_t dim, double unscale,
                         uint8_t *s_at, uint8_t *e_at)
@@ -148,6 +159,10 @@ static void store_scale(const struct gy_coder *coder, const struct gy_residual *
         left = nothing ? 0 : r2 - 2 * s * along + s * s * nu2;
         break;
     }
+    /* The rotation keeps lengths to about 10^-6, and so much of R^2 a difference of sums may miss: nothing beside the error of a coarse
+     * code, all of it where a code is nearly exact. */
+    if (!nothing && left < r2 * 0x1p-10)
+        left = sum_left(residual->z, zb, s, dim);
     double e = dim > 1 && left > 0 ? sqrt(left / (dim - 1.0)) : 0;
     gy_store_f32(s_at, (float)(s * unscale));
     gy_store_u16(e_at, bf16_up(e * unscale));

@@ -92,12 +92,6 @@ static void for_every_codec(check_function *check)
             }
 }
 
-/* Whether estimates are s·<y,zb>: all but those whose estimator is not linear in a decoded code. */
-static bool is_linear(const gyre_codec *codec)
-{
-    return codec->kind != GYRE_HAMMING && !(codec->kind == GYRE_TURBOQUANT && codec->variant == GYRE_VARIANT_PROD);
-}
-
 static double inner_of(const struct asked *asked, const struct plane *plane, const double *y, double *magnitudes)
 {
     float zb[GYRE_DIM_MAX];
