@@ -37,7 +37,7 @@ typedef struct gy_planes_kernels {
     float (*dot_float)(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, const float *y);
 } gy_planes_kernels;
 
-extern const gy_planes_kernels gy_planes_ref, gy_planes_avx2, gy_planes_avx512, gy_planes_avx512_vbmi;
+extern const gy_planes_kernels gy_planes_ref, gy_planes_avx2, gy_planes_avx512, gy_planes_avx512_vbmi, gy_planes_neon;
 
 /* u of coordinate i. */
 static inline uint32_t gy_planes_level(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, size_t i)

@@ -11,6 +11,6 @@ typedef struct gy_signs_kernels {
     void (*unpack)(const uint8_t *bits, size_t dim, float *out);
 } gy_signs_kernels;
 
-extern const gy_signs_kernels gy_signs_ref, gy_signs_avx2, gy_signs_avx512;
+extern const gy_signs_kernels gy_signs_ref, gy_signs_avx2, gy_signs_avx512, gy_signs_neon;
 
 #endif

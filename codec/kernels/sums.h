@@ -14,6 +14,6 @@ typedef struct gy_sums_kernels {
     double (*magnitudes)(const float *a, size_t n);
 } gy_sums_kernels;
 
-extern const gy_sums_kernels gy_sums_ref, gy_sums_avx2, gy_sums_avx512;
+extern const gy_sums_kernels gy_sums_ref, gy_sums_avx2, gy_sums_avx512, gy_sums_neon;
 
 #endif

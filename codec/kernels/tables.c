@@ -74,10 +74,10 @@ static const gy_kernels neon = {
     .runs_here = anywhere, /* every 64-bit Arm has it */
     .scan = &gy_scan_neon,
     .vector = &gy_vector_neon,
-    .planes = &gy_planes_ref,
+    .planes = &gy_planes_neon,
     .rotate = &gy_rotate_neon,
-    .sums = &gy_sums_ref,
-    .signs = &gy_signs_ref,
+    .sums = &gy_sums_neon,
+    .signs = &gy_signs_neon,
     .matrix = &gy_matrix_neon,
 };
 #endif
