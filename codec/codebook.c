@@ -6,6 +6,7 @@
  * Checksum and fingerprint are the first 8 bytes of BLAKE2b-256, keyed by nothing, over the bytes named. */
 #include "gyre/codebook.h"
 
+#include "codebook_internal.h"
 #include "rotations/rotation_internal.h"
 
 #include <sodium.h>
@@ -135,7 +136,8 @@ gyre_status gyre_codebook_new(gyre_codebook **out, gyre_metric metric, uint32_t 
 }
 
 gyre_status gyre_codebook_new_learned(gyre_codebook **out, gyre_metric metric, uint32_t dim, uint32_t version,
-                                      const uint8_t seed[GYRE_SEED_BYTES], const float *mean, const float *matrix, gyre_error *err)
+                                      const uint8_t seed[GYRE_SEED_BYTES], const float *mean, const float *matrix,
+                                      gyre_error *err)
 {
     return new_codebook(out, metric, dim, version, seed, mean, matrix, err);
 }
@@ -169,7 +171,8 @@ gyre_status gyre_codebook_decode(gyre_codebook **out, const uint8_t *data, size_
         return gyre_fail(err, GYRE_CORRUPT, "codebook does not start with \"GYCB\"");
     uint16_t format = gy_load_u16(data + FORMAT_AT);
     if (format > FORMAT_LEARNED)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "codebook of format version %u; this build reads up to %d", format, FORMAT_LEARNED);
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "codebook of format version %u; this build reads up to %d", format,
+                         FORMAT_LEARNED);
     uint32_t dim = gy_load_u32(data + DIM_AT);
     bool learned = format == FORMAT_LEARNED;
     if (format < FORMAT_SEEDED || dim == 0 || dim > GYRE_DIM_MAX)
@@ -198,6 +201,7 @@ gyre_status gyre_codebook_decode(gyre_codebook **out, const uint8_t *data, size_
 }
 
 bool gyre_codebook_is_learned(const gyre_codebook *codebook) { return gyre_rotation_is_learned(codebook->rotation); }
+const uint8_t *gy_codebook_seed(const gyre_codebook *codebook) { return codebook->seed; }
 gyre_metric gyre_codebook_metric(const gyre_codebook *codebook) { return codebook->metric; }
 uint32_t gyre_codebook_dim(const gyre_codebook *codebook) { return codebook->dim; }
 uint32_t gyre_codebook_version(const gyre_codebook *codebook) { return codebook->version; }

@@ -22,6 +22,8 @@ static const gyre_codec codecs[] = {
     {"rabitq6-fast", "Extended RaBitQ, 6 bits a dimension, two planes: one scale for all", GYRE_RABITQ, 6, 0, GYRE_VARIANT_FAST},
     {"rabitq7-fast", "Extended RaBitQ, 7 bits a dimension, two planes: one scale for all", GYRE_RABITQ, 7, 0, GYRE_VARIANT_FAST},
     {"rabitq8-fast", "Extended RaBitQ, 8 bits a dimension, two planes: one scale for all", GYRE_RABITQ, 8, 0, GYRE_VARIANT_FAST},
+    {"pq-p8", "product quantization, a byte per 8 dimensions, trained on the data: the reference", GYRE_PQ, 1, 8, 0},
+    {"pq-p4", "product quantization, a byte per 4 dimensions, trained on the data: the reference", GYRE_PQ, 2, 4, 0},
 };
 /* What factors can reach when |x|, |c| <= GYRE_NORM_MAX, with room for rounding: R <= 2e16, <z,zb> >= R, kappa <= sqrt(dim-1). */
 static const float scale_max = 3e16f;
@@ -56,6 +58,8 @@ const struct gy_coder *gy_coder_first(const gyre_codec *codec)
     case GYRE_SIGNBLOCK:
     case GYRE_SIGNTRELLIS:
         return &gy_coder_rabitq;
+    case GYRE_PQ:
+        return &gy_coder_pq;
     default:
         return NULL;
     }

@@ -85,7 +85,7 @@ static void estimate_row(const gyre_query *query, const struct gy_row *row, gyre
                             : gy_float_query_dot(quantizer, coder, state, query->prepared, &row->code);
     double inner = (double)row->s * dot, random = (double)row->e * sqrt(query->g2), certain = 0, low, high;
     if (coder->spread)
-        coder->spread(quantizer, state, query->prepared, &row->code, &random, &certain);
+        coder->spread(quantizer, state, query->prepared, &row->code, (double)row->s, &random, &certain);
     inner_interval(query, row, dim, inner, random, certain, &low, &high);
     double fixed = (double)row->add + query->base, r2 = square_up(row), e = (double)row->e;
     double rounding = query->rounding_base + fabs((double)row->add) * query->rounding_add +

@@ -163,7 +163,9 @@ static void store_scale(const struct gy_coder *coder, const struct gy_residual *
      * code, all of it where a code is nearly exact. */
     if (!nothing && left < r2 * 0x1p-10)
         left = sum_left(residual->z, zb, s, dim);
-    double e = dim > 1 && left > 0 ? sqrt(left / (dim - 1.0)) : 0;
+    /* One coordinate at the unbiased scale is exact; at another it has nothing to share its error with. */
+    double degrees = dim > 1 ? dim - 1.0 : coder->scale == GY_SCALE_UNBIASED ? INFINITY : 1;
+    double e = left > 0 ? sqrt(left / degrees) : 0;
     gy_store_f32(s_at, (float)(s * unscale));
     gy_store_u16(e_at, bf16_up(e * unscale));
 }

@@ -68,7 +68,8 @@ static void strip(double *c, size_t c_stride, double alpha, struct gy_matrix_vie
             tile(c + i * c_stride, c_stride, alpha, from, packed, inner, GY_TILE_ROWS);
         }
     for (; i < rows; i++)
-        edge(c + i * c_stride, c_stride, alpha, (struct gy_matrix_view){a.at + i * a.row, a.row, a.column}, packed, inner, columns);
+        edge(c + i * c_stride, c_stride, alpha, (struct gy_matrix_view){a.at + i * a.row, a.row, a.column}, packed, inner,
+             columns);
 }
 
 static void multiply_add(double *c, size_t c_stride, double alpha, struct gy_matrix_view a, const double *b, size_t b_stride,

@@ -77,8 +77,8 @@ struct gy_coder {
     void (*query_prepare)(const gyre_quantizer *quantizer, const void *state, const float *y, uint32_t bits, void *prepared, double *step);
     double (*dot)(const gyre_quantizer *quantizer, const void *state, const void *prepared, const struct gy_code *code);
     /* Where one e and one G are too coarse (segments): the error of s·dot is random·T + at most certain. NULL: e·G, 0. */
-    void (*spread)(const gyre_quantizer *quantizer, const void *state, const void *prepared, const struct gy_code *code, double *random,
-                   double *certain);
+    void (*spread)(const gyre_quantizer *quantizer, const void *state, const void *prepared, const struct gy_code *code, double s,
+                   double *random, double *certain);
 };
 
 /* The symmetric grid of refinement: y_i ~ D·v_i, v_i whole, |v_i| <= 2^(bits-1) - 1, D = max|y|/that, nearest, halves away from zero.
@@ -90,7 +90,7 @@ const struct gy_coder *gy_coder_first(const gyre_codec *codec);
 const struct gy_coder *gy_coder_second(const gyre_codec *codec);
 
 /* One per file of this folder. */
-extern const struct gy_coder gy_coder_rabitq, gy_coder_extended;
+extern const struct gy_coder gy_coder_rabitq, gy_coder_extended, gy_coder_pq;
 
 /* For coders: the state they made in open, train or state_decode. plane 0 or 1. */
 const void *gy_quantizer_state(const gyre_quantizer *quantizer, size_t plane);

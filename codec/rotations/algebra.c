@@ -42,7 +42,10 @@ static void multiply(double *out, struct gy_matrix_view a, const double *b, size
     gy_kernels_current()->matrix->multiply_add(out, n, 1, a, b, n, n, n, n);
 }
 
-void gy_matrix_multiply(double *out, const double *a, const double *b, size_t n) { multiply(out, (struct gy_matrix_view){a, n, 1}, b, n); }
+void gy_matrix_multiply(double *out, const double *a, const double *b, size_t n)
+{
+    multiply(out, (struct gy_matrix_view){a, n, 1}, b, n);
+}
 
 void gy_matrix_multiply_at(double *out, const double *a, const double *b, size_t n)
 {

@@ -1,9 +1,9 @@
 /* algebra: the dense linear algebra that rotations are learned with.
  *
- * Matrices are row-major doubles, [n][n] unless said otherwise. Only + - * / sqrt, in an order that depends on the sizes alone, so
- * every CPU and compiler learns the same matrix, to the bit: what is learned becomes part of a codebook. Sizes: up to GYRE_DIM_MAX.
- * Memory is the caller's: nothing here allocates, and nothing fails but where it says so.
- * Threads  no state; call from anywhere */
+ * Matrices are row-major doubles, [n][n] unless said otherwise. Only + - * / sqrt, in an order that depends on the sizes alone,
+ * so every CPU and compiler learns the same matrix, to the bit: what is learned becomes part of a codebook. Sizes: up to
+ * GYRE_DIM_MAX. Memory is the caller's: nothing here allocates, and nothing fails but where it says so. Threads  no state; call
+ * from anywhere */
 #ifndef GY_ALGEBRA_H
 #define GY_ALGEBRA_H
 
@@ -20,9 +20,9 @@ void gy_matrix_multiply(double *out, const double *a, const double *b, size_t n)
 void gy_matrix_multiply_at(double *out, const double *a, const double *b, size_t n);
 void gy_matrix_multiply_bt(double *out, const double *a, const double *b, size_t n, double *work);
 
-/* Makes the rows of A orthonormal in place, row i within the span of rows 0…i, its sign kept: modified Gram-Schmidt, each row gone
- * through twice ("twice is enough": Giraud, Langou & Rozloznik 2005). The triangular factor so has a positive diagonal. False if a
- * row depends on those before it. O(2·n^3). */
+/* Makes the rows of A orthonormal in place, row i within the span of rows 0…i, its sign kept: modified Gram-Schmidt, each row
+ * gone through twice ("twice is enough": Giraud, Langou & Rozloznik 2005). The triangular factor so has a positive diagonal.
+ * False if a row depends on those before it. O(2·n^3). */
 bool gy_matrix_orthonormalize(double *a, size_t n);
 
 /* L·U = A with rows exchanged, in place, the largest pivot of each column (the topmost at ties): pivots[k] is the row that k was
@@ -32,9 +32,9 @@ void gy_lu_factor(double *a, size_t n, uint32_t *pivots);
 /* B <- A^-1·B, B [n][columns]. */
 void gy_lu_solve(const double *lu, const uint32_t *pivots, size_t n, double *b, size_t columns);
 
-/* The orthogonal matrix nearest to A, in place: U·V^T of A = U·S·V^T, which maximises the trace of Q^T·A (Procrustes). Of a singular A,
- * one of the nearest; of a zero A the identity. By Newton's iteration with Higham's scaling (Higham 1986), some ten inverses.
- * work [3][n][n], pivots [n]. False only if A is not finite. */
+/* The orthogonal matrix nearest to A, in place: U·V^T of A = U·S·V^T, which maximises the trace of Q^T·A (Procrustes). Of a
+ * singular A, one of the nearest; of a zero A the identity. By Newton's iteration with Higham's scaling (Higham 1986), some ten
+ * inverses. work [3][n][n], pivots [n]. False only if A is not finite. */
 bool gy_matrix_polar(double *a, size_t n, double *work, uint32_t *pivots);
 
 /* Eigenvalues of a symmetric A, largest first, and their unit vectors as rows of vectors, the largest component of each positive.

@@ -39,8 +39,8 @@ static size_t gram_panel(const float *matrix, size_t rows, size_t dim, size_t fi
         for (size_t i = 0; i < width; i++)
             for (size_t l = 0; l < deep; l++)
                 strip[l * width + i] = (double)matrix[(first + i) * dim + k + l];
-        gy_kernels_current()->matrix->multiply_add(panel, width, 1, (struct gy_matrix_view){strip, 1, width}, strip, width, height, deep,
-                                                   width);
+        gy_kernels_current()->matrix->multiply_add(panel, width, 1, (struct gy_matrix_view){strip, 1, width}, strip, width,
+                                                   height, deep, width);
     }
     return height;
 }

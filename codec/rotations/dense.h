@@ -5,12 +5,12 @@
 
 #include "gyre/base.h"
 
-/* The largest sum of magnitudes in a row of M·M^T - I that a rotation may have. No eigenvalue of it is larger, so lengths change by at
- * most half of it; rounding an orthogonal matrix to floats leaves 2e-6 at dim 4096 and less below. */
+/* The largest sum of magnitudes in a row of M·M^T - I that a rotation may have. No eigenvalue of it is larger, so lengths change
+ * by at most half of it; rounding an orthogonal matrix to floats leaves 2e-6 at dim 4096 and less below. */
 #define GY_DENSE_DEFECT_MAX 4e-6
 
-/* out [rows] = M·in [dim] and out [dim] = M^T·in [rows]; out must not overlap in. Fixed order of operations (the dot kernel's; rows in
- * their order, in double): the same bits on every CPU. */
+/* out [rows] = M·in [dim] and out [dim] = M^T·in [rows]; out must not overlap in. Fixed order of operations (the dot kernel's;
+ * rows in their order, in double): the same bits on every CPU. */
 void gy_dense_apply(const float *matrix, uint32_t rows, uint32_t dim, const float *in, float *out);
 void gy_dense_invert(const float *matrix, uint32_t rows, uint32_t dim, const float *in, float *out);
 

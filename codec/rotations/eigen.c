@@ -1,5 +1,5 @@
-/* eigen: a symmetric matrix to tridiagonal form by Householder's reflections, then implicit QL with Wilkinson's shift (Golub & Van
- * Loan, "Matrix Computations", 8.3). Vectors are kept as rows, so that reflections and plane rotations run along memory. */
+/* eigen: a symmetric matrix to tridiagonal form by Householder's reflections, then implicit QL with Wilkinson's shift (Golub &
+ * Van Loan, "Matrix Computations", 8.3). Vectors are kept as rows, so that reflections and plane rotations run along memory. */
 #include "rotations/algebra.h"
 
 #include <math.h>
@@ -24,8 +24,8 @@ static void add_scaled(double *restrict to, double factor, const double *restric
         to[j] += factor * from[j];
 }
 
-/* A = Q·T·Q^T. T's diagonal goes to diagonal, the one below it to below[0…n-2]; the reflection of column k, I - v·v^T with |v|^2 = 2,
- * leaves v in row k of A from column k+1 on (0 if there is nothing to reflect). work [n]. */
+/* A = Q·T·Q^T. T's diagonal goes to diagonal, the one below it to below[0…n-2]; the reflection of column k, I - v·v^T with |v|^2
+ * = 2, leaves v in row k of A from column k+1 on (0 if there is nothing to reflect). work [n]. */
 static void tridiagonalize(double *a, size_t n, double *diagonal, double *below, double *work)
 {
     for (size_t k = 0; k + 1 < n; k++) {

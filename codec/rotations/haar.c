@@ -1,5 +1,6 @@
-/* haar: a rotation drawn uniformly from all of them: the orthogonal factor of a matrix of normals whose triangular factor has a positive
- * diagonal (Mezzadri 2007). The reference that the fast rotation is held to; dim^2 operations a vector, so tests alone use it. */
+/* haar: a rotation drawn uniformly from all of them: the orthogonal factor of a matrix of normals whose triangular factor has a
+ * positive diagonal (Mezzadri 2007). The reference that the fast rotation is held to; dim^2 operations a vector, so tests alone
+ * use it. */
 #include "rotations/algebra.h"
 #include "rotations/dense.h"
 #include "rotations/keystream.h"

@@ -1,5 +1,5 @@
-/* keystream: whole ChaCha20 blocks at a time; normals by Marsaglia's polar method, whose one logarithm is computed here from + - * /,
- * as no two libraries round theirs alike. */
+/* keystream: whole ChaCha20 blocks at a time; normals by Marsaglia's polar method, whose one logarithm is computed here from + -
+ * * /, as no two libraries round theirs alike. */
 #include "rotations/keystream.h"
 
 #include <math.h>
@@ -54,8 +54,8 @@ uint32_t gy_keystream_below(struct gy_keystream *stream, uint32_t count)
     return draw % count;
 }
 
-/* ln x, x > 0 and normal: x = m·2^k with m in 1/sqrt 2 … sqrt 2, ln m = 2·(t + t^3/3 + t^5/5 + …), t = (m-1)/(m+1), |t| < 0.172: the
- * first term left out is below 2^-58 of the sum. */
+/* ln x, x > 0 and normal: x = m·2^k with m in 1/sqrt 2 … sqrt 2, ln m = 2·(t + t^3/3 + t^5/5 + …), t = (m-1)/(m+1), |t| < 0.172:
+ * the first term left out is below 2^-58 of the sum. */
 static double natural_log(double x)
 {
     int k;

@@ -1,6 +1,6 @@
-/* keystream: random numbers that every node draws alike: ChaCha20 (RFC 8439) with key = a seed, nonce = tag | u32le | u32le, block
- * counter from 0. The tag keeps what is drawn for one purpose apart from all others.
- * Threads  none shared; a keystream belongs to who started it, who also wipes it (sodium_memzero) */
+/* keystream: random numbers that every node draws alike: ChaCha20 (RFC 8439) with key = a seed, nonce = tag | u32le | u32le,
+ * block counter from 0. The tag keeps what is drawn for one purpose apart from all others. Threads  none shared; a keystream
+ * belongs to who started it, who also wipes it (sodium_memzero) */
 #ifndef GY_KEYSTREAM_H
 #define GY_KEYSTREAM_H
 

@@ -21,8 +21,8 @@ static void swap_rows(double *a, size_t columns, size_t i, size_t j)
 }
 
 /* C -= A·B: rows x inner times inner x columns. */
-static void subtract_product(double *c, size_t c_stride, const double *a, size_t a_stride, const double *b, size_t b_stride, size_t rows,
-                             size_t inner, size_t columns)
+static void subtract_product(double *c, size_t c_stride, const double *a, size_t a_stride, const double *b, size_t b_stride,
+                             size_t rows, size_t inner, size_t columns)
 {
     gy_kernels_current()->matrix->multiply_add(c, c_stride, -1, (struct gy_matrix_view){a, a_stride, 1}, b, b_stride, rows, inner,
                                                columns);
@@ -81,7 +81,8 @@ void gy_lu_solve(const double *lu, const uint32_t *pivots, size_t n, double *b, 
         for (size_t k = first; k < end; k++)
             for (size_t i = k + 1; i < end; i++)
                 subtract_row(b, columns, i, k, lu[i * n + k], 0, columns);
-        subtract_product(b + end * columns, columns, lu + end * n + first, n, b + first * columns, columns, n - end, end - first, columns);
+        subtract_product(b + end * columns, columns, lu + end * n + first, n, b + first * columns, columns, n - end, end - first,
+                         columns);
     }
     for (size_t end = n; end > 0;) {
         size_t first = (end - 1) / BLOCK * BLOCK;

@@ -1,9 +1,10 @@
 /* polar: the nearest orthogonal matrix, X <- (g·X + X^-T/g)/2 (Higham, "Computing the polar decomposition", 1986).
  *
- * The step takes each singular value s to (g·s + 1/(g·s))/2 and leaves the singular vectors alone; g = (|X^-1|·|X^-1|/|X|·|X|)^(1/4), of
- * the 1- and infinity-norms, centres the values about 1 first, so that ten steps serve any condition number. Of a singular X, gy_lu_factor
- * inverts a matrix within rounding of it; after one step all values are at least about 1, so it matters once. The last step,
- * X <- X·(3·I - X^T·X)/2, needs no inverse and leaves only the rounding of one product. */
+ * The step takes each singular value s to (g·s + 1/(g·s))/2 and leaves the singular vectors alone; g =
+ * (|X^-1|·|X^-1|/|X|·|X|)^(1/4), of the 1- and infinity-norms, centres the values about 1 first, so that ten steps serve any
+ * condition number. Of a singular X, gy_lu_factor inverts a matrix within rounding of it; after one step all values are at least
+ * about 1, so it matters once. The last step, X <- X·(3·I - X^T·X)/2, needs no inverse and leaves only the rounding of one
+ * product. */
 #include "rotations/algebra.h"
 
 #include <math.h>

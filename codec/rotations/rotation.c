@@ -1,13 +1,13 @@
-/* rotation: three rounds of {signs, Hadamard butterflies on the binary parts of dim, scale, permutation}, P; and rotations by a matrix,
- * learned ones L·P and uniformly drawn ones.
+/* rotation: three rounds of {signs, Hadamard butterflies on the binary parts of dim, scale, permutation}, P; and rotations by a
+ * matrix, learned ones L·P and uniformly drawn ones.
  *
  * What is stored and sent is the seed; signs and permutations are expanded from it here, the same on every node:
  *   keystream of round k = ChaCha20 (IETF) with key = seed, nonce = "ROT1" | u32le dim | u32le k, counter 0
  *   signs       the first ceil(dim/8) bytes, bit i%8 of byte i/8; 1 flips coordinate i; the rest of the last byte is dropped
  *   permutation u32le draws from there on; Fisher-Yates from dim-1 down to 1, each j in 0…i by x mod (i+1), where draws from
  *               the incomplete top interval are rejected
- * Butterflies only add and subtract in a fixed graph, so any width of vector code gives the same bits. A matrix, dim^2 operations a
- * vector where P has dim·log dim, is multiplied in the fixed order of rotations/dense.h. */
+ * Butterflies only add and subtract in a fixed graph, so any width of vector code gives the same bits. A matrix, dim^2 operations
+ * a vector where P has dim·log dim, is multiplied in the fixed order of rotations/dense.h. */
 #include "gyre/rotation.h"
 
 #include "gyre/metric.h"
@@ -33,7 +33,8 @@ struct gyre_rotation {
     struct part parts[PARTS_MAX];
     enum gy_rotation_kind kind;
     float *matrix; /* [dim][dim]; NULL for a seeded rotation */
-    /* Moves (kernels/rotate.h), [dim] each, all in memory. What follows a permutation is the next round's signs, so a move does both. */
+    /* Moves (kernels/rotate.h), [dim] each, all in memory. What follows a permutation is the next round's signs, so a move does
+     * both. */
     uint16_t *flips;            /* the signs of round 0 */
     uint16_t *forward[ROUNDS];  /* the permutation of a round, then the signs of the next; of the last round no signs */
     uint16_t *backward[ROUNDS]; /* the same undone: the signs of the next round, then the permutation of this one */
@@ -119,14 +120,16 @@ gyre_status gyre_rotation_new(gyre_rotation **out, uint32_t dim, const uint8_t s
 }
 
 /* A seeded rotation with room for a matrix. */
-static gyre_status new_with_matrix(gyre_rotation **out, uint32_t dim, const uint8_t *seed, enum gy_rotation_kind kind, gyre_error *err)
+static gyre_status new_with_matrix(gyre_rotation **out, uint32_t dim, const uint8_t *seed, enum gy_rotation_kind kind,
+                                   gyre_error *err)
 {
     GY_AUTO(gyre_rotation) *rotation = NULL;
     GY_TRY(gyre_rotation_new(&rotation, dim, seed, err));
     rotation->kind = kind;
     rotation->matrix = malloc((size_t)dim * dim * sizeof *rotation->matrix);
     if (!rotation->matrix)
-        return gyre_fail(err, GYRE_NO_MEMORY, "rotation of dim %u: a matrix of %zu bytes", dim, (size_t)dim * dim * sizeof(float));
+        return gyre_fail(err, GYRE_NO_MEMORY, "rotation of dim %u: a matrix of %zu bytes", dim,
+                         (size_t)dim * dim * sizeof(float));
     *out = GY_TAKE(rotation);
     return GYRE_OK;
 }

@@ -41,7 +41,8 @@ static void products_are_equal_from_every_table(void **state)
     enum { STRIDE = N_MAX + 5 };
     static double a[STRIDE * 600], b[600 * STRIDE], wanted[STRIDE * STRIDE], got[STRIDE * STRIDE];
     for (size_t i = 0; i < sizeof a / sizeof *a; i++)
-        a[i] = random_u64() % 8 ? random_normal() : random_u64() % 2 ? 0 : 1e-310, b[i] = random_u64() % 8 ? random_normal() : -0.0;
+        a[i] = random_u64() % 8 ? random_normal() : random_u64() % 2 ? 0 : 1e-310,
+        b[i] = random_u64() % 8 ? random_normal() : -0.0;
     for (int round = 0; round < 60; round++) {
         size_t rows = sizes[random_u64() % SIZES], columns = sizes[random_u64() % SIZES], inner = random_u64() % 600;
         double alpha = round % 3 ? -1 : 0.3;
@@ -173,7 +174,8 @@ static void eigenvectors_rebuild_the_matrix(void **state)
             for (size_t i = 0; i < n; i++)
                 for (size_t j = 0; j <= i; j++) {
                     double value = a[i * n + j];
-                    value = kind == 0 ? value : kind == 1 ? (i == j) : kind == 2 ? (double)(i * j) : (i == j ? (double)(i % 3) : 0);
+                    if (kind) /* the identity; of rank one; diagonal with equal values */
+                        value = kind == 1 ? (i == j) : kind == 2 ? (double)(i * j) : i == j ? (double)(i % 3) : 0;
                     a[i * n + j] = a[j * n + i] = value;
                 }
             memcpy(copy, a, n * n * sizeof *a);

@@ -116,9 +116,11 @@ static void a_matrix_that_is_no_rotation_is_refused(void **state)
     float *matrix = new_rotation_matrix(DIM), kept = matrix[3 * DIM + 7];
     gyre_codebook *codebook = NULL;
     matrix[3 * DIM + 7] = NAN;
-    must_fail(gyre_codebook_new_learned(&codebook, GYRE_L2, DIM, 1, seed, NULL, matrix, &err), GYRE_INVALID, "row 3 column 7 is nan");
+    must_fail(gyre_codebook_new_learned(&codebook, GYRE_L2, DIM, 1, seed, NULL, matrix, &err), GYRE_INVALID,
+              "row 3 column 7 is nan");
     matrix[3 * DIM + 7] = INFINITY;
-    must_fail(gyre_codebook_new_learned(&codebook, GYRE_L2, DIM, 1, seed, NULL, matrix, &err), GYRE_INVALID, "row 3 column 7 is inf");
+    must_fail(gyre_codebook_new_learned(&codebook, GYRE_L2, DIM, 1, seed, NULL, matrix, &err), GYRE_INVALID,
+              "row 3 column 7 is inf");
     matrix[3 * DIM + 7] = kept + 3e-6f;
     must_fail(gyre_codebook_new_learned(&codebook, GYRE_L2, DIM, 1, seed, NULL, matrix, &err), GYRE_INVALID,
               "differs from the identity by");

@@ -19,8 +19,8 @@ typedef struct gyre_codebook gyre_codebook;
  * GYRE_INVALID for a bad dim or metric or a mean that is not finite. */
 GYRE_CHECKED gyre_status gyre_codebook_new(gyre_codebook **out, gyre_metric metric, uint32_t dim, uint32_t version,
                                            const uint8_t seed[GYRE_SEED_BYTES], const float *mean, gyre_error *err);
-/* As _new, with a rotation learned from data (learn.h), L·P: matrix [dim][dim] is L, and is copied. All nodes of a collection need the
- * same one, so it is part of the codebook's bytes and of its fingerprint. GYRE_INVALID, besides, if L is not orthogonal
+/* As _new, with a rotation learned from data (learn.h), L·P: matrix [dim][dim] is L, and is copied. All nodes of a collection
+ * need the same one, so it is part of the codebook's bytes and of its fingerprint. GYRE_INVALID, besides, if L is not orthogonal
  * (gyre_rotation_new_learned). */
 GYRE_CHECKED gyre_status gyre_codebook_new_learned(gyre_codebook **out, gyre_metric metric, uint32_t dim, uint32_t version,
                                                    const uint8_t seed[GYRE_SEED_BYTES], const float *mean, const float *matrix,

@@ -18,16 +18,19 @@ enum { GYRE_SEED_BYTES = 32 };
 typedef struct gyre_rotation gyre_rotation;
 
 /* Expands seed into signs and permutations for vectors of dim floats. GYRE_INVALID if dim is 0 or above GYRE_DIM_MAX. */
-GYRE_CHECKED gyre_status gyre_rotation_new(gyre_rotation **out, uint32_t dim, const uint8_t seed[GYRE_SEED_BYTES], gyre_error *err);
+GYRE_CHECKED gyre_status gyre_rotation_new(gyre_rotation **out, uint32_t dim, const uint8_t seed[GYRE_SEED_BYTES],
+                                           gyre_error *err);
 /* A rotation learned from data, composed on the seeded one: L·P.
  *   matrix  [dim][dim] L, row by row (learn.h makes such); copied
- * GYRE_INVALID, besides, if an element is not finite or L is not orthogonal: the sum of magnitudes in a row of L·L^T - I above 4e-6, so
- * that lengths are kept to 2e-6. The check takes O(dim^3). No law of the error holds for codes of such a rotation (codec/MATH.md 2.7). */
+ * GYRE_INVALID, besides, if an element is not finite or L is not orthogonal: the sum of magnitudes in a row of L·L^T - I above
+ * 4e-6, so that lengths are kept to 2e-6. The check takes O(dim^3). No law of the error holds for codes of such a rotation
+ * (codec/MATH.md 2.7). */
 GYRE_CHECKED gyre_status gyre_rotation_new_learned(gyre_rotation **out, uint32_t dim, const uint8_t seed[GYRE_SEED_BYTES],
                                                    const float *matrix, gyre_error *err);
 /* A rotation drawn uniformly (Haar) from the seed, a dense matrix: the reference that the seeded one is held to. Making it takes
  * O(2·dim^3), applying it dim^2. */
-GYRE_CHECKED gyre_status gyre_rotation_new_haar(gyre_rotation **out, uint32_t dim, const uint8_t seed[GYRE_SEED_BYTES], gyre_error *err);
+GYRE_CHECKED gyre_status gyre_rotation_new_haar(gyre_rotation **out, uint32_t dim, const uint8_t seed[GYRE_SEED_BYTES],
+                                                gyre_error *err);
 bool gyre_rotation_is_learned(const gyre_rotation *rotation);
 void gyre_rotation_free(gyre_rotation *rotation);
 GY_AUTO_DEFINE(gyre_rotation, gyre_rotation_free)
