@@ -188,9 +188,10 @@ gyre_status gyre_codebook_decode(gyre_codebook **out, const uint8_t *data, size_
         return gyre_fail(err, GYRE_UNIMPLEMENTED, "codebook of dim %u: kind of rotation %u; this build knows %d", dim,
                          gy_load_u32(kind_at), GY_ROTATION_LEARNED);
     size_t elements = learned ? (size_t)dim * dim : 0;
-    float *numbers = malloc((dim + elements) * sizeof *numbers), *matrix = numbers + dim;
+    float *numbers = malloc((dim + elements) * sizeof *numbers);
     if (!numbers)
         return gyre_fail(err, GYRE_NO_MEMORY, "codebook of dim %u", dim);
+    float *matrix = numbers + dim;
     load_floats(numbers, data + MEAN_AT, dim);
     load_floats(matrix, kind_at + KIND_BYTES, elements);
     gyre_status status = new_codebook(out, (gyre_metric)gy_load_u16(data + METRIC_AT), dim, gy_load_u32(data + VERSION_AT),

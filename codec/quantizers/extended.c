@@ -126,7 +126,7 @@ static void encode(const gyre_quantizer *quantizer, const void *state, const str
         return;
     }
     struct gy_grid grid = {.steps = scratch};
-    grid.whole = (int16_t *)(grid.steps + padded(dim, GY_GRID_LANES));
+    grid.whole = (void *)(grid.steps + padded(dim, GY_GRID_LANES));
     float per_step = kernels->grid(residual->z, dim, &grid);
     float t = per_step > 0 ? best_scale(kernels, &grid, dim, (1 << low_bits) - 1, scale / per_step) : 0;
     kernels->pack(residual->z, grid.steps, dim, t, low_bits, code, zb);
