@@ -17,7 +17,8 @@ static UNUSED bool codec_serves(const gyre_codec *codec, uint32_t dim)
     return true;
 }
 
-/* Bound to a codebook; what learns, learns from Gaussian vectors around the codebook's mean. */
+/* Bound to a codebook; what learns, learns from Gaussian vectors around the codebook's mean: as few as any codec takes, which is quick
+ * and makes poor books. */
 static UNUSED gyre_quantizer *any_quantizer(const gyre_codec *codec, const gyre_codebook *codebook)
 {
     gyre_quantizer *quantizer = NULL;
@@ -27,10 +28,11 @@ static UNUSED gyre_quantizer *any_quantizer(const gyre_codec *codec, const gyre_
     }
     uint32_t dim = gyre_codebook_dim(codebook);
     const float *mean = gyre_codebook_mean(codebook);
-    size_t n = dim <= 256 ? 2048 : 320; /* enough for any trained codec, and quick */
+    const size_t n = dim < 4 ? 2000 : 260; /* at dim 1 many directions equal that of the mean, and teach nothing */
+    double size = (1 + sqrt(gy_sum_squares(mean, dim))) / sqrt(dim);
     float *sample = must_alloc(n * dim * sizeof *sample);
     for (size_t i = 0; i < n; i++) {
-        random_vector(sample + i * dim, dim, 1 / sqrt(dim));
+        random_vector(sample + i * dim, dim, size);
         for (uint32_t j = 0; j < dim; j++)
             sample[i * dim + j] += mean[j];
     }

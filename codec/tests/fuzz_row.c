@@ -1,5 +1,5 @@
-/* fuzz_row: u16 dim, u8 metric, then a row: what _row_check lets through survives a block, and every table's scan of it is
- * finite and the same. */
+/* fuzz_row: u16 dim, u8 metric and codec, then a row: what gyre_codec_row_check lets through survives a block, every table's scan of it
+ * is finite and the same, and estimates, refinements and the decoded vector are finite and agree. */
 #include "query_internal.h"
 
 #include <math.h>
@@ -7,27 +7,70 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Codecs that make or learn tables take long at large dims, and do there what they do at small ones. */
+enum { TABLES_DIM_MAX = 256, TRAINED_DIM_MAX = 64, SAMPLE = 300 };
+
 static void demand(bool holds)
 {
     if (!holds)
         abort();
 }
 
+/* The quantizer of the last input, which the next one often shares, and three queries of it: plain, calibrated, certain. */
+static struct {
+    const gyre_codec *codec;
+    gyre_metric metric;
+    uint32_t dim;
+    gyre_codebook *codebook;
+    gyre_quantizer *quantizer;
+    gyre_query *queries[3];
+} kept;
+
 /* The largest reference point and query that are allowed pull every factor as far as it goes. */
-static void scan_and_decode(const gyre_codec *codec, gyre_metric metric, uint32_t dim, const uint8_t *row, const uint8_t *block)
+static void keep(const gyre_codec *codec, gyre_metric metric, uint32_t dim)
 {
-    float point[GYRE_DIM_MAX], asked[GYRE_DIM_MAX], decoded[GYRE_DIM_MAX];
+    if (kept.codec == codec && kept.metric == metric && kept.dim == dim)
+        return;
+    for (size_t q = 0; q < 3; q++)
+        gyre_query_free(kept.queries[q]), kept.queries[q] = NULL;
+    gyre_quantizer_free(kept.quantizer), kept.quantizer = NULL;
+    gyre_codebook_free(kept.codebook), kept.codebook = NULL;
+    kept.codec = codec, kept.metric = metric, kept.dim = dim;
+    float point[GYRE_DIM_MAX], asked[GYRE_DIM_MAX];
     for (uint32_t i = 0; i < dim; i++) {
         point[i] = 0.99e16f / sqrtf((float)dim);
         asked[i] = i % 2 ? point[i] : -point[i];
     }
     const uint8_t seed[GYRE_SEED_BYTES] = {1};
-    GY_AUTO(gyre_codebook) *codebook = NULL;
-    GY_AUTO(gyre_quantizer) *quantizer = NULL;
-    GY_AUTO(gyre_query) *query = NULL;
-    demand(gyre_codebook_new(&codebook, metric, dim, 1, seed, point, NULL) == GYRE_OK);
-    demand(gyre_quantizer_new(&quantizer, codec, codebook, NULL) == GYRE_OK);
-    demand(gyre_query_new(&query, quantizer, asked, NULL, &(gyre_query_options){.epsilon = 1e4f}, NULL) == GYRE_OK);
+    demand(gyre_codebook_new(&kept.codebook, metric, dim, 1, seed, point, NULL) == GYRE_OK);
+    float *sample = malloc((size_t)SAMPLE * TRAINED_DIM_MAX * sizeof *sample);
+    demand(sample);
+    for (size_t i = 0; gyre_codec_is_trained(codec) && i < SAMPLE * (size_t)dim; i++)
+        sample[i] = (float)(i * 2654435761u % 2001) - 1000;
+    demand(gyre_quantizer_train(&kept.quantizer, codec, kept.codebook, sample, SAMPLE, NULL) == GYRE_OK);
+    free(sample);
+    for (size_t q = 0; q < 3; q++)
+        demand(gyre_query_new(&kept.queries[q], kept.quantizer, asked, NULL,
+                              &(gyre_query_options){.epsilon = 1e4f, .bound = (gyre_bound_kind)(1 + q), .refine_bits = q == 1 ? 8 : 0},
+                              NULL) == GYRE_OK);
+}
+
+static void demand_estimate(const gyre_estimate *estimate)
+{
+    demand(isfinite(estimate->distance) && isfinite(estimate->low) && isfinite(estimate->high) && estimate->low <= estimate->high);
+}
+
+static void scan(const uint8_t *row, const gyre_estimate *estimate, const gyre_query *query)
+{
+    size_t code_bytes = gyre_codec_scan_code_bytes(kept.codec, kept.dim), scan_bytes = gyre_codec_scan_row_bytes(kept.codec, kept.dim);
+    size_t refine_bytes = gyre_codec_refine_row_bytes(kept.codec, kept.dim);
+    uint8_t *block = aligned_alloc(64, gyre_block_bytes(code_bytes)), *back = malloc(scan_bytes);
+    uint8_t *refine = calloc(GYRE_BLOCK_ROWS, refine_bytes + 1);
+    demand(block && back && refine);
+    gyre_block_init(code_bytes, block);
+    gyre_block_set(code_bytes, block, 9, row);
+    gyre_block_get(code_bytes, block, 9, back);
+    demand(memcmp(row, back, scan_bytes) == 0);
     gyre_hit first[GYRE_BLOCK_ROWS], hits[GYRE_BLOCK_ROWS];
     for (size_t k = 0; gy_kernels_all[k]; k++)
         if (gy_kernels_all[k]->runs_here()) {
@@ -35,33 +78,46 @@ static void scan_and_decode(const gyre_codec *codec, gyre_metric metric, uint32_
             demand(k == 0 || memcmp(first, hits, sizeof *hits) == 0);
         }
     demand(isfinite(first->estimate) && isfinite(first->half_width) && first->row == 9);
-    gyre_quantizer_decode(quantizer, row, decoded);
-    for (uint32_t i = 0; i < dim; i++)
-        demand(isfinite(decoded[i]));
+    if (refine_bytes) {
+        gyre_estimate refined;
+        memcpy(refine + 9 * refine_bytes, row + scan_bytes, refine_bytes);
+        gyre_query_refine(query, block, refine, first, 1, &refined);
+        demand(memcmp(&refined, estimate, sizeof refined) == 0);
+    }
+    free(block), free(back), free(refine);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 3)
         return 0;
+    size_t count;
+    const gyre_codec *codecs = gyre_codec_list(&count), *codec = &codecs[data[2] / 3 % count];
+    const struct gy_coder *coders[] = {gy_coder_first(codec), gy_coder_second(codec)};
     uint32_t dim = 1 + gy_load_u16(data) % GYRE_DIM_MAX;
-    gyre_metric metric = (gyre_metric)(1 + data[2] % 3);
+    for (size_t p = 0; p < 2; p++) {
+        if (coders[p] && ((coders[p]->train && dim > TRAINED_DIM_MAX) || (coders[p]->open && dim > TABLES_DIM_MAX)))
+            return 0;
+        if (coders[p] && coders[p]->check && coders[p]->check(codec, dim, NULL) != GYRE_OK)
+            return 0;
+    }
     const uint8_t *row = data + 3;
-    const gyre_codec *codec = NULL;
-    demand(gyre_codec_find(&codec, "rabitq1", NULL) == GYRE_OK);
-    size_t row_bytes = gyre_codec_row_bytes(codec, dim), code_bytes = gyre_codec_scan_code_bytes(codec, dim);
-    if (size - 3 != row_bytes)
+    if (size - 3 != gyre_codec_row_bytes(codec, dim))
         return 0;
     gyre_error err;
     if (gyre_codec_row_check(codec, dim, row, &err) != GYRE_OK)
         return 0;
-    uint8_t *block = aligned_alloc(64, gyre_block_bytes(code_bytes)), *back = malloc(row_bytes);
-    demand(block && back);
-    gyre_block_init(code_bytes, block);
-    gyre_block_set(code_bytes, block, 9, row);
-    gyre_block_get(code_bytes, block, 9, back);
-    demand(memcmp(row, back, row_bytes) == 0);
-    scan_and_decode(codec, metric, dim, row, block);
-    free(block), free(back);
+    keep(codec, (gyre_metric)(1 + data[2] % 3), dim);
+    for (size_t q = 0; q < 3; q++) {
+        gyre_estimate estimate;
+        gyre_query_estimate(kept.queries[q], &row, 1, &estimate);
+        demand_estimate(&estimate);
+        if (gyre_codec_scans(codec))
+            scan(row, &estimate, kept.queries[q]);
+    }
+    float decoded[GYRE_DIM_MAX];
+    gyre_quantizer_decode(kept.quantizer, row, decoded);
+    for (uint32_t i = 0; i < dim; i++)
+        demand(isfinite(decoded[i]));
     return 0;
 }
