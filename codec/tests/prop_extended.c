@@ -97,8 +97,9 @@ static void any_shape(float *x, uint32_t dim)
             x[i] = x[i] * x[i] * x[i];
 }
 
-/* The grid to which the search rounds magnitudes is 2^-15 of the largest: no angle can turn by more than about sqrt(dim)·2^-16 of it. */
-static const double grid_slack = 2e-7;
+/* The search sees magnitudes rounded to 2^-15 of the largest, which turns a vector by some 1e-4 at most, nearly all of it across the
+ * direction in which the code errs: the best by what it sees may be behind the best by as much. */
+static double with_slack(double sin2) { return sin2 + 1e-4 * sqrt(fmax(0, sin2)) + 1e-12; }
 
 static void more_bits_are_better_and_the_search_beats_the_fixed_scale(void **state)
 {
@@ -113,14 +114,15 @@ static void more_bits_are_better_and_the_search_beats_the_fixed_scale(void **sta
         for (uint32_t bits = 2; bits <= 8; bits++) {
             GY_AUTO(gyre_quantizer) *exact = extended(bits, "", codebook), *fast = extended(bits, "-fast", codebook);
             struct angle best = encoded(exact, x, zb);
-            if (!(best.sin2 < before))
+            bool same = dim < 64 && best.sin2 <= with_slack(before); /* the codes of one bit less are among these, and may be the best */
+            if (!(best.sin2 < before) && !same)
                 fail_msg("dim %u, %u bits: sin2 %g, with one bit less %g", dim, bits, best.sin2, before);
             for (uint32_t i = 0; i < dim; i++) {
                 uint32_t u = (uint32_t)(zb[i] + (float)((1u << bits) - 1) / 2); /* the top bit is the sign */
                 assert_true(u < 1u << bits && (u >> (bits - 1)) == (sign[i] > 0));
             }
             double fixed = encoded(fast, x, zb).sin2;
-            if (!(best.sin2 <= fixed + grid_slack))
+            if (!(best.sin2 <= with_slack(fixed)))
                 fail_msg("dim %u, %u bits: the search leaves %g, the fixed scale %g", dim, bits, best.sin2, fixed);
             before = best.sin2;
         }
@@ -149,7 +151,7 @@ static void for_few_dimensions_no_code_at_all_is_better(void **state)
                     zb[i] = copysignf((float)(rest % levels) + .5f, z[i]);
                 best = fmin(best, angle_of(z, zb, dim).sin2);
             }
-            if (!(found.sin2 <= best + grid_slack))
+            if (!(found.sin2 <= with_slack(best)))
                 fail_msg("dim %u, %u bits: %g, the best of all codes %g", dim, bits, found.sin2, best);
         }
     }
@@ -204,7 +206,7 @@ static void a_sweep_of_all_levels_finds_nothing_better(void **state)
         struct angle found = encoded(quantizer, x, zb);
         rotated_residual(quantizer, x, z);
         double swept = swept_sin2(z, dim, bits);
-        if (!(found.sin2 <= swept + grid_slack))
+        if (!(found.sin2 <= with_slack(swept)))
             fail_msg("dim %u, %u bits: %g, a sweep finds %g", dim, bits, found.sin2, swept);
     }
 }
