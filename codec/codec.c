@@ -22,6 +22,16 @@ static const gyre_codec codecs[] = {
     {"rabitq6-fast", "Extended RaBitQ, 6 bits a dimension, two planes: one scale for all", GYRE_RABITQ, 6, 0, GYRE_VARIANT_FAST},
     {"rabitq7-fast", "Extended RaBitQ, 7 bits a dimension, two planes: one scale for all", GYRE_RABITQ, 7, 0, GYRE_VARIANT_FAST},
     {"rabitq8-fast", "Extended RaBitQ, 8 bits a dimension, two planes: one scale for all", GYRE_RABITQ, 8, 0, GYRE_VARIANT_FAST},
+    {"blockquant-p4b1", "BlockQuant: 16 codewords of 4 dimensions, 1 bit a dimension", GYRE_BLOCKQUANT, 1, 4, 0},
+    {"blockquant-p8b1", "BlockQuant: 256 codewords of 8 dimensions, 1 bit a dimension", GYRE_BLOCKQUANT, 1, 8, 0},
+    {"blockquant-p2b2", "BlockQuant: 16 codewords of 2 dimensions, 2 bits a dimension", GYRE_BLOCKQUANT, 2, 2, 0},
+    {"blockquant-p4b2", "BlockQuant: 256 codewords of 4 dimensions, 2 bits a dimension", GYRE_BLOCKQUANT, 2, 4, 0},
+    {"blockquant-p4b3", "BlockQuant: 4096 codewords of 4 dimensions, 3 bits a dimension", GYRE_BLOCKQUANT, 3, 4, 0},
+    {"blockquant-p2b4", "BlockQuant: 256 codewords of 2 dimensions, 4 bits a dimension", GYRE_BLOCKQUANT, 4, 2, 0},
+    {"additive-p8b1", "sums of two of 16 codewords of 8 dimensions, 1 bit a dimension", GYRE_ADDITIVE, 1, 8, 0},
+    {"signblock-p8b2", "signs and 256 patterns of 8 magnitudes, 2 bits a dimension, two planes", GYRE_SIGNBLOCK, 2, 8, 0},
+    {"signblock-p4b3", "signs and 256 patterns of 4 magnitudes, 3 bits a dimension, two planes", GYRE_SIGNBLOCK, 3, 4, 0},
+    {"signblock-p2b4", "signs and 64 patterns of 2 magnitudes, 4 bits a dimension, two planes", GYRE_SIGNBLOCK, 4, 2, 0},
     {"pq-p8", "product quantization, a byte per 8 dimensions, trained on the data: the reference", GYRE_PQ, 1, 8, 0},
     {"pq-p4", "product quantization, a byte per 4 dimensions, trained on the data: the reference", GYRE_PQ, 2, 4, 0},
 };
@@ -58,6 +68,10 @@ const struct gy_coder *gy_coder_first(const gyre_codec *codec)
     case GYRE_SIGNBLOCK:
     case GYRE_SIGNTRELLIS:
         return &gy_coder_rabitq;
+    case GYRE_BLOCKQUANT:
+        return codec->bits * codec->block == 4 ? &gy_coder_blockquant_nibble : &gy_coder_blockquant;
+    case GYRE_ADDITIVE:
+        return &gy_coder_additive;
     case GYRE_PQ:
         return &gy_coder_pq;
     default:
@@ -70,6 +84,8 @@ const struct gy_coder *gy_coder_second(const gyre_codec *codec)
     switch ((gyre_codec_kind)codec->kind) {
     case GYRE_RABITQ:
         return codec->bits > 1 ? &gy_coder_extended : NULL;
+    case GYRE_SIGNBLOCK:
+        return &gy_coder_signblock;
     default:
         return NULL;
     }

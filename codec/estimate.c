@@ -43,13 +43,23 @@ double gy_float_query_dot(const gyre_quantizer *quantizer, const struct gy_coder
     return (double)gy_kernels_current()->vector->dot(prepared, zb, gy_quantizer_dim(quantizer));
 }
 
+/* The float next to a value other than NaN and -inf, on the side of -inf: nextafterf, which is a call where this is two operations. */
+static inline float next_below(float value)
+{
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits = value > 0 ? bits - 1 : value < 0 ? bits + 1 : INT32_MIN + 1;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* A float at or beyond a double. */
-static float float_below(double value)
+static inline float float_below(double value)
 {
     float rounded = (float)value;
-    return (double)rounded > value ? nextafterf(rounded, -INFINITY) : rounded;
+    return (double)rounded > value ? next_below(rounded) : rounded;
 }
-static float float_above(double value) { return -float_below(-value); }
+static inline float float_above(double value) { return -float_below(-value); }
 
 /* R^2 and what is lost of it where it is stored among denormals: for bounds, which must not lose R with it. */
 static double square_up(const struct gy_row *row) { return (double)row->r2 + (row->s > 0 ? 0x1p-149 : 0); }
@@ -80,53 +90,117 @@ static void estimate_row(const gyre_query *query, const struct gy_row *row, gyre
     const gyre_quantizer *quantizer = query->quantizer;
     const struct gy_coder *coder = quantizer->coder[row->plane];
     const void *state = quantizer->state[row->plane];
-    uint32_t dim = gy_quantizer_dim(quantizer);
+    uint32_t dim = quantizer->dim;
     double dot = coder->dot ? coder->dot(quantizer, state, query->prepared, &row->code)
                             : gy_float_query_dot(quantizer, coder, state, query->prepared, &row->code);
-    double inner = (double)row->s * dot, random = (double)row->e * sqrt(query->g2), certain = 0, low, high;
+    double inner = (double)row->s * dot, random = (double)row->e * query->g, certain = 0, low, high;
     if (coder->spread)
         coder->spread(quantizer, state, query->prepared, &row->code, (double)row->s, &random, &certain);
     inner_interval(query, row, dim, inner, random, certain, &low, &high);
     double fixed = (double)row->add + query->base, r2 = square_up(row), e = (double)row->e;
-    double rounding = query->rounding_base + fabs((double)row->add) * query->rounding_add +
-                      sqrt(r2 + e * e * dim) * (query->rounding_s + (query->rounding_add > 0 ? query->rounding_add * sqrt(query->g2) : 0));
+    double rounding = query->rounding_base + fabs((double)row->add) * query->rounding_add + sqrt(r2 + e * e * dim) * query->rounding_row;
     out->distance = (float)(fixed - query->factor * inner);
     out->low = float_below(fixed - query->factor * high - rounding);
     out->high = float_above(fixed - query->factor * low + rounding);
 }
 
+/* Rows come from anywhere in memory. Asking for them this many bytes of rows ahead hides most of the way; a row of many bytes is on its
+ * way long enough when it is the next but one. */
+enum { FETCH_AHEAD_BYTES = 1024, FETCH_AHEAD_MAX = 12, LINE_BYTES = 64 };
+
+static size_t fetch_ahead(size_t row_bytes)
+{
+    size_t rows = 2 + FETCH_AHEAD_BYTES / row_bytes;
+    return rows < FETCH_AHEAD_MAX ? rows : FETCH_AHEAD_MAX;
+}
+
+static inline void fetch(const uint8_t *from, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += LINE_BYTES)
+        __builtin_prefetch(from + at);
+    __builtin_prefetch(from + bytes - 1);
+}
+
 void gyre_query_estimate(const gyre_query *query, const uint8_t *const *rows, size_t n, gyre_estimate *out)
 {
+    size_t row_bytes = gyre_codec_row_bytes(query->quantizer->codec, query->quantizer->dim), ahead = fetch_ahead(row_bytes);
     for (size_t i = 0; i < n; i++) {
+        if (i + ahead < n)
+            fetch(rows[i + ahead], row_bytes);
         struct gy_row row;
         gy_row_open(query->quantizer, rows[i], &row);
         estimate_row(query, &row, &out[i]);
     }
 }
 
+/* The blocks and rows of a refinement, and where the parts of one row are. */
+struct refined {
+    const uint8_t *blocks, *rows;
+    size_t code_bytes, pair_bytes, block_bytes, row_bytes;
+};
+struct place {
+    const uint8_t *block, *row;
+    size_t in_block;
+};
+
+static inline struct place place_of(const struct refined *refined, const gyre_hit *hit)
+{
+    return (struct place){refined->blocks + hit->row / GYRE_BLOCK_ROWS * refined->block_bytes,
+                          refined->rows + hit->row * refined->row_bytes, hit->row % GYRE_BLOCK_ROWS};
+}
+
+static inline void fetch_place(const struct refined *refined, const struct place *place)
+{
+    const uint8_t *factors = place->block + refined->pair_bytes;
+    for (size_t at = place->in_block; at < refined->pair_bytes; at += LINE_BYTES)
+        __builtin_prefetch(place->block + at);
+    __builtin_prefetch(factors + GY_BLOCK_ADD + 4 * place->in_block);
+    __builtin_prefetch(factors + GY_BLOCK_R2 + 4 * place->in_block);
+    fetch(place->row, refined->row_bytes);
+}
+
+/* The first code of a row, a byte of each 32. Eight at a time: whoever reads them soon after would have to wait for eight stores. */
+static void gather(const struct refined *refined, const struct place *place, uint8_t *code)
+{
+    const uint8_t *from = place->block + place->in_block;
+    size_t j = 0;
+    for (; j + 8 <= refined->code_bytes; j += 8) {
+        uint64_t word = 0;
+        for (size_t k = 0; k < 8; k++)
+            word |= (uint64_t)from[GYRE_BLOCK_ROWS * (j + k)] << 8 * k;
+        gy_store_u64(code + j, word);
+    }
+    for (; j < refined->code_bytes; j++)
+        code[j] = from[GYRE_BLOCK_ROWS * j];
+}
+
 void gyre_query_refine(const gyre_query *query, const uint8_t *blocks, const uint8_t *refine_rows, const gyre_hit *hits, size_t n,
                        gyre_estimate *out)
 {
-    const gyre_quantizer *quantizer = query->quantizer;
-    uint32_t dim = gy_quantizer_dim(quantizer);
-    size_t code_bytes = gyre_codec_scan_code_bytes(quantizer->codec, dim), block_bytes = gy_block_bytes(code_bytes);
-    size_t refine_code_bytes = gyre_codec_refine_code_bytes(quantizer->codec, dim);
-    size_t refine_row_bytes = gyre_codec_refine_row_bytes(quantizer->codec, dim);
+    const size_t *code_bytes = query->quantizer->code_bytes;
+    const struct refined refined = {.blocks = blocks,
+                                    .rows = refine_rows,
+                                    .code_bytes = code_bytes[0],
+                                    .pair_bytes = gy_pair_count(code_bytes[0]) * GY_PAIR_BYTES,
+                                    .block_bytes = gy_block_bytes(code_bytes[0]),
+                                    .row_bytes = code_bytes[1] + GY_REFINE_FACTOR_BYTES};
+    size_t ahead = fetch_ahead(refined.row_bytes);
     uint8_t signs[GYRE_DIM_MAX / 8];
     for (size_t i = 0; i < n; i++) {
-        const uint8_t *block = blocks + hits[i].row / GYRE_BLOCK_ROWS * block_bytes;
-        size_t place = hits[i].row % GYRE_BLOCK_ROWS;
-        const uint8_t *factors = block + gy_pair_count(code_bytes) * GY_PAIR_BYTES;
-        const uint8_t *refine = refine_rows + hits[i].row * refine_row_bytes;
-        for (size_t j = 0; j < code_bytes; j++)
-            signs[j] = block[GYRE_BLOCK_ROWS * j + place];
-        struct gy_row row = {
+        if (i + ahead < n) {
+            struct place next = place_of(&refined, &hits[i + ahead]);
+            fetch_place(&refined, &next);
+        }
+        struct place place = place_of(&refined, &hits[i]);
+        const uint8_t *factors = place.block + refined.pair_bytes, *refine_factors = place.row + code_bytes[1];
+        gather(&refined, &place, signs);
+        const struct gy_row row = {
             .plane = 1,
-            .code = {signs, refine},
-            .s = gy_load_f32(refine + refine_code_bytes + GY_REFINE_S),
-            .add = gy_load_f32(factors + GY_BLOCK_ADD + 4 * place),
-            .r2 = gy_load_f32(factors + GY_BLOCK_R2 + 4 * place),
-            .e = gy_bf16_float(gy_load_u16(refine + refine_code_bytes + GY_REFINE_E)),
+            .code = {signs, place.row},
+            .s = gy_load_f32(refine_factors + GY_REFINE_S),
+            .add = gy_load_f32(factors + GY_BLOCK_ADD + 4 * place.in_block),
+            .r2 = gy_load_f32(factors + GY_BLOCK_R2 + 4 * place.in_block),
+            .e = gy_bf16_float(gy_load_u16(refine_factors + GY_REFINE_E)),
         };
         estimate_row(query, &row, &out[i]);
     }

@@ -37,7 +37,9 @@ gyre_status gy_quantizer_new_bare(gyre_quantizer **out, const gyre_codec *codec,
     quantizer->codebook = codebook;
     quantizer->coder[0] = gy_coder_first(codec);
     quantizer->coder[1] = gy_coder_second(codec);
-    uint32_t dim = gyre_codebook_dim(codebook);
+    uint32_t dim = quantizer->dim = gyre_codebook_dim(codebook);
+    quantizer->code_bytes[0] = gyre_codec_scan_code_bytes(codec, dim);
+    quantizer->code_bytes[1] = gyre_codec_refine_code_bytes(codec, dim);
     for (size_t plane = 0; plane < GY_PLANES; plane++) {
         const struct gy_coder *coder = quantizer->coder[plane];
         if (coder && coder->check && coder->check(codec, dim, err) != GYRE_OK)

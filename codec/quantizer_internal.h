@@ -14,6 +14,8 @@ struct gyre_quantizer {
     const gyre_codebook *codebook; /* borrowed */
     const struct gy_coder *coder[GY_PLANES];
     void *state[GY_PLANES]; /* the coders' own */
+    uint32_t dim;
+    size_t code_bytes[GY_PLANES]; /* as gyre_codec_scan_code_bytes and gyre_codec_refine_code_bytes say */
     size_t scratch_bytes;   /* what encode needs */
 };
 
@@ -34,8 +36,7 @@ bool gy_quantizer_rotates(const gyre_quantizer *quantizer);
 
 static inline void gy_row_open(const gyre_quantizer *quantizer, const uint8_t *row, struct gy_row *out)
 {
-    uint32_t dim = gy_quantizer_dim(quantizer);
-    const uint8_t *factors = row + gyre_codec_scan_code_bytes(quantizer->codec, dim);
+    const uint8_t *factors = row + quantizer->code_bytes[0];
     out->add = gy_load_f32(factors + GY_ROW_ADD);
     out->r2 = gy_load_f32(factors + GY_ROW_R2);
     if (!quantizer->coder[1]) {
@@ -46,7 +47,7 @@ static inline void gy_row_open(const gyre_quantizer *quantizer, const uint8_t *r
         return;
     }
     const uint8_t *refine = factors + GY_ROW_FACTOR_BYTES;
-    const uint8_t *refine_factors = refine + gyre_codec_refine_code_bytes(quantizer->codec, dim);
+    const uint8_t *refine_factors = refine + quantizer->code_bytes[1];
     out->plane = 1;
     out->code = (struct gy_code){row, refine};
     out->s = gy_load_f32(refine_factors + GY_REFINE_S);

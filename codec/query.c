@@ -76,7 +76,7 @@ static gyre_status prepare_scan(gyre_query *query, const float *y, const gyre_qu
     uint8_t(*tables)[16] = calloc(2 * 4 * pair_count, 16);
     if (!tables)
         return gyre_fail(err, GYRE_NO_MEMORY, "query: tables of %zu bytes of code", code_bytes);
-    struct gy_nibbles nibbles = {.low = tables, .high = tables + 4 * pair_count};
+    struct gy_nibbles nibbles = {.low = tables, .high = tables + 4 * pair_count, .reach = sqrt(dim)};
     quantizer->coder[0]->nibbles(quantizer, quantizer->state[0], y, bits, &nibbles);
     struct gy_scan *scan = &query->scan;
     size_t lookup_bytes = pair_count * GY_LOOKUP_PAIR_BYTES;
@@ -102,7 +102,7 @@ static gyre_status prepare_scan(gyre_query *query, const float *y, const gyre_qu
         .per_s = per_s,
         .rounding_base = query->rounding_base,
         .rounding_add = query->rounding_add,
-        .rounding_s = query->rounding_s * sqrt(dim), /* R <= s·sqrt(dim) for |zb| <= sqrt(dim) */
+        .rounding_s = query->rounding_s * nibbles.reach,
     };
     scan->per_e_up = upper(scan->per_e);
     scan->per_s_up = upper(scan->per_s + scan->rounding_s);
@@ -114,7 +114,7 @@ static gyre_status prepare_scan(gyre_query *query, const float *y, const gyre_qu
 static size_t prepared_bytes(const gyre_quantizer *quantizer, uint32_t bits)
 {
     const struct gy_coder *coder = quantizer->coder[1] ? quantizer->coder[1] : quantizer->coder[0];
-    return coder->dot ? coder->query_bytes(quantizer, bits) : gy_float_query_bytes(quantizer, bits);
+    return coder->query_bytes ? coder->query_bytes(quantizer, bits) : gy_float_query_bytes(quantizer, bits);
 }
 
 static void prepare_estimates(gyre_query *query, const float *y, uint32_t bits, void *prepared)
@@ -123,7 +123,7 @@ static void prepare_estimates(gyre_query *query, const float *y, uint32_t bits, 
     size_t plane = quantizer->coder[1] ? 1 : 0;
     const struct gy_coder *coder = quantizer->coder[plane];
     query->prepared = prepared;
-    if (coder->dot)
+    if (coder->query_prepare)
         coder->query_prepare(quantizer, quantizer->state[plane], y, bits, prepared, &query->step);
     else
         gy_float_query_prepare(quantizer, y, bits, prepared, &query->step);
@@ -168,10 +168,12 @@ gyre_status gyre_query_new(gyre_query **out, const gyre_quantizer *quantizer, co
         .base = metric == GYRE_L2 ? g2 : metric == GYRE_IP ? -center : 1 - center,
         .factor = metric == GYRE_L2 ? 2 : 1,
         .g2 = g2,
+        .g = sqrt(g2),
         .epsilon = (double)options->epsilon,
         .bound = options->bound ? options->bound : GYRE_BOUND_PLAIN,
     };
     allow_for_rounding(made, metric, dim, gy_sum_squares(query, dim), gy_sum_squares(mean, dim));
+    made->rounding_row = made->rounding_s + (made->rounding_add > 0 ? made->rounding_add * made->g : 0);
     if (scans)
         GY_TRY(prepare_scan(made, y, options, lookups, err));
     prepare_estimates(made, y, options->refine_bits, lookups + 2 * lookup_bytes);

@@ -13,11 +13,12 @@ struct gyre_query {
     /* Estimation by the best plane: distance ~ add + base - factor·s·<y,zb>. */
     const void *prepared;
     double base, factor; /* factor: 2 for l2, 1 otherwise */
-    double g2;           /* |q - c|^2 */
+    double g2, g;        /* |q - c|^2, |q - c| */
     double step;         /* D of the rounding of y, 0 for none */
     double epsilon;
     gyre_bound_kind bound;
     double rounding_base, rounding_add, rounding_s; /* as in struct gy_scan; s here in units of R·sqrt(dim) */
+    double rounding_row;                            /* what a row's rounding is in units of its s·|zb| */
 };
 
 /* A scan with a given table, for tests and benches. */

@@ -4,6 +4,7 @@
 #ifndef GY_KERNELS_H
 #define GY_KERNELS_H
 
+#include "kernels/book.h"
 #include "kernels/matrix.h"
 #include "kernels/planes.h"
 #include "kernels/rotate.h"
@@ -24,6 +25,7 @@ typedef struct gy_kernels {
     const gy_sums_kernels *sums;
     const gy_signs_kernels *signs;
     const gy_matrix_kernels *matrix;
+    const gy_book_kernels *book;
 } gy_kernels;
 
 /* Every table built in, slowest first, NULL last; [0] is ref. */

@@ -12,6 +12,7 @@ static const gy_kernels ref = {
     .sums = &gy_sums_ref,
     .signs = &gy_signs_ref,
     .matrix = &gy_matrix_ref,
+    .book = &gy_book_ref,
 };
 
 #ifdef GY_KERNELS_X86
@@ -41,6 +42,7 @@ static const gy_kernels avx2 = {
     .sums = &gy_sums_avx2,
     .signs = &gy_signs_avx2,
     .matrix = &gy_matrix_avx2,
+    .book = &gy_book_avx2,
 };
 
 static const gy_kernels avx512 = {
@@ -53,6 +55,7 @@ static const gy_kernels avx512 = {
     .sums = &gy_sums_avx512,
     .signs = &gy_signs_avx512,
     .matrix = &gy_matrix_avx512,
+    .book = &gy_book_avx512,
 };
 
 static const gy_kernels avx512_vbmi = {
@@ -65,6 +68,7 @@ static const gy_kernels avx512_vbmi = {
     .sums = &gy_sums_avx512,
     .signs = &gy_signs_avx512,
     .matrix = &gy_matrix_avx512,
+    .book = &gy_book_avx512,
 };
 #endif
 
@@ -79,6 +83,7 @@ static const gy_kernels neon = {
     .sums = &gy_sums_neon,
     .signs = &gy_signs_neon,
     .matrix = &gy_matrix_neon,
+    .book = &gy_book_neon,
 };
 #endif
 

@@ -35,6 +35,7 @@ struct gy_nibbles {
     double step;         /* D, out */
     int32_t levels;      /* out: <y,zb> ~ D/2·(levels - 2H) */
     double positions;    /* out: roundings of variance D^2/12 in one sum */
+    double reach;        /* in: sqrt(dim); out, if it can be more: the most |zb| can be, so that R <= s·reach */
 };
 
 struct gy_coder {
@@ -72,7 +73,8 @@ struct gy_coder {
 
     /* Estimation row by row. query_prepare writes query_bytes (64-byte aligned) of what dot reads; dot gives <y,zb> of the rounded y.
      * bits is 4, 6, 8 or 0 (float); *step gets the D of the rounding, 0 for none: each rounded y_i errs by at most D/2.
-     * All four NULL: decode, then kernels' dot of zb with y, rounded to the grid of gy_query_round if bits is not 0. */
+     * query_bytes and query_prepare NULL: dot reads y [dim] as floats, rounded to the grid of gy_query_round if bits is not 0; all three
+     * NULL: that y, and kernels' dot of it with the decoded zb. */
     size_t (*query_bytes)(const gyre_quantizer *quantizer, uint32_t bits);
     void (*query_prepare)(const gyre_quantizer *quantizer, const void *state, const float *y, uint32_t bits, void *prepared, double *step);
     double (*dot)(const gyre_quantizer *quantizer, const void *state, const void *prepared, const struct gy_code *code);
@@ -91,6 +93,7 @@ const struct gy_coder *gy_coder_second(const gyre_codec *codec);
 
 /* One per file of this folder. */
 extern const struct gy_coder gy_coder_rabitq, gy_coder_extended, gy_coder_pq;
+extern const struct gy_coder gy_coder_blockquant, gy_coder_blockquant_nibble, gy_coder_additive, gy_coder_signblock;
 
 /* For coders: the state they made in open, train or state_decode. plane 0 or 1. */
 const void *gy_quantizer_state(const gyre_quantizer *quantizer, size_t plane);

@@ -63,8 +63,8 @@ INLINE float32x4_t four_of(const float *rows, uint64_t word, unsigned quarter, u
 {
     const uint64_t mask = (UINT64_C(1) << bits) - 1;
     if (dims == 2) {
-        unsigned m = 2 * quarter;
-        return vcombine_f32(vld1_f32(rows + (word >> (m * bits) & mask) * 2), vld1_f32(rows + (word >> ((m + 1) * bits) & mask) * 2));
+        uint64_t low = word >> (2 * quarter * bits) & mask, high = word >> ((2 * quarter + 1) * bits) & mask;
+        return vcombine_f32(vld1_f32(rows + low * 2), vld1_f32(rows + high * 2));
     }
     unsigned m = dims == 8 ? quarter / 2 : quarter;
     return vld1q_f32(rows + (word >> (m * bits) & mask) * dims + (dims == 8 ? quarter % 2 * 4 : 0));
