@@ -93,6 +93,7 @@ const struct gy_coder *gy_coder_second(const gyre_codec *codec)
 
 bool gyre_codec_has_refinement(const gyre_codec *codec) { return gy_coder_second(codec) != NULL; }
 bool gyre_codec_scans(const gyre_codec *codec) { return gy_coder_first(codec)->nibbles != NULL; }
+bool gyre_codec_has_signs(const gyre_codec *codec) { return gy_coder_first(codec)->levels != NULL; }
 bool gyre_codec_is_trained(const gyre_codec *codec) { return gy_coder_first(codec)->train != NULL; }
 
 size_t gyre_codec_scan_code_bytes(const gyre_codec *codec, uint32_t dim) { return gy_coder_first(codec)->code_bytes(codec, dim); }

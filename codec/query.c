@@ -66,13 +66,42 @@ static void allow_for_rounding(gyre_query *query, gyre_metric metric, uint32_t d
     query->rounding_s += tiny;
 }
 
-/* The scan of the first plane. lookups: two of them, 64-byte aligned. */
+/* The rounded query in the planes of kernels/misses.h. */
+static void fill_planes(const gyre_quantizer *quantizer, const float *y, uint32_t bits, size_t code_bytes, uint8_t *planes,
+                        struct gy_misses *misses)
+{
+    uint32_t dim = gy_quantizer_dim(quantizer);
+    uint8_t u[GYRE_DIM_MAX];
+    quantizer->coder[0]->levels(y, dim, bits, u);
+    *misses = (struct gy_misses){planes, bits, code_bytes};
+    memset(planes, 0, gy_misses_plane_bytes(code_bytes, bits));
+    for (uint32_t i = 0; i < dim; i++)
+        for (size_t plane = 0; plane < bits; plane++) {
+            size_t at = gy_misses_offset(code_bytes, plane, i / 8 / GY_MISSES_BYTES) + i / 8 % GY_MISSES_BYTES;
+            planes[at] = (uint8_t)(planes[at] | (u[i] >> plane & 1) << i % 8);
+        }
+}
+
+static uint32_t scan_bits(const gyre_query_options *options) { return options->scan_bits ? options->scan_bits : 4; }
+
+/* Of the tables of a scan, and of the planes that do the same for sign codes. */
+static size_t scan_bytes(const gyre_quantizer *quantizer, const gyre_query_options *options)
+{
+    if (!quantizer->coder[0]->nibbles)
+        return 0;
+    size_t code_bytes = gyre_codec_scan_code_bytes(quantizer->codec, gy_quantizer_dim(quantizer));
+    size_t plane_bytes = quantizer->coder[0]->levels ? gy_misses_plane_bytes(code_bytes, scan_bits(options)) : 0;
+    return 2 * gy_pair_count(code_bytes) * GY_LOOKUP_PAIR_BYTES + plane_bytes;
+}
+
+/* The scan of the first plane.
+ *   lookups  [scan_bytes], 64-byte aligned */
 static gyre_status prepare_scan(gyre_query *query, const float *y, const gyre_query_options *options, uint8_t *lookups, gyre_error *err)
 {
     const gyre_quantizer *quantizer = query->quantizer;
     uint32_t dim = gy_quantizer_dim(quantizer);
     size_t code_bytes = gyre_codec_scan_code_bytes(quantizer->codec, dim), pair_count = gy_pair_count(code_bytes);
-    uint32_t bits = options->scan_bits ? options->scan_bits : 4;
+    uint32_t bits = scan_bits(options);
     uint8_t(*tables)[16] = calloc(2 * 4 * pair_count, 16);
     if (!tables)
         return gyre_fail(err, GYRE_NO_MEMORY, "query: tables of %zu bytes of code", code_bytes);
@@ -83,6 +112,8 @@ static gyre_status prepare_scan(gyre_query *query, const float *y, const gyre_qu
     fill_lookup((const uint8_t(*)[16])nibbles.low, pair_count, lookups);
     fill_lookup((const uint8_t(*)[16])nibbles.high, pair_count, lookups + lookup_bytes);
     free(tables);
+    if (quantizer->coder[0]->levels)
+        fill_planes(quantizer, y, bits, code_bytes, lookups + 2 * lookup_bytes, &query->misses);
 
     double step = nibbles.step, width = query->factor * query->epsilon;
     double per_e = width * sqrt(query->g2), per_s = width * step * sqrt(nibbles.positions / 12.0);
@@ -155,9 +186,8 @@ gyre_status gyre_query_new(gyre_query **out, const gyre_quantizer *quantizer, co
             y[i] = rotated[i] - rotated_mean[i];
     }
 
-    bool scans = gyre_codec_scans(quantizer->codec);
-    size_t lookup_bytes = scans ? gy_pair_count(gyre_codec_scan_code_bytes(quantizer->codec, dim)) * GY_LOOKUP_PAIR_BYTES : 0;
-    size_t bytes = aligned(sizeof(gyre_query)) + 2 * lookup_bytes + aligned(prepared_bytes(quantizer, options->refine_bits));
+    size_t lookup_bytes = scan_bytes(quantizer, options);
+    size_t bytes = aligned(sizeof(gyre_query)) + lookup_bytes + aligned(prepared_bytes(quantizer, options->refine_bits));
     GY_AUTO(gyre_query) *made = aligned_alloc(64, bytes);
     if (!made)
         return gyre_fail(err, GYRE_NO_MEMORY, "query of dim %u: %zu bytes", dim, bytes);
@@ -174,29 +204,11 @@ gyre_status gyre_query_new(gyre_query **out, const gyre_quantizer *quantizer, co
     };
     allow_for_rounding(made, metric, dim, gy_sum_squares(query, dim), gy_sum_squares(mean, dim));
     made->rounding_row = made->rounding_s + (made->rounding_add > 0 ? made->rounding_add * made->g : 0);
-    if (scans)
+    if (lookup_bytes)
         GY_TRY(prepare_scan(made, y, options, lookups, err));
-    prepare_estimates(made, y, options->refine_bits, lookups + 2 * lookup_bytes);
+    prepare_estimates(made, y, options->refine_bits, lookups + lookup_bytes);
     *out = GY_TAKE(made);
     return GYRE_OK;
 }
 
 void gyre_query_free(gyre_query *query) { free(query); }
-
-size_t gy_query_scan_with(const gy_kernels *kernels, const gyre_query *query, const uint8_t *blocks, size_t block_count, float threshold,
-                          gyre_hit *hits)
-{
-    return kernels->scan->scan(&query->scan, blocks, block_count, threshold, hits);
-}
-
-size_t gyre_query_scan(const gyre_query *query, const uint8_t *blocks, size_t block_count, float threshold, gyre_hit *hits)
-{
-    return gy_query_scan_with(gy_kernels_current(), query, blocks, block_count, threshold, hits);
-}
-
-void gyre_query_scan_many(const gyre_query *const *queries, size_t count, const uint8_t *blocks, size_t block_count,
-                          const float *thresholds, gyre_hit *const *hits, size_t *found)
-{
-    for (size_t q = 0; q < count; q++)
-        found[q] = gyre_query_scan(queries[q], blocks, block_count, thresholds[q], hits[q]);
-}

@@ -9,6 +9,7 @@
 struct gyre_query {
     const gyre_quantizer *quantizer; /* borrowed */
     struct gy_scan scan;             /* of the first plane; lookup_count 0 if it has no block scan */
+    struct gy_misses misses;         /* the same query in bit planes; planes NULL if the first plane is not one of signs */
 
     /* Estimation by the best plane: distance ~ add + base - factor·s·<y,zb>. */
     const void *prepared;
@@ -21,9 +22,13 @@ struct gyre_query {
     double rounding_row;                            /* what a row's rounding is in units of its s·|zb| */
 };
 
-/* A scan with a given table, for tests and benches. */
-size_t gy_query_scan_with(const gy_kernels *kernels, const gyre_query *query, const uint8_t *blocks, size_t block_count, float threshold,
-                          gyre_hit *hits);
+/* Scans with a given table, for tests and benches. */
+size_t gy_query_scan_with(const gy_kernels *kernels, const gyre_query *query, const uint8_t *blocks, size_t block_count,
+                          float threshold, gyre_hit *hits);
+void gy_query_scan_many_with(const gy_kernels *kernels, const gyre_query *const *queries, size_t count, const uint8_t *blocks,
+                             size_t block_count, const float *thresholds, gyre_hit *const *hits, size_t *found);
+size_t gy_query_scan_rows_with(const gy_kernels *kernels, const gyre_query *query, const uint8_t *rows, size_t stride, size_t n,
+                               float threshold, gyre_hit *hits);
 
 /* Estimation of coders that bring no own: prepared is y [dim], rounded to the grid of gy_query_round if bits is not 0. */
 size_t gy_float_query_bytes(const gyre_quantizer *quantizer, uint32_t bits);

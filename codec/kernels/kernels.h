@@ -6,6 +6,7 @@
 
 #include "kernels/book.h"
 #include "kernels/matrix.h"
+#include "kernels/misses.h"
 #include "kernels/planes.h"
 #include "kernels/rotate.h"
 #include "kernels/scan.h"
@@ -19,6 +20,7 @@ typedef struct gy_kernels {
     const char *name;
     bool (*runs_here)(void); /* CPU and operating system */
     const gy_scan_kernels *scan;
+    const gy_misses_kernels *misses;
     const gy_vector_kernels *vector;
     const gy_planes_kernels *planes;
     const gy_rotate_kernels *rotate;

@@ -35,11 +35,23 @@ enum {
     GY_LOOKUP_PAIR_BYTES = 128,
     /* No entry is larger, so that the four of two byte positions fit a byte. */
     GY_LOOKUP_ENTRY_MAX = 63,
+    /* Sums of 16 bits hold the four entries of so many pairs and are then added to sums of 32: all pairs of a sign code. */
+    GY_LOOKUP_RUN_PAIRS = 256,
+};
+
+/* One pass over blocks for one query or several. */
+struct gy_scan_job {
+    const struct gy_scan *const *scans; /* [count], alike in lookup_count, pair_count and block_bytes */
+    size_t count;                       /* 1…GYRE_SCAN_QUERIES_MAX */
+    const uint8_t *blocks;              /* 64-byte aligned */
+    size_t block_count;
+    const float *thresholds; /* [count] */
+    gyre_hit *const *hits;   /* [count][block_count · GYRE_BLOCK_ROWS]: all of it may be written */
+    size_t *found;           /* [count], written: how many hits count */
 };
 
 typedef struct gy_scan_kernels {
-    /* gyre_query_scan. blocks are 64-byte aligned. */
-    size_t (*scan)(const struct gy_scan *scan, const uint8_t *blocks, size_t block_count, float threshold, gyre_hit *hits);
+    void (*scan)(const struct gy_scan_job *job); /* gyre_query_scan_many */
 } gy_scan_kernels;
 
 extern const gy_scan_kernels gy_scan_ref, gy_scan_avx2, gy_scan_avx512, gy_scan_neon;

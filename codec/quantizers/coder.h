@@ -70,6 +70,8 @@ struct gy_coder {
 
     /* Fills the tables of a block scan for a query y [dim] = P(q - c), rounded to bits 4, 6 or 8; NULL: no block scan. */
     void (*nibbles)(const gyre_quantizer *quantizer, const void *state, const float *y, uint32_t bits, struct gy_nibbles *out);
+    /* Where the code is the sign plane of RaBitQ: the rounded query that nibbles makes tables of, u [dim], 0…2^bits-1. Else NULL. */
+    void (*levels)(const float *y, uint32_t dim, uint32_t bits, uint8_t *u);
 
     /* Estimation row by row. query_prepare writes query_bytes (64-byte aligned) of what dot reads; dot gives <y,zb> of the rounded y.
      * bits is 4, 6, 8 or 0 (float); *step gets the D of the rounding, 0 for none: each rounded y_i errs by at most D/2.

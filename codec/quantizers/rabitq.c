@@ -44,6 +44,20 @@ static void decode(const gyre_quantizer *quantizer, const void *state, const str
     gy_kernels_current()->signs->unpack(code->code, dim, zb);
 }
 
+/* u [dim] of the rounded query; returns D. */
+static double round_query(const float *y, uint32_t dim, uint32_t bits, uint8_t *u)
+{
+    uint32_t top = (UINT32_C(1) << bits) - 1;
+    double largest = (double)gy_largest_magnitude(y, dim), step = 2 * largest / top;
+    for (uint32_t i = 0; i < dim; i++) {
+        double level = largest > 0 ? floor((double)y[i] / step + (top / 2.0 + 0.5)) : 0;
+        u[i] = (uint8_t)fmin(fmax(level, 0), top);
+    }
+    return step;
+}
+
+static void levels(const float *y, uint32_t dim, uint32_t bits, uint8_t *u) { round_query(y, dim, bits, u); }
+
 /* h of the 16 values of a nibble over four coordinates. A padding coordinate has u = 0 and its bit is never 1. */
 static void nibble_table(const uint32_t u[4], uint32_t top, uint8_t table[16])
 {
@@ -59,15 +73,13 @@ static void nibbles(const gyre_quantizer *quantizer, const void *state, const fl
 {
     (void)state;
     uint32_t dim = gy_quantizer_dim(quantizer), top = (UINT32_C(1) << bits) - 1;
-    double largest = (double)gy_largest_magnitude(y, dim);
-    double step = 2 * largest / top;
+    uint8_t u[GYRE_DIM_MAX];
+    double step = round_query(y, dim, bits, u);
     for (size_t n = 0; n < 2 * gy_sign_bytes(dim); n++) {
         uint32_t low[4] = {0}, high[4] = {0};
         for (uint32_t i = 0; i < 4 && 4 * n + i < dim; i++) {
-            double level = largest > 0 ? floor((double)y[4 * n + i] / step + (top / 2.0 + 0.5)) : 0;
-            uint32_t u = (uint32_t)fmin(fmax(level, 0), top);
-            low[i] = u & 15;
-            high[i] = u >> 4;
+            low[i] = u[4 * n + i] & 15;
+            high[i] = u[4 * n + i] >> 4;
         }
         nibble_table(low, 15, out->low[n]);
         if (bits > 4)
@@ -85,4 +97,5 @@ const struct gy_coder gy_coder_rabitq = {
     .decode = decode,
     .scale = GY_SCALE_UNBIASED,
     .nibbles = nibbles,
+    .levels = levels,
 };

@@ -59,6 +59,7 @@ GYRE_CHECKED gyre_status gyre_codec_find(const gyre_codec **out, const char *nam
 
 bool gyre_codec_has_refinement(const gyre_codec *codec); /* a second plane */
 bool gyre_codec_scans(const gyre_codec *codec);          /* its first plane has nibbles that blocks can be made of */
+bool gyre_codec_has_signs(const gyre_codec *codec);      /* its first plane is the sign bits of RaBitQ */
 bool gyre_codec_is_trained(const gyre_codec *codec);     /* needs gyre_quantizer_train */
 
 /* Sizes at a dim 1…GYRE_DIM_MAX. refine bytes are 0 without a second plane; row = scan row + refine row. */

@@ -46,8 +46,8 @@ typedef struct gyre_hit {
 
 /* Scans block_count consecutive blocks and writes every row with estimate - half_width <= threshold, in row order.
  *   threshold  +inf lets every row through; empty places never come
- *   hits       [block_count · GYRE_BLOCK_ROWS]
- * Returns how many were written. The same hits, bit for bit, from every kernel table. Allocates nothing. The codec must scan
+ *   hits       [block_count · GYRE_BLOCK_ROWS], all of which may be overwritten
+ * Returns how many hits there are. The same hits, bit for bit, from every kernel table. Allocates nothing. The codec must scan
  * (gyre_codec_scans). */
 size_t gyre_query_scan(const gyre_query *query, const uint8_t *blocks, size_t block_count, float threshold, gyre_hit *hits);
 
@@ -55,6 +55,12 @@ size_t gyre_query_scan(const gyre_query *query, const uint8_t *blocks, size_t bl
  * where memory is the limit. thresholds, hits (each as above) and found: [count]. */
 void gyre_query_scan_many(const gyre_query *const *queries, size_t count, const uint8_t *blocks, size_t block_count,
                           const float *thresholds, gyre_hit *const *hits, size_t *found);
+
+/* The same for rows that are not in blocks: n scan rows, or whole rows, stride bytes apart, of a codec that has signs
+ * (gyre_codec_has_signs). The same hits, bit for bit, as from blocks of these rows; slower than full blocks, faster than making any.
+ *   rows  gyre_codec_row_check passed
+ *   hits  [n] */
+size_t gyre_query_scan_rows(const gyre_query *query, const uint8_t *rows, size_t stride, size_t n, float threshold, gyre_hit *hits);
 
 /* What is known of one row: the distance lies in low…high with the bound's confidence; distance is the unbiased estimate. */
 typedef struct gyre_estimate {

@@ -103,22 +103,24 @@ static inline size_t block_emit(const struct gy_scan *scan, const uint8_t *facto
     size_t found = 0;
     for (; mask; mask &= mask - 1) {
         uint32_t v = (uint32_t)__builtin_ctz(mask);
-        found += gy_scan_emit(scan, factors, v, misses[v], first_row + v, threshold, hits + found);
+        found += gy_scan_emit(scan, gy_scan_factors_at(factors, v), misses[v], first_row + v, threshold, hits + found);
     }
     return found;
 }
 
-static size_t scan_blocks(const struct gy_scan *scan, const uint8_t *blocks, size_t block_count, float threshold, gyre_hit *hits)
+static void scan_one(const struct gy_scan_job *job, size_t first, size_t end)
 {
-    size_t found = 0;
-    for (size_t b = 0; b < block_count; b++) {
-        const uint8_t *block = blocks + b * scan->block_bytes, *factors = block + scan->pair_count * GY_PAIR_BYTES;
+    const struct gy_scan *scan = job->scans[0];
+    for (size_t b = first; b < end; b++) {
+        const uint8_t *block = job->blocks + b * scan->block_bytes, *factors = block + scan->pair_count * GY_PAIR_BYTES;
         uint32x4_t sums[2 * QUARTERS];
         block_sums(scan, block, sums);
         gy_scan_prefetch_factors(factors);
-        found += block_emit(scan, factors, sums, (uint32_t)(b * GYRE_BLOCK_ROWS), threshold, hits + found);
+        *job->found += block_emit(scan, factors, sums, (uint32_t)(b * GYRE_BLOCK_ROWS), *job->thresholds,
+                                  *job->hits + *job->found);
     }
-    return found;
 }
 
-const gy_scan_kernels gy_scan_neon = {scan_blocks};
+static void scan(const struct gy_scan_job *job) { gy_scan_in_groups(&(gy_scan_blocks *){scan_one}, 1, job); }
+
+const gy_scan_kernels gy_scan_neon = {scan};

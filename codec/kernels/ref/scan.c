@@ -16,18 +16,19 @@ static void sum_entries(const struct gy_scan *scan, const uint8_t *block, uint32
         }
 }
 
-static size_t scan_blocks(const struct gy_scan *scan, const uint8_t *blocks, size_t block_count, float threshold, gyre_hit *hits)
+static void scan_one(const struct gy_scan_job *job, size_t first, size_t end)
 {
-    size_t found = 0;
-    for (size_t b = 0; b < block_count; b++) {
-        const uint8_t *block = blocks + b * scan->block_bytes;
-        const uint8_t *factors = block + scan->pair_count * GY_PAIR_BYTES;
+    const struct gy_scan *scan = job->scans[0];
+    for (size_t b = first; b < end; b++) {
+        const uint8_t *block = job->blocks + b * scan->block_bytes, *factors = block + scan->pair_count * GY_PAIR_BYTES;
         uint32_t sums[GYRE_BLOCK_ROWS];
         sum_entries(scan, block, sums);
         for (size_t v = 0; v < GYRE_BLOCK_ROWS; v++)
-            found += gy_scan_emit(scan, factors, v, sums[v], (uint32_t)(b * GYRE_BLOCK_ROWS + v), threshold, hits + found);
+            *job->found += gy_scan_emit(scan, gy_scan_factors_at(factors, v), sums[v], (uint32_t)(b * GYRE_BLOCK_ROWS + v),
+                                        *job->thresholds, *job->hits + *job->found);
     }
-    return found;
 }
 
-const gy_scan_kernels gy_scan_ref = {scan_blocks};
+static void scan(const struct gy_scan_job *job) { gy_scan_in_groups(&(gy_scan_blocks *){scan_one}, 1, job); }
+
+const gy_scan_kernels gy_scan_ref = {scan};
