@@ -43,24 +43,6 @@ double gy_float_query_dot(const gyre_quantizer *quantizer, const struct gy_coder
     return (double)gy_kernels_current()->vector->dot(prepared, zb, gy_quantizer_dim(quantizer));
 }
 
-/* The float next to a value other than NaN and -inf, on the side of -inf: nextafterf, which is a call where this is two operations. */
-static inline float next_below(float value)
-{
-    int32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    bits = value > 0 ? bits - 1 : value < 0 ? bits + 1 : INT32_MIN + 1;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* A float at or beyond a double. */
-static inline float float_below(double value)
-{
-    float rounded = (float)value;
-    return (double)rounded > value ? next_below(rounded) : rounded;
-}
-static inline float float_above(double value) { return -float_below(-value); }
-
 /* R^2 and what is lost of it where it is stored among denormals: for bounds, which must not lose R with it. */
 static double square_up(const struct gy_row *row) { return (double)row->r2 + (row->s > 0 ? 0x1p-149 : 0); }
 
@@ -98,14 +80,15 @@ static void estimate_row(const gyre_query *query, const struct gy_row *row, gyre
         coder->spread(quantizer, state, query->prepared, &row->code, (double)row->s, &random, &certain);
     inner_interval(query, row, dim, inner, random, certain, &low, &high);
     double fixed = (double)row->add + query->base, r2 = square_up(row), e = (double)row->e;
-    double rounding = query->rounding_base + fabs((double)row->add) * query->rounding_add + sqrt(r2 + e * e * dim) * query->rounding_row;
+    double rounding = query->rounding_base + fabs((double)row->add) * query->rounding_add;
+    rounding += sqrt(r2 + e * e * dim) * query->rounding_row;
     out->distance = (float)(fixed - query->factor * inner);
-    out->low = float_below(fixed - query->factor * high - rounding);
-    out->high = float_above(fixed - query->factor * low + rounding);
+    out->low = gy_float_below(fixed - query->factor * high - rounding);
+    out->high = gy_float_above(fixed - query->factor * low + rounding);
 }
 
-/* Rows come from anywhere in memory. Asking for them this many bytes of rows ahead hides most of the way; a row of many bytes is on its
- * way long enough when it is the next but one. */
+/* Rows come from anywhere in memory. Asking for them this many bytes of rows ahead hides most of the way; a row of many bytes
+ * is on its way long enough when it is the next but one. */
 enum { FETCH_AHEAD_BYTES = 1024, FETCH_AHEAD_MAX = 12, LINE_BYTES = 64 };
 
 static size_t fetch_ahead(size_t row_bytes)
@@ -159,7 +142,8 @@ static inline void fetch_place(const struct refined *refined, const struct place
     fetch(place->row, refined->row_bytes);
 }
 
-/* The first code of a row, a byte of each 32. Eight at a time: whoever reads them soon after would have to wait for eight stores. */
+/* The first code of a row, a byte of each 32. Eight at a time: whoever reads them soon after would have to wait for eight
+ * stores. */
 static void gather(const struct refined *refined, const struct place *place, uint8_t *code)
 {
     const uint8_t *from = place->block + place->in_block;

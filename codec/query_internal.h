@@ -22,6 +22,20 @@ struct gyre_query {
     double rounding_row;                            /* what a row's rounding is in units of its s·|zb| */
 };
 
+/* The float at or next below a double, and at or next above. Whether rounding went the wrong way is a coin toss, so nothing
+ * branches on it: the next float below, as nextafterf gives it, is computed in any case. */
+static inline float gy_float_below(double value)
+{
+    float rounded = (float)value;
+    int32_t bits, below, beyond = -((double)rounded > value); /* all ones or none */
+    memcpy(&bits, &rounded, sizeof bits);
+    below = bits > 0 ? bits - 1 : (bits | INT32_MIN) + 1; /* magnitudes grow with bits; below ±0 is the least negative one */
+    bits ^= (bits ^ below) & beyond;
+    memcpy(&rounded, &bits, sizeof rounded);
+    return rounded;
+}
+static inline float gy_float_above(double value) { return -gy_float_below(-value); }
+
 /* Scans with a given table, for tests and benches. */
 size_t gy_query_scan_with(const gy_kernels *kernels, const gyre_query *query, const uint8_t *blocks, size_t block_count,
                           float threshold, gyre_hit *hits);

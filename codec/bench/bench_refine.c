@@ -2,15 +2,17 @@
  *
  *   codec_bench_refine [MiB of rows, default 512] [runs, default 7]
  *
- * One thread. For each dim first scans of blocks, nibbles of books beside signs; their ceiling is a read of the blocks. Then for each
- * codec *estimate*: one row of sixteen, in order, by its best plane; and *refine*: the same by the second plane, with the sign bits
- * from blocks. Their ceiling is the cache lines of the same rows, read in the same order and fetched ahead. "near" asks for 1024 rows
- * again and again, which stay in the cache. Codes are random bits, factors those of a sphere vector. */
+ * One thread. For each dim first scans of blocks, nibbles of books beside signs; their ceiling is a read of the blocks. Then
+ * for each codec *estimate*: one row of sixteen, in order, by its best plane; and *refine*: the same by the second plane, with
+ * the sign bits from blocks. Their ceilings read the same cache lines in the same order, fetched ahead. "near" asks for 1024
+ * rows again and again, which stay in the cache, as blocks do that were scanned a moment ago. Codes are random bits, factors
+ * those of a sphere vector. */
 #include "bench.h"
 #include "layout.h"
 #include "query_internal.h"
 
-enum { EVERY = 16, NEAR_ROWS = 1024, NEAR_ASKED = 1 << 18, CHUNK = 1024, BEST = 100, SCAN_BLOCKS = 32, CONTENDERS = 16 };
+enum { EVERY = 16, NEAR_ROWS = 1024, NEAR_ASKED = 1 << 18, AHEAD = 12, CHUNK = 1024 };
+enum { BEST = 100, SCAN_BLOCKS = 32, CONTENDERS = 16 };
 
 /* Rows of one codec, whole and apart, and which of them to estimate. */
 struct rows {
@@ -132,7 +134,6 @@ static uint64_t line_at(const uint8_t *at)
 static void run_read_rows(void *work)
 {
     struct rows *rows = work;
-    enum { AHEAD = 12 };
     uint64_t sum = 0;
     for (size_t i = 0; i < rows->asked; i++) {
         if (i + AHEAD < rows->asked) {
@@ -143,6 +144,34 @@ static void run_read_rows(void *work)
         for (size_t at = 0; at < rows->row_bytes; at += 64)
             sum += rows->wanted[i][at];
         sum += line_at(rows->wanted[i] + rows->row_bytes - 8);
+    }
+    rows->sink += sum;
+}
+
+/* What a refinement reads: a line for every two bytes of the first code, two of factors, and the row of the second plane. */
+static void read_place(const struct rows *rows, size_t i, bool ahead, uint64_t *sum)
+{
+    const uint8_t *block = rows->blocks + rows->hits[i].row / GYRE_BLOCK_ROWS * rows->block_bytes;
+    const uint8_t *refine = rows->refine + rows->hits[i].row * rows->refine_bytes;
+    size_t place = rows->hits[i].row % GYRE_BLOCK_ROWS, code_bytes = gy_pair_count(rows->scan_bytes) * GY_PAIR_BYTES;
+    const uint8_t *factors[] = {block + code_bytes + GY_BLOCK_ADD + 4 * place, block + code_bytes + GY_BLOCK_R2 + 4 * place};
+    for (size_t at = place; at < code_bytes; at += 64)
+        ahead ? __builtin_prefetch(block + at) : (void)(*sum += block[at]);
+    for (size_t f = 0; f < 2; f++)
+        ahead ? __builtin_prefetch(factors[f]) : (void)(*sum += *factors[f]);
+    for (size_t at = 0; at < rows->refine_bytes; at += 64)
+        ahead ? __builtin_prefetch(refine + at) : (void)(*sum += refine[at]);
+    ahead ? __builtin_prefetch(refine + rows->refine_bytes - 1) : (void)(*sum += refine[rows->refine_bytes - 1]);
+}
+
+static void run_read_places(void *work)
+{
+    struct rows *rows = work;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < rows->asked; i++) {
+        if (i + AHEAD < rows->asked)
+            read_place(rows, i + AHEAD, true, &sum);
+        read_place(rows, i, false, &sum);
     }
     rows->sink += sum;
 }
@@ -238,16 +267,20 @@ static void bench_rows(const char *name, uint32_t dim, size_t mib, bool near, si
     open_codec(&rows, name, dim, &random);
     fill_rows(&rows, near ? NEAR_ROWS : (mib << 20) / rows.row_bytes, &random);
     choose_rows(&rows, near, &random);
-    struct bench_contender contenders[CONTENDERS] = {{.name = "read", .run = run_read_rows, .work = &rows}};
-    size_t count = add_contenders(contenders, 1, "estimate", run_estimate, &rows);
-    if (rows.refine_bytes) {
-        fill_blocks(&rows);
-        count = add_contenders(contenders, count, "refine", run_refine, &rows);
-    }
-    bench_measure(contenders, count, runs);
     char what[64];
     snprintf(what, sizeof what, "%s%s", name, near ? " near" : "");
-    print_contenders(contenders, count, runs, what, dim, (double)rows.asked, (double)(rows.asked * rows.row_bytes));
+    double asked = (double)rows.asked;
+    struct bench_contender contenders[CONTENDERS] = {{.name = "read rows", .run = run_read_rows, .work = &rows}};
+    size_t count = add_contenders(contenders, 1, "estimate", run_estimate, &rows);
+    bench_measure(contenders, count, runs);
+    print_contenders(contenders, count, runs, what, dim, asked, asked * (double)rows.row_bytes);
+    if (rows.refine_bytes) {
+        fill_blocks(&rows);
+        contenders[0] = (struct bench_contender){.name = "read places", .run = run_read_places, .work = &rows};
+        count = add_contenders(contenders, 1, "refine", run_refine, &rows);
+        bench_measure(contenders, count, runs);
+        print_contenders(contenders, count, runs, what, dim, asked, asked * (double)rows.row_bytes);
+    }
     close_codec(&rows);
 }
 
@@ -284,7 +317,8 @@ int main(int argc, char **argv)
     }
     bench_print_machine(SOURCE_DIR);
     printf("rows      %zu MiB a codec and dim, one of %d asked for, %zu runs, one thread, l2\n\n", mib, EVERY, runs);
-    printf(" dim  rows of                  what             table         M/s      min      max     GB/s   ratio     min     max\n");
+    printf(" dim  rows of                  what             table         M/s      min      max     GB/s   ratio     min     "
+           "max\n");
     for (size_t d = 0; d < 2; d++) {
         uint32_t dim = (const uint32_t[]){128, 768}[d];
         bench_scans(dim, mib, runs);

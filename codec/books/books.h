@@ -1,8 +1,8 @@
 /* books: the codewords that block codes are made of, the same in every copy of this library.
  *
- * Trained by train_books.c on Gaussian samples (README.md), not on anybody's data: after a random rotation every block of every
- * vector looks like that. Codewords are whole multiples of 1/GY_BOOK_UNIT, in units in which a coordinate is about N(0,1), so they
- * are exact as floats.
+ * Trained by train_books.c on Gaussian samples (README.md), not on anybody's data: after a random rotation every block of
+ * every vector looks like that. Codewords are whole multiples of 1/GY_BOOK_UNIT, in units in which a coordinate is about
+ * N(0,1), so they are exact as floats.
  * Threads  constants */
 #ifndef GY_BOOKS_H
 #define GY_BOOKS_H

@@ -4,9 +4,9 @@
  *   train_books --check     trains again from other samples; fails if a committed book's error is 0.5% above the new one's
  *
  * k-means on N(0, I_p), magnitudes for sign books. Codewords start as samples of N(0, (p+2)/p·I), the density of a good
- * quantizer's codewords; every round draws fresh samples, so no book fits one sample. Several starts run to near the end; the best
- * is finished with many more samples, which takes the noise out of its means. Additive books alternate {best of all 256 sums, least
- * squares}. Same libm: same bytes. Minutes of one core. */
+ * quantizer's codewords; every round draws fresh samples, so no book fits one sample. Several starts run to near the end; the
+ * best is finished with many more samples, which takes the noise out of its means. Additive books alternate {best of all 256
+ * sums, least squares}. Same libm: same bytes. Minutes of one core. */
 #include "books/books.h"
 #include "kernels/kernels.h"
 

@@ -49,6 +49,21 @@ static inline uint32_t gy_index_load(const uint8_t *code, size_t bit, uint32_t b
     return word >> bit % 8 & ((UINT32_C(1) << bits) - 1);
 }
 
+/* The next 2, 4, 6 or 8 bytes: indices of sixteen coordinates. */
+static inline uint64_t gy_indices_load(const uint8_t *code, size_t bytes)
+{
+    switch (bytes) {
+    case 2:
+        return gy_load_u16(code);
+    case 4:
+        return gy_load_u32(code);
+    case 6:
+        return gy_load_u32(code) | (uint64_t)gy_load_u16(code + 4) << 32;
+    default:
+        return gy_load_u64(code);
+    }
+}
+
 static inline uint32_t gy_tail_index_bits(const struct gy_block_code *blocks)
 {
     return blocks->index_bits / blocks->whole.dims * blocks->tail.dims;
@@ -68,12 +83,15 @@ static inline void gy_block_decode_from(const struct gy_block_code *blocks, cons
     }
 }
 
-/* Flips the coordinates from first on whose sign bit is 0. */
+/* Flips the coordinates from first on whose sign bit is 0. Bits, as half of all branches on a sign would be foreseen wrong. */
 static inline void gy_signs_apply(const uint8_t *signs, size_t first, size_t count, float *values)
 {
-    for (size_t i = 0; i < count; i++)
-        if (!(signs[(first + i) / 8] >> (first + i) % 8 & 1))
-            values[i] = -values[i];
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits, negative = ~(uint32_t)(signs[(first + i) / 8] >> (first + i) % 8) & 1;
+        memcpy(&bits, &values[i], sizeof bits);
+        bits ^= negative << 31;
+        memcpy(&values[i], &bits, sizeof bits);
+    }
 }
 
 #endif

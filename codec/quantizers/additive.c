@@ -1,9 +1,9 @@
-/* additive: a block of 8 coordinates becomes the nearest of the 256 sums A[i] + B[j] of two books of 16. Its byte is two nibbles, so
- * a scan by nibble tables adds the shares of i and of j: the bytes and the kernel of one sign bit a coordinate, at less error than
- * books of 4 coordinates.
+/* additive: a block of 8 coordinates becomes the nearest of the 256 sums A[i] + B[j] of two books of 16. Its byte is two
+ * nibbles, so a scan by nibble tables adds the shares of i and of j: the bytes and the kernel of one sign bit a coordinate, at
+ * less error than books of 4 coordinates.
  * Source  codec/MATH.md section 2.4 (own)
- * Bytes   FORMAT.md, "block codes": i in the low nibble. The last r = dim mod 8 coordinates are two plain blocks, of min(r, 4) and
- *         of what is left, their indices in that many bits each. */
+ * Bytes   FORMAT.md, "block codes": i in the low nibble. The last r = dim mod 8 coordinates are two plain blocks, of min(r, 4)
+ *         and of what is left, their indices in that many bits each. */
 #include "quantizers/blocks.h"
 
 #include <stdlib.h>

@@ -3,8 +3,8 @@
  * Source  Ann, Lee & Oh, "BlockQuant", 2026; books, scan tables and bounds: codec/MATH.md sections 2.4 and 0
  * Bytes   FORMAT.md, "block codes"
  *
- * Where an index is a nibble (p = 4 at 1 bit, p = 2 at 2 bits) the scan of the sign bits serves, with other tables. Longer indices
- * are estimated row by row: the codeword is loaded and multiplied. */
+ * Where an index is a nibble (p = 4 at 1 bit, p = 2 at 2 bits) the scan of the sign bits serves, with other tables. Longer
+ * indices are estimated row by row: the codeword is loaded and multiplied. */
 #include "quantizers/blocks.h"
 
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* blocks: what the quantizers made of books share: codewords ready to compute with, and codes that are strings of their indices.
  *
- * A code of w bits a coordinate over blocks of p: block m of p coordinates has its index at bit w·p·m, lowest bit of byte 0 first.
- * What is left at the end, r = dim mod p coordinates, is a shorter block with a book of its own and an index of w·r bits: w·dim bits
- * in all, padding 0. Codewords stand for coordinates in units of sqrt(dim)·z/R. */
+ * A code of w bits a coordinate over blocks of p: block m of p coordinates has its index at bit w·p·m, lowest bit of byte 0
+ * first. What is left at the end, r = dim mod p coordinates, is a shorter block with a book of its own and an index of w·r
+ * bits: w·dim bits in all, padding 0. Codewords stand for coordinates in units of sqrt(dim)·z/R. */
 #ifndef GY_BLOCKS_H
 #define GY_BLOCKS_H
 

@@ -75,8 +75,8 @@ struct gy_coder {
 
     /* Estimation row by row. query_prepare writes query_bytes (64-byte aligned) of what dot reads; dot gives <y,zb> of the rounded y.
      * bits is 4, 6, 8 or 0 (float); *step gets the D of the rounding, 0 for none: each rounded y_i errs by at most D/2.
-     * query_bytes and query_prepare NULL: dot reads y [dim] as floats, rounded to the grid of gy_query_round if bits is not 0; all three
-     * NULL: that y, and kernels' dot of it with the decoded zb. */
+     * query_bytes and query_prepare NULL: dot reads y [dim] as floats, rounded to the grid of gy_query_round if bits is not 0. dot
+     * NULL too: kernels' dot of that y with the decoded zb. */
     size_t (*query_bytes)(const gyre_quantizer *quantizer, uint32_t bits);
     void (*query_prepare)(const gyre_quantizer *quantizer, const void *state, const float *y, uint32_t bits, void *prepared, double *step);
     double (*dot)(const gyre_quantizer *quantizer, const void *state, const void *prepared, const struct gy_code *code);

@@ -2,9 +2,10 @@
  *
  * T[m][k] = <y_m, book_k> is what value k of nibble m adds to <y,zb>. With one D per query
  *     T[m][k] ~ D/2·(c_m - 2h),   c_m the whole number nearest to 2·max_k T[m][k]/D,   h the one nearest to c_m/2 - T[m][k]/D
- * so that <y,zb> ~ D/2·(sum c_m - 2H), every entry off by at most D/2. h is never negative, as c_m/2 is at most 1/4 below max/D, and
- * at most range/D + 1/4 rounded: D = widest range/(top - 1/4) keeps it at or below top. Top is the largest entry of which four fit a
- * byte, and all tables' a sum of 16 bits. With 6 and 8 bits h has two digits of base 16: about 4 and 16 times as many steps. */
+ * so that <y,zb> ~ D/2·(sum c_m - 2H), every entry off by at most D/2. h is never negative, as c_m/2 is at most 1/4 below
+ * max/D, and at most range/D + 1/4 rounded: D = widest range/(top - 1/4) keeps it at or below top. Top is the largest entry of
+ * which four fit a byte, and all tables' a sum of 16 bits. With 6 and 8 bits h has two digits of base 16: about 4 and 16 times
+ * as many steps. */
 #include "quantizers/blocks.h"
 
 #include "kernels/scan.h"

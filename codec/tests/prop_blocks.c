@@ -1,5 +1,5 @@
-/* Nibble tables of books (quantizers/nibbles.c): what rounding them to bytes adds to the error of a scan, and that books of the same bytes
- * err in the order that codec/MATH.md 2.4 gives them. */
+/* Nibble tables of books (quantizers/nibbles.c): what rounding them to bytes adds to the error of a scan, and that books of the
+ * same bytes err in the order that codec/MATH.md 2.4 gives them. */
 #include "each_codec.h"
 #include "gyre/query.h"
 #include "query_internal.h"
@@ -64,7 +64,7 @@ static void rounding_the_tables_adds_less_than_a_hundredth_to_the_variance(void 
             struct errors errors = measure(names[c], bits);
             double share = errors.of_rounding / errors.of_code, law = errors.of_rounding / errors.predicted;
             double deviation = sqrt(errors.of_rounding / (ROWS * QUERIES));
-            printf("%s, %d bits: rounding adds %.5f of the variance, %.3f of what is allowed for it\n", names[c], bits, share, law);
+            printf("%s, %d bits: rounding adds %.5f of the variance, %.3f of the allowance\n", names[c], bits, share, law);
             if (share > most[c] / pow(16, (bits - 4) / 2))
                 fail_msg("%s, %d bits: rounding adds %g of the variance", names[c], bits, share);
             if (law > 1.1 || law < .8)

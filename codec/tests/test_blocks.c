@@ -1,5 +1,5 @@
-/* Block codes: BlockQuant, the additive book, SignBlock. Their books are what their hashes say; codes are the nearest codewords, laid out
- * as FORMAT.md says; every kernel table agrees to the bit. */
+/* Block codes: BlockQuant, the additive book, SignBlock. Their books are what their hashes say; codes are the nearest
+ * codewords, laid out as FORMAT.md says; every kernel table agrees to the bit. */
 #include "books/books.h"
 #include "each_codec.h"
 #include "kernels/kernels.h"
@@ -132,6 +132,7 @@ static void check_code(const gyre_codec *codec, uint32_t dim)
     size_t plane_index = plane_count(codec) - 1;
     bool signs = plane_index == 1, additive = codec->kind == GYRE_ADDITIVE;
     uint32_t p = codec->block, each = codec->bits - (signs ? 1u : 0u);
+    enum gy_book_kind kind = signs ? GY_BOOK_SIGN : GY_BOOK_BLOCK;
     float x[DIM_MAX], z[DIM_MAX], zb[DIM_MAX];
     uint8_t *row = must_alloc(gyre_codec_row_bytes(codec, dim));
     random_vector(x, dim, 3);
@@ -157,8 +158,7 @@ static void check_code(const gyre_codec *codec, uint32_t dim)
             if (additive && size == p)
                 check_sum(index, z + at, zb + at);
             else
-                check_block(codec->name, gy_book_find(signs ? GY_BOOK_SIGN : GY_BOOK_BLOCK, length, codec->bits), index, z + at + part,
-                            zb + at + part);
+                check_block(codec->name, gy_book_find(kind, length, codec->bits), index, z + at + part, zb + at + part);
             part += length;
         }
     }
@@ -287,7 +287,8 @@ static void products_are_those_of_the_decoded_code_in_every_table(void **state)
                     continue;
                 float got = gy_kernels_all[t]->book->dot(&blocks->code, y, stored.code, stored.signs);
                 if (memcmp(&got, &wanted, sizeof got) != 0)
-                    fail_msg("%s: %s at dim %u: %g, not %g", codec->name, gy_kernels_all[t]->name, dim, (double)got, (double)wanted);
+                    fail_msg("%s: %s at dim %u: %g, not %g", codec->name, gy_kernels_all[t]->name, dim, (double)got,
+                             (double)wanted);
             }
         }
 }

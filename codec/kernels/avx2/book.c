@@ -76,6 +76,12 @@ INLINE const float *row_at(const float *rows, uint64_t word, unsigned m, uint32_
     return rows + (word >> (m * bits) & ((UINT64_C(1) << bits) - 1)) * dims;
 }
 
+/* Two codewords of two coordinates. */
+INLINE __m128 pair_of(const float *a, const float *b)
+{
+    return _mm_loadh_pi(_mm_castpd_ps(_mm_load_sd((const double *)(const void *)a)), (const __m64 *)(const void *)b);
+}
+
 INLINE __m256 eight_of(const float *rows, uint64_t word, unsigned half, uint32_t dims, uint32_t bits)
 {
     unsigned m = half * (8 / dims);
@@ -84,10 +90,9 @@ INLINE __m256 eight_of(const float *rows, uint64_t word, unsigned half, uint32_t
     if (dims == 4)
         return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row_at(rows, word, m, dims, bits))),
                                     _mm_loadu_ps(row_at(rows, word, m + 1, dims, bits)), 1);
-    double pair[4];
-    for (unsigned p = 0; p < 4; p++)
-        memcpy(&pair[p], row_at(rows, word, m + p, dims, bits), sizeof pair[p]);
-    return _mm256_castpd_ps(_mm256_setr_pd(pair[0], pair[1], pair[2], pair[3]));
+    __m128 low = pair_of(row_at(rows, word, m, dims, bits), row_at(rows, word, m + 1, dims, bits));
+    __m128 high = pair_of(row_at(rows, word, m + 2, dims, bits), row_at(rows, word, m + 3, dims, bits));
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
 }
 
 /* y with its sign flipped where the bit is 0. */
@@ -105,8 +110,7 @@ INLINE float dot_of(const struct gy_block_code *blocks, uint32_t dims, uint32_t 
     __m256 low = _mm256_setzero_ps(), high = low;
     size_t sixteens = blocks->dim / SIXTEEN, code_step = bits * (SIXTEEN / dims) / 8;
     for (size_t s = 0; s < sixteens; s++) {
-        uint64_t word = 0;
-        memcpy(&word, code + s * code_step, code_step);
+        uint64_t word = gy_indices_load(code + s * code_step, code_step);
         __m256 y_low = _mm256_loadu_ps(y + SIXTEEN * s), y_high = _mm256_loadu_ps(y + SIXTEEN * s + 8);
         if (signs)
             y_low = flip(y_low, signs[2 * s]), y_high = flip(y_high, signs[2 * s + 1]);

@@ -93,8 +93,7 @@ INLINE float dot_of(const struct gy_block_code *blocks, uint32_t dims, uint32_t 
     float32x4_t sum[QUARTERS] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
     size_t sixteens = blocks->dim / SIXTEEN, code_step = bits * (SIXTEEN / dims) / 8;
     for (size_t s = 0; s < sixteens; s++) {
-        uint64_t word = 0;
-        memcpy(&word, code + s * code_step, code_step);
+        uint64_t word = gy_indices_load(code + s * code_step, code_step);
         uint32_t sign_bits = signs ? gy_load_u16(signs + 2 * s) : 0;
         for (unsigned q = 0; q < QUARTERS; q++) {
             float32x4_t query = vld1q_f32(y + SIXTEEN * s + WIDTH * q);
