@@ -1,7 +1,7 @@
 /* bench: what the benches share: time, seeded numbers, the machine's name, and contenders that take turns.
  *
- * The first contender is the ceiling. Every run times each of them once, right after one another, so that what else the machine does
- * hits all of them, and ratios are taken within a run. */
+ * The first contender is the ceiling. Every run times each of them once, right after one another, so that what else the machine
+ * does hits all of them, and ratios are taken within a run. */
 #ifndef GYRE_CODEC_BENCH_H
 #define GYRE_CODEC_BENCH_H
 
@@ -53,7 +53,8 @@ struct bench_contender {
     char name[32], table[16];
     void (*run)(void *work); /* does all of the work once */
     void *work;
-    double seconds[BENCH_RUNS_MAX], ratios[BENCH_RUNS_MAX]; /* sorted by bench_measure; ratio of the first one's time to this one's */
+    /* Sorted by bench_measure; ratio: of the first one's time to this one's. */
+    double seconds[BENCH_RUNS_MAX], ratios[BENCH_RUNS_MAX];
 };
 
 static int bench_by_value(const void *a, const void *b)

@@ -2,9 +2,9 @@
  *
  *   codec_bench_encode [codec or "all", default all] [dim, default 768] [metric, default l2] [runs, default 7]
  *
- * One thread, 1,024 Gaussian vectors (3 MiB at dim 768: read from the L2 or L3 cache, so the rows show arithmetic, not DRAM). First row
- * the ceiling: a copy of the vectors; then the rotation alone, both ways; then the encoders, each by every table of kernels that runs
- * here. A slow codec encodes fewer of the vectors, so that a run stays short; rates and ratios are per vector. */
+ * One thread, 1,024 Gaussian vectors (3 MiB at dim 768: read from the L2 or L3 cache, so the rows show arithmetic, not DRAM).
+ * First row the ceiling: a copy of the vectors; then the rotation alone, both ways; then the encoders, each by every table of
+ * kernels that runs here. A slow codec encodes fewer of the vectors, so that a run stays short; rates are per vector. */
 #include "bench.h"
 #include "gyre/quantizer.h"
 #include "kernels/kernels.h"
@@ -113,8 +113,8 @@ static void add_every_table(struct bench *bench, const char *name, void (*run)(v
             add(bench, name, gy_kernels_all[k]->name, run, work);
 }
 
-static gyre_status add_codec(struct bench *bench, const gyre_codec *codec, const gyre_codebook *codebook, gyre_quantizer **quantizer,
-                             gyre_error *err)
+static gyre_status add_codec(struct bench *bench, const gyre_codec *codec, const gyre_codebook *codebook,
+                             gyre_quantizer **quantizer, gyre_error *err)
 {
     if (gyre_codec_is_trained(codec))
         GY_TRY(gyre_quantizer_train(quantizer, codec, codebook, bench->vectors, VECTORS, err));
@@ -186,7 +186,8 @@ int main(int argc, char **argv)
         return 2;
     }
     bench_print_machine(SOURCE_DIR);
-    printf("vectors   %d Gaussian ones, dim %u, %s, one thread, %zu runs\n\n", VECTORS, bench.dim, gyre_metric_name(metric), runs);
+    printf("vectors   %d Gaussian ones, dim %u, %s, one thread, %zu runs\n\n", VECTORS, bench.dim, gyre_metric_name(metric),
+           runs);
     bench.vectors = bench_alloc(VECTORS * bench.dim * sizeof(float));
     bench.out = bench_alloc(VECTORS * most_bytes(bench.dim));
     bench.works = calloc(CONTENDERS_MAX, sizeof *bench.works);
@@ -200,7 +201,8 @@ int main(int argc, char **argv)
     const uint8_t seed[GYRE_SEED_BYTES] = {1};
     gyre_codebook *codebook = NULL;
     gyre_error err = {0};
-    int failed = !bench.works || !bench.contenders || gyre_codebook_new(&codebook, metric, bench.dim, 1, seed, mean, &err) != GYRE_OK;
+    int failed =
+        !bench.works || !bench.contenders || gyre_codebook_new(&codebook, metric, bench.dim, 1, seed, mean, &err) != GYRE_OK;
     if (failed)
         fprintf(stderr, "codec_bench_encode: %s\n", err.text);
     else

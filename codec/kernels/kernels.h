@@ -4,6 +4,7 @@
 #ifndef GY_KERNELS_H
 #define GY_KERNELS_H
 
+#include "kernels/assign.h"
 #include "kernels/book.h"
 #include "kernels/matrix.h"
 #include "kernels/misses.h"
@@ -26,6 +27,7 @@ typedef struct gy_kernels {
     const gy_rotate_kernels *rotate;
     const gy_sums_kernels *sums;
     const gy_signs_kernels *signs;
+    const gy_assign_kernels *assign;
     const gy_matrix_kernels *matrix;
     const gy_book_kernels *book;
 } gy_kernels;

@@ -10,7 +10,8 @@ enum { GY_SUM_LANES = 8 };
  * multiply-add gives what a multiplication and an addition give. One chain of dependent additions per lane: n/8 latencies. */
 typedef struct gy_sums_kernels {
     double (*products)(const float *a, const float *b, size_t n); /* a may be b */
-    void (*pair)(const float *a, const float *b, size_t n, double *products, double *squares); /* <a,b> and <b,b>, chains abreast */
+    /* <a,b> and <b,b>, their chains abreast. */
+    void (*pair)(const float *a, const float *b, size_t n, double *products, double *squares);
     double (*magnitudes)(const float *a, size_t n);
 } gy_sums_kernels;
 

@@ -12,6 +12,7 @@ static const gy_kernels ref = {
     .rotate = &gy_rotate_ref,
     .sums = &gy_sums_ref,
     .signs = &gy_signs_ref,
+    .assign = &gy_assign_ref,
     .matrix = &gy_matrix_ref,
     .book = &gy_book_ref,
 };
@@ -43,6 +44,7 @@ static const gy_kernels avx2 = {
     .rotate = &gy_rotate_avx2,
     .sums = &gy_sums_avx2,
     .signs = &gy_signs_avx2,
+    .assign = &gy_assign_avx2,
     .matrix = &gy_matrix_avx2,
     .book = &gy_book_avx2,
 };
@@ -57,6 +59,7 @@ static const gy_kernels avx512 = {
     .rotate = &gy_rotate_avx512,
     .sums = &gy_sums_avx512,
     .signs = &gy_signs_avx512,
+    .assign = &gy_assign_avx512,
     .matrix = &gy_matrix_avx512,
     .book = &gy_book_avx512,
 };
@@ -71,6 +74,7 @@ static const gy_kernels avx512_vbmi = {
     .rotate = &gy_rotate_avx512,
     .sums = &gy_sums_avx512,
     .signs = &gy_signs_avx512,
+    .assign = &gy_assign_avx512,
     .matrix = &gy_matrix_avx512,
     .book = &gy_book_avx512,
 };
@@ -87,6 +91,7 @@ static const gy_kernels neon = {
     .rotate = &gy_rotate_neon,
     .sums = &gy_sums_neon,
     .signs = &gy_signs_neon,
+    .assign = &gy_assign_ref,
     .matrix = &gy_matrix_neon,
     .book = &gy_book_neon,
 };

@@ -4,8 +4,8 @@
 
 #include <sodium.h>
 
-static const uint32_t large_dims[] = {255,  256,  257,  384,  511,  512,  513,  768,  784,  960,  1000, 1023, 1024,
-                                      1025, 1536, 2047, 2048, 2049, 3072, 4000, 4094, 4095, 4096};
+static const uint32_t large_dims[] = {255,  256,  257,  384,  511,  512,  513,  768,  784,  960,  1000, 1023,
+                                      1024, 1025, 1536, 2047, 2048, 2049, 3072, 4000, 4094, 4095, 4096};
 enum { SMALL_DIMS = 200, DIMS = SMALL_DIMS + sizeof large_dims / sizeof *large_dims };
 
 static uint32_t nth_dim(size_t i) { return i < SMALL_DIMS ? (uint32_t)i + 1 : large_dims[i - SMALL_DIMS]; }

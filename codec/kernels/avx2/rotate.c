@@ -1,18 +1,17 @@
 /* avx2 rotate: 64 coordinates in eight registers, six strides between one load and one store, then three strides a pass.
  *
- * Cost per register of 8 coordinates: strides 1, 2, 4 lie within it, 1 shuffle and 1 fused multiply-add each (a product with ±1 is
- * exact, so the sum is rounded once, as an addition is); every further stride is 1 addition or subtraction. permute gathers: 8 loads,
- * which is what bounds a round. */
+ * Cost per register of 8 coordinates: strides 1, 2, 4 lie within it, 1 shuffle and 1 fused multiply-add each (a product with ±1
+ * is exact, so the sum is rounded once, as an addition is); every further stride is 1 addition or subtraction. permute gathers: 8
+ * loads, which is what bounds a round. */
+#include "kernels/inline.h"
 #include "kernels/rotate.h"
 
 #include <immintrin.h>
 
-#define INLINE static inline __attribute__((always_inline))
-
 enum { LANES = 8, REGISTERS = 8, PASS = LANES * REGISTERS };
 
 /* Strides 1, 2, 4: where a lane is the lower of its pair, a·1 + b, where it is the upper, b·(-1) + a. */
-INLINE __m256 within(__m256 x)
+GY_INLINE __m256 within(__m256 x)
 {
     const __m256 by1 = _mm256_setr_ps(1, -1, 1, -1, 1, -1, 1, -1), by2 = _mm256_setr_ps(1, 1, -1, -1, 1, 1, -1, -1);
     const __m256 by4 = _mm256_setr_ps(1, 1, 1, 1, -1, -1, -1, -1);
@@ -22,11 +21,11 @@ INLINE __m256 within(__m256 x)
 }
 
 /* Strides of 1, 2, 4 registers among the first count of them; count is a constant after inlining. */
-INLINE void between(__m256 x[REGISTERS], size_t count)
+GY_INLINE void between(__m256 x[REGISTERS], size_t count)
 {
-#pragma GCC unroll 3
+    GY_UNROLL(3)
     for (size_t h = 1; h < count; h *= 2)
-#pragma GCC unroll 4
+        GY_UNROLL(4)
         for (size_t p = 0; p < count / 2; p++) {
             size_t low = p / h * 2 * h + p % h;
             __m256 a = x[low], b = x[low + h];
@@ -35,24 +34,24 @@ INLINE void between(__m256 x[REGISTERS], size_t count)
         }
 }
 
-/* One pass over count registers that are stride floats apart; scale 1 is a multiplication left out. */
-INLINE void pass(float *x, size_t stride, size_t count, bool first, const float *scale)
+/* One pass over count registers that are stride floats apart; scale NULL: 1. */
+GY_INLINE void pass(float *x, size_t stride, size_t count, bool first, const float *scale)
 {
     __m256 v[REGISTERS];
-#pragma GCC unroll 8
+    GY_UNROLL(8)
     for (size_t r = 0; r < count; r++) {
         v[r] = _mm256_loadu_ps(x + r * stride);
         if (first)
             v[r] = within(v[r]);
     }
     between(v, count);
-#pragma GCC unroll 8
+    GY_UNROLL(8)
     for (size_t r = 0; r < count; r++)
         _mm256_storeu_ps(x + r * stride, scale ? _mm256_mul_ps(v[r], _mm256_set1_ps(*scale)) : v[r]);
 }
 
 /* Strides stride, 2·stride, … of blocks of count·stride. */
-INLINE void pass_blocks(float *x, size_t dim, size_t stride, size_t count, const float *scale)
+GY_INLINE void pass_blocks(float *x, size_t dim, size_t stride, size_t count, const float *scale)
 {
     for (size_t i = 0; i < dim; i += count * stride)
         for (size_t j = 0; j < stride; j += LANES)
@@ -86,12 +85,12 @@ static void hadamard(float *x, size_t count, float scale)
     }
 }
 
-INLINE __m256 flipped(__m256 value, __m256i moves)
+GY_INLINE __m256 flipped(__m256 value, __m256i moves)
 {
     return _mm256_xor_ps(value, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_srli_epi32(moves, 15), 31)));
 }
 
-INLINE __m256i load_moves(const uint16_t *moves)
+GY_INLINE __m256i load_moves(const uint16_t *moves)
 {
     return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)moves));
 }

@@ -1,16 +1,15 @@
 /* avx512 rotate: 256 coordinates in sixteen registers, eight strides between one load and one store.
  *
- * Cost per register of 16 coordinates: strides 1 to 8 lie within it, 1 shuffle and 1 fused multiply-add each (a product with ±1 is
- * exact, so the sum is rounded once, as an addition is); every further stride is 1 addition or subtraction. A part of up to 4096 takes
- * two passes over L1. permute gathers: 16 loads, which is what bounds a round. */
+ * Cost per register of 16 coordinates: strides 1 to 8 lie within it, 1 shuffle and 1 fused multiply-add each (a product with ±1
+ * is exact, so the sum is rounded once, as an addition is); every further stride is 1 addition or subtraction. A part of up to
+ * 4096 takes two passes over L1. permute gathers: 16 loads, which is what bounds a round. */
+#include "kernels/inline.h"
 #include "kernels/rotate.h"
 
 #include <immintrin.h>
 
 /* Without optimization gcc's gathers are macros that pass a mask of all ones as a short. */
 #pragma GCC diagnostic ignored "-Wsign-conversion"
-
-#define INLINE static inline __attribute__((always_inline))
 
 enum { LANES = 16, REGISTERS = 16, PASS = LANES * REGISTERS };
 
@@ -22,7 +21,7 @@ static const float lower_then_upper[4][LANES] __attribute__((aligned(64))) = {
 };
 
 /* Strides 1, 2, 4, 8: where a lane is the lower of its pair, a·1 + b, where it is the upper, b·(-1) + a. */
-INLINE __m512 within(__m512 x)
+GY_INLINE __m512 within(__m512 x)
 {
     x = _mm512_fmadd_ps(x, _mm512_load_ps(lower_then_upper[0]), _mm512_permute_ps(x, 0xb1));
     x = _mm512_fmadd_ps(x, _mm512_load_ps(lower_then_upper[1]), _mm512_permute_ps(x, 0x4e));
@@ -31,11 +30,11 @@ INLINE __m512 within(__m512 x)
 }
 
 /* Strides of 1, 2, 4, … registers among the first count of them; count is a constant after inlining. */
-INLINE void between(__m512 x[REGISTERS], size_t count)
+GY_INLINE void between(__m512 x[REGISTERS], size_t count)
 {
-#pragma GCC unroll 4
+    GY_UNROLL(4)
     for (size_t h = 1; h < count; h *= 2)
-#pragma GCC unroll 8
+        GY_UNROLL(8)
         for (size_t p = 0; p < count / 2; p++) {
             size_t low = p / h * 2 * h + p % h;
             __m512 a = x[low], b = x[low + h];
@@ -45,17 +44,17 @@ INLINE void between(__m512 x[REGISTERS], size_t count)
 }
 
 /* One pass over count registers that are stride floats apart. */
-INLINE void pass(float *x, size_t stride, size_t count, bool first, bool last, float scale)
+GY_INLINE void pass(float *x, size_t stride, size_t count, bool first, bool last, float scale)
 {
     __m512 v[REGISTERS];
-#pragma GCC unroll 16
+    GY_UNROLL(16)
     for (size_t r = 0; r < count; r++) {
         v[r] = _mm512_loadu_ps(x + r * stride);
         if (first)
             v[r] = within(v[r]);
     }
     between(v, count);
-#pragma GCC unroll 16
+    GY_UNROLL(16)
     for (size_t r = 0; r < count; r++)
         _mm512_storeu_ps(x + r * stride, last ? _mm512_mul_ps(v[r], _mm512_set1_ps(scale)) : v[r]);
 }
@@ -68,7 +67,7 @@ static void pass_first(float *x, size_t count)
 }
 
 /* Strides from PASS on. */
-INLINE void pass_last(float *x, size_t blocks, float scale)
+GY_INLINE void pass_last(float *x, size_t blocks, float scale)
 {
     for (size_t i = 0; i < PASS; i += LANES)
         pass(x + i, PASS, blocks, false, true, scale);
@@ -95,7 +94,7 @@ static void hadamard(float *x, size_t count, float scale)
 /* The lanes of the last dim%16 coordinates. */
 static inline __mmask16 tail_mask(size_t count) { return (__mmask16)((1u << count) - 1); }
 
-INLINE __m512 flipped(__m512 value, __m512i moves)
+GY_INLINE __m512 flipped(__m512 value, __m512i moves)
 {
     return _mm512_xor_ps(value, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_srli_epi32(moves, 15), 31)));
 }
