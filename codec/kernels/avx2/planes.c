@@ -107,30 +107,32 @@ static void pack(const float *z, const float *magnitudes, size_t dim, float t, u
     }
 }
 
-/* 0xff where the bit of a coordinate is set: 32 of a plane from coordinate at on. */
-ALWAYS_INLINE __m256i plane_mask(const uint8_t *plane, size_t at, size_t dim)
+/* 0xff where the bit of a coordinate is set, of 32 bits in every lane. */
+ALWAYS_INLINE __m256i bits_spread(__m256i bits)
 {
-    uint32_t bits = 0;
-    if (dim - at >= 32)
-        memcpy(&bits, plane + at / 8, sizeof bits);
-    else
-        for (size_t byte = 0; byte < (dim - at + 7) / 8; byte++)
-            bits |= (uint32_t)plane[at / 8 + byte] << 8 * byte;
     const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201);
-    __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), spread);
-    return _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
+    return _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(bits, spread), bit), bit);
+}
+
+/* 32 coordinates of a plane from coordinate at on; whole: there are so many. */
+ALWAYS_INLINE __m256i plane_mask(const uint8_t *plane, size_t at, size_t dim, bool whole)
+{
+    if (whole)
+        return bits_spread(_mm256_broadcastd_epi32(_mm_loadu_si32(plane + at / 8)));
+    uint32_t bits = 0;
+    for (size_t byte = 0; byte < (dim - at + 7) / 8; byte++)
+        bits |= (uint32_t)plane[at / 8 + byte] << 8 * byte;
+    return bits_spread(_mm256_set1_epi32((int)bits));
 }
 
 /* The low bits of 32 coordinates, as bytes. */
-ALWAYS_INLINE __m256i lows_load(const uint8_t *planes, size_t dim, uint32_t low_bits, size_t at)
+ALWAYS_INLINE __m256i lows_load(const uint8_t *planes, size_t dim, uint32_t low_bits, size_t at, bool whole)
 {
     size_t plane_bytes = (dim + 7) / 8;
     __m256i low = _mm256_setzero_si256();
-    for (uint32_t plane = 0; plane < low_bits; plane++) {
-        __m256i weight = _mm256_set1_epi8((char)(1u << (low_bits - 1 - plane)));
-        low = _mm256_or_si256(low, _mm256_and_si256(plane_mask(planes + plane * plane_bytes, at, dim), weight));
-    }
+    for (uint32_t plane = 0; plane < low_bits; plane++) /* a mask is -1 */
+        low = _mm256_sub_epi8(_mm256_add_epi8(low, low), plane_mask(planes + plane * plane_bytes, at, dim, whole));
     return low;
 }
 
@@ -147,21 +149,33 @@ ALWAYS_INLINE __m256i lows_load(const uint8_t *planes, size_t dim, uint32_t low_
     default: return call(7);     \
     }
 
-ALWAYS_INLINE int32_t dot_of(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, const int8_t *v)
+struct dot_sums {
+    __m256i all, signs;
+};
+
+ALWAYS_INLINE void dot_step(struct dot_sums *sums, const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits,
+                            const int8_t *v, size_t at, bool whole)
 {
     const __m256i one = _mm256_set1_epi16(1);
-    __m256i sum = _mm256_setzero_si256(), sum_signs = sum;
-    for (size_t i = 0; i < dim; i += 32) {
-        __m256i query = _mm256_load_si256((const __m256i *)(v + i)), u = lows_load(planes, dim, low_bits, i);
-        __m256i sign = plane_mask(signs, i, dim);
-        if (low_bits == GY_LOW_BITS_MAX) {
-            sign = _mm256_maddubs_epi16(_mm256_and_si256(sign, _mm256_set1_epi8(1)), query);
-            sum_signs = _mm256_add_epi32(sum_signs, _mm256_madd_epi16(sign, one));
-        } else
-            u = _mm256_or_si256(u, _mm256_and_si256(sign, _mm256_set1_epi8((char)(1u << low_bits))));
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(u, query), one));
-    }
-    return sum_narrow(_mm256_add_epi32(sum, _mm256_slli_epi32(sum_signs, GY_LOW_BITS_MAX)));
+    __m256i query = _mm256_load_si256((const __m256i *)(v + at)), u = lows_load(planes, dim, low_bits, at, whole);
+    __m256i sign = plane_mask(signs, at, dim, whole);
+    if (low_bits == GY_LOW_BITS_MAX) {
+        sign = _mm256_maddubs_epi16(_mm256_and_si256(sign, _mm256_set1_epi8(1)), query);
+        sums->signs = _mm256_add_epi32(sums->signs, _mm256_madd_epi16(sign, one));
+    } else
+        u = _mm256_or_si256(u, _mm256_and_si256(sign, _mm256_set1_epi8((char)(1u << low_bits))));
+    sums->all = _mm256_add_epi32(sums->all, _mm256_madd_epi16(_mm256_maddubs_epi16(u, query), one));
+}
+
+ALWAYS_INLINE int32_t dot_of(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, const int8_t *v)
+{
+    struct dot_sums sums = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    size_t i = 0;
+    for (; i + 32 <= dim; i += 32)
+        dot_step(&sums, signs, planes, dim, low_bits, v, i, true);
+    if (i < dim)
+        dot_step(&sums, signs, planes, dim, low_bits, v, i, false);
+    return sum_narrow(_mm256_add_epi32(sums.all, _mm256_slli_epi32(sums.signs, GY_LOW_BITS_MAX)));
 }
 
 static int32_t dot(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, const int8_t *v)
@@ -181,24 +195,39 @@ static float fold(__m256 low, __m256 high)
 }
 
 /* y times the values of the eight u from coordinate at on; +0 or -0 behind dim, which changes no sum. */
-ALWAYS_INLINE __m256 products(const float *y, const uint8_t *u, size_t at, size_t dim, uint32_t low_bits)
+ALWAYS_INLINE __m256 products(__m256 y, __m128i u, uint32_t low_bits)
 {
-    __m256i levels = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)u));
-    __m256 value = _mm256_sub_ps(_mm256_cvtepi32_ps(levels), _mm256_set1_ps((float)((2u << low_bits) - 1) / 2));
-    return _mm256_mul_ps(floats_load(y, at, dim), value);
+    __m256 middle = _mm256_set1_ps((float)((2u << low_bits) - 1) / 2);
+    return _mm256_mul_ps(y, _mm256_sub_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(u)), middle));
+}
+
+ALWAYS_INLINE __m256i levels_load(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, size_t at, bool whole)
+{
+    __m256i sign = _mm256_and_si256(plane_mask(signs, at, dim, whole), _mm256_set1_epi8((char)(1u << low_bits)));
+    return _mm256_or_si256(lows_load(planes, dim, low_bits, at, whole), sign);
 }
 
 ALWAYS_INLINE float dot_float_of(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, const float *y)
 {
     __m256 low = _mm256_setzero_ps(), high = low;
-    for (size_t i = 0; i < dim; i += 32) {
+    size_t i = 0;
+    for (; i + 32 <= dim; i += 32) {
+        __m256i u = levels_load(signs, planes, dim, low_bits, i, true);
+        __m128i first = _mm256_castsi256_si128(u), second = _mm256_extracti128_si256(u, 1);
+        low = _mm256_add_ps(low, products(_mm256_loadu_ps(y + i), first, low_bits));
+        high = _mm256_add_ps(high, products(_mm256_loadu_ps(y + i + 8), _mm_unpackhi_epi64(first, first), low_bits));
+        low = _mm256_add_ps(low, products(_mm256_loadu_ps(y + i + 16), second, low_bits));
+        high = _mm256_add_ps(high, products(_mm256_loadu_ps(y + i + 24), _mm_unpackhi_epi64(second, second), low_bits));
+    }
+    if (i < dim) {
         _Alignas(32) uint8_t u[32];
-        __m256i sign = _mm256_and_si256(plane_mask(signs, i, dim), _mm256_set1_epi8((char)(1u << low_bits)));
-        _mm256_store_si256((__m256i *)u, _mm256_or_si256(lows_load(planes, dim, low_bits, i), sign));
-        for (size_t j = 0; j < 32 && i + j < dim; j += GY_LANES) {
-            low = _mm256_add_ps(low, products(y, u + j, i + j, dim, low_bits));
-            if (i + j + 8 < dim)
-                high = _mm256_add_ps(high, products(y, u + j + 8, i + j + 8, dim, low_bits));
+        _mm256_store_si256((__m256i *)u, levels_load(signs, planes, dim, low_bits, i, false));
+        for (const uint8_t *next = u; i < dim; i += 8, next += 8) {
+            __m256 eight = products(floats_load(y, i, dim), _mm_loadl_epi64((const __m128i *)next), low_bits);
+            if (i % GY_LANES == 0)
+                low = _mm256_add_ps(low, eight);
+            else
+                high = _mm256_add_ps(high, eight);
         }
     }
     return fold(low, high);
