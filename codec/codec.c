@@ -34,6 +34,9 @@ static const gyre_codec codecs[] = {
     {"signblock-p2b4", "signs and 64 patterns of 2 magnitudes, 4 bits a dimension, two planes", GYRE_SIGNBLOCK, 4, 2, 0},
     {"pq-p8", "product quantization, a byte per 8 dimensions, trained on the data: the reference", GYRE_PQ, 1, 8, 0},
     {"pq-p4", "product quantization, a byte per 4 dimensions, trained on the data: the reference", GYRE_PQ, 2, 4, 0},
+    {"segments1", "principal components with unequal bits, 1 a dimension on average, trained on skewed data", GYRE_SEGMENTS, 1, 0, 0},
+    {"segments2", "principal components with unequal bits, 2 a dimension on average, trained on skewed data", GYRE_SEGMENTS, 2, 0, 0},
+    {"segments4", "principal components with unequal bits, 4 a dimension on average, trained on skewed data", GYRE_SEGMENTS, 4, 0, 0},
 };
 /* What factors can reach when |x|, |c| <= GYRE_NORM_MAX, with room for rounding: R <= 2e16, <z,zb> >= R, kappa <= sqrt(dim-1). */
 static const float scale_max = 3e16f;
@@ -74,6 +77,8 @@ const struct gy_coder *gy_coder_first(const gyre_codec *codec)
         return &gy_coder_additive;
     case GYRE_PQ:
         return &gy_coder_pq;
+    case GYRE_SEGMENTS:
+        return &gy_coder_segments;
     default:
         return NULL;
     }

@@ -31,7 +31,20 @@ static gyre_status options_check(const gyre_quantizer *quantizer, const gyre_que
                          "codebook %u has a learned rotation, for which no law of the error holds: ask for the certain bound, or measure "
                          "epsilon on held-out near pairs",
                          gyre_codebook_version(quantizer->codebook));
+    const struct gy_coder *coder = quantizer->coder[0];
+    if (coder->unrotated && !coder->spread && options->bound != GYRE_BOUND_CERTAIN && !options->epsilon_is_measured)
+        return gyre_fail(err, GYRE_PRECONDITION,
+                         "codec %s codes vectors that no rotation made random, so no law of its error holds: ask for the certain bound, or "
+                         "measure epsilon on held-out near pairs",
+                         quantizer->codec->name);
     return GYRE_OK;
+}
+
+/* The form of the bound: a code whose error is spread over parts has no one cosine to solve for, and takes the plain form. */
+static gyre_bound_kind bound_of(const gyre_quantizer *quantizer, const gyre_query_options *options)
+{
+    gyre_bound_kind bound = options->bound ? options->bound : GYRE_BOUND_PLAIN;
+    return bound == GYRE_BOUND_CALIBRATED && quantizer->coder[0]->spread ? GYRE_BOUND_PLAIN : bound;
 }
 
 /* Tables of nibbles in the order of the coder, into the order of the kernels. */
@@ -200,7 +213,7 @@ gyre_status gyre_query_new(gyre_query **out, const gyre_quantizer *quantizer, co
         .g2 = g2,
         .g = sqrt(g2),
         .epsilon = (double)options->epsilon,
-        .bound = options->bound ? options->bound : GYRE_BOUND_PLAIN,
+        .bound = bound_of(quantizer, options),
     };
     allow_for_rounding(made, metric, dim, gy_sum_squares(query, dim), gy_sum_squares(mean, dim));
     made->rounding_row = made->rounding_s + (made->rounding_add > 0 ? made->rounding_add * made->g : 0);

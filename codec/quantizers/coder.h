@@ -94,7 +94,7 @@ const struct gy_coder *gy_coder_first(const gyre_codec *codec);
 const struct gy_coder *gy_coder_second(const gyre_codec *codec);
 
 /* One per file of this folder. */
-extern const struct gy_coder gy_coder_rabitq, gy_coder_extended, gy_coder_pq;
+extern const struct gy_coder gy_coder_rabitq, gy_coder_extended, gy_coder_pq, gy_coder_segments;
 extern const struct gy_coder gy_coder_blockquant, gy_coder_blockquant_nibble, gy_coder_additive, gy_coder_signblock;
 
 /* For coders: the state they made in open, train or state_decode. plane 0 or 1. */

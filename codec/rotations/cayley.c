@@ -5,7 +5,7 @@
  * only lower the loss further where the encoder finds the best code. A step is halved until the loss falls by a share of what its
  * slope promises (Armijo), and the next one starts from twice the last. Source  Wen & Yin, "A feasible method for optimization
  * with orthogonality constraints", 2013 */
-#include "quantizer_internal.h"
+#include "quantizers/coding.h"
 #include "rotations/algebra.h"
 #include "rotations/learning.h"
 #include "sums.h"
@@ -17,50 +17,8 @@
 static const double promised_share = 1e-4;
 enum { HALVINGS_MAX = 24 };
 
-/* What encodes. */
-struct encoding {
-    gyre_quantizer *quantizer;
-    uint8_t *code;
-    void *scratch;
-};
-
-static gyre_status encoding_init(struct encoding *encoding, const gyre_codebook *start, const gyre_codec *codec, gyre_error *err)
-{
-    GY_AUTO(gyre_quantizer) *quantizer = NULL;
-    GY_TRY(gyre_quantizer_new(&quantizer, codec, start, err));
-    size_t code_bytes = gyre_codec_row_bytes(codec, gyre_codebook_dim(start));
-    encoding->code = malloc(code_bytes);
-    encoding->scratch = aligned_alloc(64, (quantizer->scratch_bytes + 64) / 64 * 64);
-    if (!encoding->code || !encoding->scratch) {
-        free(encoding->code), free(encoding->scratch);
-        return gyre_fail(err, GYRE_NO_MEMORY, "cayley: a code of %zu bytes", code_bytes);
-    }
-    encoding->quantizer = GY_TAKE(quantizer);
-    return GYRE_OK;
-}
-
-static void encoding_fini(struct encoding *encoding)
-{
-    gyre_quantizer_free(encoding->quantizer);
-    free(encoding->code), free(encoding->scratch);
-}
-
-/* zb of z by the best plane. */
-static void encode(struct encoding *encoding, const float *z, uint32_t dim, float *zb)
-{
-    const gyre_quantizer *quantizer = encoding->quantizer;
-    double r2 = gy_sum_squares(z, dim);
-    struct gy_residual residual = {.z = z, .r2 = r2, .per_unit = (float)sqrt(dim / r2)};
-    uint8_t *code = encoding->code;
-    for (size_t plane = 0; plane < GY_PLANES && quantizer->coder[plane]; plane++) {
-        quantizer->coder[plane]->encode(quantizer, quantizer->state[plane], &residual, code, zb, encoding->scratch);
-        residual.signs = encoding->code;
-        code += gyre_codec_scan_code_bytes(quantizer->codec, dim);
-    }
-}
-
 /* The loss of R; moment becomes -sum (zb/|zb|)·o^T. */
-static double evaluate(struct gy_learning *learning, struct encoding *encoding)
+static double evaluate(struct gy_learning *learning, struct gy_coding *coding)
 {
     uint32_t dim = learning->dim;
     double total = 0;
@@ -72,7 +30,7 @@ static double evaluate(struct gy_learning *learning, struct encoding *encoding)
             double *row = learning->out + i * dim;
             for (uint32_t j = 0; j < dim; j++)
                 z[j] = (float)row[j];
-            encode(encoding, z, dim, zb);
+            gy_coding_run(coding, z, zb);
             double length = sqrt(gy_sum_squares(zb, dim));
             total += gy_sum_products(z, zb, dim) / length;
             for (uint32_t j = 0; j < dim; j++)
@@ -116,10 +74,10 @@ static void step(struct gy_learning *learning, const double *w, double a, const 
 }
 
 /* w, from: [dim][dim] each. */
-static gyre_status descend(struct gy_learning *learning, struct encoding *encoding, double *w, double *from, gyre_error *err)
+static gyre_status descend(struct gy_learning *learning, struct gy_coding *coding, double *w, double *from, gyre_error *err)
 {
     size_t elements = (size_t)learning->dim * learning->dim;
-    double loss = evaluate(learning, encoding), length = 0;
+    double loss = evaluate(learning, coding), length = 0;
     for (uint32_t i = 0; i < learning->options.iterations; i++) {
         double slope = tangent(learning, w) / 2, before = loss;
         if (slope <= 0)
@@ -130,7 +88,7 @@ static gyre_status descend(struct gy_learning *learning, struct encoding *encodi
         int halvings = 0;
         for (; halvings < HALVINGS_MAX; halvings++, length /= 2) {
             step(learning, w, length, from);
-            loss = evaluate(learning, encoding);
+            loss = evaluate(learning, coding);
             if (loss <= before - promised_share * length * slope)
                 break;
         }
@@ -146,22 +104,24 @@ static gyre_status descend(struct gy_learning *learning, struct encoding *encodi
 gyre_status gyre_learn_cayley(const gyre_codebook *start, const gyre_codec *codec, const float *sample, size_t n,
                               const gyre_learn_options *options, float *matrix, gyre_error *err)
 {
-    struct encoding encoding = {0};
+    struct gy_coding coding;
     struct gy_learning learning;
-    GY_TRY(encoding_init(&encoding, start, codec, err));
+    GY_TRY(gy_coding_init(&coding, codec, start, err));
     gyre_status status = gy_learning_init(&learning, "cayley", start, sample, n, options, err);
     if (status != GYRE_OK) {
-        encoding_fini(&encoding);
+        gy_coding_fini(&coding);
         return status;
     }
     size_t elements = (size_t)learning.dim * learning.dim;
     double *w = malloc(2 * elements * sizeof *w);
-    status = w ? descend(&learning, &encoding, w, w + elements, err) : gyre_fail(err, GYRE_NO_MEMORY, "cayley: dim %u",
-                                                                                 learning.dim);
+    if (w)
+        status = descend(&learning, &coding, w, w + elements, err);
+    else
+        status = gyre_fail(err, GYRE_NO_MEMORY, "cayley: dim %u", learning.dim);
     if (status == GYRE_OK)
         gy_learning_finish(&learning, matrix);
     free(w);
     gy_learning_fini(&learning);
-    encoding_fini(&encoding);
+    gy_coding_fini(&coding);
     return status;
 }

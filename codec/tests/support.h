@@ -104,10 +104,10 @@ static UNUSED gyre_quantizer *new_quantizer(const char *name, const gyre_codeboo
     return quantizer;
 }
 
-/* With the plain bound and the default rounding. */
+/* With the plain bound and the default rounding, whether or not a law makes it one. */
 static UNUSED gyre_query *new_query(const gyre_quantizer *quantizer, const float *asked, float epsilon)
 {
-    const gyre_query_options options = {.epsilon = epsilon};
+    const gyre_query_options options = {.epsilon = epsilon, .epsilon_is_measured = true};
     gyre_query *query = NULL;
     must(gyre_query_new(&query, quantizer, asked, NULL, &options, &err));
     return query;

@@ -46,7 +46,8 @@ static void check_vector(const gyre_quantizer *quantizer, const float *vector, c
         float distance = gyre_distance(metric, vector, asked, dim);
         for (gyre_bound_kind bound = GYRE_BOUND_PLAIN; bound <= GYRE_BOUND_CERTAIN; bound++) {
             GY_AUTO(gyre_query) *query = NULL;
-            must(gyre_query_new(&query, quantizer, asked, NULL, &(gyre_query_options){.epsilon = 3, .bound = bound}, &err));
+            const gyre_query_options options = {.epsilon = 3, .bound = bound, .epsilon_is_measured = true};
+            must(gyre_query_new(&query, quantizer, asked, NULL, &options, &err));
             gyre_estimate estimate;
             gyre_query_estimate(query, (const uint8_t *const[]){row}, 1, &estimate);
             if (!isfinite(estimate.distance) || !(estimate.low <= estimate.high) || !isfinite(estimate.low) || !isfinite(estimate.high))

@@ -61,8 +61,10 @@ static void asked_fini(struct asked *asked)
 
 static gyre_query *ask(const struct asked *asked, const gyre_query_options *options)
 {
+    gyre_query_options all_served = *options;
+    all_served.epsilon_is_measured = true;
     gyre_query *query = NULL;
-    must(gyre_query_new(&query, asked->quantizer, asked->query, NULL, options, &err));
+    must(gyre_query_new(&query, asked->quantizer, asked->query, NULL, &all_served, &err));
     return query;
 }
 

@@ -89,6 +89,7 @@ static void say_codec(struct text *text, const gyre_codec *codec, uint32_t dim, 
     uint8_t *blocks = gyre_codec_scans(codec) ? new_blocks(codec, dim, rows, VECTORS) : NULL;
     for (uint8_t bits = 4; bits <= 8; bits = (uint8_t)(bits + 2)) {
         gyre_query_options options = {.epsilon = 2.5f,
+                                      .epsilon_is_measured = true, /* for codecs that have no law */
                                       .bound = (gyre_bound_kind)(bits / 2 - 1), /* plain, calibrated, certain */
                                       .scan_bits = bits,
                                       .refine_bits = bits == 4 ? GYRE_QUERY_BITS_FLOAT : bits};

@@ -22,7 +22,7 @@ typedef struct gyre_query_options {
     gyre_bound_kind bound; /* default GYRE_BOUND_PLAIN. Scans know PLAIN and CERTAIN and use PLAIN for CALIBRATED */
     uint8_t scan_bits;     /* 4, 6 or 8: to how many bits the scan rounds the query; default 4 */
     uint8_t refine_bits;   /* 4, 6, 8, or GYRE_QUERY_BITS_FLOAT (the default) in refine and estimate */
-    bool epsilon_is_measured; /* epsilon comes from held-out near pairs, not from the law: needed with a learned rotation */
+    bool epsilon_is_measured; /* epsilon comes from held-out near pairs (learn.h), not from the law: needed where none holds */
 } gyre_query_options;
 
 typedef struct gyre_query gyre_query;
@@ -30,8 +30,9 @@ typedef struct gyre_query gyre_query;
 /* Prepares a query.
  *   query    [dim] through gyre_vector_normalize
  *   rotated  [dim] P query, or NULL to rotate here
- * GYRE_INVALID for non-finite components or bad options. GYRE_PRECONDITION if the codebook's rotation is learned and the bound is
- * not certain and options do not say epsilon_is_measured: the law does not hold there (codec/MATH.md 2.7). */
+ * GYRE_INVALID for non-finite components or bad options. GYRE_PRECONDITION if the codebook's rotation is learned, or the codec does not
+ * rotate (pq), and the bound is not certain and options do not say epsilon_is_measured: no law of the error holds there
+ * (codec/MATH.md 2.7). Codecs whose error is spread over parts (segments) take CALIBRATED for PLAIN. */
 GYRE_CHECKED gyre_status gyre_query_new(gyre_query **out, const gyre_quantizer *quantizer, const float *query, const float *rotated,
                                         const gyre_query_options *options, gyre_error *err);
 void gyre_query_free(gyre_query *query);

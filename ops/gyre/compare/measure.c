@@ -254,7 +254,10 @@ static gyre_status measure_scan(struct measuring *m, struct compare_result *out,
 gyre_status compare_measure(const struct compare_set *set, const gyre_codec *codec, double confidence, compare_progress *progress,
                             void *self, struct compare_result *out, gyre_error *err)
 {
-    struct measuring m = {.set = set, .codec = codec, .options = {.epsilon = gyre_bound_epsilon(confidence, set->dim)}};
+    /* The law's epsilon also where no law holds: how often the bound then held is what is measured. */
+    struct measuring m = {.set = set,
+                          .codec = codec,
+                          .options = {.epsilon = gyre_bound_epsilon(confidence, set->dim), .epsilon_is_measured = true}};
     *out = (struct compare_result){.codec = codec};
     gyre_status status = make_quantizer(&m, out, err);
     if (status == GYRE_PRECONDITION || status == GYRE_INVALID) {
