@@ -1,6 +1,7 @@
 /* fuzz_row: u16 dim, u8 metric and codec, then a row: what gyre_codec_row_check lets through survives a block, every table's scan of it
  * is finite and the same, and estimates, refinements and the decoded vector are finite and agree. */
 #include "query_internal.h"
+#include "sample.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Codecs that make or learn tables take long at large dims, and do there what they do at small ones. */
-enum { TABLES_DIM_MAX = 256, TRAINED_DIM_MAX = 64, SAMPLE = 300 };
+enum { TABLES_DIM_MAX = 256, TRAINED_DIM_MAX = 64 };
 
 static void demand(bool holds)
 {
@@ -43,15 +44,19 @@ static void keep(const gyre_codec *codec, gyre_metric metric, uint32_t dim)
     }
     const uint8_t seed[GYRE_SEED_BYTES] = {1};
     demand(gyre_codebook_new(&kept.codebook, metric, dim, 1, seed, point, NULL) == GYRE_OK);
-    float *sample = malloc((size_t)SAMPLE * TRAINED_DIM_MAX * sizeof *sample);
+    size_t n = gyre_codec_is_trained(codec) ? sample_count(dim) : 0;
+    float *sample = malloc((n + 1) * dim * sizeof *sample);
+    uint64_t random = 1;
     demand(sample);
-    for (size_t i = 0; gyre_codec_is_trained(codec) && i < SAMPLE * (size_t)dim; i++)
-        sample[i] = (float)(i * 2654435761u % 2001) - 1000;
-    demand(gyre_quantizer_train(&kept.quantizer, codec, kept.codebook, sample, SAMPLE, NULL) == GYRE_OK);
+    sample_fill(kept.codebook, sample, n, &random);
+    demand(gyre_quantizer_train(&kept.quantizer, codec, kept.codebook, sample, n, NULL) == GYRE_OK);
     free(sample);
     for (size_t q = 0; q < 3; q++)
         demand(gyre_query_new(&kept.queries[q], kept.quantizer, asked, NULL,
-                              &(gyre_query_options){.epsilon = 1e4f, .bound = (gyre_bound_kind)(1 + q), .refine_bits = q == 1 ? 8 : 0},
+                              &(gyre_query_options){.epsilon = 1e4f,
+                                                    .bound = (gyre_bound_kind)(1 + q),
+                                                    .refine_bits = q == 1 ? 8 : 0,
+                                                    .epsilon_is_measured = true},
                               NULL) == GYRE_OK);
 }
 

@@ -98,7 +98,7 @@ static void check_factors(const gyre_codec *codec, uint32_t dim, const struct sa
         s = plane.coder->scale == GY_SCALE_UNBIASED ? r2 / rho : plane.coder->scale == GY_SCALE_SHRUNK ? rho / nu2 : sqrt(r2);
         for (uint32_t i = 0; i < dim; i++)
             left += pow((double)sample->z[i] - s * (double)zb[i], 2);
-        double r = sqrt(r2), e = dim > 1 ? sqrt(left / (dim - 1)) : 0;
+        double r = sqrt(r2), e = dim > 1 ? sqrt(left / (dim - 1)) : plane.coder->scale == GY_SCALE_UNBIASED ? 0 : sqrt(left);
         if (fabs(plane.s - s) > 1e-6 * s || fabs(plane.r2 - r2) > 1e-6 * r2)
             fail_msg("%s dim %u plane %zu: s %g r2 %g, wanted %g and %g", codec->name, dim, p, plane.s, plane.r2, s, r2);
         /* z is P r to 1e-6 of R: what is that small need not be there. */
