@@ -52,7 +52,9 @@ static void inner_interval(const gyre_query *query, const struct gy_row *row, ui
                            double *low, double *high)
 {
     double degrees = dim > 1 ? dim - 1.0 : 1.0, r2 = square_up(row), e2 = (double)row->e * (double)row->e;
-    double spread2 = r2 + e2 * degrees; /* R^2·(1 + kappa^2) = |s·zb|^2 */
+    double spread2 = r2 + e2 * degrees; /* |s·zb|^2 = R^2·(1 + kappa^2) at the unbiased scale, less at the shrunk one */
+    if (query->quantizer->coder[row->plane]->scale == GY_SCALE_OWN)
+        spread2 += 2 * sqrt(r2 * e2 * degrees); /* |s·zb| <= R + |z - s·zb|, and no less is known */
     if (query->bound == GYRE_BOUND_CERTAIN) {
         double half = random * sqrt(degrees) + certain + query->step / 2 * sqrt(dim * spread2);
         *low = inner - half, *high = inner + half;
