@@ -2,14 +2,14 @@
  *
  *   codec_bench_encode [codec or "all", default all] [dim, default 768] [metric, default l2] [runs, default 7]
  *
- * One thread, 1,024 Gaussian vectors (3 MiB at dim 768: read from the L2 or L3 cache, so the rows show arithmetic, not DRAM).
+ * One thread, 2,048 Gaussian vectors (6 MiB at dim 768: read from the L2 or L3 cache, so the rows show arithmetic, not DRAM).
  * First row the ceiling: a copy of the vectors; then the rotation alone, both ways; then the encoders, each by every table of
  * kernels that runs here. A slow codec encodes fewer of the vectors, so that a run stays short; rates are per vector. */
 #include "bench.h"
 #include "gyre/quantizer.h"
 #include "kernels/kernels.h"
 
-enum { VECTORS = 1024, CONTENDERS_MAX = 256 };
+enum { VECTORS = 2048, CONTENDERS_MAX = 256 };
 
 /* What one run should take at least; short enough for all codecs and tables to take turns. */
 static const double run_s = 0.02;
