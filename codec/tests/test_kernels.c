@@ -1,5 +1,5 @@
 /* Every table that runs here gives the bits of ref: equality, never tolerance. */
-#include "query_internal.h"
+#include "kernels/kernels.h"
 #include "support.h"
 
 #include <pthread.h>
@@ -69,83 +69,6 @@ static void float_sums_are_equal_at_every_dim_and_alignment(void **state)
         }
 }
 
-/* Any bytes that gyre_codec_row_check lets through, not only likely ones. */
-static void random_row(uint32_t dim, uint8_t *row)
-{
-    size_t code_bytes = rabitq1_code_bytes(dim);
-    for (size_t j = 0; j < code_bytes; j++)
-        row[j] = (uint8_t)random_u64();
-    if (dim % 8)
-        row[code_bytes - 1] &= (uint8_t)((1u << dim % 8) - 1);
-    double scale = random_u64() % 16 ? 1 : pow(10, (double)(random_u64() % 60) - 45);
-    gy_store_f32(row + code_bytes, random_u64() % 16 ? (float)(scale * fabs(random_normal())) : 0);
-    gy_store_f32(row + code_bytes + 4, (float)(scale * random_normal()));
-    gy_store_f32(row + code_bytes + 8, (float)(scale * fabs(random_normal())));
-    float e = random_u64() % 16 ? (float)(scale * fabs(0.1 * random_normal())) : 0;
-    uint32_t bits;
-    memcpy(&bits, &e, sizeof bits);
-    gy_store_u16(row + code_bytes + 12, (uint16_t)(bits >> 16));
-    must(gyre_codec_row_check(codec_named("rabitq1"), dim, row, &err));
-}
-
-enum { BLOCKS = 5, ROWS = BLOCKS * GYRE_BLOCK_ROWS };
-
-static void compare_scans(uint32_t dim, const gyre_query *query, const uint8_t *blocks, size_t block_count, float threshold)
-{
-    gyre_hit wanted[ROWS], hits[ROWS];
-    size_t count = gy_query_scan_with(gy_kernels_all[0], query, blocks, block_count, threshold, wanted);
-    for (size_t k = 1; gy_kernels_all[k]; k++) {
-        if (!gy_kernels_all[k]->runs_here())
-            continue;
-        size_t found = gy_query_scan_with(gy_kernels_all[k], query, blocks, block_count, threshold, hits);
-        if (found != count || memcmp(hits, wanted, count * sizeof *hits) != 0)
-            fail_msg("%s differs at dim %u, %zu blocks, threshold %g: %zu hits for %zu", gy_kernels_all[k]->name, dim,
-                     block_count, (double)threshold, found, count);
-    }
-}
-
-static void scans_are_equal_at_every_dim_threshold_and_filling(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < DIMS; i++) {
-        uint32_t dim = nth_dim(i);
-        GY_AUTO(gyre_codebook) *codebook = new_codebook((gyre_metric)(1 + i % 3), dim, NULL);
-        GY_AUTO(gyre_quantizer) *quantizer = new_quantizer("rabitq1", codebook);
-        size_t block_bytes = rabitq1_block_bytes(dim);
-        uint8_t *blocks = must_alloc(BLOCKS * block_bytes), row[GYRE_DIM_MAX / 8 + 16];
-        for (size_t b = 0; b < BLOCKS; b++) {
-            gyre_block_init(rabitq1_code_bytes(dim), blocks + b * block_bytes);
-            for (size_t v = 0; v < GYRE_BLOCK_ROWS; v++)
-                if (b == 0 || (b < 4 && random_u64() % 3)) { /* a full block, three ragged ones, an empty one */
-                    random_row(dim, row);
-                    gyre_block_set(rabitq1_code_bytes(dim), blocks + b * block_bytes, v, row);
-                }
-        }
-        for (size_t q = 0; q < 4; q++) {
-            float vector[GYRE_DIM_MAX];
-            random_vector(vector, dim, q == 3 ? 1e-20 : 1);
-            if (q == 2)
-                memset(vector, 0, sizeof vector); /* the reference point itself */
-            GY_AUTO(gyre_query) *query = new_query(quantizer, vector, 1.9f);
-            gyre_hit all[ROWS];
-            size_t count = gy_query_scan_with(gy_kernels_all[0], query, blocks, BLOCKS, INFINITY, all);
-            for (size_t n = 0; n <= BLOCKS; n++)
-                compare_scans(dim, query, blocks, n, INFINITY);
-            compare_scans(dim, query, blocks, BLOCKS, -INFINITY);
-            compare_scans(dim, query, blocks, BLOCKS, NAN);
-            /* Thresholds exactly on a row's bound, one step below it, and just any. */
-            for (size_t t = 0; t < 20 && count; t++) {
-                const gyre_hit *hit = &all[random_u64() % count];
-                float bound = hit->estimate - hit->half_width;
-                compare_scans(dim, query, blocks, BLOCKS, bound);
-                compare_scans(dim, query, blocks, BLOCKS, nextafterf(bound, -INFINITY));
-                compare_scans(dim, query, blocks, BLOCKS, hit->estimate);
-            }
-        }
-        free(blocks);
-    }
-}
-
 static void *use_codec(void *distance)
 {
     const float a[3] = {1, 2, 3}, b[3] = {3, 2, 1};
@@ -175,7 +98,6 @@ int main(void)
         cmocka_unit_test(ref_runs_everywhere_and_is_first),
         cmocka_unit_test(select_forces_a_table_and_names_those_that_run),
         cmocka_unit_test(float_sums_are_equal_at_every_dim_and_alignment),
-        cmocka_unit_test(scans_are_equal_at_every_dim_threshold_and_filling),
     };
     return cmocka_run_group_tests_name("codec.kernels", tests, NULL, NULL);
 }
