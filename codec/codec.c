@@ -32,8 +32,34 @@ static const gyre_codec codecs[] = {
     {"signblock-p8b2", "signs and 256 patterns of 8 magnitudes, 2 bits a dimension, two planes", GYRE_SIGNBLOCK, 2, 8, 0},
     {"signblock-p4b3", "signs and 256 patterns of 4 magnitudes, 3 bits a dimension, two planes", GYRE_SIGNBLOCK, 3, 4, 0},
     {"signblock-p2b4", "signs and 64 patterns of 2 magnitudes, 4 bits a dimension, two planes", GYRE_SIGNBLOCK, 4, 2, 0},
+    {"eden1", "EDEN, 1 bit a dimension, unbiased: the best levels for Gaussian coordinates", GYRE_EDEN, 1, 0, 0},
+    {"eden2", "EDEN, 2 bits a dimension, unbiased: the best levels for Gaussian coordinates", GYRE_EDEN, 2, 0, 0},
+    {"eden3", "EDEN, 3 bits a dimension, unbiased: the best levels for Gaussian coordinates", GYRE_EDEN, 3, 0, 0},
+    {"eden4", "EDEN, 4 bits a dimension, unbiased: the best levels for Gaussian coordinates", GYRE_EDEN, 4, 0, 0},
+    {"eden1-biased", "EDEN, 1 bit a dimension, at the scale of least squared error", GYRE_EDEN, 1, 0, GYRE_VARIANT_BIASED},
+    {"eden2-biased", "EDEN, 2 bits a dimension, at the scale of least squared error", GYRE_EDEN, 2, 0, GYRE_VARIANT_BIASED},
+    {"eden3-biased", "EDEN, 3 bits a dimension, at the scale of least squared error", GYRE_EDEN, 3, 0, GYRE_VARIANT_BIASED},
+    {"eden4-biased", "EDEN, 4 bits a dimension, at the scale of least squared error", GYRE_EDEN, 4, 0, GYRE_VARIANT_BIASED},
+    {"turboquant-mse1", "TurboQuant, 1 bit a dimension, least squared error", GYRE_TURBOQUANT, 1, 0, GYRE_VARIANT_MSE},
+    {"turboquant-mse2", "TurboQuant, 2 bits a dimension, least squared error", GYRE_TURBOQUANT, 2, 0, GYRE_VARIANT_MSE},
+    {"turboquant-mse3", "TurboQuant, 3 bits a dimension, least squared error", GYRE_TURBOQUANT, 3, 0, GYRE_VARIANT_MSE},
+    {"turboquant-mse4", "TurboQuant, 4 bits a dimension, least squared error", GYRE_TURBOQUANT, 4, 0, GYRE_VARIANT_MSE},
+    {"turboquant-prod1", "TurboQuant, 1 bit a dimension, a sketch of signs and nothing else", GYRE_TURBOQUANT, 1, 0,
+     GYRE_VARIANT_PROD},
+    {"turboquant-prod2", "TurboQuant, 2 bits a dimension, one of them a sketch of what the others leave", GYRE_TURBOQUANT, 2, 0,
+     GYRE_VARIANT_PROD},
+    {"turboquant-prod3", "TurboQuant, 3 bits a dimension, one of them a sketch of what the others leave", GYRE_TURBOQUANT, 3, 0,
+     GYRE_VARIANT_PROD},
+    {"turboquant-prod4", "TurboQuant, 4 bits a dimension, one of them a sketch of what the others leave", GYRE_TURBOQUANT, 4, 0,
+     GYRE_VARIANT_PROD},
+    {"hamming", "sign bits compared with sign bits, 1 bit a dimension: the baseline", GYRE_HAMMING, 1, 0, 0},
+    {"dithered2", "uniform steps with a shared dither, 2 bits a dimension", GYRE_DITHERED, 2, 0, 0},
+    {"dithered3", "uniform steps with a shared dither, 3 bits a dimension", GYRE_DITHERED, 3, 0, 0},
+    {"dithered4", "uniform steps with a shared dither, 4 bits a dimension", GYRE_DITHERED, 4, 0, 0},
     {"pq-p8", "product quantization, a byte per 8 dimensions, trained on the data: the reference", GYRE_PQ, 1, 8, 0},
     {"pq-p4", "product quantization, a byte per 4 dimensions, trained on the data: the reference", GYRE_PQ, 2, 4, 0},
+    {"jl-byte8", "random projection to an eighth of the dimensions, kept as bytes", GYRE_JL, 1, 8, GYRE_VARIANT_BYTE},
+    {"jl-float32", "random projection to a thirty-second of the dimensions, kept as floats", GYRE_JL, 1, 32, GYRE_VARIANT_FLOAT},
     {"segments1", "principal components with unequal bits, 1 a dimension on average, trained on skewed data", GYRE_SEGMENTS, 1, 0, 0},
     {"segments2", "principal components with unequal bits, 2 a dimension on average, trained on skewed data", GYRE_SEGMENTS, 2, 0, 0},
     {"segments4", "principal components with unequal bits, 4 a dimension on average, trained on skewed data", GYRE_SEGMENTS, 4, 0, 0},
@@ -75,6 +101,16 @@ const struct gy_coder *gy_coder_first(const gyre_codec *codec)
         return codec->bits * codec->block == 4 ? &gy_coder_blockquant_nibble : &gy_coder_blockquant;
     case GYRE_ADDITIVE:
         return &gy_coder_additive;
+    case GYRE_EDEN:
+        return codec->variant == GYRE_VARIANT_BIASED ? &gy_coder_eden_biased : &gy_coder_eden;
+    case GYRE_TURBOQUANT:
+        return &gy_coder_turboquant;
+    case GYRE_HAMMING:
+        return &gy_coder_hamming;
+    case GYRE_DITHERED:
+        return &gy_coder_dithered;
+    case GYRE_JL:
+        return &gy_coder_jl;
     case GYRE_PQ:
         return &gy_coder_pq;
     case GYRE_SEGMENTS:
