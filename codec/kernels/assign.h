@@ -28,6 +28,6 @@ typedef struct gy_assign_kernels {
     void (*accumulate)(double *sums, const float *x, size_t dim);
 } gy_assign_kernels;
 
-extern const gy_assign_kernels gy_assign_ref, gy_assign_avx2, gy_assign_avx512;
+extern const gy_assign_kernels gy_assign_ref, gy_assign_avx2, gy_assign_avx512, gy_assign_neon;
 
 #endif

@@ -91,7 +91,7 @@ static const gy_kernels neon = {
     .rotate = &gy_rotate_neon,
     .sums = &gy_sums_neon,
     .signs = &gy_signs_neon,
-    .assign = &gy_assign_ref,
+    .assign = &gy_assign_neon,
     .matrix = &gy_matrix_neon,
     .book = &gy_book_neon,
 };

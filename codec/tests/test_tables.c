@@ -1,15 +1,18 @@
-/* The whole library gives the same bytes from every kernel table that runs here: rows of every codec, what is decoded from them, what
- * scans find and what estimates say; rotations too. `test_codec_tables --print` prints a line a codec and dim with the hash of each:
- * test_portable and test_neon compare these lines between compilers, optimisation levels and processors.
+/* The whole library gives the same bytes from every kernel table that runs here: rows of every codec, what is decoded from them,
+ * what scans find and what estimates say; rotations, what is learned from data, and the coarse partition too.
+ * `test_codec_tables --print` prints a line a codec and dim with the hash of each: test_portable and test_neon compare these lines
+ * between compilers, optimisation levels and processors.
  *
  * Inputs are made without any library function, and so is all that is hashed: epsilon is a constant. */
+#include "gyre/kmeans.h"
+#include "gyre/learn.h"
 #include "kernels/kernels.h"
 #include "support.h"
 
 #include <stdarg.h>
 
 static const uint32_t dims[] = {1, 2, 3, 131, 768};
-enum { DIMS = sizeof dims / sizeof *dims, VECTORS = 40, SAMPLE = 320, TEXT_BYTES = 1 << 16 };
+enum { DIMS = sizeof dims / sizeof *dims, VECTORS = 40, QUERIES = 3, SAMPLE = 320, TEXT_BYTES = 1 << 16 };
 
 struct text {
     char at[TEXT_BYTES];
@@ -58,6 +61,70 @@ static void exact_vectors(float *out, size_t n, size_t dim)
     }
 }
 
+/* Hits of all queries in one pass over the blocks, and what the second plane says of them. */
+static void hash_scans(const gyre_query *const *queries, const uint8_t *blocks, const uint8_t *refine_rows,
+                       const float *thresholds, uint64_t *hits, uint64_t *estimates)
+{
+    gyre_hit found[QUERIES][2 * GYRE_BLOCK_ROWS];
+    gyre_hit *const places[QUERIES] = {found[0], found[1], found[2]};
+    size_t counts[QUERIES];
+    gyre_query_scan_many(queries, QUERIES, blocks, 2, thresholds, places, counts);
+    for (size_t q = 0; q < QUERIES; q++) {
+        gyre_estimate known[2 * GYRE_BLOCK_ROWS];
+        for (size_t i = 0; i < counts[q]; i++) {
+            *hits = hash(*hits, (uint8_t[]){(uint8_t)found[q][i].row}, 1);
+            *hits = hash_floats(*hits, (float[]){found[q][i].estimate, found[q][i].half_width}, 2);
+        }
+        if (!refine_rows)
+            continue;
+        gyre_query_refine(queries[q], blocks, refine_rows, found[q], counts[q], known);
+        for (size_t i = 0; i < counts[q]; i++)
+            *estimates = hash_floats(*estimates, (float[]){known[i].distance, known[i].low, known[i].high}, 3);
+    }
+}
+
+/* Queries of 4, 6 and 8 bits with each of the bounds: all rows estimated, then all scanned at thresholds that some pass. */
+static void hash_queries(const gyre_quantizer *quantizer, const float *queries, const uint8_t *rows, uint64_t *hits,
+                         uint64_t *estimates)
+{
+    const gyre_codec *codec = gyre_quantizer_codec(quantizer);
+    const gyre_codebook *codebook = gyre_quantizer_codebook(quantizer);
+    uint32_t dim = gyre_codebook_dim(codebook);
+    size_t row_bytes = gyre_codec_row_bytes(codec, dim), refine_bytes = gyre_codec_refine_row_bytes(codec, dim);
+    uint8_t *blocks = gyre_codec_scans(codec) ? new_blocks(codec, dim, rows, VECTORS) : NULL;
+    uint8_t *refine_rows = refine_bytes ? must_alloc(2 * GYRE_BLOCK_ROWS * refine_bytes) : NULL;
+    const uint8_t *addresses[VECTORS];
+    for (size_t i = 0; i < VECTORS; i++) {
+        addresses[i] = rows + i * row_bytes;
+        if (refine_rows)
+            memcpy(refine_rows + i * refine_bytes, addresses[i] + gyre_codec_scan_row_bytes(codec, dim), refine_bytes);
+    }
+    float *asked = must_alloc(dim * sizeof *asked);
+    for (uint8_t bits = 4; bits <= 8; bits = (uint8_t)(bits + 2)) {
+        gyre_query_options options = {.epsilon = 2.5f,
+                                      .bound = (gyre_bound_kind)(bits / 2 - 1), /* plain, calibrated, certain */
+                                      .scan_bits = bits,
+                                      .refine_bits = bits == 4 ? GYRE_QUERY_BITS_FLOAT : bits,
+                                      .epsilon_is_measured = true}; /* for codecs without a law */
+        gyre_query *made[QUERIES] = {NULL};
+        float thresholds[QUERIES];
+        for (size_t q = 0; q < QUERIES; q++) {
+            gyre_vector_normalize(gyre_codebook_metric(codebook), queries + q * dim, asked, dim);
+            must(gyre_query_new(&made[q], quantizer, asked, NULL, &options, &err));
+            gyre_estimate known[VECTORS];
+            gyre_query_estimate(made[q], addresses, VECTORS, known);
+            for (size_t i = 0; i < VECTORS; i++)
+                *estimates = hash_floats(*estimates, (float[]){known[i].distance, known[i].low, known[i].high}, 3);
+            thresholds[q] = known[VECTORS / 2].distance;
+        }
+        if (blocks)
+            hash_scans((const gyre_query *const *)made, blocks, refine_rows, thresholds, hits, estimates);
+        for (size_t q = 0; q < QUERIES; q++)
+            gyre_query_free(made[q]);
+    }
+    free(asked), free(blocks), free(refine_rows);
+}
+
 /* One codec at one dim under one metric: hashes of rows, of decoded rows, of hits and of estimates. */
 static void say_codec(struct text *text, const gyre_codec *codec, uint32_t dim, gyre_metric metric)
 {
@@ -67,51 +134,29 @@ static void say_codec(struct text *text, const gyre_codec *codec, uint32_t dim, 
     float *vectors = must_alloc((size_t)SAMPLE * dim * sizeof *vectors), *out = must_alloc(dim * sizeof *out);
     exact_vectors(vectors, SAMPLE, dim);
     vectors[0] = 1; /* cosine refuses a zero vector */
+    for (size_t i = 0; i < SAMPLE * dim && codec->kind == GYRE_SEGMENTS; i++)
+        vectors[i] /= (float)(1u << i % dim * 10 / dim); /* they serve skewed data only */
     GY_AUTO(gyre_codebook) *codebook = NULL;
     GY_AUTO(gyre_quantizer) *quantizer = NULL;
     must(gyre_codebook_new(&codebook, metric, dim, 1, seed, vectors + 5 * dim, &err));
     gyre_error refusal = {0};
-    if (gyre_quantizer_train(&quantizer, codec, codebook, vectors, SAMPLE, &refusal) != GYRE_OK) {
-        say(text, "%s %u %s refused\n", codec->name, dim, gyre_metric_name(metric));
-        free(vectors), free(out);
-        return;
-    }
-    size_t row_bytes = gyre_codec_row_bytes(codec, dim);
-    uint8_t *rows = must_alloc(VECTORS * row_bytes);
-    const uint8_t *addresses[VECTORS];
-    must(gyre_quantizer_encode(quantizer, vectors, VECTORS, 0, rows, &err));
-    uint64_t coded = hash(1, rows, VECTORS * row_bytes), decoded = 1, hits = 1, estimates = 1;
-    for (size_t i = 0; i < VECTORS; i++) {
-        addresses[i] = rows + i * row_bytes;
-        gyre_quantizer_decode(quantizer, addresses[i], out);
-        decoded = hash_floats(decoded, out, dim);
-    }
-    uint8_t *blocks = gyre_codec_scans(codec) ? new_blocks(codec, dim, rows, VECTORS) : NULL;
-    for (uint8_t bits = 4; bits <= 8; bits = (uint8_t)(bits + 2)) {
-        gyre_query_options options = {.epsilon = 2.5f,
-                                      .epsilon_is_measured = true, /* for codecs that have no law */
-                                      .bound = (gyre_bound_kind)(bits / 2 - 1), /* plain, calibrated, certain */
-                                      .scan_bits = bits,
-                                      .refine_bits = bits == 4 ? GYRE_QUERY_BITS_FLOAT : bits};
-        GY_AUTO(gyre_query) *query = NULL;
-        gyre_vector_normalize(metric, vectors + (VECTORS + bits) * dim, out, dim);
-        must(gyre_query_new(&query, quantizer, out, NULL, &options, &err));
-        gyre_estimate known[VECTORS];
-        gyre_query_estimate(query, addresses, VECTORS, known);
-        for (size_t i = 0; i < VECTORS; i++)
-            estimates = hash_floats(estimates, (float[]){known[i].distance, known[i].low, known[i].high}, 3);
-        if (!blocks)
-            continue;
-        gyre_hit found[2 * GYRE_BLOCK_ROWS];
-        size_t count = gyre_query_scan(query, blocks, 2, known[VECTORS / 2].distance, found);
-        for (size_t i = 0; i < count; i++) {
-            hits = hash(hits, (uint8_t[]){(uint8_t)found[i].row}, 1);
-            hits = hash_floats(hits, (float[]){found[i].estimate, found[i].half_width}, 2);
+    if (gyre_quantizer_train(&quantizer, codec, codebook, vectors, SAMPLE, &refusal) == GYRE_OK) {
+        size_t row_bytes = gyre_codec_row_bytes(codec, dim);
+        uint8_t *rows = must_alloc(VECTORS * row_bytes);
+        must(gyre_quantizer_encode(quantizer, vectors, VECTORS, 0, rows, &err));
+        uint64_t coded = hash(1, rows, VECTORS * row_bytes), decoded = 1, hits = 1, estimates = 1;
+        for (size_t i = 0; i < VECTORS; i++) {
+            gyre_quantizer_decode(quantizer, rows + i * row_bytes, out);
+            decoded = hash_floats(decoded, out, dim);
         }
-    }
-    say(text, "%s %u %s rows %016llx decoded %016llx hits %016llx estimates %016llx\n", codec->name, dim, gyre_metric_name(metric),
-        (unsigned long long)coded, (unsigned long long)decoded, (unsigned long long)hits, (unsigned long long)estimates);
-    free(vectors), free(out), free(rows), free(blocks);
+        hash_queries(quantizer, vectors + VECTORS * dim, rows, &hits, &estimates);
+        say(text, "%s %u %s rows %016llx decoded %016llx hits %016llx estimates %016llx\n", codec->name, dim,
+            gyre_metric_name(metric), (unsigned long long)coded, (unsigned long long)decoded, (unsigned long long)hits,
+            (unsigned long long)estimates);
+        free(rows);
+    } else
+        say(text, "%s %u %s refused\n", codec->name, dim, gyre_metric_name(metric));
+    free(vectors), free(out);
 }
 
 static void say_rotation(struct text *text, uint32_t dim)
@@ -134,7 +179,39 @@ static void say_rotation(struct text *text, uint32_t dim)
     say(text, "rotation %u there %016llx back %016llx\n", dim, (unsigned long long)there, (unsigned long long)back);
 }
 
-/* Everything, by one kernel table. */
+/* Rotations that learners find, and k-means with its lists. */
+static void say_learned(struct text *text)
+{
+    enum { DIM = 24, LISTS = 9 };
+    random_state = 24;
+    uint8_t seed[GYRE_SEED_BYTES];
+    random_seed_bytes(seed);
+    static float vectors[SAMPLE * DIM], matrix[DIM * DIM], centroids[LISTS * DIM];
+    exact_vectors(vectors, SAMPLE, DIM);
+    GY_AUTO(gyre_codebook) *codebook = NULL;
+    must(gyre_codebook_new(&codebook, GYRE_L2, DIM, 1, seed, NULL, &err));
+    const gyre_learn_options few = {.iterations = 3};
+    must(gyre_learn_itq(codebook, vectors, SAMPLE, &few, matrix, &err));
+    uint64_t itq = hash_floats(1, matrix, DIM * DIM);
+    must(gyre_learn_cayley(codebook, codec_named("rabitq1"), vectors, SAMPLE, &few, matrix, &err));
+    uint64_t cayley = hash_floats(1, matrix, DIM * DIM);
+
+    gyre_kmeans_options options = {.iterations_max = 5};
+    memcpy(options.seed, seed, sizeof seed);
+    must(gyre_kmeans_train(&options, vectors, SAMPLE, DIM, LISTS, centroids, NULL, &err));
+    GY_AUTO(gyre_centroids) *made = NULL;
+    must(gyre_centroids_new(&made, centroids, LISTS, DIM, &err));
+    uint32_t lists[SAMPLE];
+    float distances[SAMPLE];
+    must(gyre_kmeans_assign(made, vectors, SAMPLE, 0, lists, distances, &err));
+    uint64_t assigned = hash_floats(1, distances, SAMPLE);
+    for (size_t i = 0; i < SAMPLE; i++)
+        assigned = hash(assigned, (uint8_t[]){(uint8_t)lists[i]}, 1);
+    say(text, "learned itq %016llx cayley %016llx kmeans %016llx lists %016llx\n", (unsigned long long)itq,
+        (unsigned long long)cayley, (unsigned long long)hash_floats(1, centroids, LISTS * DIM), (unsigned long long)assigned);
+}
+
+/* Everything, by one kernel table. Training is left out at the largest dim: seconds a table. */
 static struct text *all_lines(const char *table)
 {
     struct text *text = must_alloc(sizeof *text);
@@ -145,8 +222,10 @@ static struct text *all_lines(const char *table)
     for (size_t d = 0; d < DIMS; d++) {
         say_rotation(text, dims[d]);
         for (size_t c = 0; c < count; c++)
-            say_codec(text, &codecs[c], dims[d], (gyre_metric)(1 + (c + d) % 3));
+            if (dims[d] < 768 || !gyre_codec_is_trained(&codecs[c]))
+                say_codec(text, &codecs[c], dims[d], (gyre_metric)(1 + (codecs[c].kind + codecs[c].bits + d) % 3));
     }
+    say_learned(text);
     must(gyre_simd_select(NULL, &err));
     return text;
 }

@@ -1,7 +1,7 @@
 /* neon planes: as the definition, in registers of 128 bits.
  *
- * Cost of dot per 64 coordinates and plane: 1 load of bits, 4 of levels, 4 shuffles, tests, bit operations and additions each. A level is
- * added where its bit is set, so no product is needed. */
+ * Cost of dot per 64 coordinates and plane: 1 load of bits, 4 of levels, 4 shuffles, tests, bit operations and additions each. A
+ * level is added where its bit is set, so no product is needed. */
 #include "kernels/planes.h"
 
 #include "kernels/vector.h"
@@ -104,7 +104,7 @@ static inline uint8x16_t mask_of(uint8x16_t bits, size_t part)
     return vtstq_u8(vqtbl1q_u8(bits, spread), bit);
 }
 
-/* The sum of v where the bits of a plane are set. A lane adds two levels per 64 coordinates: 64·254 at most, which 16 bits hold. */
+/* The sum of v where the bits of a plane are set. A lane adds two levels per 64 coordinates: 64·254 at most, 16 bits. */
 static inline int32_t plane_dot(const uint8_t *plane, size_t dim, const int8_t *v)
 {
     const int16x8_t none = vdupq_n_s16(0);
@@ -126,7 +126,8 @@ static int32_t dot(const uint8_t *signs, const uint8_t *planes, size_t dim, uint
 }
 
 /* u of 64 coordinates, as bytes. */
-static inline void levels_load(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, size_t at, uint8x16_t u[4])
+static inline void levels_load(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, size_t at,
+                               uint8x16_t u[4])
 {
     uint8x16_t bits = bits_load(signs, at, dim);
     for (size_t part = 0; part < 4; part++)
@@ -142,7 +143,8 @@ static inline void levels_load(const uint8_t *signs, const uint8_t *planes, size
 static inline void add_products(float32x4_t lanes[4], uint8x16_t u, float32x4_t half, const float *y, size_t at, size_t dim)
 {
     uint16x8_t low = vmovl_u8(vget_low_u8(u)), high = vmovl_high_u8(u);
-    uint32x4_t levels[4] = {vmovl_u16(vget_low_u16(low)), vmovl_high_u16(low), vmovl_u16(vget_low_u16(high)), vmovl_high_u16(high)};
+    uint32x4_t levels[4] = {vmovl_u16(vget_low_u16(low)), vmovl_high_u16(low), vmovl_u16(vget_low_u16(high)),
+                            vmovl_high_u16(high)};
     for (size_t l = 0; l < 4; l++) {
         float32x4_t value = vsubq_f32(vcvtq_f32_u32(levels[l]), half);
         lanes[l] = vaddq_f32(lanes[l], vmulq_f32(floats_load(y, at + 4 * l, dim), value));

@@ -1,34 +1,35 @@
 /* neon rotate: 64 coordinates in sixteen registers, six strides between one load and one store, then three strides a pass.
  *
- * Cost per register of 4 coordinates: strides 1 and 2 lie within it and take 3 shuffles and 2 additions, two registers together; every
- * further stride is 1 addition or subtraction. There is no gather: permute loads its coordinates one by one. */
+ * Cost per register of 4 coordinates: strides 1 and 2 lie within it and take 3 shuffles and 2 additions; every further stride is
+ * 1 addition or subtraction. There is no gather: permute loads its coordinates one by one. */
+#include "kernels/inline.h"
 #include "kernels/rotate.h"
 
 #include <arm_neon.h>
 
-#define INLINE static inline __attribute__((always_inline))
-
 enum { LANES = 4, FIRST = 16, FIRST_FLOATS = FIRST * LANES, REGISTERS = 8 };
 
-/* Strides 1 and 2 of two registers. With x = x0 x1 x2 x3:
- *     sum        x0+x1, y0+y1, x2+x3, y2+y3        difference  x0-x1, …
- *     sum of sums and differences  x0+x1+(x2+x3), y…, x0-x1+(x2-x3), y…      their differences the same with -( */
-INLINE void within(float32x4_t *x, float32x4_t *y)
+/* Strides 1 and 2 of two registers, of whose lanes x0…x3 and y0…y3 are made
+ *     sum  x0+x1 y0+y1 x2+x3 y2+y3      low  x0+x1 y0+y1 x0-x1 y0-y1      plus   the first, sums of stride 2, by turns of x and y
+ *     difference, with -                high x2+x3 y2+y3 x2-x3 y2-y3      minus  their differences */
+GY_INLINE void within(float32x4_t *x, float32x4_t *y)
 {
     float32x4_t even = vtrn1q_f32(*x, *y), odd = vtrn2q_f32(*x, *y);
-    float64x2_t sum = vreinterpretq_f64_f32(vaddq_f32(even, odd)), difference = vreinterpretq_f64_f32(vsubq_f32(even, odd));
-    float32x4_t low = vreinterpretq_f32_f64(vtrn1q_f64(sum, difference)), high = vreinterpretq_f32_f64(vtrn2q_f64(sum, difference));
+    float64x2_t sum = vreinterpretq_f64_f32(vaddq_f32(even, odd));
+    float64x2_t difference = vreinterpretq_f64_f32(vsubq_f32(even, odd));
+    float32x4_t low = vreinterpretq_f32_f64(vtrn1q_f64(sum, difference));
+    float32x4_t high = vreinterpretq_f32_f64(vtrn2q_f64(sum, difference));
     float32x4_t plus = vaddq_f32(low, high), minus = vsubq_f32(low, high);
     *x = vuzp1q_f32(plus, minus);
     *y = vuzp2q_f32(plus, minus);
 }
 
 /* Strides of 1, 2, … registers among the first count of them; count is a constant after inlining. */
-INLINE void between(float32x4_t *x, size_t count)
+GY_INLINE void between(float32x4_t *x, size_t count)
 {
-#pragma GCC unroll 4
+    GY_UNROLL(4)
     for (size_t h = 1; h < count; h *= 2)
-#pragma GCC unroll 8
+        GY_UNROLL(8)
         for (size_t p = 0; p < count / 2; p++) {
             size_t low = p / h * 2 * h + p % h;
             float32x4_t a = x[low], b = x[low + h];
@@ -38,32 +39,32 @@ INLINE void between(float32x4_t *x, size_t count)
 }
 
 /* All strides within count registers side by side. */
-INLINE void pass_first(float *x, size_t count, const float *scale)
+GY_INLINE void pass_first(float *x, size_t count, const float *scale)
 {
     float32x4_t v[FIRST];
-#pragma GCC unroll 16
+    GY_UNROLL(16)
     for (size_t r = 0; r < count; r++)
         v[r] = vld1q_f32(x + r * LANES);
-#pragma GCC unroll 8
+    GY_UNROLL(8)
     for (size_t r = 0; r < count; r += 2)
         within(&v[r], &v[r + 1]);
     between(v, count);
-#pragma GCC unroll 16
+    GY_UNROLL(16)
     for (size_t r = 0; r < count; r++)
         vst1q_f32(x + r * LANES, scale ? vmulq_n_f32(v[r], *scale) : v[r]);
 }
 
 /* Strides stride, 2·stride, … of blocks of count·stride. */
-INLINE void pass_blocks(float *x, size_t dim, size_t stride, size_t count, const float *scale)
+GY_INLINE void pass_blocks(float *x, size_t dim, size_t stride, size_t count, const float *scale)
 {
     for (size_t i = 0; i < dim; i += count * stride)
         for (size_t j = 0; j < stride; j += LANES) {
             float32x4_t v[REGISTERS];
-#pragma GCC unroll 8
+            GY_UNROLL(8)
             for (size_t r = 0; r < count; r++)
                 v[r] = vld1q_f32(x + i + j + r * stride);
             between(v, count);
-#pragma GCC unroll 8
+            GY_UNROLL(8)
             for (size_t r = 0; r < count; r++)
                 vst1q_f32(x + i + j + r * stride, scale ? vmulq_n_f32(v[r], *scale) : v[r]);
         }
@@ -96,7 +97,7 @@ static void hadamard(float *x, size_t count, float scale)
     }
 }
 
-INLINE float32x4_t flipped(float32x4_t value, const uint16_t *moves)
+GY_INLINE float32x4_t flipped(float32x4_t value, const uint16_t *moves)
 {
     uint32x4_t flips = vshll_n_u16(vand_u16(vld1_u16(moves), vdup_n_u16(GY_MOVE_FLIP)), 16);
     return vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(value), flips));

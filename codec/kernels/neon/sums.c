@@ -1,4 +1,4 @@
-/* neon sums: the eight lanes of the definition in four registers. Products are exact in double, so they may be fused (kernels/sums.h). */
+/* neon sums: the eight lanes of the definition in four registers. Products are exact in double and may be fused (kernels/sums.h). */
 #include "kernels/sums.h"
 
 #include <arm_neon.h>
@@ -24,7 +24,8 @@ static inline double fold(const lanes *sum)
 static inline lanes load(const float *from)
 {
     float32x4_t low = vld1q_f32(from), high = vld1q_f32(from + 4);
-    return (lanes){{vcvt_f64_f32(vget_low_f32(low)), vcvt_high_f64_f32(low), vcvt_f64_f32(vget_low_f32(high)), vcvt_high_f64_f32(high)}};
+    return (lanes){{vcvt_f64_f32(vget_low_f32(low)), vcvt_high_f64_f32(low), vcvt_f64_f32(vget_low_f32(high)),
+                    vcvt_high_f64_f32(high)}};
 }
 
 /* The eight from n - left on, zeros behind them: adding +0 to a lane changes nothing, as no lane is ever -0. */
