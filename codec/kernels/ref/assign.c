@@ -9,10 +9,12 @@ static void add_products(const float *panels, size_t panel_stride, size_t panel_
     for (size_t t = 0; t < count; t++)
         for (size_t p = 0; p < panel_count; p++) {
             const float *panel = panels + p * panel_stride;
-            float *score = scores + t * score_stride + p * GY_PANEL;
+            float *score = scores + t * score_stride + p * GY_PANEL, lane[GY_PANEL];
+            memcpy(lane, score, sizeof lane); /* where fmaf is an instruction, these are registers */
             for (size_t i = 0; i < depth; i++)
                 for (size_t l = 0; l < GY_PANEL; l++)
-                    score[l] = fmaf(x[i * GY_ASSIGN_TILE + t], panel[i * GY_PANEL + l], score[l]);
+                    lane[l] = fmaf(x[i * GY_ASSIGN_TILE + t], panel[i * GY_PANEL + l], lane[l]);
+            memcpy(score, lane, sizeof lane);
         }
 }
 
