@@ -29,7 +29,7 @@ static inline float gy_float_below(double value)
     float rounded = (float)value;
     int32_t bits, below, beyond = -((double)rounded > value); /* all ones or none */
     memcpy(&bits, &rounded, sizeof bits);
-    below = bits > 0 ? bits - 1 : (bits | INT32_MIN) + 1; /* magnitudes grow with bits; below ±0 is the least negative one */
+    below = bits > 0 ? bits - 1 : bits + 1; /* magnitudes grow with bits; nothing rounds down beyond +0, only to -0 */
     bits ^= (bits ^ below) & beyond;
     memcpy(&rounded, &bits, sizeof rounded);
     return rounded;
