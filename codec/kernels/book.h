@@ -69,13 +69,24 @@ static inline uint32_t gy_tail_index_bits(const struct gy_block_code *blocks)
     return blocks->index_bits / blocks->whole.dims * blocks->tail.dims;
 }
 
+/* A copy of known length is a load and a store; a call would cost more than all the rest. */
+static inline void gy_codeword_copy(float *out, const float *row, uint32_t dims)
+{
+    if (dims == 8)
+        memcpy(out, row, 8 * sizeof *out);
+    else if (dims == 4)
+        memcpy(out, row, 4 * sizeof *out);
+    else
+        memcpy(out, row, 2 * sizeof *out);
+}
+
 /* Codewords of blocks from first on, without signs: what they stand for from coordinate first·dims to the end. */
 static inline void gy_block_decode_from(const struct gy_block_code *blocks, const uint8_t *code, uint32_t first, float *out)
 {
     uint32_t count = gy_block_count(blocks), dims = blocks->whole.dims, bits = blocks->index_bits;
     for (uint32_t m = first; m < count; m++)
-        memcpy(out + (size_t)(m - first) * dims, blocks->whole.rows + (size_t)gy_index_load(code, (size_t)m * bits, bits) * dims,
-               dims * sizeof *out);
+        gy_codeword_copy(out + (size_t)(m - first) * dims,
+                         blocks->whole.rows + (size_t)gy_index_load(code, (size_t)m * bits, bits) * dims, dims);
     if (blocks->tail.dims) {
         uint32_t index = gy_index_load(code, (size_t)count * bits, gy_tail_index_bits(blocks));
         memcpy(out + (size_t)(count - first) * dims, blocks->tail.rows + (size_t)index * blocks->tail.dims,
