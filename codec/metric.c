@@ -46,8 +46,7 @@ static void normalize(gyre_metric metric, const float *in, float *out, size_t di
         memmove(out, in, dim * sizeof *out);
         return;
     }
-    for (size_t i = 0; i < dim; i++)
-        out[i] = (float)((double)in[i] / norm);
+    gy_kernels_current()->sums->divide(in, norm, out, dim);
 }
 
 gyre_status gyre_vector_check(gyre_metric metric, const float *vector, size_t dim, size_t row, gyre_error *err)

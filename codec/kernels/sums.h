@@ -1,4 +1,4 @@
-/* sums kernels: the sums that feed stored bytes, in double; sums.h says which. */
+/* sums kernels: the arithmetic in double that feeds stored bytes; sums.h says which sums. */
 #ifndef GY_KERNELS_SUMS_H
 #define GY_KERNELS_SUMS_H
 
@@ -13,6 +13,8 @@ typedef struct gy_sums_kernels {
     /* <a,b> and <b,b>, their chains abreast. */
     void (*pair)(const float *a, const float *b, size_t n, double *products, double *squares);
     double (*magnitudes)(const float *a, size_t n);
+    /* out[i] = in[i]/norm, the quotient rounded to double, then to float. in finite unless norm is not; out may be in. */
+    void (*divide)(const float *in, double norm, float *out, size_t n);
 } gy_sums_kernels;
 
 extern const gy_sums_kernels gy_sums_ref, gy_sums_avx2, gy_sums_avx512, gy_sums_neon;

@@ -67,6 +67,47 @@ static void sums_are_equal_at_every_dim_and_alignment(void **state)
         }
 }
 
+static double random_norm(const float *in, size_t round)
+{
+    uint32_t exponent = (uint32_t)(random_u64() % (round % 3 ? 100 : 2040));
+    uint64_t fraction = random_u64() >> 12;
+    if (round % 3 == 1) { /* the quotient of the first lies in the middle between two floats, or one step of a double beside it */
+        double middle = (double)(float)random_normal();
+        uint64_t bits;
+        memcpy(&bits, &middle, sizeof bits);
+        bits |= UINT64_C(1) << 28;
+        memcpy(&middle, &bits, sizeof bits);
+        return fabs((double)in[0] / middle);
+    }
+    if (round % 5 == 0)
+        fraction = UINT64_MAX >> 12;
+    return ldexp(1 + (double)fraction * 0x1p-52, (int)exponent - (round % 3 ? 50 : 1020));
+}
+
+static void quotients_are_equal_at_every_dim_for_every_norm(void **state)
+{
+    (void)state;
+    static float in[ROOM], wanted[ROOM], got[ROOM];
+    for (size_t round = 0; round < 3000; round++) {
+        size_t n = round < SMALL_DIMS ? round : 1 + random_u64() % 64, shift = round % 4;
+        random_values(in, round);
+        double norm = round == 7 ? 0 : round == 8 ? INFINITY : random_norm(in + shift, round);
+        for (size_t i = 0; i < n; i++)
+            wanted[i] = (float)((double)in[shift + i] / norm);
+        for (size_t k = 0; gy_kernels_all[k]; k++) {
+            if (!gy_kernels_all[k]->runs_here())
+                continue;
+            memcpy(got, in, sizeof in);
+            gy_kernels_all[k]->sums->divide(got + shift, norm, got + shift, n); /* in place */
+            for (size_t i = 0; i < ROOM; i++) {
+                const float *should = i < shift || i >= shift + n ? &in[i] : &wanted[i - shift];
+                if (memcmp(&got[i], should, sizeof *got) != 0 && !(isnan(got[i]) && isnan(*should)))
+                    fail_msg("%s: %a / %a is %a, not %a", gy_kernels_all[k]->name, in[i], norm, got[i], *should);
+            }
+        }
+    }
+}
+
 /* gyre_vector_check leaves it to the sum of squares to notice them. */
 static void what_is_not_finite_shows_in_the_sum_of_squares(void **state)
 {
@@ -113,6 +154,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_equal_at_every_dim_and_alignment),
+        cmocka_unit_test(quotients_are_equal_at_every_dim_for_every_norm),
         cmocka_unit_test(what_is_not_finite_shows_in_the_sum_of_squares),
         cmocka_unit_test(signs_are_equal_at_every_dim_and_padding_is_zero),
     };

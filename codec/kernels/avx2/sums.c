@@ -76,4 +76,18 @@ static double magnitudes(const float *a, size_t n)
     return fold(low, high);
 }
 
-const gy_sums_kernels gy_sums_avx2 = {products, pair, magnitudes};
+/* kernels/avx512/sums.c says why the quotient is the rounded one. */
+static void divide(const float *in, double norm, float *out, size_t n)
+{
+    size_t i = 0;
+    const __m256d b = _mm256_set1_pd(norm), reciprocal = _mm256_set1_pd(1 / norm);
+    for (; norm >= 0x1p-200 && norm <= 0x1p200 && i + 4 <= n; i += 4) {
+        __m256d a = load(in + i), q = _mm256_mul_pd(a, reciprocal);
+        q = _mm256_fnmadd_pd(_mm256_fmsub_pd(q, b, a), reciprocal, q);
+        q = _mm256_fnmadd_pd(_mm256_fmsub_pd(q, b, a), reciprocal, q);
+        _mm_storeu_ps(out + i, _mm256_cvtpd_ps(q));
+    }
+    gy_sums_ref.divide(in + i, norm, out + i, n - i);
+}
+
+const gy_sums_kernels gy_sums_avx2 = {products, pair, magnitudes, divide};

@@ -38,4 +38,10 @@ static double magnitudes(const float *a, size_t n)
     return fold(lane);
 }
 
-const gy_sums_kernels gy_sums_ref = {products, pair, magnitudes};
+static void divide(const float *in, double norm, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = (float)((double)in[i] / norm);
+}
+
+const gy_sums_kernels gy_sums_ref = {products, pair, magnitudes, divide};
