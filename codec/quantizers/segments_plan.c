@@ -86,6 +86,7 @@ static void trace(const struct search *search, uint32_t k, size_t bytes, struct 
     struct gy_segments_plan reversed = {.rows = search->position[k]};
     while (k > 0) {
         struct choice choice = search->choice[k * (search->budget + 1) + bytes];
+        /* cppcheck-suppress arrayIndexOutOfBoundsCond; k and choice.from are below position_count */
         uint32_t dims = search->position[k] - search->position[choice.from];
         reversed.dims[reversed.count] = (uint16_t)dims;
         reversed.bits[reversed.count++] = choice.bits;
