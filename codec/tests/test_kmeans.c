@@ -2,6 +2,7 @@
 #include "kernels/kernels.h"
 #include "support.h"
 
+#include <pthread.h>
 #include <sodium.h>
 
 static gyre_centroids *new_centroids(const float *rows, size_t k, uint32_t dim)
@@ -181,6 +182,50 @@ static void centroids_have_the_bits_they_always_had(void **state)
     must(gyre_simd_select(NULL, &err));
 }
 
+/* A caller's threads: each takes every fourth part. */
+enum { THREADS = 4 };
+
+struct share {
+    size_t first, parts;
+    void (*part)(void *work, size_t i);
+    void *work;
+};
+
+static void *run_share(void *arg)
+{
+    const struct share *share = arg;
+    for (size_t i = share->first; i < share->parts; i += THREADS)
+        share->part(share->work, i);
+    return NULL;
+}
+
+static void run_threads(void *context, size_t parts, void (*part)(void *work, size_t i), void *work)
+{
+    (void)context;
+    pthread_t threads[THREADS];
+    struct share shares[THREADS];
+    for (size_t i = 0; i < THREADS; i++) {
+        shares[i] = (struct share){i, parts, part, work};
+        assert_int_equal(pthread_create(&threads[i], NULL, run_share, &shares[i]), 0);
+    }
+    for (size_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+}
+
+static void threads_change_no_bit(void **state)
+{
+    (void)state;
+    enum { N = 9000, DIM = 6, K = 150 };
+    float *vectors = must_alloc(N * DIM * sizeof *vectors), alone[K * DIM], together[K * DIM];
+    random_vector(vectors, N * DIM, 1);
+    gyre_kmeans_options options = {.iterations_max = 3};
+    must(gyre_kmeans_train(&options, vectors, N, DIM, K, alone, NULL, &err));
+    options.run = run_threads;
+    must(gyre_kmeans_train(&options, vectors, N, DIM, K, together, NULL, &err));
+    assert_memory_equal(together, alone, sizeof alone);
+    free(vectors);
+}
+
 struct watcher {
     size_t calls, stop_at;
     uint32_t last;
@@ -221,6 +266,7 @@ int main(void)
         cmocka_unit_test(degenerate_inputs_are_defined),
         cmocka_unit_test(empty_lists_are_given_what_the_start_missed),
         cmocka_unit_test(centroids_have_the_bits_they_always_had),
+        cmocka_unit_test(threads_change_no_bit),
         cmocka_unit_test(the_caller_may_stop_at_any_point),
     };
     return cmocka_run_group_tests_name("codec.kmeans", tests, NULL, NULL);
