@@ -15,6 +15,8 @@ static const float lloyd_max[GY_LEVEL_BITS_MAX + 1][1 << (GY_LEVEL_BITS_MAX - 1)
     [4] = {0.128395036f, 0.388048291f, 0.656759143f, 0.942340434f, 1.25623119f, 1.6180464f, 2.06901717f, 2.73258948f},
 };
 
+enum { ABREAST = 64 };
+
 static const uint64_t lowest_bits = UINT64_C(0x0101010101010101);
 
 size_t gy_levels_bytes(uint32_t bits, uint32_t dim) { return bits * gy_sign_bytes(dim); }
@@ -71,12 +73,20 @@ void gy_lloyd_max_indices(const float *z, float per_unit, uint32_t dim, uint32_t
     float middle[1 << (GY_LEVEL_BITS_MAX - 1)];
     for (uint32_t m = 0; m + 1 < half; m++)
         middle[m] = (lloyd_max[bits][m] + lloyd_max[bits][m + 1]) * 0.5f;
-    for (uint32_t i = 0; i < dim; i++) {
-        float magnitude = fabsf(z[i] * per_unit);
-        uint32_t level = 0;
+    for (uint32_t first = 0; first < dim; first += ABREAST) { /* loops that a compiler turns into vectors */
+        uint32_t count = dim - first < ABREAST ? dim - first : ABREAST;
+        float x[ABREAST] = {0};
+        uint32_t index[ABREAST];
+        memcpy(x, z + first, count * sizeof *x);
+        for (uint32_t i = 0; i < ABREAST; i++)
+            index[i] = half;
         for (uint32_t m = 0; m + 1 < half; m++)
-            level += magnitude > middle[m];
-        indices[i] = (uint8_t)(z[i] >= 0 ? half + level : half - 1 - level);
+            for (uint32_t i = 0; i < ABREAST; i++)
+                index[i] += fabsf(x[i] * per_unit) > middle[m];
+        for (uint32_t i = 0; i < ABREAST; i++) /* below zero all bits the other way; no branch, as signs cannot be foreseen */
+            index[i] ^= (0u - (x[i] < 0)) & (2 * half - 1);
+        for (uint32_t i = 0; i < count; i++)
+            indices[first + i] = (uint8_t)index[i];
     }
 }
 
