@@ -38,10 +38,12 @@ void gy_pq_books_free(struct gy_pq_books *books)
 
 gyre_status gy_pq_means_init(struct gy_pq_means *means, const struct gy_pq_books *books, gyre_error *err)
 {
-    means->sums = malloc(row_count(books) * books->block * sizeof *means->sums);
+    means->sums = malloc(row_count(books) * (books->block + 1) * sizeof *means->sums);
     means->counts = malloc(row_count(books) * sizeof *means->counts);
-    if (means->sums && means->counts)
+    if (means->sums && means->counts) {
+        means->errors = means->sums + row_count(books) * books->block;
         return GYRE_OK;
+    }
     gy_pq_means_fini(means);
     return gyre_fail(err, GYRE_NO_MEMORY, "means of dim %u", books->dim);
 }
@@ -132,7 +134,7 @@ void gy_pq_decode(const struct gy_pq_books *books, const uint8_t *code, float *o
 
 void gy_pq_means_clear(const struct gy_pq_books *books, struct gy_pq_means *means)
 {
-    memset(means->sums, 0, row_count(books) * books->block * sizeof *means->sums);
+    memset(means->sums, 0, row_count(books) * (books->block + 1) * sizeof *means->sums);
     memset(means->counts, 0, row_count(books) * sizeof *means->counts);
 }
 
@@ -141,25 +143,27 @@ void gy_pq_means_add(const struct gy_pq_books *books, struct gy_pq_means *means,
     for (uint32_t b = 0; b < books->count; b++) {
         size_t row = (size_t)b * GY_PQ_WORDS + code[b];
         means->counts[row]++;
-        for (uint32_t j = 0; j < width(books, b); j++)
-            means->sums[row * books->block + j] += (double)vector[b * books->block + j];
+        for (uint32_t j = 0; j < width(books, b); j++) {
+            double value = (double)vector[b * books->block + j], off = value - (double)books->rows[row * books->block + j];
+            means->sums[row * books->block + j] += value;
+            means->errors[row] += off * off;
+        }
     }
 }
 
-/* Codeword k, which nobody uses, moves beside the most used one and takes half of its vectors from it, to the next assignment.
- * That one stays: what the others code is never coded worse. */
-static void split(float *rows, uint32_t *counts, uint32_t block, size_t k)
+/* Codeword k, which nobody uses, moves beside the one that errs most, and so takes half of its vectors at the next assignment. That
+ * one stays: what the others code is never coded worse. */
+static void split(float *rows, double *errors, uint32_t block, size_t k)
 {
     size_t most = 0;
     for (size_t i = 1; i < GY_PQ_WORDS; i++)
-        if (counts[i] > counts[most])
+        if (errors[i] > errors[most])
             most = i;
     for (uint32_t j = 0; j < block; j++) {
         float from = rows[most * block + j];
         rows[k * block + j] = from + from * (j % 2 ? -apart : apart);
     }
-    counts[k] = counts[most] / 2;
-    counts[most] -= counts[k];
+    errors[k] = errors[most] /= 2;
 }
 
 void gy_pq_books_update(struct gy_pq_books *books, struct gy_pq_means *means)
@@ -171,7 +175,7 @@ void gy_pq_books_update(struct gy_pq_books *books, struct gy_pq_means *means)
     for (size_t r = 0; r < row_count(books); r++)
         if (means->counts[r] == 0) {
             size_t first = r / GY_PQ_WORDS * GY_PQ_WORDS;
-            split(books->rows + first * block, means->counts + first, block, r - first);
+            split(books->rows + first * block, means->errors + first, block, r - first);
         }
     gy_pq_books_refresh(books);
 }

@@ -20,6 +20,7 @@ struct gy_pq_books {
 /* Sums of the vectors of each codeword, towards its mean. */
 struct gy_pq_means {
     double *sums;     /* as rows */
+    double *errors;   /* [count][GY_PQ_WORDS] sums of squared distances */
     uint32_t *counts; /* [count][GY_PQ_WORDS] */
 };
 
@@ -41,7 +42,7 @@ void gy_pq_decode(const struct gy_pq_books *books, const uint8_t *code, float *o
 
 void gy_pq_means_clear(const struct gy_pq_books *books, struct gy_pq_means *means);
 void gy_pq_means_add(const struct gy_pq_books *books, struct gy_pq_means *means, const float *vector, const uint8_t *code);
-/* Each codeword becomes the mean of its vectors; one that has none moves beside the most used one. counts are used up. */
+/* Each codeword becomes the mean of its vectors; one that has none moves beside one that errs much. errors are used up. */
 void gy_pq_books_update(struct gy_pq_books *books, struct gy_pq_means *means);
 
 #endif

@@ -47,8 +47,8 @@ class Keystream:
 
 
 class Rotation:
-    def __init__(self, seed, dim):
-        self.dim, self.rounds = dim, []
+    def __init__(self, seed, dim, matrix=None):
+        self.dim, self.rounds, self.matrix = dim, [], matrix
         self.parts = [1 << m for m in range(12, -1, -1) if dim >> m & 1]
         for k in range(3):
             stream = Keystream(seed, b"ROT1" + struct.pack("<II", dim, k))
@@ -86,16 +86,26 @@ class Rotation:
             x = x * signs
             self.hadamard(x)
             x = x[order]
-        return x
+        return x if self.matrix is None else np.array([dot(row, x) for row in self.matrix], f32)
 
     def invert(self, x):
-        x = x.astype(f32)
+        x = x.astype(f32) if self.matrix is None else (self.matrix.T.astype(np.float64) @ x).astype(f32)
         for signs, order in reversed(self.rounds):
             back = np.empty_like(x)
             back[order] = x
             self.hadamard(back)
             x = back * signs
         return x
+
+
+def dot(a, b):
+    """The product of f32 in the order of learned rotations."""
+    lane = np.zeros(16, f32)
+    for j, product in enumerate(a * b):
+        lane[j % 16] += product
+    for width in (8, 4, 2, 1):
+        lane = lane[:width] + lane[width:2 * width]
+    return lane[0]
 
 
 def lanes(values):
@@ -129,13 +139,20 @@ def checksum(data):
 
 class Codebook:
     def __init__(self, data):
-        magic, version, self.metric, self.dim, self.version, seed = struct.unpack_from("<4sHHII32s", data)
-        assert magic == b"GYCB" and version == 1 and len(data) == 48 + 4 * self.dim + 8
+        magic, form, self.metric, self.dim, self.version, seed = struct.unpack_from("<4sHHII32s", data)
+        matrix, matrix_at = None, 48 + 4 * self.dim
+        if form == 2:
+            assert struct.unpack_from("<I", data, matrix_at) == (1,), "kind of rotation"
+            matrix = np.frombuffer(data, "<f4", self.dim ** 2, matrix_at + 4).reshape(self.dim, self.dim)
+            off = np.abs(matrix.astype(np.float64) @ matrix.T - np.eye(self.dim)).sum(axis=1)
+            assert off.max() <= 4e-6, "not a rotation"
+        assert magic == b"GYCB" and form in (1, 2)
+        assert len(data) == matrix_at + (4 + 4 * self.dim ** 2 if form == 2 else 0) + 8
         assert checksum(data[:-8]) == data[-8:], "checksum"
         self.fingerprint = checksum(data[:12] + bytes(4) + data[16:-8])
         self.seed = seed
         self.mean = np.frombuffer(data, "<f4", self.dim, 48)
-        self.rotation = Rotation(seed, self.dim)
+        self.rotation = Rotation(seed, self.dim, matrix)
 
     def normalise(self, x):
         if self.metric != 3:

@@ -14,10 +14,17 @@ static const struct golden {
     gyre_metric metric;
     uint32_t dim;
     size_t vectors;
+    bool learned; /* a codebook of format 2 */
 } goldens[] = {
-    {"ip-1", GYRE_IP, 1, 2},       {"l2-3", GYRE_L2, 3, 3},         {"cosine-20", GYRE_COSINE, 20, 4},
-    {"l2-100", GYRE_L2, 100, 4},   {"ip-128", GYRE_IP, 128, 3},     {"cosine-131", GYRE_COSINE, 131, 3},
-    {"l2-768", GYRE_L2, 768, 2},
+    {"ip-1", GYRE_IP, 1, 2, false},
+    {"l2-3", GYRE_L2, 3, 3, false},
+    {"cosine-20", GYRE_COSINE, 20, 4, false},
+    {"l2-100", GYRE_L2, 100, 4, false},
+    {"ip-128", GYRE_IP, 128, 3, false},
+    {"cosine-131", GYRE_COSINE, 131, 3, false},
+    {"l2-768", GYRE_L2, 768, 2, false},
+    {"learned-l2-3", GYRE_L2, 3, 3, true},
+    {"learned-cosine-21", GYRE_COSINE, 21, 4, true},
 };
 enum { GOLDENS = sizeof goldens / sizeof *goldens, TEXT_BYTES = 1 << 17 };
 
@@ -57,6 +64,24 @@ static void golden_floats(float *out, size_t count)
         out[i] = ((float)(random_u64() % 4096) - 2048.0f) / 1024.0f;
 }
 
+/* A rotation of planes (3/5, 4/5), each coordinate with its next ones: without any library function, the same everywhere. */
+static void golden_matrix(float *matrix, uint32_t dim)
+{
+    double rows[32][32] = {{0}};
+    for (uint32_t i = 0; i < dim; i++)
+        rows[i][i] = i % 3 ? 1 : -1;
+    for (uint32_t step = 1; step < 4; step++)
+        for (uint32_t i = 0; i + step < dim; i++)
+            for (uint32_t j = 0; j < dim; j++) {
+                double a = rows[i][j], b = rows[i + step][j];
+                rows[i][j] = 0.6 * a - 0.8 * b;
+                rows[i + step][j] = 0.8 * a + 0.6 * b;
+            }
+    for (uint32_t i = 0; i < dim; i++)
+        for (uint32_t j = 0; j < dim; j++)
+            matrix[i * dim + j] = (float)rows[i][j];
+}
+
 static void write_golden(const struct golden *golden, struct text *text)
 {
     uint32_t dim = golden->dim;
@@ -68,7 +93,12 @@ static void write_golden(const struct golden *golden, struct text *text)
     for (uint32_t i = 0; i < dim; i++)
         mean[i] /= 64;
     GY_AUTO(gyre_codebook) *codebook = NULL;
-    must(gyre_codebook_new(&codebook, golden->metric, dim, 3, seed, mean, &err));
+    if (golden->learned) {
+        float matrix[32 * 32];
+        golden_matrix(matrix, dim);
+        must(gyre_codebook_new_learned(&codebook, golden->metric, dim, 3, seed, mean, matrix, &err));
+    } else
+        must(gyre_codebook_new(&codebook, golden->metric, dim, 3, seed, mean, &err));
     GY_AUTO(gyre_quantizer) *quantizer = new_quantizer("rabitq1", codebook);
     size_t code_bytes = gyre_codec_scan_code_bytes(gyre_quantizer_codec(quantizer), dim);
     put_u32(text, "metric", golden->metric);

@@ -90,6 +90,32 @@ static void training_lowers_the_error(void **state)
     free(sample), skewed_free(&skewed);
 }
 
+/* Most of the sample is one vector, and so are most of the codewords drawn from it: those that nobody uses must find work. */
+static void codewords_are_not_wasted_on_duplicates(void **state)
+{
+    (void)state;
+    enum { DIM = 8, DISTINCT = 120 };
+    struct skewed skewed = new_skewed(DIM, 0);
+    float *sample = new_skewed_sample(&skewed, SAMPLE), back[DIM];
+    for (size_t i = DISTINCT; i < SAMPLE; i++)
+        memcpy(sample + i * DIM, sample, DIM * sizeof *sample);
+    GY_AUTO(gyre_codebook) *codebook = new_codebook(GYRE_L2, DIM, skewed.mean);
+    GY_AUTO(gyre_quantizer) *quantizer = new_pq("pq-p8", codebook, sample);
+    double error = 0, total = 0;
+    uint8_t row[64];
+    for (size_t i = 0; i < DISTINCT; i++) {
+        must(gyre_quantizer_encode(quantizer, sample + i * DIM, 1, 0, row, &err));
+        gyre_quantizer_decode(quantizer, row, back);
+        for (size_t j = 0; j < DIM; j++) {
+            error += pow((double)sample[i * DIM + j] - (double)back[j], 2);
+            total += pow((double)sample[i * DIM + j] - (double)skewed.mean[j], 2);
+        }
+    }
+    if (error > .02 * total)
+        fail_msg("256 codewords leave %.3f of %d vectors", error / total, DISTINCT);
+    free(sample), skewed_free(&skewed);
+}
+
 static void every_table_learns_and_writes_the_same_bytes(void **state)
 {
     (void)state;
@@ -206,15 +232,37 @@ static void samples_that_are_too_small_are_named(void **state)
     free(sample), skewed_free(&skewed);
 }
 
+static void only_a_measured_epsilon_or_the_certain_bound_serve_codes_that_are_not_rotated(void **state)
+{
+    (void)state;
+    enum { DIM = 16 };
+    struct skewed skewed = new_skewed(DIM, 0.5);
+    float *sample = new_skewed_sample(&skewed, SAMPLE);
+    GY_AUTO(gyre_codebook) *codebook = new_codebook(GYRE_L2, DIM, skewed.mean);
+    GY_AUTO(gyre_quantizer) *quantizer = new_pq("pq-p4", codebook, sample);
+    gyre_query *query = NULL;
+    for (gyre_bound_kind bound = (gyre_bound_kind)0; bound <= GYRE_BOUND_CALIBRATED; bound++) {
+        gyre_query_options options = {.epsilon = 2, .bound = bound};
+        must_fail(gyre_query_new(&query, quantizer, sample, NULL, &options, &err), GYRE_PRECONDITION,
+                  "codec pq-p4 codes vectors that no");
+        options.epsilon_is_measured = true;
+        must(gyre_query_new(&query, quantizer, sample, NULL, &options, &err));
+        gyre_query_free(query), query = NULL;
+    }
+    free(sample), skewed_free(&skewed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(codes_are_the_nearest_codewords),
         cmocka_unit_test(training_lowers_the_error),
+        cmocka_unit_test(codewords_are_not_wasted_on_duplicates),
         cmocka_unit_test(every_table_learns_and_writes_the_same_bytes),
         cmocka_unit_test(estimates_are_those_of_the_decoded_code),
         cmocka_unit_test(books_that_cannot_be_are_refused),
         cmocka_unit_test(samples_that_are_too_small_are_named),
+        cmocka_unit_test(only_a_measured_epsilon_or_the_certain_bound_serve_codes_that_are_not_rotated),
     };
     return cmocka_run_group_tests_name("codec.pq", tests, NULL, NULL);
 }

@@ -94,6 +94,23 @@ static void a_learned_rotation_is_the_matrix_after_the_seeded_one(void **state)
     }
 }
 
+/* The check goes through L·L^T by panels and computes half of it: an error must count in every row it is in. */
+static void an_error_in_the_last_row_of_a_large_matrix_is_found(void **state)
+{
+    (void)state;
+    enum { DIM = 300 };
+    float *matrix = new_rotation_matrix(DIM), direction[DIM];
+    gyre_rotation *rotation = NULL;
+    const uint8_t seed[GYRE_SEED_BYTES] = {9};
+    must(gyre_rotation_new_learned(&rotation, DIM, seed, matrix, &err));
+    gyre_rotation_free(rotation), rotation = NULL;
+    random_unit(direction, DIM);
+    for (size_t j = 0; j < DIM; j++) /* along all other rows a little: 8e-6 in sum, a seventh of it along rows of the last panel */
+        matrix[(DIM - 1) * DIM + j] += 6e-7f * direction[j];
+    must_fail(gyre_rotation_new_learned(&rotation, DIM, seed, matrix, &err), GYRE_INVALID, "M M^T differs");
+    free(matrix);
+}
+
 static void every_table_rotates_by_a_matrix_to_the_same_bits(void **state)
 {
     (void)state;
@@ -148,6 +165,7 @@ int main(void)
         cmocka_unit_test(the_same_seed_gives_the_same_bits_and_another_seed_others),
         cmocka_unit_test(one_dimension_is_a_sign),
         cmocka_unit_test(a_learned_rotation_is_the_matrix_after_the_seeded_one),
+        cmocka_unit_test(an_error_in_the_last_row_of_a_large_matrix_is_found),
         cmocka_unit_test(every_table_rotates_by_a_matrix_to_the_same_bits),
         cmocka_unit_test(a_haar_rotation_spreads_every_vector_over_the_sphere),
     };

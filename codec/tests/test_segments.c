@@ -217,6 +217,46 @@ static void factors_and_errors_are_those_of_the_code(void **state)
         }
 }
 
+static void segments_of_one_width_have_rotations_of_their_own(void **state)
+{
+    (void)state;
+    GY_AUTO(gyre_codebook) *codebook = new_codebook(GYRE_L2, 32, NULL);
+    const struct gy_segments_plan plan = {.count = 2, .rows = 32, .dims = {16, 16}, .bits = {2, 2}};
+    float *basis = calloc(32 * 32, sizeof *basis), vector[16], rotated[2][16];
+    assert_non_null(basis);
+    struct gy_segments *segments = NULL;
+    must(gy_segments_new(&segments, codebook, &plan, &basis, &err));
+    random_vector(vector, 16, 1);
+    for (int s = 0; s < 2; s++)
+        gyre_rotation_apply(gyre_codebook_rotation(segments->segment[s].codebook), vector, rotated[s]);
+    assert_memory_not_equal(rotated[0], rotated[1], sizeof rotated[0]);
+    gy_segments_free(segments);
+}
+
+/* The calibrated form solves for one cosine; each segment has one of its own. */
+static void the_calibrated_bound_is_the_plain_one(void **state)
+{
+    (void)state;
+    struct skewed skewed = new_skewed(DIM, 1);
+    float *sample = new_skewed_sample(&skewed, SAMPLE);
+    GY_AUTO(gyre_codebook) *codebook = new_codebook(GYRE_IP, DIM, skewed.mean);
+    GY_AUTO(gyre_quantizer) *quantizer = NULL;
+    must(train(&quantizer, "segments2", codebook, sample, SAMPLE, &err));
+    gyre_estimate estimates[2][50];
+    for (int calibrated = 0; calibrated < 2; calibrated++) {
+        GY_AUTO(gyre_query) *query = NULL;
+        gyre_query_options options = {.epsilon = 2, .bound = calibrated ? GYRE_BOUND_CALIBRATED : GYRE_BOUND_PLAIN};
+        must(gyre_query_new(&query, quantizer, sample, NULL, &options, &err));
+        for (size_t i = 0; i < 50; i++) {
+            uint8_t row[128];
+            must(gyre_quantizer_encode(quantizer, sample + i * DIM, 1, 0, row, &err));
+            gyre_query_estimate(query, (const uint8_t *const[]){row}, 1, &estimates[calibrated][i]);
+        }
+    }
+    assert_memory_equal(estimates[0], estimates[1], sizeof estimates[0]);
+    free(sample), skewed_free(&skewed);
+}
+
 static void every_table_learns_and_writes_the_same_bytes(void **state)
 {
     (void)state;
@@ -289,6 +329,7 @@ static void a_state_that_cannot_be_is_refused(void **state)
     REFUSED(gy_store_u16(copy + DIMS, (uint16_t)(gy_load_u16(copy + DIMS) + 1)), "cannot have");
     REFUSED(gy_store_u16(copy + BITS, 0), "cannot have");
     REFUSED(gy_store_u16(copy + BITS, 9), "cannot have");
+    REFUSED(for (size_t at = BITS; at < basis; at += 4) gy_store_u16(copy + at, 8), "cannot have"); /* more than a code's bytes */
     REFUSED(gy_store_f32(copy + basis + 8, NAN), "segments: matrix: row 0 column 2 is nan");
     REFUSED(gy_store_f32(copy + basis, gy_load_f32(copy + basis) + 1e-4f), "segments: matrix: M M^T differs");
 #undef REFUSED
@@ -305,6 +346,8 @@ int main(void)
         cmocka_unit_test(the_effective_dimension_is_that_of_the_data_not_of_the_sample),
         cmocka_unit_test(what_does_not_carry_over_fails_the_check),
         cmocka_unit_test(factors_and_errors_are_those_of_the_code),
+        cmocka_unit_test(segments_of_one_width_have_rotations_of_their_own),
+        cmocka_unit_test(the_calibrated_bound_is_the_plain_one),
         cmocka_unit_test(every_table_learns_and_writes_the_same_bytes),
         cmocka_unit_test(a_state_that_cannot_be_is_refused),
     };
