@@ -64,11 +64,11 @@ static const gyre_codec codecs[] = {
     {"segments2", "principal components with unequal bits, 2 a dimension on average, trained on skewed data", GYRE_SEGMENTS, 2, 0, 0},
     {"segments4", "principal components with unequal bits, 4 a dimension on average, trained on skewed data", GYRE_SEGMENTS, 4, 0, 0},
 };
+enum { CODECS = sizeof codecs / sizeof *codecs };
+
 /* What factors can reach when |x|, |c| <= GYRE_NORM_MAX, with room for rounding: R <= 2e16, <z,zb> >= R, kappa <= sqrt(dim-1). */
 static const float scale_max = 3e16f;
 static const float square_max = 5e32f;
-
-enum { CODECS = sizeof codecs / sizeof *codecs };
 
 const gyre_codec *gyre_codec_list(size_t *count)
 {
@@ -84,10 +84,12 @@ gyre_status gyre_codec_find(const gyre_codec **out, const char *name, gyre_error
             *out = &codecs[i];
             return GYRE_OK;
         }
-    char names[GYRE_ERROR_TEXT_BYTES] = "";
+    /* One of each kind: all of them would not fit the sentence. */
+    char names[GYRE_ERROR_TEXT_BYTES / 2] = "";
     for (size_t i = 0, used = 0; i < CODECS && used < sizeof names; i++)
-        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", codecs[i].name);
-    return gyre_fail(err, GYRE_INVALID, "codec is \"%.40s\"; there are %s", name, names);
+        if (i == 0 || codecs[i].kind != codecs[i - 1].kind)
+            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", codecs[i].name);
+    return gyre_fail(err, GYRE_INVALID, "there is no codec \"%.40s\"; of each kind one: %s", name, names);
 }
 
 const struct gy_coder *gy_coder_first(const gyre_codec *codec)

@@ -20,8 +20,8 @@ static void a_name_that_is_none_is_told_those_that_exist(void **state)
 {
     (void)state;
     const gyre_codec *found = NULL;
-    must_fail(gyre_codec_find(&found, "rabitq9", &err), GYRE_INVALID, "codec is \"rabitq9\"; there are rabitq1");
-    must_fail(gyre_codec_find(&found, "", &err), GYRE_INVALID, "codec is \"\"");
+    must_fail(gyre_codec_find(&found, "rabitq9", &err), GYRE_INVALID, "there is no codec \"rabitq9\"; of each kind one: rabitq1");
+    must_fail(gyre_codec_find(&found, "", &err), GYRE_INVALID, "there is no codec \"\"");
     must_fail(gyre_codec_find(&found, "RABITQ1", &err), GYRE_INVALID, "rabitq1");
     must_fail(gyre_codec_find(&found, "rabitq1 ", &err), GYRE_INVALID, "rabitq1");
     char endless[5000];

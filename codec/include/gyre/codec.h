@@ -54,7 +54,7 @@ typedef struct gyre_codec {
 
 /* Every codec there is, by kind and bits. Static storage; count may be NULL. */
 const gyre_codec *gyre_codec_list(size_t *count);
-/* The codec of a name. GYRE_INVALID names those that exist. */
+/* The codec of a name. GYRE_INVALID names one of each kind. */
 GYRE_CHECKED gyre_status gyre_codec_find(const gyre_codec **out, const char *name, gyre_error *err);
 
 bool gyre_codec_has_refinement(const gyre_codec *codec); /* a second plane */
