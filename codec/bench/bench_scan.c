@@ -1,122 +1,104 @@
-/* bench_scan: how near a scan of 1-bit codes comes to merely reading them.
+/* bench_scan: how near scans of 1-bit codes come to merely reading them.
  *
- *   codec_bench_scan [MiB of codes, default 2048] [runs, default 7]
+ *   codec_bench_scan [MiB of codes, default 2048] [seconds per dim, default 20] [huge (default) | small: pages]
  *
- * One thread. For each dim the first row is the ceiling: a plain read of the same bytes, taking turns with the scans. A scan
- * keeps the 100 least lower bounds seen so far, as a search does, and goes through the codes 32 blocks at a time. The codes are those
- * of uniform sphere vectors: random signs, and the factors such vectors have. Take a size well above the L3 cache. */
-#include "gyre/simd.h"
+ * One thread. For each dim the first row is the ceiling: a plain read of the same bytes. Contenders take turns at pieces of 8 MiB,
+ * so that what else the machine does hits all of them, and no piece is in a cache from the turn before if the whole is well above
+ * the L3; with 1 MiB all of it is. Rates are those of the median piece, and of those at 10 and 90 in a hundred.
+ *
+ * A scan keeps the 100 least lower bounds of each query, as a search does, and goes 32 blocks at a time; after 64 pieces it
+ * starts anew. "Passing" are scans with a fixed threshold that so many rows in a hundred pass; their hits are written and dropped.
+ * The codes are those of uniform sphere vectors: random bits, and the factors such vectors have. */
+#include "bench.h"
 #include "layout.h"
 #include "query_internal.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #ifdef __x86_64__
 #include <immintrin.h>
 #endif
 
-enum { BEST = 100, CHUNK_BLOCKS = 32, RUNS_MAX = 99 };
+enum { BEST = 100, CHUNK_BLOCKS = 32, CHUNK_ROWS = CHUNK_BLOCKS * GYRE_BLOCK_ROWS };
+enum { CONTENDERS = 40, SEARCH_PIECES = 64, PIECES_MAX = 1 << 16 };
+static const size_t piece_target = 8 << 20, huge_page = 2 << 20;
 
-static double now_s(void)
+static uint64_t sink; /* printed, so that no read can be left out */
+
+/* The ceiling: every cache line loaded and folded into a sum that is used. Fetching ahead pays, how hardly matters. */
+static inline void fetch_ahead(const uint8_t *data)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    __asm__ volatile("" ::: "memory");
+    __builtin_prefetch((const void *)((uintptr_t)data + 1792), 0, 2);
 }
-
-static uint64_t random_next(uint64_t *state) /* splitmix64 */
-{
-    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
-static double random_normal(uint64_t *state)
-{
-    double u = ((double)(random_next(state) >> 11) + 1) * 0x1p-53, v = (double)(random_next(state) >> 11) * 0x1p-53;
-    return sqrt(-2 * log(u)) * cos(2 * M_PI * v);
-}
-
-/* The ceiling: every cache line loaded and folded into a sum that is used; fetched ahead like the scans, which is faster. */
-enum { FETCH_AHEAD_BYTES = 2048 };
-
-static inline void fetch_ahead(const uint8_t *data) { __builtin_prefetch((const void *)((uintptr_t)data + FETCH_AHEAD_BYTES)); }
 
 static uint64_t read_words(const uint8_t *data, size_t bytes)
 {
     uint64_t sum[8] = {0};
-    for (size_t i = 0; i < bytes; i += 64)
-        for (size_t w = 0; w < 8; w++) {
-            uint64_t word;
-            memcpy(&word, data + i + 8 * w, 8);
-            sum[w] += word;
-        }
+    for (size_t i = 0; i + 64 <= bytes; i += 64) {
+        for (size_t w = 0; w < 8; w++)
+            sum[w] += gy_load_u64(data + i + 8 * w);
+        fetch_ahead(data + i);
+    }
     return sum[0] ^ sum[1] ^ sum[2] ^ sum[3] ^ sum[4] ^ sum[5] ^ sum[6] ^ sum[7];
 }
 #ifdef __x86_64__
 __attribute__((target("avx512f"))) static uint64_t read_avx512(const uint8_t *data, size_t bytes)
 {
-    __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
-    size_t i = 0;
-    for (; i + 256 <= bytes; i += 256) {
-        for (size_t line = 0; line < 256; line += 64)
-            fetch_ahead(data + i + line);
-        a = _mm512_add_epi64(a, _mm512_load_si512(data + i));
-        b = _mm512_add_epi64(b, _mm512_load_si512(data + i + 64));
-        c = _mm512_add_epi64(c, _mm512_load_si512(data + i + 128));
-        d = _mm512_add_epi64(d, _mm512_load_si512(data + i + 192));
+    __m512i sum = _mm512_setzero_si512();
+    for (size_t i = 0; i + 64 <= bytes; i += 64) {
+        sum = _mm512_add_epi64(sum, _mm512_loadu_si512(data + i));
+        fetch_ahead(data + i);
     }
-    return (uint64_t)_mm512_reduce_add_epi64(_mm512_add_epi64(_mm512_add_epi64(a, b), _mm512_add_epi64(c, d))) +
-           read_words(data + i, bytes - i);
+    return (uint64_t)_mm512_reduce_add_epi64(sum);
 }
 __attribute__((target("avx2"))) static uint64_t read_avx2(const uint8_t *data, size_t bytes)
 {
-    __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
-    size_t i = 0;
-    for (; i + 128 <= bytes; i += 128) {
-        fetch_ahead(data + i), fetch_ahead(data + i + 64);
-        a = _mm256_add_epi64(a, _mm256_load_si256((const __m256i *)(data + i)));
-        b = _mm256_add_epi64(b, _mm256_load_si256((const __m256i *)(data + i + 32)));
-        c = _mm256_add_epi64(c, _mm256_load_si256((const __m256i *)(data + i + 64)));
-        d = _mm256_add_epi64(d, _mm256_load_si256((const __m256i *)(data + i + 96)));
+    __m256i sum = _mm256_setzero_si256();
+    for (size_t i = 0; i + 64 <= bytes; i += 64) {
+        sum = _mm256_add_epi64(sum, _mm256_loadu_si256((const __m256i *)(data + i)));
+        sum = _mm256_add_epi64(sum, _mm256_loadu_si256((const __m256i *)(data + i + 32)));
+        fetch_ahead(data + i);
     }
     uint64_t word[4];
-    _mm256_storeu_si256((__m256i *)word, _mm256_add_epi64(_mm256_add_epi64(a, b), _mm256_add_epi64(c, d)));
-    return word[0] + word[1] + word[2] + word[3] + read_words(data + i, bytes - i);
+    _mm256_storeu_si256((__m256i *)word, sum);
+    return word[0] + word[1] + word[2] + word[3];
 }
 #endif
 
-struct bench {
-    uint32_t dim;
-    uint8_t *blocks;
-    size_t block_count, block_bytes;
-    gyre_query *query;
-    uint64_t sink; /* printed, so that no read can be left out */
+static uint64_t read_all(const uint8_t *data, size_t bytes)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512f"))
+        return read_avx512(data, bytes);
+    if (__builtin_cpu_supports("avx2"))
+        return read_avx2(data, bytes);
+#endif
+    return read_words(data, bytes);
+}
+
+/* Codes in memory: blocks, or rows one after the other. */
+struct codes {
+    uint8_t *data, *mapped;
+    size_t units, unit_bytes, unit_rows; /* blocks of GYRE_BLOCK_ROWS rows, or rows */
+    size_t piece_units, mapped_bytes;
 };
 
-typedef void run_function(struct bench *bench, const gy_kernels *kernels);
+struct contender;
+/* Goes through n units. */
+typedef void run_function(struct contender *contender, const struct codes *codes, const uint8_t *data, size_t n);
 
-static void run_read(struct bench *bench, const gy_kernels *kernels)
-{
-    (void)kernels;
-    size_t bytes = bench->block_count * bench->block_bytes;
-#ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512f")) {
-        bench->sink += read_avx512(bench->blocks, bytes);
-        return;
-    }
-    if (__builtin_cpu_supports("avx2")) {
-        bench->sink += read_avx2(bench->blocks, bytes);
-        return;
-    }
-#endif
-    bench->sink += read_words(bench->blocks, bytes);
-}
+struct contender {
+    char name[32];
+    run_function *run;
+    const gy_kernels *kernels;
+    gyre_query *queries[GYRE_SCAN_QUERIES_MAX];
+    size_t query_count; /* 1 of a read */
+    float passing;      /* threshold; NaN: that of the best */
+    float best[GYRE_SCAN_QUERIES_MAX][BEST]; /* max-heaps */
+    double *seconds_per_row;
+    size_t pieces;
+};
 
 /* Replaces the largest of a max-heap. */
 static void heap_replace(float heap[BEST], float value)
@@ -132,164 +114,331 @@ static void heap_replace(float heap[BEST], float value)
     heap[i] = value;
 }
 
-static void run_scan(struct bench *bench, const gy_kernels *kernels)
+static void forget_best(struct contender *contender)
 {
-    float heap[BEST];
-    for (size_t i = 0; i < BEST; i++)
-        heap[i] = INFINITY;
-    gyre_hit hits[CHUNK_BLOCKS * GYRE_BLOCK_ROWS];
-    for (size_t b = 0; b < bench->block_count; b += CHUNK_BLOCKS) {
-        size_t count = bench->block_count - b < CHUNK_BLOCKS ? bench->block_count - b : CHUNK_BLOCKS;
-        size_t found = gy_query_scan_with(kernels, bench->query, bench->blocks + b * bench->block_bytes, count, heap[0], hits);
-        bench->sink += found;
-        for (size_t h = 0; h < found; h++)
-            if (hits[h].estimate - hits[h].half_width < heap[0])
-                heap_replace(heap, hits[h].estimate - hits[h].half_width);
+    for (size_t q = 0; q < GYRE_SCAN_QUERIES_MAX; q++)
+        for (size_t i = 0; i < BEST; i++)
+            contender->best[q][i] = INFINITY;
+}
+
+static float threshold_of(const struct contender *contender, size_t q)
+{
+    return isnan(contender->passing) ? contender->best[q][0] : contender->passing;
+}
+
+static void keep_best(struct contender *contender, size_t q, const gyre_hit *hits, size_t found)
+{
+    sink += found;
+    for (size_t h = 0; isnan(contender->passing) && h < found; h++)
+        if (hits[h].estimate - hits[h].half_width < contender->best[q][0])
+            heap_replace(contender->best[q], hits[h].estimate - hits[h].half_width);
+}
+
+static void run_read(struct contender *contender, const struct codes *codes, const uint8_t *data, size_t n)
+{
+    (void)contender;
+    sink += read_all(data, n * codes->unit_bytes);
+}
+
+static void run_scan(struct contender *contender, const struct codes *codes, const uint8_t *data, size_t n)
+{
+    static gyre_hit memory[GYRE_SCAN_QUERIES_MAX][CHUNK_ROWS];
+    gyre_hit *hits[GYRE_SCAN_QUERIES_MAX];
+    size_t found[GYRE_SCAN_QUERIES_MAX], count = contender->query_count;
+    float thresholds[GYRE_SCAN_QUERIES_MAX];
+    for (size_t b = 0; b < n; b += CHUNK_BLOCKS) {
+        for (size_t q = 0; q < count; q++)
+            thresholds[q] = threshold_of(contender, q), hits[q] = memory[q];
+        size_t blocks = n - b < CHUNK_BLOCKS ? n - b : CHUNK_BLOCKS;
+        gy_query_scan_many_with(contender->kernels, (const gyre_query *const *)contender->queries, count,
+                                data + b * codes->unit_bytes, blocks, thresholds, hits, found);
+        for (size_t q = 0; q < count; q++)
+            keep_best(contender, q, hits[q], found[q]);
     }
 }
 
-static int by_value(const void *a, const void *b)
+static void run_rows(struct contender *contender, const struct codes *codes, const uint8_t *data, size_t n)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    static gyre_hit hits[CHUNK_ROWS];
+    for (size_t i = 0; i < n; i += CHUNK_ROWS) {
+        size_t count = n - i < CHUNK_ROWS ? n - i : CHUNK_ROWS;
+        size_t found = gy_query_scan_rows_with(contender->kernels, contender->queries[0], data + i * codes->unit_bytes,
+                                               codes->unit_bytes, count, threshold_of(contender, 0), hits);
+        keep_best(contender, 0, hits, found);
+    }
 }
 
-struct contender {
-    const char *name;
-    run_function *run;
-    const gy_kernels *kernels;
-    double seconds[RUNS_MAX], ratios[RUNS_MAX];
-};
-
-/* Every run times each contender once, right after one another, so that what else the machine does hits all of them; ratios
- * are taken within a run. The first contender is the ceiling. */
-static void measure(struct bench *bench, struct contender *contenders, size_t count, size_t runs)
+/* Pieces in order, each for the contender whose turn it is, until the time is over and each had three. Turns shift by one when the
+ * pieces start over, if a contender would get the same ones again and again. */
+static void measure(const struct codes *codes, struct contender *contenders, size_t count, double seconds)
 {
-    for (size_t r = 0; r < runs; r++)
-        for (size_t c = 0; c < count; c++) {
-            double start = now_s();
-            contenders[c].run(bench, contenders[c].kernels);
-            contenders[c].seconds[r] = now_s() - start;
-            contenders[c].ratios[r] = contenders[0].seconds[r] / contenders[c].seconds[r];
+    size_t turn = 0, shift = codes->units / codes->piece_units % count == 0;
+    double rows = (double)(codes->piece_units * codes->unit_rows);
+    for (double end = bench_now_s() + seconds; bench_now_s() < end || turn < 3 * count; turn += shift)
+        for (size_t first = 0; first + codes->piece_units <= codes->units; first += codes->piece_units, turn++) {
+            struct contender *contender = &contenders[turn % count];
+            if (contender->pieces == PIECES_MAX)
+                return;
+            if (contender->pieces % SEARCH_PIECES == 0)
+                forget_best(contender);
+            double start = bench_now_s();
+            contender->run(contender, codes, codes->data + first * codes->unit_bytes, codes->piece_units);
+            contender->seconds_per_row[contender->pieces++] = (bench_now_s() - start) / rows;
         }
-    double bytes = (double)(bench->block_count * bench->block_bytes), rows = (double)(bench->block_count * GYRE_BLOCK_ROWS);
+}
+
+static void print(uint32_t dim, const struct codes *codes, struct contender *contenders, size_t count)
+{
+    double row_bytes = (double)codes->unit_bytes / (double)codes->unit_rows, ceiling = 0;
     for (size_t c = 0; c < count; c++) {
-        double *seconds = contenders[c].seconds, *ratios = contenders[c].ratios;
-        qsort(seconds, runs, sizeof *seconds, by_value);
-        qsort(ratios, runs, sizeof *ratios, by_value);
-        printf("%5u  %-8s %9.1f %8.2f %8.2f %8.2f %10.3f %7.3f %7.3f\n", bench->dim, contenders[c].name,
-               rows / seconds[runs / 2] * 1e-6, bytes / seconds[runs / 2] * 1e-9, bytes / seconds[runs - 1] * 1e-9,
-               bytes / seconds[0] * 1e-9, ratios[runs / 2], ratios[0], ratios[runs - 1]);
+        struct contender *contender = &contenders[c];
+        double *seconds = contender->seconds_per_row, queries = (double)contender->query_count;
+        qsort(seconds, contender->pieces, sizeof *seconds, bench_by_value);
+        double median = seconds[contender->pieces / 2];
+        if (c == 0)
+            ceiling = median;
+        printf("| %u | %s | %s | %.0f | %.0f–%.0f | %.1f | %.2f |\n", dim, contender->name,
+               contender->kernels ? contender->kernels->name : "", queries / median * 1e-6,
+               queries / seconds[contender->pieces * 9 / 10] * 1e-6, queries / seconds[contender->pieces / 10] * 1e-6,
+               row_bytes / median * 1e-9, ceiling / median);
     }
     fflush(stdout);
 }
 
-/* Blocks of uniform sphere vectors around the origin, l2. */
-static void fill(struct bench *bench, uint64_t *random)
+static void check(gyre_status status, const gyre_error *err)
 {
-    size_t code_bytes = gy_sign_bytes(bench->dim);
-    double rho = sqrt(2 * bench->dim / M_PI), kappa = sqrt(bench->dim / (rho * rho) - 1);
-    float s = (float)(1 / rho), e = (float)(kappa / sqrt(bench->dim - 1.0));
+    if (status != GYRE_OK) {
+        fprintf(stderr, "codec_bench_scan: %s\n", err->text);
+        exit(1);
+    }
+}
+
+/* The kinds of queries that are measured. */
+enum kind { SIGNS_4, SIGNS_6, SIGNS_8, BLOCKQUANT, KINDS };
+static const struct {
+    const char *codec, *name;
+    uint8_t bits;
+} kinds[KINDS] = {
+    {"rabitq1", "", 4},
+    {"rabitq1", ", 6 bits", 6},
+    {"rabitq1", ", 8 bits", 8},
+    {"blockquant-p4b1", ", books of p = 4", 4},
+};
+
+/* One dim: codebook, queries, contenders. */
+struct bench {
+    uint32_t dim;
+    gyre_codebook *codebook;
+    gyre_quantizer *quantizers[KINDS];
+    gyre_query *queries[KINDS][GYRE_SCAN_QUERIES_MAX];
+    struct contender contenders[CONTENDERS];
+    size_t count;
+};
+
+static void open_queries(struct bench *bench, uint64_t *random)
+{
+    const uint8_t seed[GYRE_SEED_BYTES] = {1};
+    gyre_error err;
+    check(gyre_codebook_new(&bench->codebook, GYRE_L2, bench->dim, 1, seed, NULL, &err), &err);
+    for (size_t k = 0; k < KINDS; k++) {
+        const gyre_codec *codec;
+        check(gyre_codec_find(&codec, kinds[k].codec, &err), &err);
+        check(gyre_quantizer_new(&bench->quantizers[k], codec, bench->codebook, &err), &err);
+        const gyre_query_options options = {.epsilon = gyre_bound_epsilon(0.9715, bench->dim), .scan_bits = kinds[k].bits};
+        for (size_t q = 0; q < GYRE_SCAN_QUERIES_MAX; q++) {
+            float query[GYRE_DIM_MAX];
+            for (uint32_t i = 0; i < bench->dim; i++)
+                query[i] = (float)bench_normal(random);
+            gyre_vector_normalize(GYRE_COSINE, query, query, bench->dim);
+            check(gyre_query_new(&bench->queries[k][q], bench->quantizers[k], query, NULL, &options, &err), &err);
+        }
+    }
+}
+
+static void close_queries(struct bench *bench)
+{
+    for (size_t k = 0; k < KINDS; k++) {
+        for (size_t q = 0; q < GYRE_SCAN_QUERIES_MAX; q++)
+            gyre_query_free(bench->queries[k][q]);
+        gyre_quantizer_free(bench->quantizers[k]);
+    }
+    gyre_codebook_free(bench->codebook);
+}
+
+static struct contender *add(struct bench *bench, run_function *run, const gy_kernels *kernels, enum kind kind, size_t queries)
+{
+    struct contender *contender = &bench->contenders[bench->count++];
+    if (bench->count > CONTENDERS)
+        abort();
+    *contender = (struct contender){.run = run, .kernels = kernels, .query_count = queries, .passing = NAN};
+    contender->seconds_per_row = bench_alloc(PIECES_MAX * sizeof(double));
+    memcpy(contender->queries, bench->queries[kind], sizeof contender->queries);
+    if (run == run_read)
+        snprintf(contender->name, sizeof contender->name, "read");
+    else
+        snprintf(contender->name, sizeof contender->name, "%zu quer%s%s", queries, queries == 1 ? "y" : "ies", kinds[kind].name);
+    return contender;
+}
+
+static void forget_contenders(struct bench *bench)
+{
+    for (size_t c = 0; c < bench->count; c++)
+        free(bench->contenders[c].seconds_per_row);
+    bench->count = 0;
+}
+
+/* A threshold that the share of rows passes, going by the first blocks. */
+static float passing_threshold(const struct bench *bench, const struct codes *codes, double share)
+{
+    static gyre_hit hits[CHUNK_ROWS];
+    static double low[CHUNK_ROWS];
+    if (share >= 1)
+        return INFINITY;
+    size_t blocks = codes->units < CHUNK_BLOCKS ? codes->units : CHUNK_BLOCKS;
+    size_t found = gyre_query_scan(bench->queries[SIGNS_4][0], codes->data, blocks, INFINITY, hits);
+    for (size_t h = 0; h < found; h++)
+        low[h] = (double)(hits[h].estimate - hits[h].half_width);
+    qsort(low, found, sizeof *low, bench_by_value);
+    return (float)low[(size_t)(share * (double)found)];
+}
+
+static void bench_blocks(struct bench *bench, const struct codes *codes, double seconds)
+{
+    add(bench, run_read, NULL, SIGNS_4, 1);
+    for (size_t k = 0; gy_kernels_all[k]; k++) {
+        const gy_kernels *kernels = gy_kernels_all[k];
+        bool again = k > 0 && kernels->scan == gy_kernels_all[k - 1]->scan; /* the table before it has the same scan */
+        if (!kernels->runs_here() || again)
+            continue;
+        add(bench, run_scan, kernels, SIGNS_4, 1);
+        if (k == 0)
+            continue;
+        add(bench, run_scan, kernels, BLOCKQUANT, 1);
+        add(bench, run_scan, kernels, SIGNS_4, 2);
+        add(bench, run_scan, kernels, SIGNS_4, 4);
+        add(bench, run_scan, kernels, SIGNS_4, 8);
+        add(bench, run_scan, kernels, SIGNS_6, 1);
+        add(bench, run_scan, kernels, SIGNS_8, 1);
+        add(bench, run_scan, kernels, SIGNS_8, 4);
+        static const double shares[] = {0.01, 0.1, 1};
+        for (size_t s = 0; s < sizeof shares / sizeof *shares; s++) {
+            struct contender *contender = add(bench, run_scan, kernels, SIGNS_4, 1);
+            contender->passing = passing_threshold(bench, codes, shares[s]);
+            snprintf(contender->name, sizeof contender->name, "1 query, %.0f %% passing", 100 * shares[s]);
+        }
+    }
+    measure(codes, bench->contenders, bench->count, seconds);
+    print(bench->dim, codes, bench->contenders, bench->count);
+    forget_contenders(bench);
+}
+
+static void bench_rows(struct bench *bench, const struct codes *codes, double seconds)
+{
+    struct contender *ceiling = add(bench, run_read, NULL, SIGNS_4, 1);
+    snprintf(ceiling->name, sizeof ceiling->name, "read rows");
+    for (size_t k = 0; gy_kernels_all[k]; k++) {
+        const gy_kernels *kernels = gy_kernels_all[k];
+        if (!kernels->runs_here() || (k > 0 && kernels->misses == gy_kernels_all[k - 1]->misses))
+            continue;
+        for (enum kind kind = SIGNS_4; kind <= SIGNS_8; kind += SIGNS_8 - SIGNS_4) {
+            struct contender *contender = add(bench, run_rows, kernels, kind, 1);
+            snprintf(contender->name, sizeof contender->name, "rows%s", kinds[kind].name);
+        }
+    }
+    measure(codes, bench->contenders, bench->count, seconds);
+    print(bench->dim, codes, bench->contenders, bench->count);
+    forget_contenders(bench);
+}
+
+/* Memory for so many units, in the pages that are asked for. */
+static struct codes map_codes(size_t bytes, size_t unit_bytes, size_t unit_rows, bool huge)
+{
+    struct codes codes = {.units = bytes / unit_bytes, .unit_bytes = unit_bytes, .unit_rows = unit_rows};
+    size_t piece = piece_target / unit_bytes;
+    codes.piece_units = piece < codes.units ? piece : codes.units;
+    codes.mapped_bytes = codes.units * unit_bytes + huge_page;
+    codes.mapped = mmap(NULL, codes.mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (codes.mapped == MAP_FAILED || codes.units == 0) {
+        fprintf(stderr, "codec_bench_scan: %zu bytes of memory are not to be had\n", bytes);
+        exit(1);
+    }
+    codes.data = codes.mapped + (huge_page - (uintptr_t)codes.mapped % huge_page) % huge_page;
+    if (huge && madvise(codes.data, codes.units * unit_bytes, MADV_HUGEPAGE) != 0)
+        fprintf(stderr, "codec_bench_scan: no huge pages\n");
+    return codes;
+}
+
+static void unmap_codes(const struct codes *codes)
+{
+    munmap(codes->mapped, codes->mapped_bytes);
+}
+
+/* A row of a uniform sphere vector around the origin, l2, without its code. */
+static void fill_row(uint32_t dim, uint8_t *row)
+{
+    size_t code_bytes = gy_sign_bytes(dim);
+    double rho = sqrt(2 * dim / M_PI), kappa = sqrt(dim / (rho * rho) - 1);
+    float e = (float)(kappa / sqrt(dim - 1.0));
     uint32_t e_bits;
     memcpy(&e_bits, &e, sizeof e_bits);
-    uint8_t row[GYRE_DIM_MAX / 8 + GY_ROW_FACTOR_BYTES] = {0};
-    gy_store_f32(row + code_bytes + GY_ROW_S, s);
+    gy_store_f32(row + code_bytes + GY_ROW_S, (float)(1 / rho));
     gy_store_f32(row + code_bytes + GY_ROW_ADD, 1);
     gy_store_f32(row + code_bytes + GY_ROW_R2, 1);
     gy_store_u16(row + code_bytes + GY_ROW_E, (uint16_t)((e_bits >> 16) + 1));
-    for (size_t b = 0; b < bench->block_count; b++) {
-        uint8_t *block = bench->blocks + b * bench->block_bytes;
-        if (b == 0) {
-            gyre_block_init(code_bytes, block);
-            for (size_t place = 0; place < GYRE_BLOCK_ROWS; place++)
-                gyre_block_set(code_bytes, block, place, row);
-        } else
-            memcpy(block, bench->blocks, bench->block_bytes);
-        for (size_t i = 0; i < code_bytes * GYRE_BLOCK_ROWS; i += 8)
-            gy_store_u64(block + i, random_next(random));
-    }
 }
 
-static void print_machine(void)
+static void fill_random(uint8_t *to, size_t bytes, uint64_t *random)
 {
-    char line[256], model[256] = "unknown\n", commit[64] = "unknown\n";
-    FILE *file = fopen("/proc/cpuinfo", "r");
-    while (file && fgets(line, sizeof line, file))
-        if (strncmp(line, "model name", 10) == 0 && strchr(line, ':')) {
-            snprintf(model, sizeof model, "%s", strchr(line, ':') + 2);
-            break;
-        }
-    if (file)
-        fclose(file);
-    FILE *git = popen("git -C " SOURCE_DIR " describe --always --dirty 2>/dev/null", "r");
-    if (git && !fgets(commit, sizeof commit, git))
-        snprintf(commit, sizeof commit, "unknown\n");
-    if (git)
-        pclose(git);
-    printf("machine   %scompiler  %s\ncommit    %stable     %s picked here\n", model, __VERSION__, commit, gyre_simd_name());
+    for (size_t i = 0; i < bytes; i += 8)
+        gy_store_u64(to + i, bench_random(random));
 }
 
-static int bench_dim(uint32_t dim, size_t mib, size_t runs, uint64_t *sink)
+static void bench_dim(uint32_t dim, size_t mib, double seconds, bool huge)
 {
-    struct bench bench = {.dim = dim, .block_bytes = gyre_block_bytes(gy_sign_bytes(dim))};
-    bench.block_count = (mib << 20) / bench.block_bytes;
-    size_t bytes = bench.block_count * bench.block_bytes;
-    bench.blocks = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (bench.blocks == MAP_FAILED) {
-        fprintf(stderr, "codec_bench_scan: no %zu MiB of memory\n", mib);
-        return 1;
-    }
+    static struct bench bench;
+    bench = (struct bench){.dim = dim};
     uint64_t random = dim;
-    fill(&bench, &random);
+    size_t code_bytes = gy_sign_bytes(dim), row_bytes = code_bytes + GY_ROW_FACTOR_BYTES, block_bytes = gy_block_bytes(code_bytes);
+    uint8_t row[GYRE_DIM_MAX / 8 + GY_ROW_FACTOR_BYTES] = {0};
+    fill_row(dim, row);
+    open_queries(&bench, &random);
 
-    float query[GYRE_DIM_MAX];
-    for (uint32_t i = 0; i < dim; i++)
-        query[i] = (float)random_normal(&random);
-    gyre_vector_normalize(GYRE_COSINE, query, query, dim);
-    const uint8_t seed[GYRE_SEED_BYTES] = {1};
-    gyre_error err;
-    gyre_codebook *codebook = NULL;
-    gyre_quantizer *quantizer = NULL;
-    const gyre_codec *codec = NULL;
-    const gyre_query_options options = {.epsilon = gyre_bound_epsilon(0.9715, dim)};
-    int failed = gyre_codebook_new(&codebook, GYRE_L2, dim, 1, seed, NULL, &err) != GYRE_OK ||
-                 gyre_codec_find(&codec, "rabitq1", &err) != GYRE_OK ||
-                 gyre_quantizer_new(&quantizer, codec, codebook, &err) != GYRE_OK ||
-                 gyre_query_new(&bench.query, quantizer, query, NULL, &options, &err) != GYRE_OK;
-    if (failed)
-        fprintf(stderr, "codec_bench_scan: %s\n", err.text);
-    else {
-        struct contender contenders[8] = {{.name = "read", .run = run_read}};
-        size_t count = 1;
-        for (size_t k = 0; gy_kernels_all[k] && count < sizeof contenders / sizeof *contenders; k++)
-            if (gy_kernels_all[k]->runs_here())
-                contenders[count++] =
-                    (struct contender){.name = gy_kernels_all[k]->name, .run = run_scan, .kernels = gy_kernels_all[k]};
-        measure(&bench, contenders, count, runs);
+    struct codes codes = map_codes(mib << 20, block_bytes, GYRE_BLOCK_ROWS, huge);
+    gyre_block_init(code_bytes, codes.data);
+    for (size_t place = 0; place < GYRE_BLOCK_ROWS; place++)
+        gyre_block_set(code_bytes, codes.data, place, row);
+    for (size_t b = codes.units; b-- > 0;) {
+        if (b)
+            memcpy(codes.data + b * block_bytes, codes.data, block_bytes);
+        fill_random(codes.data + b * block_bytes, code_bytes * GYRE_BLOCK_ROWS, &random);
     }
-    *sink += bench.sink;
-    gyre_query_free(bench.query);
-    gyre_quantizer_free(quantizer);
-    gyre_codebook_free(codebook);
-    munmap(bench.blocks, bytes);
-    return failed;
+    bench_blocks(&bench, &codes, seconds);
+    unmap_codes(&codes);
+
+    codes = map_codes(mib << 20, row_bytes, 1, huge);
+    for (size_t i = 0; i < codes.units; i++) {
+        fill_random(row, code_bytes, &random);
+        memcpy(codes.data + i * row_bytes, row, row_bytes);
+    }
+    bench_rows(&bench, &codes, seconds / 3);
+    unmap_codes(&codes);
+    close_queries(&bench);
 }
 
 int main(int argc, char **argv)
 {
     size_t mib = argc > 1 ? strtoul(argv[1], NULL, 10) : 2048;
-    size_t runs = argc > 2 ? strtoul(argv[2], NULL, 10) : 7;
-    if (mib == 0 || mib > 1 << 20 || runs == 0 || runs > RUNS_MAX) {
-        fprintf(stderr, "usage: codec_bench_scan [MiB of codes] [runs, 1 to %d]\n", RUNS_MAX);
+    double seconds = argc > 2 ? strtod(argv[2], NULL) : 20;
+    bool huge = argc < 4 || strcmp(argv[3], "huge") == 0;
+    if (mib == 0 || mib > 1 << 20 || !(seconds > 0) || (!huge && strcmp(argv[3], "small") != 0)) {
+        fprintf(stderr, "usage: codec_bench_scan [MiB of codes] [seconds per dim] [huge | small]\n");
         return 2;
     }
-    print_machine();
-    printf("codes     %zu MiB per dim, %zu runs, one thread, l2, best %d kept\n\n", mib, runs, BEST);
-    printf("  dim  table     Mcodes/s     GB/s      min      max      ratio     min     max\n");
-    uint64_t sink = 0;
-    int failed = 0;
-    for (size_t i = 0; i < 2; i++)
-        failed |= bench_dim((const uint32_t[]){128, 768}[i], mib, runs, &sink);
+    bench_print_machine(SOURCE_DIR);
+    printf("codes     %zu MiB per dim, %s pages, one thread, l2, best %d kept\n\n", mib, huge ? "2 MiB" : "4 KiB", BEST);
+    printf("| dim | scan | table | M code-queries/s | 10 %% – 90 %% | GB/s | of a read |\n|---|---|---|---|---|---|---|\n");
+    bench_dim(128, mib, seconds, huge);
+    bench_dim(768, mib, seconds, huge);
     printf("\nsink %016llx\n", (unsigned long long)sink);
-    return failed;
+    return 0;
 }
