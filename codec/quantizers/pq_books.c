@@ -151,8 +151,8 @@ void gy_pq_means_add(const struct gy_pq_books *books, struct gy_pq_means *means,
     }
 }
 
-/* Codeword k, which nobody uses, moves beside the one that errs most, and so takes half of its vectors at the next assignment. That
- * one stays: what the others code is never coded worse. */
+/* Codeword k, which nobody uses, moves beside the one that errs most, and so takes half of its vectors at the next assignment.
+ * That one stays: what the others code is never coded worse. */
 static void split(float *rows, double *errors, uint32_t block, size_t k)
 {
     size_t most = 0;

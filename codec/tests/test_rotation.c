@@ -105,7 +105,7 @@ static void an_error_in_the_last_row_of_a_large_matrix_is_found(void **state)
     must(gyre_rotation_new_learned(&rotation, DIM, seed, matrix, &err));
     gyre_rotation_free(rotation), rotation = NULL;
     random_unit(direction, DIM);
-    for (size_t j = 0; j < DIM; j++) /* along all other rows a little: 8e-6 in sum, a seventh of it along rows of the last panel */
+    for (size_t j = 0; j < DIM; j++) /* along all other rows a little: 8e-6 in sum, a seventh of it in the last panel */
         matrix[(DIM - 1) * DIM + j] += 6e-7f * direction[j];
     must_fail(gyre_rotation_new_learned(&rotation, DIM, seed, matrix, &err), GYRE_INVALID, "M M^T differs");
     free(matrix);
