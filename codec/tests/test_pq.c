@@ -19,7 +19,7 @@ static gyre_quantizer *new_pq(const char *codec, const gyre_codebook *codebook, 
 static void codes_are_the_nearest_codewords(void **state)
 {
     (void)state;
-    static const uint32_t dims[] = {1, 3, 4, 7, 8, 13, 37, 64};
+    static const uint32_t dims[] = {1, 3, 8, 13, 37};
     for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
         for (int wide = 0; wide < 2; wide++) {
             uint32_t dim = dims[d], block = wide ? 8 : 4;
