@@ -49,7 +49,9 @@ size_t gy_query_scan_rows_with(const gy_kernels *kernels, const gyre_query *quer
         size_t count = n - first < ROWS ? n - first : ROWS;
         kernels->misses->rows(planes, rows + first * stride, stride, count, misses);
         for (size_t i = 0; i < count; i++) {
-            const uint8_t *factors = rows + (first + i) * stride + planes->code_bytes;
+            const uint8_t *row_at = rows + (first + i) * stride, *factors = row_at + planes->code_bytes;
+            for (size_t at = 0; at < stride; at += 64) /* the same row of the next so many */
+                __builtin_prefetch((const void *)((uintptr_t)row_at + ROWS * stride + at));
             struct gy_scan_factors row = {
                 .s = gy_load_f32(factors + GY_ROW_S),
                 .add = gy_load_f32(factors + GY_ROW_ADD),

@@ -1,13 +1,13 @@
 /* bench_scan: how near scans of 1-bit codes come to merely reading them.
  *
- *   codec_bench_scan [MiB of codes, default 2048] [seconds per dim, default 20] [huge (default) | small: pages]
+ *   codec_bench_scan [MiB of codes, default 2048] [seconds per dim, default 20] [huge | small: pages, default huge] [dim…]
  *
- * One thread. For each dim the first row is the ceiling: a plain read of the same bytes. Contenders take turns at pieces of 8 MiB,
+ * One thread. For each dim the first row is the ceiling: a plain read of the same bytes. Contenders take turns at pieces of 8 MiB
  * so that what else the machine does hits all of them, and no piece is in a cache from the turn before if the whole is well above
  * the L3; with 1 MiB all of it is. Rates are those of the median piece, and of those at 10 and 90 in a hundred.
  *
  * A scan keeps the 100 least lower bounds of each query, as a search does, and goes 32 blocks at a time; after 64 pieces it
- * starts anew. "Passing" are scans with a fixed threshold that so many rows in a hundred pass; their hits are written and dropped.
+ * starts anew. "Passing" are scans with a fixed threshold that so many rows in a hundred pass; hits are written and dropped.
  * The codes are those of uniform sphere vectors: random bits, and the factors such vectors have. */
 #include "bench.h"
 #include "layout.h"
@@ -168,7 +168,7 @@ static void run_rows(struct contender *contender, const struct codes *codes, con
     }
 }
 
-/* Pieces in order, each for the contender whose turn it is, until the time is over and each had three. Turns shift by one when the
+/* Pieces in order, each for the contender whose turn it is, until the time is over and all had three. Turns shift by one when
  * pieces start over, if a contender would get the same ones again and again. */
 static void measure(const struct codes *codes, struct contender *contenders, size_t count, double seconds)
 {
@@ -398,7 +398,8 @@ static void bench_dim(uint32_t dim, size_t mib, double seconds, bool huge)
     static struct bench bench;
     bench = (struct bench){.dim = dim};
     uint64_t random = dim;
-    size_t code_bytes = gy_sign_bytes(dim), row_bytes = code_bytes + GY_ROW_FACTOR_BYTES, block_bytes = gy_block_bytes(code_bytes);
+    size_t code_bytes = gy_sign_bytes(dim), row_bytes = code_bytes + GY_ROW_FACTOR_BYTES;
+    size_t block_bytes = gy_block_bytes(code_bytes);
     uint8_t row[GYRE_DIM_MAX / 8 + GY_ROW_FACTOR_BYTES] = {0};
     fill_row(dim, row);
     open_queries(&bench, &random);
@@ -427,18 +428,24 @@ static void bench_dim(uint32_t dim, size_t mib, double seconds, bool huge)
 
 int main(int argc, char **argv)
 {
+    static const uint32_t usual_dims[] = {128, 768};
     size_t mib = argc > 1 ? strtoul(argv[1], NULL, 10) : 2048;
     double seconds = argc > 2 ? strtod(argv[2], NULL) : 20;
-    bool huge = argc < 4 || strcmp(argv[3], "huge") == 0;
-    if (mib == 0 || mib > 1 << 20 || !(seconds > 0) || (!huge && strcmp(argv[3], "small") != 0)) {
-        fprintf(stderr, "usage: codec_bench_scan [MiB of codes] [seconds per dim] [huge | small]\n");
+    bool huge = argc < 4 || strcmp(argv[3], "huge") == 0, wrong = mib == 0 || mib > 1 << 20 || !(seconds > 0);
+    wrong = wrong || (!huge && strcmp(argv[3], "small") != 0);
+    for (int i = 4; i < argc; i++)
+        wrong = wrong || strtoul(argv[i], NULL, 10) < 2 || strtoul(argv[i], NULL, 10) > GYRE_DIM_MAX;
+    if (wrong) {
+        fprintf(stderr, "usage: codec_bench_scan [MiB of codes] [seconds per dim] [huge | small] [dim...]\n");
         return 2;
     }
     bench_print_machine(SOURCE_DIR);
     printf("codes     %zu MiB per dim, %s pages, one thread, l2, best %d kept\n\n", mib, huge ? "2 MiB" : "4 KiB", BEST);
     printf("| dim | scan | table | M code-queries/s | 10 %% – 90 %% | GB/s | of a read |\n|---|---|---|---|---|---|---|\n");
-    bench_dim(128, mib, seconds, huge);
-    bench_dim(768, mib, seconds, huge);
+    for (size_t i = 0; argc < 5 && i < sizeof usual_dims / sizeof *usual_dims; i++)
+        bench_dim(usual_dims[i], mib, seconds, huge);
+    for (int i = 4; i < argc; i++)
+        bench_dim((uint32_t)strtoul(argv[i], NULL, 10), mib, seconds, huge);
     printf("\nsink %016llx\n", (unsigned long long)sink);
     return 0;
 }
