@@ -1,9 +1,10 @@
-# What `cmake --install` gives (component "codec"): headers, a static and a shared library, and what pkg-config and find_package need.
+# What `cmake --install` gives (component "codec"): headers, a static and a shared library, and what pkg-config and find_package
+# need.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-# The house links the static library; the shared one is the same objects. It exports what include/ promises and nothing else. While the
-# major version is 0 a new minor one may break callers, so both are in the soname.
+# The house links the static library; the shared one is the same objects. It exports what include/ promises and nothing else.
+# While the major version is 0 a new minor one may break callers, so both are in the soname.
 set(soversion ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 set(exported ${CMAKE_CURRENT_LIST_DIR}/exported.map)
 add_library(gyre_codec_shared SHARED $<TARGET_OBJECTS:gyre_codec>)
@@ -15,7 +16,8 @@ target_link_options(gyre_codec_shared PRIVATE -Wl,--version-script=${exported})
 
 install(DIRECTORY include/gyre DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT codec FILES_MATCHING PATTERN *.h)
 
-# find_package(gyrecodec): one set of targets a kind of library, both under the name gyrecodec::gyrecodec (gyrecodec-config.cmake.in).
+# find_package(gyrecodec): one set of targets a kind of library, both under the name gyrecodec::gyrecodec
+# (gyrecodec-config.cmake.in).
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/gyrecodec)
 foreach(kind static shared)
   set(target gyre_codec)
@@ -28,8 +30,9 @@ foreach(kind static shared)
           ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT codec)
   install(EXPORT gyrecodec-${kind} NAMESPACE gyrecodec:: DESTINATION ${package} COMPONENT codec)
 endforeach()
-configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/gyrecodec-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/gyrecodec-config.cmake
-                              INSTALL_DESTINATION ${package})
+configure_package_config_file(
+  ${CMAKE_CURRENT_LIST_DIR}/gyrecodec-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/gyrecodec-config.cmake
+  INSTALL_DESTINATION ${package})
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/gyrecodec-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/gyrecodec-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/gyrecodec-config-version.cmake
         DESTINATION ${package} COMPONENT codec)
