@@ -1,10 +1,11 @@
-/* bench_extended: Extended RaBitQ: how near estimating rows comes to merely reading them, and what the search for the best scale is worth.
+/* bench_extended: Extended RaBitQ: how near estimating rows comes to merely reading them, and what the search for the best
+ * scale is worth.
  *
  *   codec_bench_extended [MiB of rows, default 512] [runs, default 7]
  *
- * One thread. Estimates: rows of Gaussian vectors in memory, in order, every one estimated, the query a float or rounded to 8 bits. The
- * ceiling is a read of the same bytes that fetches ahead. Recall: 20,000 vectors in 200 clusters, 200 queries near them, recall@10 by
- * codes alone, of the exact and of the fast encoder. How fast each encodes: codec_bench_encode. */
+ * One thread. Estimates: rows of Gaussian vectors in memory, in order, every one estimated, the query a float or rounded to 8
+ * bits. The ceiling is a read of the same bytes that fetches ahead. Recall: 20,000 vectors in 200 clusters, 200 queries near
+ * them, recall@10 by codes alone, of the exact and of the fast encoder. How fast each encodes: codec_bench_encode. */
 #include "bench.h"
 #include "gyre/query.h"
 #include "kernels/kernels.h"
@@ -109,8 +110,9 @@ static void bench_estimates(const char *name, uint32_t dim, size_t mib, size_t r
     for (size_t c = 0; c < count; c++) {
         const double *seconds = contenders[c].seconds, *ratios = contenders[c].ratios;
         double rate = (double)work.count * 1e-6;
-        printf("%-8s %5u  %-12s %-11s %8.2f %8.2f %8.2f  %7.3f (%.3f, %.3f)\n", name, dim, contenders[c].name, contenders[c].table,
-               rate / seconds[runs / 2], rate / seconds[runs - 1], rate / seconds[0], ratios[runs / 2], ratios[0], ratios[runs - 1]);
+        printf("%-8s %5u  %-12s %-11s %8.2f %8.2f %8.2f  ", name, dim, contenders[c].name, contenders[c].table,
+               rate / seconds[runs / 2], rate / seconds[runs - 1], rate / seconds[0]);
+        printf("%7.3f (%.3f, %.3f)\n", ratios[runs / 2], ratios[0], ratios[runs - 1]);
     }
     for (size_t q = 0; q < 2; q++)
         gyre_query_free(queries[q]);
@@ -226,8 +228,8 @@ int main(int argc, char **argv)
     for (uint32_t dim = 128; dim <= 768; dim += 640)
         for (size_t c = 0; c < 3; c++)
             bench_estimates((const char *[]){"rabitq2", "rabitq4", "rabitq8"}[c], dim, mib, runs);
-    printf("\nrecall@10 by codes alone, %d vectors in %d clusters, %d queries\n%5s %5s %8s %8s\n", VECTORS, CLUSTERS, QUERIES, "dim",
-           "bits", "exact", "fast");
+    printf("\nrecall@10 by codes alone, %d vectors in %d clusters, %d queries\n", VECTORS, CLUSTERS, QUERIES);
+    printf("%5s %5s %8s %8s\n", "dim", "bits", "exact", "fast");
     for (uint32_t dim = 128; dim <= 768; dim += 640) {
         struct data data;
         data_init(&data, dim);

@@ -25,11 +25,11 @@ typedef struct gy_planes_kernels {
     /* |z_i| in steps of the largest / GY_GRID_MAX: (whole)(|z_i|·c + 0.5), c = GY_GRID_MAX/largest, in float. Returns c; 0 if the
      * largest is so small that c is not finite (all steps 0 then). */
     float (*grid)(const float *z, size_t dim, struct gy_grid *grid);
-    /* With m_i = min(trunc(steps_i·t), top) in float: *along = sum steps_i·m_i, *square = sum m_i·(m_i + 1). t at most top + 1/2. The
-     * grid is one of the same table. */
+    /* With m_i = min(trunc(steps_i·t), top) in float: *along = sum steps_i·m_i, *square = sum m_i·(m_i + 1). t at most top +
+     * 1/2. The grid is one of the same table. */
     void (*score)(const struct gy_grid *grid, float t, int32_t top, int64_t *along, int64_t *square);
-    /* m_i = trunc(min(|magnitude_i|·t, top)) in float, top = 2^low_bits - 1; the low bits are m where z_i >= 0 and top - m elsewhere;
-     * zb_i = ±(m + 1/2). Writes low_bits planes, padding bits 0. */
+    /* m_i = trunc(min(|magnitude_i|·t, top)) in float, top = 2^low_bits - 1; the low bits are m where z_i >= 0 and top - m
+     * elsewhere; zb_i = ±(m + 1/2). Writes low_bits planes, padding bits 0. */
     void (*pack)(const float *z, const float *magnitudes, size_t dim, float t, uint32_t low_bits, uint8_t *planes, float *zb);
     /* sum v_i·u_i; v [dim], zeros up to a multiple of GY_LEVEL_LANES, -127…127, 64-byte aligned. */
     int32_t (*dot)(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, const int8_t *v);

@@ -1,12 +1,12 @@
-/* dithered: subtractive dither, 2 to 4 bits: each coordinate is shifted by noise that encoder and decoder share, rounded to a uniform
- * grid, and shifted back, so that its error is uniform over a step and independent of it, as long as the grid reaches.
+/* dithered: subtractive dither, 2 to 4 bits: each coordinate is shifted by noise that encoder and decoder share, rounded to a
+ * uniform grid, and shifted back, so that its error is uniform over a step and independent of it, as long as the grid reaches.
  * Source  Roberts 1962; Schuchman 1964
  * Bytes   FORMAT.md, "dithered"
  *
  * With x_i = z_i·sqrt(dim)/R, a grid over -T…T in 2^bits steps of D = 2T/2^bits, and a dither f_i, uniform in (-1/2, 1/2) steps:
  *     k_i = clip(floor(x_i/D + f_i + 2^(bits-1)))          zb_i = (k_i + 1/2 - 2^(bits-1) - f_i)·D/sqrt(dim)
- * What lies beyond the grid is clipped: T is where that costs as much as a finer grid would gain. The scale is R, the code's own: it
- * errs by a little bias and by something that the law of section 0 does not know exactly; the certain bound holds. */
+ * What lies beyond the grid is clipped: T is where that costs as much as a finer grid would gain. The scale is R, the code's
+ * own: it errs by a little bias and by something that the law of section 0 does not know exactly; the certain bound holds. */
 #include "codebook_internal.h"
 #include "quantizers/levels.h"
 #include "rotations/keystream.h"
@@ -51,8 +51,8 @@ static void values_of(const struct dither *dither, const uint8_t *indices, uint3
         zb[i] = ((float)indices[i] + 0.5f - half - dither->shift[i]) * dither->step;
 }
 
-static void encode(const gyre_quantizer *quantizer, const void *state, const struct gy_residual *residual, uint8_t *code, float *zb,
-                   void *scratch)
+static void encode(const gyre_quantizer *quantizer, const void *state, const struct gy_residual *residual, uint8_t *code,
+                   float *zb, void *scratch)
 {
     (void)scratch;
     const struct dither *dither = state;

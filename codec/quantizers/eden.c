@@ -1,6 +1,7 @@
 /* eden: each coordinate as the nearest of the levels that are best for N(0,1), 1 to 4 bits. zb_i = that level, in units of
- * R/sqrt(dim). Unbiased with s = R^2/<z,zb>; *biased* is the same code with the scale of least squared error, whose scores shrink by
- * cos^2 (MATH.md section 0: for reconstruction, not for search). With 1 bit the code is RaBitQ's, and so are the estimates.
+ * R/sqrt(dim). Unbiased with s = R^2/<z,zb>; *biased* is the same code with the scale of least squared error, whose scores
+ * shrink by cos^2 (MATH.md section 0: for reconstruction, not for search). With 1 bit the code is RaBitQ's, and so are the
+ * estimates.
  * Source  Vargaftik et al., "DRIVE", NeurIPS 2021, and "EDEN", ICML 2022
  * Bytes   FORMAT.md, "scalar levels" */
 #include "quantizers/levels.h"
@@ -19,8 +20,8 @@ static void values_of(const uint8_t *indices, uint32_t dim, uint32_t bits, float
         zb[i] = levels[indices[i]];
 }
 
-static void encode(const gyre_quantizer *quantizer, const void *state, const struct gy_residual *residual, uint8_t *code, float *zb,
-                   void *scratch)
+static void encode(const gyre_quantizer *quantizer, const void *state, const struct gy_residual *residual, uint8_t *code,
+                   float *zb, void *scratch)
 {
     (void)state, (void)scratch;
     uint32_t dim = gy_quantizer_dim(quantizer), bits = gyre_quantizer_codec(quantizer)->bits;

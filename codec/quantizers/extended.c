@@ -2,25 +2,27 @@
  * Source  Gao et al., "Extended RaBitQ", SIGMOD 2025: the code is the point of a scaled grid that is nearest in angle
  * Bytes   FORMAT.md, "extended"
  *
- * A coordinate has a magnitude level m_i in 0…M, M = 2^(B-1) - 1, and zb_i = ±(m_i + 1/2) by its sign bit. The grid is scaled by one t
- * for all: m_i = min(trunc(|z_i|·t), M). The fast code takes the t that is best for long Gaussian vectors. The exact one is the best
- * of all t, and with it of all codes: a best code is the nearest one at its own best scale.
+ * A coordinate has a magnitude level m_i in 0…M, M = 2^(B-1) - 1, and zb_i = ±(m_i + 1/2) by its sign bit. The grid is scaled
+ * by one t for all: m_i = min(trunc(|z_i|·t), M). The fast code takes the t that is best for long Gaussian vectors. The exact
+ * one is the best of all t, and with it of all codes: a best code is the nearest one at its own best scale.
  *
  * Search. Magnitudes are first rounded to whole a_i in 0…2^15-1, so that
  *     num(t) = sum a_i·(2m_i + 1)      den(t) = sum (2m_i + 1)^2      f = num^2/den = |a|^2·cos^2
- * are exact whole numbers whatever the order of the sum, and m_i = trunc(a_i·t) rises with t also in floats. When t passes k/a_i, m_i
- * becomes k: num grows by 2·a_i and den by 8k = 4t·(2·a_i). So between two t whose num and den are known, (num, den) climbs from a to b
- * with a slope that lies in 4·a.t…4·b.t: den is nowhere below either of the lines through a with the lower slope and through b
- * with the upper one. On a line f falls, then rises, so inside it is at most its value where the lines cross, or at a or b. An interval
- * whose crossing does not beat the best f seen is done with; another is halved. Halving by the bits of the float is halving by ratio.
- * That takes 15 to 40 evaluations for 2 to 4 bits and 190 for 8, where sweeping all M·dim levels takes a sort of them. */
+ * are exact whole numbers whatever the order of the sum, and m_i = trunc(a_i·t) rises with t also in floats. When t passes
+ * k/a_i, m_i becomes k: num grows by 2·a_i and den by 8k = 4t·(2·a_i). So between two t whose num and den are known, (num,
+ * den) climbs from a to b with a slope that lies in 4·a.t…4·b.t: den is nowhere below either of the lines through a with the
+ * lower slope and through b with the upper one. On a line f falls, then rises, so inside it is at most its value where the
+ * lines cross, or at a or b. An interval whose crossing does not beat the best f seen is done with; another is halved. Halving
+ * by the bits of the float is halving by ratio. That takes 15 to 40 evaluations for 2 to 4 bits and 190 for 8, where sweeping
+ * all M·dim levels takes a sort of them. */
 #include "kernels/kernels.h"
 #include "layout.h"
 #include "quantizers/coder.h"
 
 #include <math.h>
 
-/* 1/D of D = .9957 .5860 .3352 .1881 .1041 .0569 .0308 standard deviations: the best step for N(0,1) at 2 to 8 bits (MATH.md 2.2). */
+/* 1/D of D = .9957 .5860 .3352 .1881 .1041 .0569 .0308 standard deviations: the best step for N(0,1) at 2 to 8 bits (MATH.md
+ * 2.2). */
 static const float steps_per_unit[9] = {0, 0, 1 / .9957f, 1 / .5860f, 1 / .3352f, 1 / .1881f, 1 / .1041f, 1 / .0569f, 1 / .0308f};
 
 static uint32_t low_bits_of(const gyre_quantizer *quantizer) { return gyre_quantizer_codec(quantizer)->bits - 1u; }
@@ -104,7 +106,8 @@ static float best_scale(const gy_planes_kernels *kernels, const struct gy_grid *
     int64_t sum, count;
     kernels->score(grid, 1, 1, &sum, &count); /* every m is 1 but where a is 0 */
     struct search search = {.kernels = kernels, .grid = grid, .dim = dim, .top = top, .sum = (double)sum};
-    struct point lowest = point_at(&search, 0x1p-16f), highest = point_at(&search, (float)top + 0.5f); /* all 0; all but zeros at top */
+    struct point lowest = point_at(&search, 0x1p-16f);           /* all levels 0 */
+    struct point highest = point_at(&search, (float)top + 0.5f); /* all at the top, but where a is 0 */
     if (guess > lowest.t && guess < highest.t) {
         struct point middle = point_at(&search, guess);
         search_between(&search, &middle, &highest);
@@ -114,8 +117,8 @@ static float best_scale(const gy_planes_kernels *kernels, const struct gy_grid *
     return search.best.t;
 }
 
-static void encode(const gyre_quantizer *quantizer, const void *state, const struct gy_residual *residual, uint8_t *code, float *zb,
-                   void *scratch)
+static void encode(const gyre_quantizer *quantizer, const void *state, const struct gy_residual *residual, uint8_t *code,
+                   float *zb, void *scratch)
 {
     (void)state;
     const gy_planes_kernels *kernels = gy_kernels_current()->planes;
@@ -164,7 +167,8 @@ static size_t query_bytes(const gyre_quantizer *quantizer, uint32_t bits)
     return PREPARED_BYTES + (bits ? padded(dim, GY_LEVEL_LANES) : dim * sizeof(float));
 }
 
-static void query_prepare(const gyre_quantizer *quantizer, const void *state, const float *y, uint32_t bits, void *prepared, double *step)
+static void query_prepare(const gyre_quantizer *quantizer, const void *state, const float *y, uint32_t bits, void *prepared,
+                          double *step)
 {
     (void)state;
     uint32_t dim = gy_quantizer_dim(quantizer);

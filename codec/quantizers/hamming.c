@@ -1,10 +1,10 @@
-/* hamming: sign bits compared with sign bits, the baseline: two directions at an angle of theta differ in a share theta/pi of their
- * signs after a random rotation, so <g,r> ~ R·G·cos(pi·ham/dim).
+/* hamming: sign bits compared with sign bits, the baseline: two directions at an angle of theta differ in a share theta/pi of
+ * their signs after a random rotation, so <g,r> ~ R·G·cos(pi·ham/dim).
  * Source  Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002
  * Bytes   FORMAT.md, "hamming": the sign plane
  *
- * The estimate is not linear in the query, so no residual bounds its error and no law is known to hold; |<g,r>| <= R·G is all that
- * is certain, and all that low and high say. zb_i = ±1/sqrt(dim), the scale is R, for those who decode. */
+ * The estimate is not linear in the query, so no residual bounds its error and no law is known to hold; |<g,r>| <= R·G is all
+ * that is certain, and all that low and high say. zb_i = ±1/sqrt(dim), the scale is R, for those who decode. */
 #include "kernels/kernels.h"
 #include "layout.h"
 #include "quantizers/levels.h"
@@ -27,8 +27,8 @@ static void decode(const gyre_quantizer *quantizer, const void *state, const str
         zb[i] *= value;
 }
 
-static void encode(const gyre_quantizer *quantizer, const void *state, const struct gy_residual *residual, uint8_t *code, float *zb,
-                   void *scratch)
+static void encode(const gyre_quantizer *quantizer, const void *state, const struct gy_residual *residual, uint8_t *code,
+                   float *zb, void *scratch)
 {
     (void)scratch;
     gy_kernels_current()->signs->pack(residual->z, gy_quantizer_dim(quantizer), code);
@@ -69,7 +69,8 @@ static size_t query_bytes(const gyre_quantizer *quantizer, uint32_t bits)
 }
 
 /* Signs are not rounded further, whatever the bits. */
-static void query_prepare(const gyre_quantizer *quantizer, const void *state, const float *y, uint32_t bits, void *prepared, double *step)
+static void query_prepare(const gyre_quantizer *quantizer, const void *state, const float *y, uint32_t bits, void *prepared,
+                          double *step)
 {
     (void)state, (void)bits;
     uint32_t dim = gy_quantizer_dim(quantizer);

@@ -1,13 +1,13 @@
-/* jl: the first few coordinates of the rotated vector and none of the rest: a random projection. Of dim coordinates *byte* keeps an
- * eighth, as bytes, and *float* a thirty-second, as f32, so that both take one bit a dimension. zb_i = dim/kept·z_i/R where z_i is kept,
- * 0 elsewhere, so that <g,r> ~ R·<y,zb>; the scale is R.
+/* jl: the first few coordinates of the rotated vector and none of the rest: a random projection. Of dim coordinates *byte*
+ * keeps an eighth, as bytes, and *float* a thirty-second, as f32, so that both take one bit a dimension. zb_i = dim/kept·z_i/R
+ * where z_i is kept, 0 elsewhere, so that <g,r> ~ R·<y,zb>; the scale is R.
  * Source  Johnson & Lindenstrauss 1984
  * Bytes   FORMAT.md, "jl"
  *
- * What can be said of the error. It is <y, R·zb - z>: of both what is not kept and what is kept and inflated, whose length |R·zb - z| is
- * measured and stored as for every code, so the certain bound holds, and is wide. As a law it is only nearly right: over rotations the
- * estimate is unbiased, but its error has a part along r, the deviation of the kept share from kept/dim, which the direction of
- * the query does not average away: near pairs err by sqrt(2/kept)·<g,r> more. */
+ * What can be said of the error. It is <y, R·zb - z>: of both what is not kept and what is kept and inflated, whose length
+ * |R·zb - z| is measured and stored as for every code, so the certain bound holds, and is wide. As a law it is only nearly
+ * right: over rotations the estimate is unbiased, but its error has a part along r, the deviation of the kept share from
+ * kept/dim, which the direction of the query does not average away: near pairs err by sqrt(2/kept)·<g,r> more. */
 #include "kernels/kernels.h"
 #include "quantizers/coder.h"
 
@@ -22,7 +22,10 @@ static bool keeps_floats(const gyre_codec *codec) { return codec->variant == GYR
 
 static uint32_t kept(const gyre_codec *codec, uint32_t dim) { return (dim + codec->block - 1u) / codec->block; }
 
-static size_t code_bytes(const gyre_codec *codec, uint32_t dim) { return kept(codec, dim) * (keeps_floats(codec) ? sizeof(float) : 1); }
+static size_t code_bytes(const gyre_codec *codec, uint32_t dim)
+{
+    return kept(codec, dim) * (keeps_floats(codec) ? sizeof(float) : 1);
+}
 
 static bool valid(const gyre_codec *codec, uint32_t dim, const uint8_t *code)
 {
@@ -57,8 +60,8 @@ static uint8_t byte_of(float x)
     return (uint8_t)(x < 0 ? -level : level);
 }
 
-static void encode(const gyre_quantizer *quantizer, const void *state, const struct gy_residual *residual, uint8_t *code, float *zb,
-                   void *scratch)
+static void encode(const gyre_quantizer *quantizer, const void *state, const struct gy_residual *residual, uint8_t *code,
+                   float *zb, void *scratch)
 {
     (void)scratch;
     const gyre_codec *codec = gyre_quantizer_codec(quantizer);

@@ -1,5 +1,6 @@
 /* levels: eight coordinates at a time as the eight bytes of a word.
- * Source  Lloyd 1957 (1982), Max 1960: each level is the mean of what is nearest to it. Solved here to 30 digits, rounded to float */
+ * Source  Lloyd 1957 (1982), Max 1960: each level is the mean of what is nearest to it. Solved here to 30 digits, rounded to
+ * float */
 #include "quantizers/levels.h"
 
 #include "layout.h"
@@ -39,7 +40,7 @@ void gy_levels_unpack(const uint8_t *planes, uint32_t dim, uint32_t bits, uint8_
     size_t plane_bytes = gy_sign_bytes(dim);
     for (size_t byte = 0; byte < plane_bytes; byte++) {
         uint64_t word = 0;
-        for (uint32_t plane = 0; plane < bits; plane++) { /* bit k of the plane's byte stays in byte k alone, and is carried to its top */
+        for (uint32_t plane = 0; plane < bits; plane++) { /* bit k of the plane's byte stays in byte k, carried to its top */
             uint64_t own = planes[plane * plane_bytes + byte] * lowest_bits & UINT64_C(0x8040201008040201);
             word = 2 * word + ((own + 0x7f * lowest_bits) >> 7 & lowest_bits);
         }

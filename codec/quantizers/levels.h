@@ -1,7 +1,7 @@
 /* levels: codes of one index per coordinate, kept as bit planes, and the levels of Lloyd and Max for them.
  *
- * Index u of B bits is in planes of ceil(dim/8) bytes, highest bit first; bit i%8 of byte i/8 is coordinate i; padding bits are 0. Where
- * levels lie on both sides of zero, u counts them from below: the top bit is 1 iff z_i >= 0. */
+ * Index u of B bits is in planes of ceil(dim/8) bytes, highest bit first; bit i%8 of byte i/8 is coordinate i; padding bits
+ * are 0. Where levels lie on both sides of zero, u counts them from below: the top bit is 1 iff z_i >= 0. */
 #ifndef GY_LEVELS_H
 #define GY_LEVELS_H
 

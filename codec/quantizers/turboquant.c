@@ -1,15 +1,15 @@
-/* turboquant: *mse* is the levels of eden.c at the scale S = 1. *prod* of b bits is b - 1 of such bits and a sign sketch of what they
- * leave over, which makes the estimate unbiased: with e = z/R - zb_mse, and A of independent N(0,1),
+/* turboquant: *mse* is the levels of eden.c at the scale S = 1. *prod* of b bits is b - 1 of such bits and a sign sketch of
+ * what they leave over, which makes the estimate unbiased: with e = z/R - zb_mse, and A of independent N(0,1),
  *     <g,r>/R ~ <y,zb_mse> + sqrt(pi/2)/dim·|e|·<A y, sign(A e)>
- * This is <y,zb> with zb = zb_mse + sqrt(pi/2)/dim·|e|·A^T sign(A e), linear in y, so the measured residual bounds it as any code's;
- * it has a variance of about (pi/2)·|e|^2/dim, more than the scale of the unbiased estimator costs (MATH.md 2.3).
+ * This is <y,zb> with zb = zb_mse + sqrt(pi/2)/dim·|e|·A^T sign(A e), linear in y, so the measured residual bounds it as any
+ * code's; it has a variance of about (pi/2)·|e|^2/dim, more than the scale of the unbiased estimator costs (MATH.md 2.3).
  * Source  Zandieh et al., "TurboQuant", 2025, algorithms 1 and 2; "QJL", 2024
  * Bytes   FORMAT.md, "turboquant"
  *
- * Signs must be the same on every machine, and a sum near zero is on either side by its last bit: so A and e are whole numbers. An
- * entry of A is the count of heads among 64 tosses less 32, N(0,1)·4 to all that is used of it here; e is rounded to 2^-15 of its
- * largest component. Sums then fit 32 bits up to dim 2048, where A takes 4 MiB and its drawing a tenth of a second; longer vectors are
- * refused. A code and a query each take two passes over A. */
+ * Signs must be the same on every machine, and a sum near zero is on either side by its last bit: so A and e are whole
+ * numbers. An entry of A is the count of heads among 64 tosses less 32, N(0,1)·4 to all that is used of it here; e is rounded
+ * to 2^-15 of its largest component. Sums then fit 32 bits up to dim 2048, where A takes 4 MiB and its drawing a tenth of a
+ * second; longer vectors are refused. A code takes two passes over A, a query one. */
 #include "codebook_internal.h"
 #include "kernels/kernels.h"
 #include "layout.h"
@@ -141,8 +141,8 @@ static void level_values(const gyre_codec *codec, uint32_t dim, const uint8_t *c
         zb[i] = levels[indices[i]];
 }
 
-static void encode(const gyre_quantizer *quantizer, const void *state, const struct gy_residual *residual, uint8_t *code, float *zb,
-                   void *scratch)
+static void encode(const gyre_quantizer *quantizer, const void *state, const struct gy_residual *residual, uint8_t *code,
+                   float *zb, void *scratch)
 {
     (void)scratch;
     const gyre_codec *codec = gyre_quantizer_codec(quantizer);
@@ -184,7 +184,8 @@ static size_t query_bytes(const gyre_quantizer *quantizer, uint32_t bits)
     return gy_float_query_bytes(quantizer, bits) * (sketches(gyre_quantizer_codec(quantizer)) ? 2 : 1);
 }
 
-static void query_prepare(const gyre_quantizer *quantizer, const void *state, const float *y, uint32_t bits, void *prepared, double *step)
+static void query_prepare(const gyre_quantizer *quantizer, const void *state, const float *y, uint32_t bits, void *prepared,
+                          double *step)
 {
     const struct sketch *sketch = state;
     uint32_t dim = gy_quantizer_dim(quantizer);

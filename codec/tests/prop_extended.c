@@ -1,4 +1,5 @@
-/* codec/MATH.md section 5 for Extended RaBitQ: the oracles, properties 3 and 4, and the search against brute force and a sweep. */
+/* codec/MATH.md section 5 for Extended RaBitQ: the oracles, properties 3 and 4, and the search against brute force and a
+ * sweep. */
 #include "each_codec.h"
 
 enum { DIM_MAX = 768 };
@@ -97,8 +98,8 @@ static void any_shape(float *x, uint32_t dim)
             x[i] = x[i] * x[i] * x[i];
 }
 
-/* The search sees magnitudes rounded to 2^-15 of the largest, which turns a vector by some 1e-4 at most, nearly all of it across the
- * direction in which the code errs: the best by what it sees may be behind the best by as much. */
+/* The search sees magnitudes rounded to 2^-15 of the largest, which turns a vector by some 1e-4 at most, nearly all of it
+ * across the direction in which the code errs: the best by what it sees may be behind the best by as much. */
 static double with_slack(double sin2) { return sin2 + 1e-4 * sqrt(fmax(0, sin2)) + 1e-12; }
 
 static void more_bits_are_better_and_the_search_beats_the_fixed_scale(void **state)
@@ -114,7 +115,8 @@ static void more_bits_are_better_and_the_search_beats_the_fixed_scale(void **sta
         for (uint32_t bits = 2; bits <= 8; bits++) {
             GY_AUTO(gyre_quantizer) *exact = extended(bits, "", codebook), *fast = extended(bits, "-fast", codebook);
             struct angle best = encoded(exact, x, zb);
-            bool same = dim < 64 && best.sin2 <= with_slack(before); /* the codes of one bit less are among these, and may be the best */
+            /* The codes of one bit less are among these, and may be the best. */
+            bool same = dim < 64 && best.sin2 <= with_slack(before);
             if (!(best.sin2 < before) && !same)
                 fail_msg("dim %u, %u bits: sin2 %g, with one bit less %g", dim, bits, best.sin2, before);
             for (uint32_t i = 0; i < dim; i++) {

@@ -1,5 +1,5 @@
-/* The comparators in small: their bytes, their levels, dither and sketches, and what is refused. What is stated of their errors is tested
- * in prop_comparators.c, prop_error.c and prop_law.c. */
+/* The comparators in small: their bytes, their levels, dither and sketches, and what is refused. What is stated of their
+ * errors is tested in prop_comparators.c, prop_error.c and prop_law.c. */
 #include "each_codec.h"
 
 #include "kernels/kernels.h"

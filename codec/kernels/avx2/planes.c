@@ -1,8 +1,8 @@
 /* avx2 planes: as the definition, in registers of 256 bits.
  *
- * Cost of dot per 32 coordinates: a plane takes a broadcast load, a shuffle, a test and two operations to grow u. The multiply-add of
- * bytes saturates its sums of two products at 2^15, which 2·127·127 does not reach and 2·255·127 would: with 8 bits the sign plane is
- * summed by itself. */
+ * Cost of dot per 32 coordinates: a plane takes a broadcast load, a shuffle, a test and two operations to grow u. The
+ * multiply-add of bytes saturates its sums of two products at 2^15, which 2·127·127 does not reach and 2·255·127 would: with 8
+ * bits the sign plane is summed by itself. */
 #include "kernels/planes.h"
 
 #include "kernels/vector.h"
@@ -201,7 +201,8 @@ ALWAYS_INLINE __m256 products(__m256 y, __m128i u, uint32_t low_bits)
     return _mm256_mul_ps(y, _mm256_sub_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(u)), middle));
 }
 
-ALWAYS_INLINE __m256i levels_load(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, size_t at, bool whole)
+ALWAYS_INLINE __m256i levels_load(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, size_t at,
+                                  bool whole)
 {
     __m256i sign = _mm256_and_si256(plane_mask(signs, at, dim, whole), _mm256_set1_epi8((char)(1u << low_bits)));
     return _mm256_or_si256(lows_load(planes, dim, low_bits, at, whole), sign);

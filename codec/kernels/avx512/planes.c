@@ -1,8 +1,8 @@
 /* avx512 planes: as the definition, in registers of 512 bits.
  *
- * Cost of dot per 64 coordinates: a mask load and a masked byte addition a plane, one load of the query, and the multiply-add that
- * widens: its sums of two products saturate at 2^15, which 2·127·127 does not reach and 2·255·127 would, so with 8 bits the sign plane
- * is summed by itself. */
+ * Cost of dot per 64 coordinates: a mask load and a masked byte addition a plane, one load of the query, and the multiply-add
+ * that widens: its sums of two products saturate at 2^15, which 2·127·127 does not reach and 2·255·127 would, so with 8 bits
+ * the sign plane is summed by itself. */
 #include "kernels/avx512/planes_inline.h"
 
 #include <float.h>
@@ -51,8 +51,8 @@ static void score(const struct gy_grid *grid, float t, int32_t top, int64_t *alo
     *square = _mm512_reduce_add_epi32(squares);
 }
 
-ALWAYS_INLINE void pack_lanes(const float *z, const float *magnitudes, float t, uint32_t low_bits, __mmask16 lanes, size_t plane_bytes,
-                              uint8_t *planes, float *zb)
+ALWAYS_INLINE void pack_lanes(const float *z, const float *magnitudes, float t, uint32_t low_bits, __mmask16 lanes,
+                              size_t plane_bytes, uint8_t *planes, float *zb)
 {
     const __m512i top = _mm512_set1_epi32((int)((1u << low_bits) - 1));
     __mmask16 positive = _mm512_cmp_ps_mask(_mm512_maskz_loadu_ps(lanes, z), _mm512_setzero_ps(), _CMP_GE_OQ);
@@ -71,7 +71,8 @@ ALWAYS_INLINE void pack_lanes(const float *z, const float *magnitudes, float t, 
     _mm512_mask_storeu_ps(zb, lanes, value);
 }
 
-void gy_planes_pack_avx512(const float *z, const float *magnitudes, size_t dim, float t, uint32_t low_bits, uint8_t *planes, float *zb)
+void gy_planes_pack_avx512(const float *z, const float *magnitudes, size_t dim, float t, uint32_t low_bits, uint8_t *planes,
+                           float *zb)
 {
     size_t plane_bytes = (dim + 7) / 8, i = 0;
     for (; i + 16 <= dim; i += 16)

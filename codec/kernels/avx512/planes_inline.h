@@ -1,7 +1,7 @@
 /* planes_inline: what the two 512-bit tables share of planes.
  *
- * Sixteen coordinates a step when coding: the comparison masks are the planes' bytes. Sixty-four a step when reading: eight bytes of a
- * plane are a mask, and u grows by one masked addition of bytes a plane. */
+ * Sixteen coordinates a step when coding: the comparison masks are the planes' bytes. Sixty-four a step when reading: eight
+ * bytes of a plane are a mask, and u grows by one masked addition of bytes a plane. */
 #ifndef GY_AVX512_PLANES_INLINE_H
 #define GY_AVX512_PLANES_INLINE_H
 
@@ -68,7 +68,8 @@ ALWAYS_INLINE int64_t sum_wide(__m512i lanes)
 }
 
 float gy_planes_grid_avx512(const float *z, size_t dim, struct gy_grid *out);
-void gy_planes_pack_avx512(const float *z, const float *magnitudes, size_t dim, float t, uint32_t low_bits, uint8_t *planes, float *zb);
+void gy_planes_pack_avx512(const float *z, const float *magnitudes, size_t dim, float t, uint32_t low_bits, uint8_t *planes,
+                           float *zb);
 float gy_planes_dot_float_avx512(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, const float *y);
 
 #endif

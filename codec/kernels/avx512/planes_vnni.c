@@ -1,5 +1,5 @@
-/* avx512vbmi planes: sums of four products of unsigned by signed bytes, and of two of 16 bits, in one instruction each. No saturation:
- * u may fill its byte. */
+/* avx512vbmi planes: sums of four products of unsigned by signed bytes, and of two of 16 bits, in one instruction each. No
+ * saturation: u may fill its byte. */
 #include "kernels/avx512/planes_inline.h"
 
 static void score(const struct gy_grid *grid, float t, int32_t top, int64_t *along, int64_t *square)
@@ -30,4 +30,5 @@ static int32_t dot(const uint8_t *signs, const uint8_t *planes, size_t dim, uint
 #undef DOT_OF
 }
 
-const gy_planes_kernels gy_planes_avx512_vbmi = {gy_planes_grid_avx512, score, gy_planes_pack_avx512, dot, gy_planes_dot_float_avx512};
+const gy_planes_kernels gy_planes_avx512_vbmi = {gy_planes_grid_avx512, score, gy_planes_pack_avx512, dot,
+                                                 gy_planes_dot_float_avx512};
