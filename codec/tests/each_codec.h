@@ -5,7 +5,7 @@
 
 #include "quantizer_internal.h"
 #include "quantizers/segments.h"
-#include "sample.h"
+#include "sums.h"
 #include "support.h"
 
 /* Whether the codec can serve the dim at all: some need a multiple of something. */
@@ -41,22 +41,32 @@ static UNUSED gyre_quantizer *any_segments(const gyre_codec *codec, const gyre_c
     return GY_TAKE(quantizer);
 }
 
-/* Bound to a codebook, and trained if it learns. */
+/* Codewords that no k-means made. */
+static UNUSED gyre_quantizer *any_pq(const gyre_codec *codec, const gyre_codebook *codebook)
+{
+    uint32_t dim = gyre_codebook_dim(codebook), p = codec->block, padded = (dim + p - 1) / p * p;
+    GY_AUTO(gyre_quantizer) *quantizer = NULL;
+    must(gy_quantizer_new_bare(&quantizer, codec, codebook, &err));
+    size_t count = (size_t)padded * 256;
+    uint8_t *words = must_alloc(4 * count);
+    for (size_t i = 0; i < count; i++) {
+        bool beyond = i / (256 * p) * p + i % p >= dim;
+        gy_store_f32(words + 4 * i, beyond ? 0 : (float)fmax(-1, fmin(1, random_normal() / sqrt(dim))));
+    }
+    must(quantizer->coder[0]->state_decode(quantizer, words, 4 * count, &quantizer->state[0], &err));
+    free(words);
+    return GY_TAKE(quantizer);
+}
+
+/* Bound to a codebook, with a state of its kind if it learns. */
 static UNUSED gyre_quantizer *any_quantizer(const gyre_codec *codec, const gyre_codebook *codebook)
 {
-    gyre_quantizer *quantizer = NULL;
-    if (!gyre_codec_is_trained(codec)) {
-        must(gyre_quantizer_new(&quantizer, codec, codebook, &err));
-        return quantizer;
-    }
     if (codec->kind == GYRE_SEGMENTS)
         return any_segments(codec, codebook);
-    uint32_t dim = gyre_codebook_dim(codebook);
-    size_t n = sample_count(dim);
-    float *sample = must_alloc(n * dim * sizeof *sample);
-    sample_fill(codebook, sample, n, &random_state);
-    must(gyre_quantizer_train(&quantizer, codec, codebook, sample, n, &err));
-    free(sample);
+    if (codec->kind == GYRE_PQ)
+        return any_pq(codec, codebook);
+    gyre_quantizer *quantizer = NULL;
+    must(gyre_quantizer_new(&quantizer, codec, codebook, &err));
     return quantizer;
 }
 
@@ -117,12 +127,24 @@ static UNUSED double rotated_residual(const gyre_quantizer *quantizer, const flo
     return r2;
 }
 
-/* Whether codec/MATH.md section 0 speaks of the codec's best plane: any code of the rotated residual at the unbiased scale. */
+/* Whether codec/MATH.md section 0 speaks of the codec's best plane: any code of the rotated residual at the unbiased scale. By name, not by
+ * what the coder says of itself. */
 static UNUSED bool has_law(const gyre_codec *codec)
 {
-    const struct gy_coder *coder = gy_coder_second(codec) ? gy_coder_second(codec) : gy_coder_first(codec);
-    return coder->scale == GY_SCALE_UNBIASED && !coder->unrotated && !coder->spread;
+    switch ((gyre_codec_kind)codec->kind) {
+    case GYRE_RABITQ:
+    case GYRE_BLOCKQUANT:
+    case GYRE_ADDITIVE:
+    case GYRE_SIGNBLOCK:
+    case GYRE_TRELLIS:
+    case GYRE_SIGNTRELLIS: return true;
+    case GYRE_EDEN: return codec->variant != GYRE_VARIANT_BIASED;
+    default: return false;
+    }
 }
+
+/* Whether a probabilistic bound is claimed: by the law, or by the law of each part. */
+static UNUSED bool has_bound(const gyre_codec *codec) { return has_law(codec) || codec->kind == GYRE_SEGMENTS; }
 
 /* Whether estimates are s·<y,zb>: all but those whose estimator is not linear in a decoded code. */
 static UNUSED bool is_linear(const gyre_codec *codec) { return codec->kind != GYRE_HAMMING; }

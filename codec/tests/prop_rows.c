@@ -2,7 +2,7 @@
  * of quantizers/coder.h, computed again in plain double arithmetic; the error never rounds down. */
 #include "each_codec.h"
 
-enum { DIM_MAX = 320 };
+enum { DIM_MAX = 320, SAMPLES = 60 };
 
 struct sample {
     gyre_codebook *codebook;
@@ -35,9 +35,6 @@ static void sample_fini(struct sample *sample)
     gyre_codebook_free(sample->codebook);
 }
 
-/* What trains pays for it with every sample: fewer of them. */
-static int samples(const gyre_codec *codec) { return gyre_codec_is_trained(codec) ? 3 : 60; }
-
 typedef void check_function(const gyre_codec *codec, uint32_t dim, const struct sample *sample);
 
 static void for_every_codec(check_function *check)
@@ -45,7 +42,7 @@ static void for_every_codec(check_function *check)
     size_t count;
     const gyre_codec *codecs = gyre_codec_list(&count);
     for (size_t c = 0; c < count; c++)
-        for (int n = 0; n < samples(&codecs[c]); n++) {
+        for (int n = 0; n < SAMPLES; n++) {
             uint32_t dim = 1 + (uint32_t)(random_u64() % (n % 4 ? 160 : DIM_MAX));
             while (!codec_serves(&codecs[c], dim))
                 dim++;
@@ -95,10 +92,11 @@ static void check_factors(const gyre_codec *codec, uint32_t dim, const struct sa
         plane_decode(sample->quantizer, &plane, zb);
         for (uint32_t i = 0; i < dim; i++)
             rho += (double)sample->z[i] * (double)zb[i], nu2 += (double)zb[i] * (double)zb[i];
-        s = plane.coder->scale == GY_SCALE_UNBIASED ? r2 / rho : plane.coder->scale == GY_SCALE_SHRUNK ? rho / nu2 : sqrt(r2);
+        bool unbiased = has_law(codec), shrunk = codec->variant == GYRE_VARIANT_BIASED; /* FORMAT.md, "row": others have their own */
+        s = unbiased ? r2 / rho : shrunk ? rho / nu2 : sqrt(r2);
         for (uint32_t i = 0; i < dim; i++)
             left += pow((double)sample->z[i] - s * (double)zb[i], 2);
-        double r = sqrt(r2), e = dim > 1 ? sqrt(left / (dim - 1)) : plane.coder->scale == GY_SCALE_UNBIASED ? 0 : sqrt(left);
+        double r = sqrt(r2), e = dim > 1 ? sqrt(left / (dim - 1)) : unbiased ? 0 : sqrt(left);
         if (fabs(plane.s - s) > 1e-6 * s || fabs(plane.r2 - r2) > 1e-6 * r2)
             fail_msg("%s dim %u plane %zu: s %g r2 %g, wanted %g and %g", codec->name, dim, p, plane.s, plane.r2, s, r2);
         /* z is P r to 1e-6 of R: what is that small need not be there. */

@@ -5,13 +5,6 @@
 enum { DIM = 128 };
 static const gyre_metric metrics[] = {GYRE_L2, GYRE_IP, GYRE_COSINE};
 
-/* Whether a probabilistic bound is claimed: by the law, or by the law of each part. */
-static bool has_bound(const gyre_codec *codec)
-{
-    const struct gy_coder *coder = gy_coder_second(codec) ? gy_coder_second(codec) : gy_coder_first(codec);
-    return has_law(codec) || coder->spread;
-}
-
 struct rows {
     size_t n, row_bytes;
     const float *x; /* [n][DIM] */
@@ -85,7 +78,7 @@ static void check_promise(const gyre_codec *codec, gyre_metric metric)
                                     {.bound = GYRE_BOUND_CERTAIN, .refine_bits = 4, .scan_bits = 8}};
     options[0].epsilon_is_measured = options[1].epsilon_is_measured = !has_bound(codec); /* nothing is claimed of those */
     struct tally estimated[3] = {0}, scanned[3] = {0};
-    for (size_t r = 0; r < (codec->kind == GYRE_PQ ? 1 : ROTATIONS); r++) { /* no rotation enters its codes, and it learns for long */
+    for (size_t r = 0; r < ROTATIONS; r++) {
         float mean[DIM];
         random_vector(mean, DIM, .05);
         GY_AUTO(gyre_codebook) *codebook = new_codebook(metric, DIM, mean);
