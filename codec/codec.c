@@ -32,6 +32,12 @@ static const gyre_codec codecs[] = {
     {"signblock-p8b2", "signs and 256 patterns of 8 magnitudes, 2 bits a dimension, two planes", GYRE_SIGNBLOCK, 2, 8, 0},
     {"signblock-p4b3", "signs and 256 patterns of 4 magnitudes, 3 bits a dimension, two planes", GYRE_SIGNBLOCK, 3, 4, 0},
     {"signblock-p2b4", "signs and 64 patterns of 2 magnitudes, 4 bits a dimension, two planes", GYRE_SIGNBLOCK, 4, 2, 0},
+    {"trellis-l6b1", "trellis of 64 states, 1 bit a dimension", GYRE_TRELLIS, 1, 6, 0},
+    {"trellis-l8b1", "trellis of 256 states, 1 bit a dimension", GYRE_TRELLIS, 1, 8, 0},
+    {"trellis-l8b2", "trellis of 256 states, 2 bits a dimension", GYRE_TRELLIS, 2, 8, 0},
+    {"signtrellis-b2", "signs and a trellis of 256 magnitudes, 2 bits a dimension, two planes", GYRE_SIGNTRELLIS, 2, 8, 0},
+    {"signtrellis-b3", "signs and a trellis of 256 magnitudes, 3 bits a dimension, two planes", GYRE_SIGNTRELLIS, 3, 8, 0},
+    {"signtrellis-b4", "signs and a trellis of 256 magnitudes, 4 bits a dimension, two planes", GYRE_SIGNTRELLIS, 4, 8, 0},
     {"eden1", "EDEN, 1 bit a dimension, unbiased: the best levels for Gaussian coordinates", GYRE_EDEN, 1, 0, 0},
     {"eden2", "EDEN, 2 bits a dimension, unbiased: the best levels for Gaussian coordinates", GYRE_EDEN, 2, 0, 0},
     {"eden3", "EDEN, 3 bits a dimension, unbiased: the best levels for Gaussian coordinates", GYRE_EDEN, 3, 0, 0},
@@ -115,6 +121,8 @@ const struct gy_coder *gy_coder_first(const gyre_codec *codec)
         return &gy_coder_jl;
     case GYRE_PQ:
         return &gy_coder_pq;
+    case GYRE_TRELLIS:
+        return &gy_coder_trellis;
     case GYRE_SEGMENTS:
         return &gy_coder_segments;
     default:
@@ -129,6 +137,8 @@ const struct gy_coder *gy_coder_second(const gyre_codec *codec)
         return codec->bits > 1 ? &gy_coder_extended : NULL;
     case GYRE_SIGNBLOCK:
         return &gy_coder_signblock;
+    case GYRE_SIGNTRELLIS:
+        return &gy_coder_signtrellis;
     default:
         return NULL;
     }

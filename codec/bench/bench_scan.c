@@ -10,78 +10,22 @@
  * starts anew. "Passing" are scans with a fixed threshold that so many rows in a hundred pass; hits are written and dropped.
  * The codes are those of uniform sphere vectors: random bits, and the factors such vectors have. */
 #include "bench.h"
+#include "bench_memory.h"
 #include "layout.h"
 #include "query_internal.h"
 
-#include <sys/mman.h>
-
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
-
 enum { BEST = 100, CHUNK_BLOCKS = 32, CHUNK_ROWS = CHUNK_BLOCKS * GYRE_BLOCK_ROWS };
 enum { CONTENDERS = 40, SEARCH_PIECES = 64, PIECES_MAX = 1 << 16 };
-static const size_t piece_target = 8 << 20, huge_page = 2 << 20;
+static const size_t piece_target = 8 << 20;
 
 static uint64_t sink; /* printed, so that no read can be left out */
 
-/* The ceiling: every cache line loaded and folded into a sum that is used. Fetching ahead pays, how hardly matters. */
-static inline void fetch_ahead(const uint8_t *data)
-{
-    __asm__ volatile("" ::: "memory");
-    __builtin_prefetch((const void *)((uintptr_t)data + 1792), 0, 2);
-}
-
-static uint64_t read_words(const uint8_t *data, size_t bytes)
-{
-    uint64_t sum[8] = {0};
-    for (size_t i = 0; i + 64 <= bytes; i += 64) {
-        for (size_t w = 0; w < 8; w++)
-            sum[w] += gy_load_u64(data + i + 8 * w);
-        fetch_ahead(data + i);
-    }
-    return sum[0] ^ sum[1] ^ sum[2] ^ sum[3] ^ sum[4] ^ sum[5] ^ sum[6] ^ sum[7];
-}
-#ifdef __x86_64__
-__attribute__((target("avx512f"))) static uint64_t read_avx512(const uint8_t *data, size_t bytes)
-{
-    __m512i sum = _mm512_setzero_si512();
-    for (size_t i = 0; i + 64 <= bytes; i += 64) {
-        sum = _mm512_add_epi64(sum, _mm512_loadu_si512(data + i));
-        fetch_ahead(data + i);
-    }
-    return (uint64_t)_mm512_reduce_add_epi64(sum);
-}
-__attribute__((target("avx2"))) static uint64_t read_avx2(const uint8_t *data, size_t bytes)
-{
-    __m256i sum = _mm256_setzero_si256();
-    for (size_t i = 0; i + 64 <= bytes; i += 64) {
-        sum = _mm256_add_epi64(sum, _mm256_loadu_si256((const __m256i *)(data + i)));
-        sum = _mm256_add_epi64(sum, _mm256_loadu_si256((const __m256i *)(data + i + 32)));
-        fetch_ahead(data + i);
-    }
-    uint64_t word[4];
-    _mm256_storeu_si256((__m256i *)word, sum);
-    return word[0] + word[1] + word[2] + word[3];
-}
-#endif
-
-static uint64_t read_all(const uint8_t *data, size_t bytes)
-{
-#ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512f"))
-        return read_avx512(data, bytes);
-    if (__builtin_cpu_supports("avx2"))
-        return read_avx2(data, bytes);
-#endif
-    return read_words(data, bytes);
-}
-
 /* Codes in memory: blocks, or rows one after the other. */
 struct codes {
-    uint8_t *data, *mapped;
+    struct bench_memory memory;
+    uint8_t *data;
     size_t units, unit_bytes, unit_rows; /* blocks of GYRE_BLOCK_ROWS rows, or rows */
-    size_t piece_units, mapped_bytes;
+    size_t piece_units;
 };
 
 struct contender;
@@ -137,7 +81,7 @@ static void keep_best(struct contender *contender, size_t q, const gyre_hit *hit
 static void run_read(struct contender *contender, const struct codes *codes, const uint8_t *data, size_t n)
 {
     (void)contender;
-    sink += read_all(data, n * codes->unit_bytes);
+    sink += bench_read(data, n * codes->unit_bytes);
 }
 
 static void run_scan(struct contender *contender, const struct codes *codes, const uint8_t *data, size_t n)
@@ -356,21 +300,9 @@ static struct codes map_codes(size_t bytes, size_t unit_bytes, size_t unit_rows,
     struct codes codes = {.units = bytes / unit_bytes, .unit_bytes = unit_bytes, .unit_rows = unit_rows};
     size_t piece = piece_target / unit_bytes;
     codes.piece_units = piece < codes.units ? piece : codes.units;
-    codes.mapped_bytes = codes.units * unit_bytes + huge_page;
-    codes.mapped = mmap(NULL, codes.mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (codes.mapped == MAP_FAILED || codes.units == 0) {
-        fprintf(stderr, "codec_bench_scan: %zu bytes of memory are not to be had\n", bytes);
-        exit(1);
-    }
-    codes.data = codes.mapped + (huge_page - (uintptr_t)codes.mapped % huge_page) % huge_page;
-    if (huge && madvise(codes.data, codes.units * unit_bytes, MADV_HUGEPAGE) != 0)
-        fprintf(stderr, "codec_bench_scan: no huge pages\n");
+    codes.memory = bench_map(codes.units * unit_bytes, huge);
+    codes.data = codes.memory.data;
     return codes;
-}
-
-static void unmap_codes(const struct codes *codes)
-{
-    munmap(codes->mapped, codes->mapped_bytes);
 }
 
 /* A row of a uniform sphere vector around the origin, l2, without its code. */
@@ -414,7 +346,7 @@ static void bench_dim(uint32_t dim, size_t mib, double seconds, bool huge)
         fill_random(codes.data + b * block_bytes, code_bytes * GYRE_BLOCK_ROWS, &random);
     }
     bench_blocks(&bench, &codes, seconds);
-    unmap_codes(&codes);
+    bench_unmap(&codes.memory);
 
     codes = map_codes(mib << 20, row_bytes, 1, huge);
     for (size_t i = 0; i < codes.units; i++) {
@@ -422,7 +354,7 @@ static void bench_dim(uint32_t dim, size_t mib, double seconds, bool huge)
         memcpy(codes.data + i * row_bytes, row, row_bytes);
     }
     bench_rows(&bench, &codes, seconds / 3);
-    unmap_codes(&codes);
+    bench_unmap(&codes.memory);
     close_queries(&bench);
 }
 

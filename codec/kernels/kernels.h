@@ -13,6 +13,7 @@
 #include "kernels/scan.h"
 #include "kernels/signs.h"
 #include "kernels/sums.h"
+#include "kernels/trellis.h"
 #include "kernels/vector.h"
 
 /* One group per subject, each with its own header, and a file of its name in the folder of an instruction set. A set that has no
@@ -30,6 +31,7 @@ typedef struct gy_kernels {
     const gy_assign_kernels *assign;
     const gy_matrix_kernels *matrix;
     const gy_book_kernels *book;
+    const gy_trellis_kernels *trellis;
 } gy_kernels;
 
 /* Every table built in, slowest first, NULL last; [0] is ref. */

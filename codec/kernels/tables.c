@@ -15,6 +15,7 @@ static const gy_kernels ref = {
     .assign = &gy_assign_ref,
     .matrix = &gy_matrix_ref,
     .book = &gy_book_ref,
+    .trellis = &gy_trellis_ref,
 };
 
 #ifdef GY_KERNELS_X86
@@ -47,6 +48,7 @@ static const gy_kernels avx2 = {
     .assign = &gy_assign_avx2,
     .matrix = &gy_matrix_avx2,
     .book = &gy_book_avx2,
+    .trellis = &gy_trellis_avx2,
 };
 
 static const gy_kernels avx512 = {
@@ -62,6 +64,7 @@ static const gy_kernels avx512 = {
     .assign = &gy_assign_avx512,
     .matrix = &gy_matrix_avx512,
     .book = &gy_book_avx512,
+    .trellis = &gy_trellis_avx512,
 };
 
 static const gy_kernels avx512_vbmi = {
@@ -77,6 +80,7 @@ static const gy_kernels avx512_vbmi = {
     .assign = &gy_assign_avx512,
     .matrix = &gy_matrix_avx512,
     .book = &gy_book_avx512,
+    .trellis = &gy_trellis_avx512_vbmi,
 };
 #endif
 
@@ -94,6 +98,7 @@ static const gy_kernels neon = {
     .assign = &gy_assign_neon,
     .matrix = &gy_matrix_neon,
     .book = &gy_book_neon,
+    .trellis = &gy_trellis_neon,
 };
 #endif
 

@@ -95,6 +95,7 @@ const struct gy_coder *gy_coder_second(const gyre_codec *codec);
 
 /* One per file of this folder. */
 extern const struct gy_coder gy_coder_rabitq, gy_coder_extended, gy_coder_pq, gy_coder_segments;
+extern const struct gy_coder gy_coder_trellis, gy_coder_signtrellis;
 extern const struct gy_coder gy_coder_blockquant, gy_coder_blockquant_nibble, gy_coder_additive, gy_coder_signblock;
 extern const struct gy_coder gy_coder_eden, gy_coder_eden_biased, gy_coder_turboquant, gy_coder_hamming, gy_coder_dithered, gy_coder_jl;
 

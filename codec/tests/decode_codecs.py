@@ -297,6 +297,51 @@ class Blocks(Codec):
         return pack(bits)
 
 
+class Trellis(Codec):
+    """trellis, signtrellis."""
+    def __init__(self, header, codebook):
+        super().__init__(header, codebook)
+        self.signed, self.window = header.kind == 6, header.block
+        self.fresh = self.bits - self.signed
+        self.table_scale = 64 if self.signed else 48 if self.fresh == 1 else 40
+        name = f"{'sign' if self.signed else 'plain'}_l{self.window}k{self.fresh}"
+        self.table = constants(FOLDERS["trellis"] / "tables.c")[name]
+        header_bytes = struct.pack("<BBBB", header.kind, self.window, self.fresh, self.table_scale)
+        self.book_hash = xor([checksum(header_bytes + self.table.astype("<i2").tobytes())])
+
+    def length(self):
+        return self.fresh * self.dim + self.window - self.fresh
+
+    def size(self):
+        return (self.length() + 7) // 8
+
+    def decode(self, code, first=None):
+        bits = int.from_bytes(code, "little")
+        assert bits >> self.length() == 0, "padding"
+        states = [bits >> self.fresh * (self.dim - 1 - i) & (1 << self.window) - 1 for i in range(self.dim)]
+        values = self.table[states].astype(f32)
+        return np.where(unpack(first, self.dim), values, f32(0) - values) if self.signed else values
+
+    def encode(self, z, u, first=None):
+        scaled = (np.abs(z) if self.signed else z) * (f32(self.table_scale) * u)
+        samples = np.rint(np.clip(scaled, f32(-1023), f32(1023))).astype(np.int64)
+        costs, came_from, stems = (samples[0] - self.table) ** 2, [], 1 << (self.window - self.fresh)
+        states = np.arange(1 << self.window)
+        for sample in samples[1:]:
+            ways = costs.reshape(-1, stems)  # row t: the states t·stems … that lead to each stem
+            best = np.argmin(ways, axis=0)  # of equals the first
+            came_from.append(best)
+            costs = ways[best, np.arange(stems)][states >> self.fresh] + (sample - self.table) ** 2
+        state = int(np.argmin(costs))
+        bits, count = state, self.window
+        for best in reversed(came_from):
+            stem = state >> self.fresh
+            state = int(best[stem]) * stems + stem
+            bits |= int(best[stem]) << count
+            count += self.fresh
+        return bits.to_bytes(self.size(), "little")
+
+
 class Product(Codec):
     """pq."""
     scale, free = "own", True
@@ -356,7 +401,8 @@ class Segments(Codec):
 
 
 PLANES = {1: lambda h: [Signs] + ([Extended] if h.bits > 1 else []), 2: lambda h: [Blocks], 3: lambda h: [Blocks],
-          4: lambda h: [Signs, Blocks], 7: lambda h: [Levels], 8: lambda h: [Sketch if h.variant == 4 else Levels],
+          4: lambda h: [Signs, Blocks], 5: lambda h: [Trellis], 6: lambda h: [Signs, Trellis], 7: lambda h: [Levels],
+          8: lambda h: [Sketch if h.variant == 4 else Levels],
           9: lambda h: [Hamming], 10: lambda h: [Dithered], 11: lambda h: [Product], 12: lambda h: [Projection],
           13: lambda h: [Segments]}
 
