@@ -48,4 +48,20 @@ static inline const uint8_t *gy_misses_at(const struct gy_misses *query, size_t 
     return query->planes + gy_misses_offset(query->code_bytes, plane, step);
 }
 
+/* The last code_bytes % 16 bytes of a code, zeros behind them, without reading any others than the code's. */
+static inline void gy_misses_tail(const uint8_t *code, size_t code_bytes, uint64_t tail[2])
+{
+    size_t rest = code_bytes % GY_MISSES_BYTES;
+    const uint8_t *end = code + code_bytes;
+    tail[0] = tail[1] = 0;
+    if (rest >= 8) {
+        tail[0] = gy_load_u64(end - rest);
+        tail[1] = rest > 8 ? gy_load_u64(end - 8) >> 8 * (16 - rest) : 0;
+    } else if (code_bytes > 8)
+        tail[0] = rest ? gy_load_u64(end - 8) >> 8 * (8 - rest) : 0;
+    else
+        for (size_t j = 0; j < rest; j++)
+            tail[0] |= (uint64_t)code[j] << 8 * j;
+}
+
 #endif

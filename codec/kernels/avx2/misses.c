@@ -21,13 +21,13 @@ static inline __m256i word_counts(__m256i bits)
 GY_INLINE uint32_t code_count(const struct gy_misses *query, size_t bits, const uint8_t *code)
 {
     size_t whole = query->code_bytes / GY_MISSES_BYTES, rest = query->code_bytes % GY_MISSES_BYTES, steps = whole + (rest > 0);
-    uint8_t tail[GY_MISSES_BYTES] = {0};
-    if (rest)
-        memcpy(tail, code + whole * GY_MISSES_BYTES, rest);
+    uint64_t tail[2];
+    gy_misses_tail(code, query->code_bytes, tail);
+    __m128i last = _mm_set_epi64x((long long)tail[1], (long long)tail[0]);
     __m256i sums[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
     for (size_t step = 0; step < steps; step++) {
-        const uint8_t *at = step < whole ? code + step * GY_MISSES_BYTES : tail;
-        __m256i twice = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)at));
+        __m128i at = step < whole ? _mm_loadu_si128((const __m128i *)(code + step * GY_MISSES_BYTES)) : last;
+        __m256i twice = _mm256_broadcastsi128_si256(at);
         GY_UNROLL(4)
         for (size_t pair = 0; pair < bits / 2; pair++) {
             __m256i planes = _mm256_load_si256((const __m256i *)gy_misses_at(query, 2 * pair, step));

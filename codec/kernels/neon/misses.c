@@ -11,15 +11,15 @@
 GY_INLINE uint32_t code_count(const struct gy_misses *query, size_t bits, const uint8_t *code)
 {
     size_t whole = query->code_bytes / GY_MISSES_BYTES, rest = query->code_bytes % GY_MISSES_BYTES, steps = whole + (rest > 0);
-    uint8_t tail[GY_MISSES_BYTES] = {0};
-    if (rest)
-        memcpy(tail, code + whole * GY_MISSES_BYTES, rest);
+    uint64_t tail[2];
+    gy_misses_tail(code, query->code_bytes, tail);
+    uint8x16_t last = vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(tail[0]), vcreate_u64(tail[1])));
     uint16x8_t sums[8];
     GY_UNROLL(8)
     for (size_t plane = 0; plane < bits; plane++)
         sums[plane] = vdupq_n_u16(0);
     for (size_t step = 0; step < steps; step++) {
-        uint8x16_t at = vld1q_u8(step < whole ? code + step * GY_MISSES_BYTES : tail);
+        uint8x16_t at = step < whole ? vld1q_u8(code + step * GY_MISSES_BYTES) : last;
         GY_UNROLL(8)
         for (size_t plane = 0; plane < bits; plane++)
             sums[plane] = vpadalq_u8(sums[plane], vcntq_u8(veorq_u8(vld1q_u8(gy_misses_at(query, plane, step)), at)));
