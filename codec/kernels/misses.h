@@ -1,7 +1,7 @@
 /* misses kernels: H (kernels/scan.h) of sign codes that lie alone, as in graph walks and short lists, by counting bits.
  *
- * With u_i in 0…M, M = 2^bits - 1, h_i = u_i where the bit b_i is 0 and M - u_i where it is 1. M is all ones, so M - u_i is u_i with
- * every bit flipped, and with u^(j) the plane of bits j of all u_i
+ * With u_i in 0…M, M = 2^bits - 1, h_i = u_i where the bit b_i is 0 and M - u_i where it is 1. M is all ones, so M - u_i is u_i
+ * with every bit flipped, and with u^(j) the plane of bits j of all u_i
  *     H = sum_j 2^j · popcount(u^(j) xor b)
  * which is the sum that the tables of nibbles give: the same whole number from the same rounded query. */
 #ifndef GY_KERNELS_MISSES_H

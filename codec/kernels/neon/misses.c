@@ -1,7 +1,7 @@
 /* neon misses: 16 bytes of a code against one plane at a time, bits counted by cnt.
  *
- * Cost per 16 bytes of a code and plane: 1 load, 1 exclusive-or, 1 count, 1 addition that widens to 16 bits (at most 16 a step, so
- * that a lane holds 4095 steps). */
+ * Cost per 16 bytes of a code and plane: 1 load, 1 exclusive-or, 1 count, 1 addition that widens to 16 bits (at most 16 a step:
+ * a lane holds 4095 steps). */
 #include "kernels/inline.h"
 #include "kernels/misses.h"
 

@@ -1,5 +1,5 @@
-/* ref misses: plain C, the definition. Cost: one count per eight bytes of a code and plane: a dozen operations where the CPU has no
- * instruction for it. */
+/* ref misses: plain C, the definition. Cost: one count per eight bytes of a code and plane: a dozen operations where the CPU has
+ * no instruction for it. */
 #include "kernels/misses.h"
 
 static uint32_t bits_differing(const uint8_t *plane, const uint8_t *code)
