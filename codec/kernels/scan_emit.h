@@ -1,5 +1,5 @@
-/* scan_emit: what every table's scan shares: fetching ahead, the order of queries and blocks, and the definition of what becomes of
- * a row once its H is known. Tables do the same operations on several rows at once. */
+/* scan_emit: what every table's scan shares: fetching ahead, the order of queries and blocks, and the definition of what becomes
+ * of a row once its H is known. Tables do the same operations on several rows at once. */
 #ifndef GY_SCAN_EMIT_H
 #define GY_SCAN_EMIT_H
 

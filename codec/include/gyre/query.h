@@ -61,7 +61,8 @@ void gyre_query_scan_many(const gyre_query *const *queries, size_t count, const 
  * (gyre_codec_has_signs). The same hits, bit for bit, as from blocks of these rows; slower than full blocks, faster than making any.
  *   rows  gyre_codec_row_check passed
  *   hits  [n] */
-size_t gyre_query_scan_rows(const gyre_query *query, const uint8_t *rows, size_t stride, size_t n, float threshold, gyre_hit *hits);
+size_t gyre_query_scan_rows(const gyre_query *query, const uint8_t *rows, size_t stride, size_t n, float threshold,
+                            gyre_hit *hits);
 
 /* What is known of one row: the distance lies in low…high with the bound's confidence; distance is the unbiased estimate. */
 typedef struct gyre_estimate {
