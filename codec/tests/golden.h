@@ -47,8 +47,8 @@ static UNUSED void golden_floats(float *out, size_t count)
         out[i] = ((float)(random_u64() % 4096) - 2048.0f) / 1024.0f;
 }
 
-/* Fails unless the file holds the text. */
-static UNUSED void golden_compare(const char *path, const struct text *now)
+/* Fails unless the file holds the text; true otherwise. */
+static UNUSED bool golden_compare(const char *path, const struct text *now)
 {
     char *then = must_alloc(TEXT_BYTES);
     FILE *file = fopen(path, "r");
@@ -61,9 +61,10 @@ static UNUSED void golden_compare(const char *path, const struct text *now)
             fail_msg("%s differs in line %zu", path, line);
     assert_int_equal(bytes, now->used);
     free(then);
+    return true;
 }
 
-/* Writes a file that is missing, never over one that is there. */
+/* Writes a file that is missing, never over one that is there; false if it cannot. */
 static UNUSED bool golden_create(const char *path, const struct text *now)
 {
     FILE *file = fopen(path, "wx");

@@ -3,11 +3,7 @@
  *
  * A file is lines "name hex" in this order: metric dim version (u32le each), seed, mean, codebook, fingerprint (u64le), then
  * per vector: vector, rotated (of the normalised vector), row; then block (all rows in places 0, 1, …; the rest empty). */
-#include "support.h"
-
-#ifndef VECTORS_DIR
-#error "VECTORS_DIR is where the golden files are"
-#endif
+#include "golden.h"
 
 static const struct golden {
     const char *name;
@@ -26,43 +22,7 @@ static const struct golden {
     {"learned-l2-3", GYRE_L2, 3, 3, true},
     {"learned-cosine-21", GYRE_COSINE, 21, 4, true},
 };
-enum { GOLDENS = sizeof goldens / sizeof *goldens, TEXT_BYTES = 1 << 17 };
-
-struct text {
-    char *at;
-    size_t used;
-};
-
-static void put(struct text *text, const char *name, const uint8_t *bytes, size_t count)
-{
-    text->used += (size_t)snprintf(text->at + text->used, TEXT_BYTES - text->used, "%s ", name);
-    for (size_t i = 0; i < count; i++)
-        text->used += (size_t)snprintf(text->at + text->used, TEXT_BYTES - text->used, "%02x", bytes[i]);
-    text->used += (size_t)snprintf(text->at + text->used, TEXT_BYTES - text->used, "\n");
-    assert_true(text->used < TEXT_BYTES - 1);
-}
-
-static void put_u32(struct text *text, const char *name, uint32_t value)
-{
-    uint8_t bytes[4];
-    gy_store_u32(bytes, value);
-    put(text, name, bytes, sizeof bytes);
-}
-
-static void put_floats(struct text *text, const char *name, const float *values, size_t count)
-{
-    uint8_t bytes[4 * 1024];
-    for (size_t i = 0; i < count; i++)
-        gy_store_f32(bytes + 4 * i, values[i]);
-    put(text, name, bytes, 4 * count);
-}
-
-/* Inputs without any library function: multiples of 1/1024 from the generator, the same everywhere. */
-static void golden_floats(float *out, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        out[i] = ((float)(random_u64() % 4096) - 2048.0f) / 1024.0f;
-}
+enum { GOLDENS = sizeof goldens / sizeof *goldens };
 
 /* A rotation of planes (3/5, 4/5), each coordinate with its next ones: without any library function, the same everywhere. */
 static void golden_matrix(float *matrix, uint32_t dim)
@@ -134,48 +94,29 @@ static char *golden_path(char path[512], const char *directory, const struct gol
     return path;
 }
 
-static void the_golden_bytes_never_change(void **state)
+static bool for_every_golden(const char *directory, bool (*use)(const char *path, const struct text *now))
 {
-    (void)state;
-    for (size_t g = 0; g < GOLDENS; g++) {
-        struct text now = {must_alloc(TEXT_BYTES), 0};
-        char *then = must_alloc(TEXT_BYTES), path[512];
-        write_golden(&goldens[g], &now);
-        FILE *file = fopen(golden_path(path, VECTORS_DIR, &goldens[g]), "r");
-        if (!file)
-            fail_msg("no %s", path);
-        size_t bytes = fread(then, 1, TEXT_BYTES, file);
-        fclose(file);
-        for (size_t i = 0, line = 1; i < now.used && i < bytes; line += now.at[i++] == '\n')
-            if (then[i] != now.at[i])
-                fail_msg("%s differs in line %zu", path, line);
-        assert_int_equal(bytes, now.used);
-        free(now.at), free(then);
-    }
-}
-
-/* Writes what is missing, never over what is there. */
-static int write_files(const char *directory)
-{
+    bool good = true;
     for (size_t g = 0; g < GOLDENS; g++) {
         struct text now = {must_alloc(TEXT_BYTES), 0};
         char path[512];
         write_golden(&goldens[g], &now);
-        FILE *file = fopen(golden_path(path, directory, &goldens[g]), "wx");
-        if (file) {
-            if (fwrite(now.at, 1, now.used, file) != now.used || fclose(file) != 0)
-                return 1;
-            printf("wrote %s\n", path);
-        }
+        good = use(golden_path(path, directory, &goldens[g]), &now) && good;
         free(now.at);
     }
-    return 0;
+    return good;
+}
+
+static void the_golden_bytes_never_change(void **state)
+{
+    (void)state;
+    for_every_golden(VECTORS_DIR, golden_compare);
 }
 
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "--write") == 0)
-        return write_files(argv[2]);
+        return for_every_golden(argv[2], golden_create) ? 0 : 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_golden_bytes_never_change),
     };
