@@ -2,6 +2,8 @@
  *
  * For every quantizer of a randomly rotated vector the error of <g,r> is e·G·sqrt(1-c^2)·T: e the stored error factor, G = |q-c|, c the
  * cosine of r and g, T a variable of mean 0 and variance 1 whose law depends on dim alone.
+ * Codecs whose scale is not the unbiased one (eden-biased, turboquant-mse, hamming, jl, pq) add a bias that follows no law: for them only
+ * the certain bound holds.
  * Source   codec/MATH.md sections 0 and 0.2          Threads  no state; call from anywhere */
 #ifndef GYRE_BOUND_H
 #define GYRE_BOUND_H
