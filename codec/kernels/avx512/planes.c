@@ -12,7 +12,7 @@ static inline __mmask16 lanes_left(size_t at, size_t dim)
 {
     if (at >= dim)
         return 0;
-    return dim - at >= 16 ? 0xffff : (__mmask16)((1u << (dim - at)) - 1);
+    return (__mmask16)(dim - at >= 16 ? 0xffffu : (1u << (dim - at)) - 1);
 }
 
 float gy_planes_grid_avx512(const float *z, size_t dim, struct gy_grid *out)
