@@ -2,17 +2,18 @@
  *
  *   codec_bench_trellis [MiB of rows, default 256] [runs, default 7]
  *
- * One thread. For each dim first *encode*: 512 Gaussian vectors to rows, after their ceiling, a copy of the vectors, and rabitq1, which
- * does what all codecs do. Then for each codec *estimate*: all rows in order, with the query in 8 bits and in floats; their ceiling is a
- * read of the rows. "dot" is the product of codes and query alone, of 512 rows in the cache, again and again. Codes of rows are random
- * bits, factors those of a sphere vector. */
+ * One thread. For each dim first *encode*: 512 Gaussian vectors to rows, after their ceiling, a copy of the vectors, and
+ * rabitq1, which does what all codecs do. Then for each codec *estimate*: all rows in order, with the query in 8 bits and in
+ * floats; their ceiling is a read of the rows. "dot" is the product of codes and query alone, of 512 rows in the cache, again
+ * and again. Codes of rows are random bits, factors those of a sphere vector. */
 #include "bench.h"
 #include "kernels/kernels.h"
 #include "query_internal.h"
 
 enum { VECTORS = 512, CHUNK = 1024, CONTENDERS = 64, DOTS = 1 << 16 };
 
-static const char *const names[] = {"trellis-l6b1", "trellis-l8b1", "trellis-l8b2", "signtrellis-b2", "signtrellis-b3", "signtrellis-b4"};
+static const char *const names[] = {"trellis-l6b1",   "trellis-l8b1",   "trellis-l8b2",
+                                    "signtrellis-b2", "signtrellis-b3", "signtrellis-b4"};
 enum { NAMES = sizeof names / sizeof *names };
 
 static uint64_t sink; /* printed, so that no work can be left out */
@@ -145,8 +146,8 @@ static void measure(struct bench_contender *contenders, size_t count, size_t run
     for (size_t c = 0; c < count; c++) {
         const double *seconds = contenders[c].seconds, *ratios = contenders[c].ratios;
         printf("%4u  %-24s %-16s %-10s %9.4f %9.4f %9.4f %8.4f %8.4f %8.4f\n", dim, what, contenders[c].name, contenders[c].table,
-               each / seconds[runs / 2] * 1e-6, each / seconds[runs - 1] * 1e-6, each / seconds[0] * 1e-6, ratios[runs / 2], ratios[0],
-               ratios[runs - 1]);
+               each / seconds[runs / 2] * 1e-6, each / seconds[runs - 1] * 1e-6, each / seconds[0] * 1e-6, ratios[runs / 2],
+               ratios[0], ratios[runs - 1]);
     }
     fflush(stdout);
 }
@@ -190,7 +191,8 @@ int main(int argc, char **argv)
     }
     bench_print_machine(SOURCE_DIR);
     printf("rows      %zu MiB a codec and dim, %zu runs, one thread, l2\n\n", mib, runs);
-    printf(" dim  what                     which            table            M/s       min       max    ratio      min      max\n");
+    printf("%4s  %-24s %-16s %-10s %9s %9s %9s %8s %8s %8s\n", "dim", "what", "which", "table", "M/s", "min", "max", "ratio",
+           "min", "max");
     uint8_t *rows = bench_alloc(mib << 20);
     for (size_t d = 0; d < 2; d++) {
         uint32_t dim = (const uint32_t[]){128, 768}[d];

@@ -2,12 +2,12 @@
  *
  * A state is the last L bits of a string that grows by k bits a coordinate, so coordinate i is in state
  *     s_i = (s_{i-1}·2^k + u_i) mod 2^L,        s_0 any
- * and stands for the value of its state. The states that lead to s are t·2^(L-k) + (s >> k), t = 0…2^k-1, the same for all states that
- * share s >> k, and s >> k is called their stem p: 2^(L-k) choices of k bits a coordinate tell all best paths.
+ * and stands for the value of its state. The states that lead to s are t·2^(L-k) + (s >> k), t = 0…2^k-1, the same for all
+ * states that share s >> k, and s >> k is called their stem p: 2^(L-k) choices of k bits a coordinate tell all best paths.
  *
- * The code is the string written backwards in time, lowest bit of byte 0 first: the k bits of coordinate i are at bit k·(dim-1-i), and
- * the L-k bits of s_0 that are older than coordinate 0 come last. So s_i is the window of L bits at bit k·(dim-1-i), the newest
- * lowest. Padding bits are 0. */
+ * The code is the string written backwards in time, lowest bit of byte 0 first: the k bits of coordinate i are at bit
+ * k·(dim-1-i), and the L-k bits of s_0 that are older than coordinate 0 come last. So s_i is the window of L bits at bit
+ * k·(dim-1-i), the newest lowest. Padding bits are 0. */
 #ifndef GY_KERNELS_TRELLIS_H
 #define GY_KERNELS_TRELLIS_H
 
@@ -16,7 +16,7 @@
 enum {
     GY_TRELLIS_STATES_MAX = 256,
     GY_TRELLIS_FRESH_MAX = 3,
-    GY_TRELLIS_MIDDLE = 128,      /* what is taken from values and samples before they are multiplied, so that squares fit 16 bits */
+    GY_TRELLIS_MIDDLE = 128,      /* taken from values and samples before they are multiplied, so that squares fit 16 bits */
     GY_TRELLIS_SAMPLE_MAX = 1023, /* of |sample|: 4096 costs of 128^2 + 2·128·(1023 + 128) fit 31 bits */
     GY_TRELLIS_LANES = 64,        /* what the levels of a query are padded to */
     GY_TRELLIS_SLACK = 16,        /* bytes that may be read behind value */
@@ -33,8 +33,9 @@ struct gy_trellis {
 };
 
 typedef struct gy_trellis_kernels {
-    /* The cost of a path is sum (v_i - m(s_i))^2 - v_i^2. Writes the least cost of all paths that end in each state, and for i >= 1
-     * which t led there: bit b of the t of stem p is bit b·2^(L-k) + p of the 128 of choices[i]. Of equal costs the lowest t.
+    /* The cost of a path is sum (v_i - m(s_i))^2 - v_i^2. Writes the least cost of all paths that end in each state, and from
+     * i = 1 on which t led there: bit b of the t of stem p is bit b·2^(L-k) + p of the 128 of choices[i]. Of equal costs the
+     * lowest t.
      *   v        [dim] samples + lift - GY_TRELLIS_MIDDLE
      *   choices  [dim], 64-byte aligned; choices[0] is not written
      *   costs    [2^L], 64-byte aligned */
@@ -48,7 +49,10 @@ typedef struct gy_trellis_kernels {
 
 extern const gy_trellis_kernels gy_trellis_ref, gy_trellis_avx2, gy_trellis_avx512, gy_trellis_avx512_vbmi, gy_trellis_neon;
 
-static inline size_t gy_trellis_code_bytes(uint32_t window, uint32_t fresh, size_t dim) { return (fresh * dim + window - fresh + 7) / 8; }
+static inline size_t gy_trellis_code_bytes(uint32_t window, uint32_t fresh, size_t dim)
+{
+    return (fresh * dim + window - fresh + 7) / 8;
+}
 
 /* Reads a code from its start: the last coordinate first. */
 struct gy_trellis_reader {

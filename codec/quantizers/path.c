@@ -1,8 +1,9 @@
-/* path: Viterbi's algorithm: kernels->forward keeps, for every state, the least cost of a path into it and where that path came from;
- * then the path is read back from its end. All in whole numbers, so that every CPU finds the same one.
+/* path: Viterbi's algorithm: kernels->forward keeps, for every state, the least cost of a path into it and where that path
+ * came from; then the path is read back from its end. All in whole numbers, so that every CPU finds the same one.
  *
- * Reading back gives the code's bits in order: the final state is its first L bits, and every choice of k bits behind it makes the
- * state of the coordinate before. It is one chain of dependent loads, shifts and adds, about a quarter of the time of a path. */
+ * Reading back gives the code's bits in order: the final state is its first L bits, and every choice of k bits behind it makes
+ * the state of the coordinate before. It is one chain of dependent loads, shifts and adds, about a quarter of the time of a
+ * path. */
 #include "quantizers/path.h"
 
 #include "kernels/inline.h"
@@ -65,7 +66,8 @@ static void finish(struct writer *writer)
 }
 
 /* The path that ends in state, where a stem's bits lie within one of the two words of choices. */
-GY_INLINE void read_back(uint32_t window, uint32_t k, const uint64_t (*choices)[2], size_t dim, uint32_t state, struct writer *writer)
+GY_INLINE void read_back(uint32_t window, uint32_t k, const uint64_t (*choices)[2], size_t dim, uint32_t state,
+                         struct writer *writer)
 {
     uint32_t stems = 1u << (window - k), stem = state >> k;
     for (size_t i = dim; i-- > 1;) {
@@ -78,8 +80,8 @@ GY_INLINE void read_back(uint32_t window, uint32_t k, const uint64_t (*choices)[
     }
 }
 
-/* The same for 128 stems and k = 1. The highest bit of a stem is the choice before, which says in which word to look; the place in the
- * word is made of older choices, so that both words are shifted before it is known. */
+/* The same for 128 stems and k = 1. The highest bit of a stem is the choice before, which says in which word to look; the
+ * place in the word is made of older choices, so that both words are shifted before it is known. */
 static void read_back_128(const uint64_t (*choices)[2], size_t dim, uint32_t state, struct writer *writer)
 {
     uint32_t word = state >> 7, place = state >> 1 & 63;

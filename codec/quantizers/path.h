@@ -13,8 +13,8 @@ void gy_trellis_init(struct gy_trellis *trellis, uint32_t window, uint32_t fresh
 /* Room for gy_trellis_encode, to be 64-byte aligned. */
 size_t gy_trellis_scratch_bytes(size_t dim);
 
-/* The sample of a scaled coordinate: held within GY_TRELLIS_SAMPLE_MAX and rounded, halves to even. Written so that compilers make
- * vectors of a loop of it. */
+/* The sample of a scaled coordinate: held within GY_TRELLIS_SAMPLE_MAX and rounded, halves to even. Written so that compilers
+ * make vectors of a loop of it. */
 static inline int32_t gy_trellis_sample(float scaled)
 {
     const float most = GY_TRELLIS_SAMPLE_MAX, whole = 0x1.8p23f; /* whose neighbours are 1 apart: adding it rounds */
@@ -22,8 +22,10 @@ static inline int32_t gy_trellis_sample(float scaled)
     return (int32_t)((copysignf(held, scaled) + whole) - whole);
 }
 
-/* Writes the code of the path nearest to the samples of x_i·scale (|x_i|·scale for magnitudes) and returns sum (v_i - value(s_i))^2 -
- * (v_i + lift - GY_TRELLIS_MIDDLE)^2. Of equally near paths: the lowest final state, then the lowest state before it, and so on. */
-int32_t gy_trellis_encode(const struct gy_trellis *trellis, const float *x, size_t dim, float scale, uint8_t *code, void *scratch);
+/* Writes the code of the path nearest to the samples w_i of x_i·scale (|x_i|·scale for magnitudes); returns the sum of
+ * (w_i - value(s_i))^2 - (w_i + lift - GY_TRELLIS_MIDDLE)^2, values without lift. Of equally near paths: the lowest final state,
+ * then the lowest state before it, and so on. */
+int32_t gy_trellis_encode(const struct gy_trellis *trellis, const float *x, size_t dim, float scale, uint8_t *code,
+                          void *scratch);
 
 #endif

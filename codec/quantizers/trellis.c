@@ -24,7 +24,10 @@ static const struct gy_trellis_table *table_of(const gyre_codec *codec)
     return gy_trellis_table_find(codec->kind, codec->block, fresh_of(codec));
 }
 
-static size_t code_bytes(const gyre_codec *codec, uint32_t dim) { return gy_trellis_code_bytes(codec->block, fresh_of(codec), dim); }
+static size_t code_bytes(const gyre_codec *codec, uint32_t dim)
+{
+    return gy_trellis_code_bytes(codec->block, fresh_of(codec), dim);
+}
 
 static size_t scratch_bytes(const gyre_codec *codec, uint32_t dim)
 {
@@ -47,8 +50,8 @@ static gyre_status open_table(const gyre_quantizer *quantizer, void **out, gyre_
     return GYRE_OK;
 }
 
-static void encode(const gyre_quantizer *quantizer, const void *opened, const struct gy_residual *residual, uint8_t *code, float *zb,
-                   void *scratch)
+static void encode(const gyre_quantizer *quantizer, const void *opened, const struct gy_residual *residual, uint8_t *code,
+                   float *zb, void *scratch)
 {
     const struct state *state = opened;
     uint32_t dim = gy_quantizer_dim(quantizer);
@@ -85,7 +88,8 @@ static size_t query_bytes(const gyre_quantizer *quantizer, uint32_t bits)
     return PREPARED_BYTES + (bits ? levels_bytes(dim) : dim * sizeof(float));
 }
 
-static void query_prepare(const gyre_quantizer *quantizer, const void *opened, const float *y, uint32_t bits, void *prepared, double *step)
+static void query_prepare(const gyre_quantizer *quantizer, const void *opened, const float *y, uint32_t bits, void *prepared,
+                          double *step)
 {
     const struct state *state = opened;
     uint32_t dim = gy_quantizer_dim(quantizer);
@@ -110,8 +114,10 @@ static double dot(const gyre_quantizer *quantizer, const void *opened, const voi
     const gy_kernels *kernels = gy_kernels_current();
     const void *values = (const uint8_t *)prepared + PREPARED_BYTES;
     uint32_t dim = gy_quantizer_dim(quantizer);
-    if (query->rounded)
-        return query->step * (double)(kernels->trellis->dot(&state->trellis, code->signs, code->code, dim, values) - query->lifted);
+    if (query->rounded) {
+        int64_t product = kernels->trellis->dot(&state->trellis, code->signs, code->code, dim, values);
+        return query->step * (double)(product - query->lifted);
+    }
     float zb[GYRE_DIM_MAX];
     kernels->trellis->decode(&state->trellis, code->signs, code->code, dim, zb);
     return (double)kernels->vector->dot(values, zb, dim);

@@ -1,5 +1,5 @@
-/* codec/MATH.md section 5, property 7, for the trellis codes, and what their tables are worth: the errors that README.md of trellis/
- * claims, which are below those of the section's table, and what rounding them costs. */
+/* codec/MATH.md section 5, property 7, for the trellis codes, and what their tables are worth: the errors that README.md of
+ * trellis/ claims, which are below those of the section's table, and what rounding them costs. */
 #include "trellis/tables.h"
 #include "trellis_shapes.h"
 
@@ -36,7 +36,8 @@ static void the_cost_of_the_code_is_that_of_the_path(void **state)
         size_t dim = n % 100 == 0 ? GYRE_DIM_MAX : 1 + random_u64() % 300;
         random_trellis(&trellis, &shapes[random_u64() % SHAPES], few);
         random_samples(&trellis, few, dim, x, samples);
-        size_t bytes = gy_trellis_code_bytes(trellis.window, trellis.fresh, dim), bits = trellis.fresh * (dim - 1) + trellis.window;
+        size_t bytes = gy_trellis_code_bytes(trellis.window, trellis.fresh, dim);
+        size_t bits = trellis.fresh * (dim - 1) + trellis.window;
         uint8_t *code = malloc(bytes);
         assert_non_null(code);
         memset(code, 0xaa, bytes);
@@ -166,8 +167,8 @@ static void tables_err_as_little_as_claimed(void **state)
             double error = mean_error(&trellis, table->scale, d ? 768 : 128, d ? 2000 : 8000);
             printf("kind %u L %u k %u, dim %d: sin2 %.5f\n", table->kind, table->window, table->fresh, d ? 768 : 128, error);
             if (fabs(error / claims[c].sin2[d] - 1) > .01)
-                fail_msg("kind %u L %u k %u, dim %d: sin2 %.5f, claimed %.5f", table->kind, table->window, table->fresh, d ? 768 : 128,
-                         error, claims[c].sin2[d]);
+                fail_msg("kind %u L %u k %u, dim %d: sin2 %.5f, claimed %.5f", table->kind, table->window, table->fresh,
+                         d ? 768 : 128, error, claims[c].sin2[d]);
         }
 }
 

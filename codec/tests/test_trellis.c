@@ -1,12 +1,13 @@
-/* The trellis codes: tables are what their hashes say, codes are read as FORMAT.md says, every table of kernels gives the same whole
- * numbers, and estimates with a rounded query are exact in them. */
+/* The trellis codes: tables are what their hashes say, codes are read as FORMAT.md says, every table of kernels gives the same
+ * whole numbers, and estimates with a rounded query are exact in them. */
 #include "each_codec.h"
 #include "trellis/tables.h"
 #include "trellis_shapes.h"
 
 #include <sodium.h>
 
-static const char *const names[] = {"trellis-l6b1", "trellis-l8b1", "trellis-l8b2", "signtrellis-b2", "signtrellis-b3", "signtrellis-b4"};
+static const char *const names[] = {"trellis-l6b1",   "trellis-l8b1",   "trellis-l8b2",
+                                    "signtrellis-b2", "signtrellis-b3", "signtrellis-b4"};
 enum { NAMES = sizeof names / sizeof *names };
 
 static void tables_are_what_their_hashes_say(void **state)
@@ -32,13 +33,14 @@ static void codes_take_a_few_bits_more_than_their_dimensions(void **state)
 {
     (void)state;
     static const size_t bytes[NAMES][4] = {/* dim 1, 3, 128, 768: ceil((k·dim + L - k)/8) */
-                                           {1, 1, 17, 97}, {1, 2, 17, 97}, {1, 2, 33, 193}, {1, 2, 17, 97}, {1, 2, 33, 193}, {1, 2, 49, 289}};
+                                           {1, 1, 17, 97}, {1, 2, 17, 97},  {1, 2, 33, 193},
+                                           {1, 2, 17, 97}, {1, 2, 33, 193}, {1, 2, 49, 289}};
     for (size_t n = 0; n < NAMES; n++)
         for (size_t d = 0; d < 4; d++) {
             const gyre_codec *codec = codec_named(names[n]);
             uint32_t dim = ((const uint32_t[]){1, 3, 128, 768})[d];
-            size_t given = gyre_codec_has_refinement(codec) ? gyre_codec_refine_code_bytes(codec, dim) : gyre_codec_scan_code_bytes(codec, dim);
-            assert_int_equal(given, bytes[n][d]);
+            assert_int_equal(bytes[n][d], gyre_codec_has_refinement(codec) ? gyre_codec_refine_code_bytes(codec, dim)
+                                                                           : gyre_codec_scan_code_bytes(codec, dim));
         }
 }
 
@@ -66,7 +68,8 @@ static void padding_that_is_not_zero_is_refused(void **state)
         }
 }
 
-static const uint32_t dims[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 131, 192, 300, 768, 4096};
+static const uint32_t dims[] = {1,  2,  3,  7,  8,   9,   15,  16,  17,  31,  32,  33,
+                                63, 64, 65, 100, 127, 128, 129, 131, 192, 300, 768, 4096};
 enum { DIMS = sizeof dims / sizeof *dims };
 
 static uint8_t *random_signs(uint32_t dim)
@@ -120,7 +123,8 @@ static void every_table_finds_the_same_path(void **state)
 {
     (void)state;
     uint64_t(*choices)[2] = must_alloc(GYRE_DIM_MAX * sizeof *choices), (*wanted)[2] = must_alloc(GYRE_DIM_MAX * sizeof *wanted);
-    int32_t *costs = must_alloc(GY_TRELLIS_STATES_MAX * sizeof *costs), *least = must_alloc(GY_TRELLIS_STATES_MAX * sizeof *least);
+    int32_t *costs = must_alloc(GY_TRELLIS_STATES_MAX * sizeof *costs);
+    int32_t *least = must_alloc(GY_TRELLIS_STATES_MAX * sizeof *least);
     int16_t v[GYRE_DIM_MAX];
     for (size_t h = 0; h < SHAPES; h++)
         for (size_t d = 0; d < DIMS; d++) {

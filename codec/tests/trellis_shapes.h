@@ -1,5 +1,5 @@
-/* trellis_shapes: trellises for tests: of the shipped shapes and of small ones, with random values, and the code of a path read bit by
- * bit as FORMAT.md says. */
+/* trellis_shapes: trellises for tests: of the shipped shapes and of small ones, with random values, and the code of a path
+ * read bit by bit as FORMAT.md says. */
 #ifndef GYRE_CODEC_TESTS_TRELLIS_SHAPES_H
 #define GYRE_CODEC_TESTS_TRELLIS_SHAPES_H
 
@@ -21,8 +21,10 @@ enum { SHAPES = sizeof shapes / sizeof *shapes };
 static UNUSED void random_trellis(struct gy_trellis *trellis, const struct shape *shape, bool few)
 {
     int16_t values[GY_TRELLIS_STATES_MAX];
-    for (size_t s = 0; s < GY_TRELLIS_STATES_MAX; s++)
-        values[s] = (int16_t)((int)(few ? 10 * (random_u64() % 4) : random_u64() % 256) - (shape->magnitudes ? 0 : few ? 20 : 128));
+    for (size_t s = 0; s < GY_TRELLIS_STATES_MAX; s++) {
+        int value = (int)(few ? 10 * (random_u64() % 4) : random_u64() % 256);
+        values[s] = (int16_t)(value - (shape->magnitudes ? 0 : few ? 20 : 128));
+    }
     gy_trellis_init(trellis, shape->window, shape->fresh, shape->magnitudes, values);
 }
 

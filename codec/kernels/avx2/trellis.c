@@ -1,12 +1,12 @@
 /* avx2 trellis: eight stems a step forward, values by gathers of eight.
  *
- * Forward, 256 states, a coordinate: per eight stems 2^k loads of costs and 2^k - 1 comparisons, minima and masks; per eight states one
- * permutation that spreads the stems' costs over their states, one multiply-add of pairs, one addition and one store: some 170
- * instructions whatever k is. The costs stay in the L1 cache; there are more of them than registers.
+ * Forward, 256 states, a coordinate: per eight stems 2^k loads of costs and 2^k - 1 comparisons, minima and masks; per eight
+ * states one permutation that spreads the stems' costs over their states, one multiply-add of pairs, one addition and one
+ * store: some 170 instructions whatever k is. The costs stay in the L1 cache; there are more of them than registers.
  *
- * Values: the windows of eight coordinates lie within five bytes; each 32-bit lane takes its bytes by a shuffle and shifts by its own
- * count. Looking eight windows up is one gather, which takes most of the time; sixteen shuffles of sixteen entries each, for 32
- * windows, would take as long. */
+ * Values: the windows of eight coordinates lie within five bytes; each 32-bit lane takes its bytes by a shuffle and shifts by
+ * its own count. Looking eight windows up is one gather, which takes most of the time; sixteen shuffles of sixteen entries
+ * each, for 32 windows, would take as long. */
 #include "kernels/inline.h"
 #include "kernels/trellis.h"
 
@@ -100,7 +100,7 @@ static void forward(const struct gy_trellis *trellis, const int16_t *v, size_t d
 
 enum { END_BYTES = 16 };
 
-/* A code as it is read, eight coordinates at a time: the window of coordinate 8m + 7 is at bit k·(dim-8-8m), the others above it. */
+/* A code as it is read, eight coordinates at a time: the window of 8m + 7 is at bit k·(dim-8-8m), the others above it. */
 struct groups {
     const struct gy_trellis *trellis;
     const uint8_t *code, *signs;
@@ -111,7 +111,7 @@ struct groups {
     __m256i bytes, shifts;      /* of each window */
 };
 
-static struct groups groups_of(const struct gy_trellis *trellis, const uint8_t *signs, const uint8_t *code, size_t dim)
+GY_INLINE struct groups groups_of(const struct gy_trellis *trellis, const uint8_t *signs, const uint8_t *code, size_t dim)
 {
     uint32_t k = trellis->fresh, rest = (uint32_t)(k * dim % 8), bytes[8], shifts[8];
     for (uint32_t l = 0; l < 8; l++) {
@@ -130,7 +130,7 @@ static struct groups groups_of(const struct gy_trellis *trellis, const uint8_t *
 }
 
 /* The values, lifted, of group m. */
-static inline __m256i values_of(const struct groups *groups, size_t m)
+GY_INLINE __m256i values_of(const struct groups *groups, size_t m)
 {
     size_t at = groups->first - groups->trellis->fresh * m;
     const uint8_t *from = at + 8 <= groups->code_bytes ? groups->code + at : groups->end + (at - groups->end_at);
@@ -143,7 +143,7 @@ static inline __m256i values_of(const struct groups *groups, size_t m)
 }
 
 /* x of group m with its signs. */
-static inline __m256i with_signs(const struct groups *groups, size_t m, __m256i x)
+GY_INLINE __m256i with_signs(const struct groups *groups, size_t m, __m256i x)
 {
     if (!groups->signs)
         return x;
@@ -160,7 +160,7 @@ struct rest {
     size_t count;
 };
 
-static struct rest rest_of(const struct gy_trellis *trellis, const uint8_t *signs, const uint8_t *code, size_t dim)
+GY_INLINE struct rest rest_of(const struct gy_trellis *trellis, const uint8_t *signs, const uint8_t *code, size_t dim)
 {
     struct rest rest = {.count = dim % 8};
     struct gy_trellis_reader reader = gy_trellis_open(trellis, code);

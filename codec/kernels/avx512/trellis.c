@@ -1,4 +1,4 @@
-/* avx512 trellis: sixteen stems a step forward (trellis_inline.h). Values as avx2: without byte permutes nothing beats its gathers. */
+/* avx512 trellis: sixteen stems a step forward (trellis_inline.h). Values as avx2: gathers, for want of byte permutes. */
 #include "kernels/avx512/trellis_inline.h"
 
 GY_INLINE __m512i add(__m512i cost, __m512i branch, __m512i one_and_v)

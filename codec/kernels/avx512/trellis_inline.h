@@ -1,9 +1,9 @@
 /* trellis_inline: forward with sixteen stems a step, for the tables with and without integer dot products.
  *
- * Cost of a coordinate, 256 states: per sixteen stems 2^k - 1 comparisons and minima; per sixteen states one permutation that spreads
- * the stems' costs over their states and one multiply-add of pairs (and an addition, without dot products). That is 16 permutations and
- * 8 to 14 comparisons on one port, 16 multiply-adds and as many minima on another: some 25 to 30 clocks a coordinate. The costs of all
- * states stay in sixteen registers. */
+ * Cost of a coordinate, 256 states: per sixteen stems 2^k - 1 comparisons and minima; per sixteen states one permutation that
+ * spreads the stems' costs over their states and one multiply-add of pairs (and an addition, without dot products). That is 16
+ * permutations and 8 to 14 comparisons on one port, 16 multiply-adds and as many minima on another: some 25 to 30 clocks a
+ * coordinate. The costs of all states stay in sixteen registers. */
 #ifndef GY_AVX512_TRELLIS_INLINE_H
 #define GY_AVX512_TRELLIS_INLINE_H
 
@@ -55,7 +55,8 @@ GY_INLINE void forward_of(const struct gy_trellis *trellis, uint32_t window, uin
                           uint64_t (*choices)[2], int32_t *costs, add_branch *add)
 {
     const uint32_t states = 1u << window, stems = states >> k, branches = 1u << k;
-    __m512i cost[REGISTERS], next[REGISTERS], stem[1 << GY_TRELLIS_FRESH_MAX]; /* stem[u]: of the states of register u of sixteen stems */
+    __m512i cost[REGISTERS], next[REGISTERS];
+    __m512i stem[1 << GY_TRELLIS_FRESH_MAX]; /* stem[u]: of the states of register u of sixteen stems */
     GY_UNROLL(8)
     for (uint32_t u = 0; u < branches; u++) {
         const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -91,8 +92,8 @@ GY_INLINE void forward_of(const struct gy_trellis *trellis, uint32_t window, uin
         _mm512_store_si512(costs + 16 * r, cost[r]);
 }
 
-GY_INLINE void forward_with(const struct gy_trellis *trellis, const int16_t *v, size_t dim, uint64_t (*choices)[2], int32_t *costs,
-                            add_branch *add)
+GY_INLINE void forward_with(const struct gy_trellis *trellis, const int16_t *v, size_t dim, uint64_t (*choices)[2],
+                            int32_t *costs, add_branch *add)
 {
     switch (trellis->window * 8 + trellis->fresh) {
     case 6 * 8 + 1: forward_of(trellis, 6, 1, v, dim, choices, costs, add); break;

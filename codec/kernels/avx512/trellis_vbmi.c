@@ -1,8 +1,8 @@
 /* avx512vbmi trellis: sixty-four windows at once.
  *
- * Cost of 64 coordinates: one load, one permutation that gives every eight windows the eight bytes they lie in, one multishift that
- * makes them; then the table: one permutation for up to 64 states, two of two registers and a blend for 256; with signs a masked
- * subtraction; one dot product of bytes. Eight to ten instructions, where a gather would take 64 loads. */
+ * Cost of 64 coordinates: one load, one permutation that gives every eight windows the eight bytes they lie in, one multishift
+ * that makes them; then the table: one permutation for up to 64 states, two of two registers and a blend for 256; with signs a
+ * masked subtraction; one dot product of bytes. Eight to ten instructions, where a gather would take 64 loads. */
 #include "kernels/avx512/planes_inline.h"
 #include "kernels/avx512/trellis_inline.h"
 
@@ -10,7 +10,7 @@ GY_INLINE __m512i add(__m512i cost, __m512i branch, __m512i one_and_v) { return 
 
 static void forward(const struct gy_trellis *trellis, const int16_t *v, size_t dim, uint64_t (*choices)[2], int32_t *costs)
 {
-    if (trellis->window < 8) /* few states: the chain from coordinate to coordinate decides, and an addition is shorter than a product */
+    if (trellis->window < 8) /* few states: the chain between coordinates decides, and an addition is shorter than a product */
         gy_trellis_avx512.forward(trellis, v, dim, choices, costs);
     else
         forward_with(trellis, v, dim, choices, costs, add);
@@ -37,7 +37,8 @@ GY_INLINE __m512i look_up(const struct table *table, uint32_t window, __m512i wi
     __m512i low = _mm512_permutex2var_epi8(table->part[0], windows, table->part[1]);
     if (window == 7)
         return low;
-    return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(windows), _mm512_permutex2var_epi8(table->part[2], windows, table->part[3]));
+    __m512i high = _mm512_permutex2var_epi8(table->part[2], windows, table->part[3]);
+    return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(windows), high);
 }
 
 /* How windows are taken out of a code. Coordinates c…c+63 have theirs from bit k·(dim-c-64) on, the last one's first; that is bit

@@ -1,9 +1,9 @@
 /* neon trellis: four stems a step forward, values of sixteen coordinates by table look-ups of sixty-four bytes.
  *
- * Forward, 256 states, a coordinate: per four stems 2^k - 1 comparisons, minima and selections; per four states one interleaving or
- * copy of the stems' costs, one widening addition and one widening multiply-add. The choices of sixteen stems become bits by a
- * weighted sum of bytes. Values: sixteen windows are two shuffles and two shifts of eight 16-bit lanes; 256 states take four
- * look-ups. */
+ * Forward, 256 states, a coordinate: per four stems 2^k - 1 comparisons, minima and selections; per four states one
+ * interleaving or copy of the stems' costs, one widening addition and one widening multiply-add. The choices of sixteen stems
+ * become bits by a weighted sum of bytes. Values: sixteen windows are two shuffles and two shifts of eight 16-bit lanes; 256
+ * states take four look-ups. */
 #include "kernels/trellis.h"
 
 #include <arm_neon.h>
@@ -92,7 +92,7 @@ static void forward(const struct gy_trellis *trellis, const int16_t *v, size_t d
 
 enum { GROUP = 16, END_BYTES = 16 };
 
-/* A code as it is read, sixteen coordinates at a time: the window of coordinate 16m + 15 is at bit k·(dim-16-16m), the others above. */
+/* A code as it is read, sixteen coordinates at a time: the window of 16m + 15 is at bit k·(dim-16-16m), the others above it. */
 struct groups {
     const struct gy_trellis *trellis;
     const uint8_t *code, *signs;

@@ -1,4 +1,4 @@
-/* ref trellis: the definition. One step of the path a coordinate; 2^L additions and (2^k - 1)·2^(L-k) comparisons each. */
+/* ref trellis: the definition. A coordinate takes 2^L additions and (2^k - 1)·2^(L-k) comparisons forward, one look-up back. */
 #include "kernels/trellis.h"
 
 /* The least of the costs that lead to each stem, and which t has it: loops that compilers make vectors of. */
@@ -46,15 +46,15 @@ static void forward(const struct gy_trellis *trellis, const int16_t *v, size_t d
     }
 }
 
-static bool is_negative(const uint8_t *signs, size_t i) { return signs && !(signs[i / 8] >> i % 8 & 1); }
+/* 1 or -1, without a branch: bits of signs are as random as can be. */
+static int32_t sign_of(const uint8_t *signs, size_t i) { return signs ? 2 * (signs[i / 8] >> i % 8 & 1) - 1 : 1; }
 
 static int32_t dot(const struct gy_trellis *trellis, const uint8_t *signs, const uint8_t *code, size_t dim, const int8_t *levels)
 {
     struct gy_trellis_reader reader = gy_trellis_open(trellis, code);
     int32_t sum = 0;
     for (size_t i = dim - 1;; i--) {
-        int32_t product = trellis->value[reader.state] * levels[i];
-        sum += is_negative(signs, i) ? -product : product;
+        sum += sign_of(signs, i) * trellis->value[reader.state] * levels[i];
         if (i == 0)
             return sum;
         gy_trellis_step_back(trellis, &reader);
@@ -65,8 +65,7 @@ static void decode(const struct gy_trellis *trellis, const uint8_t *signs, const
 {
     struct gy_trellis_reader reader = gy_trellis_open(trellis, code);
     for (size_t i = dim - 1;; i--) {
-        int32_t value = trellis->value[reader.state] - trellis->lift;
-        out[i] = (float)(is_negative(signs, i) ? -value : value);
+        out[i] = (float)(sign_of(signs, i) * (trellis->value[reader.state] - trellis->lift));
         if (i == 0)
             return;
         gy_trellis_step_back(trellis, &reader);
