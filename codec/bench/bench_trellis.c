@@ -5,7 +5,7 @@
  * One thread. For each dim first *encode*: 512 Gaussian vectors to rows, after their ceiling, a copy of the vectors, and
  * rabitq1, which does what all codecs do. Then for each codec *estimate*: all rows in order, with the query in 8 bits and in
  * floats; their ceiling is a read of the rows. "dot" is the product of codes and query alone, of 512 rows in the cache, again
- * and again. Codes of rows are random bits, factors those of a sphere vector. */
+ * and again; its ratios are to ref. Codes of rows are random bits, factors those of a sphere vector. */
 #include "bench.h"
 #include "kernels/kernels.h"
 #include "query_internal.h"
