@@ -26,6 +26,6 @@ static inline int32_t gy_trellis_sample(float scaled)
  * (w_i - value(s_i))^2 - (w_i + lift - GY_TRELLIS_MIDDLE)^2, values without lift. Of equally near paths: the lowest final state,
  * then the lowest state before it, and so on. */
 int32_t gy_trellis_encode(const struct gy_trellis *trellis, const float *x, size_t dim, float scale, uint8_t *code,
-                          void *scratch);
+                          void *memory);
 
 #endif

@@ -61,6 +61,15 @@ static void exact_vectors(float *out, size_t n, size_t dim)
     }
 }
 
+static uint64_t hash_hits(uint64_t seed, const gyre_hit *hits, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        seed = hash(seed, (uint8_t[]){(uint8_t)hits[i].row}, 1);
+        seed = hash_floats(seed, (float[]){hits[i].estimate, hits[i].half_width}, 2);
+    }
+    return seed;
+}
+
 /* Hits of all queries in one pass over the blocks, and what the second plane says of them. */
 static void hash_scans(const gyre_query *const *queries, const uint8_t *blocks, const uint8_t *refine_rows,
                        const float *thresholds, uint64_t *hits, uint64_t *estimates)
@@ -71,10 +80,7 @@ static void hash_scans(const gyre_query *const *queries, const uint8_t *blocks, 
     gyre_query_scan_many(queries, QUERIES, blocks, 2, thresholds, places, counts);
     for (size_t q = 0; q < QUERIES; q++) {
         gyre_estimate known[2 * GYRE_BLOCK_ROWS];
-        for (size_t i = 0; i < counts[q]; i++) {
-            *hits = hash(*hits, (uint8_t[]){(uint8_t)found[q][i].row}, 1);
-            *hits = hash_floats(*hits, (float[]){found[q][i].estimate, found[q][i].half_width}, 2);
-        }
+        *hits = hash_hits(*hits, found[q], counts[q]);
         if (!refine_rows)
             continue;
         gyre_query_refine(queries[q], blocks, refine_rows, found[q], counts[q], known);
@@ -119,8 +125,12 @@ static void hash_queries(const gyre_quantizer *quantizer, const float *queries, 
         }
         if (blocks)
             hash_scans((const gyre_query *const *)made, blocks, refine_rows, thresholds, hits, estimates);
-        for (size_t q = 0; q < QUERIES; q++)
+        for (size_t q = 0; q < QUERIES; q++) {
+            gyre_hit found[VECTORS];
+            if (gyre_codec_has_signs(codec))
+                *hits = hash_hits(*hits, found, gyre_query_scan_rows(made[q], rows, row_bytes, VECTORS, thresholds[q], found));
             gyre_query_free(made[q]);
+        }
     }
     free(asked), free(blocks), free(refine_rows);
 }
