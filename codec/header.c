@@ -47,7 +47,10 @@ static size_t state_bytes(const gyre_quantizer *quantizer)
     return coder->state_bytes ? coder->state_bytes(quantizer, quantizer->state[0]) : 0;
 }
 
-size_t gyre_quantizer_encoded_bytes(const gyre_quantizer *quantizer) { return STATE_AT + state_bytes(quantizer) + CHECKSUM_BYTES; }
+size_t gyre_quantizer_encoded_bytes(const gyre_quantizer *quantizer)
+{
+    return STATE_AT + state_bytes(quantizer) + CHECKSUM_BYTES;
+}
 
 void gyre_quantizer_encode_header(const gyre_quantizer *quantizer, uint8_t *out)
 {
@@ -76,26 +79,29 @@ static const gyre_codec *codec_of(const uint8_t *data)
     size_t count;
     const gyre_codec *codecs = gyre_codec_list(&count);
     for (size_t i = 0; i < count; i++)
-        if (codecs[i].kind == gy_load_u16(data + KIND_AT) && codecs[i].bits == data[BITS_AT] && codecs[i].block == data[BLOCK_AT] &&
-            codecs[i].variant == data[VARIANT_AT])
+        if (codecs[i].kind == gy_load_u16(data + KIND_AT) && codecs[i].bits == data[BITS_AT] &&
+            codecs[i].block == data[BLOCK_AT] && codecs[i].variant == data[VARIANT_AT])
             return &codecs[i];
     return NULL;
 }
 
 /* Everything but the state; the codec on success. */
-static gyre_status check_fields(const gyre_codec **out, const gyre_codebook *codebook, const uint8_t *data, size_t bytes, gyre_error *err)
+static gyre_status check_fields(const gyre_codec **out, const gyre_codebook *codebook, const uint8_t *data, size_t bytes,
+                                gyre_error *err)
 {
     if (bytes < STATE_AT + CHECKSUM_BYTES)
-        return gyre_fail(err, GYRE_CORRUPT, "quantizer of %zu bytes; header and checksum alone are %d", bytes, STATE_AT + CHECKSUM_BYTES);
+        return gyre_fail(err, GYRE_CORRUPT, "quantizer of %zu bytes; header and checksum alone are %d", bytes,
+                         STATE_AT + CHECKSUM_BYTES);
     if (memcmp(data, magic, sizeof magic) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "quantizer does not start with \"GYQZ\"");
     uint16_t format = gy_load_u16(data + FORMAT_AT);
     if (format > FORMAT_VERSION)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "quantizer of format version %u; this build reads up to %d", format, FORMAT_VERSION);
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "quantizer of format version %u; this build reads up to %d", format,
+                         FORMAT_VERSION);
     size_t learned = gy_load_u32(data + STATE_BYTES_AT);
     if (format != FORMAT_VERSION || learned != bytes - STATE_AT - CHECKSUM_BYTES)
-        return gyre_fail(err, GYRE_CORRUPT, "quantizer of %zu bytes claims format version %u and %zu bytes of state", bytes, format,
-                         learned);
+        return gyre_fail(err, GYRE_CORRUPT, "quantizer of %zu bytes claims format version %u and %zu bytes of state", bytes,
+                         format, learned);
     if (gy_load_u64(data + STATE_AT + learned) != checksum(data, STATE_AT + learned))
         return gyre_fail(err, GYRE_CORRUPT, "quantizer: checksum differs");
     const gyre_codec *codec = codec_of(data);
@@ -104,8 +110,8 @@ static gyre_status check_fields(const gyre_codec **out, const gyre_codebook *cod
                          gy_load_u16(data + KIND_AT), data[BITS_AT], data[BLOCK_AT], data[VARIANT_AT]);
     uint32_t dim = gy_load_u32(data + DIM_AT);
     if (gy_load_u64(data + FINGERPRINT_AT) != gyre_codebook_fingerprint(codebook) || dim != gyre_codebook_dim(codebook))
-        return gyre_fail(err, GYRE_PRECONDITION, "quantizer %s of dim %u belongs to codebook %016llx, not to %016llx", codec->name, dim,
-                         (unsigned long long)gy_load_u64(data + FINGERPRINT_AT),
+        return gyre_fail(err, GYRE_PRECONDITION, "quantizer %s of dim %u belongs to codebook %016llx, not to %016llx",
+                         codec->name, dim, (unsigned long long)gy_load_u64(data + FINGERPRINT_AT),
                          (unsigned long long)gyre_codebook_fingerprint(codebook));
     if (data[ZERO_AT] != 0)
         return gyre_fail(err, GYRE_CORRUPT, "quantizer %s: byte %d is %u, not 0", codec->name, ZERO_AT, data[ZERO_AT]);
@@ -114,8 +120,9 @@ static gyre_status check_fields(const gyre_codec **out, const gyre_codebook *cod
     const uint64_t books[GY_PLANES] = {book_hash(gy_coder_first(codec), codec), book_hash(gy_coder_second(codec), codec)};
     for (size_t plane = 0; plane < GY_PLANES; plane++)
         if (gy_load_u64(data + BOOKS_AT + 8 * plane) != books[plane])
-            return gyre_fail(err, GYRE_UNIMPLEMENTED, "quantizer %s: plane %zu uses books %016llx; this build has %016llx", codec->name,
-                             plane + 1, (unsigned long long)gy_load_u64(data + BOOKS_AT + 8 * plane), (unsigned long long)books[plane]);
+            return gyre_fail(err, GYRE_UNIMPLEMENTED, "quantizer %s: plane %zu uses books %016llx; this build has %016llx",
+                             codec->name, plane + 1, (unsigned long long)gy_load_u64(data + BOOKS_AT + 8 * plane),
+                             (unsigned long long)books[plane]);
     *out = codec;
     return GYRE_OK;
 }
@@ -128,7 +135,8 @@ gyre_status gyre_quantizer_decode_header(gyre_quantizer **out, const gyre_codebo
     GY_AUTO(gyre_quantizer) *quantizer = NULL;
     gyre_status status = gy_quantizer_new_bare(&quantizer, codec, codebook, err);
     if (status == GYRE_OK && gyre_codec_is_trained(codec))
-        status = quantizer->coder[0]->state_decode(quantizer, data + STATE_AT, bytes - STATE_AT - CHECKSUM_BYTES, &quantizer->state[0], err);
+        status = quantizer->coder[0]->state_decode(quantizer, data + STATE_AT, bytes - STATE_AT - CHECKSUM_BYTES,
+                                                   &quantizer->state[0], err);
     if (status == GYRE_OK)
         status = gy_quantizer_open_states(quantizer, err);
     if (status != GYRE_OK) /* what is invalid when it is asked for is, in stored bytes, corruption */

@@ -127,8 +127,8 @@ static UNUSED double rotated_residual(const gyre_quantizer *quantizer, const flo
     return r2;
 }
 
-/* Whether codec/MATH.md section 0 speaks of the codec's best plane: any code of the rotated residual at the unbiased scale. By name, not by
- * what the coder says of itself. */
+/* Whether codec/MATH.md section 0 speaks of the codec's best plane: any code of the rotated residual at the unbiased scale. By
+ * name, not by what the coder says of itself. */
 static UNUSED bool has_law(const gyre_codec *codec)
 {
     switch ((gyre_codec_kind)codec->kind) {

@@ -1,5 +1,5 @@
-/* fuzz_quantizer: u8 dim, then the stored form of a quantizer: as it is, and again with the fingerprint of the codebook at hand and a
- * good checksum (which random bytes would never have). What decodes must encode to the same bytes and then work. */
+/* fuzz_quantizer: u8 dim, then the stored form of a quantizer: as it is, and again with the fingerprint of the codebook at
+ * hand and a good checksum (which random bytes would never have). What decodes must encode to the same bytes and then work. */
 #include "gyre/query.h"
 
 #include <math.h>
@@ -33,8 +33,8 @@ static void use(const gyre_quantizer *quantizer, uint32_t dim)
         demand(isfinite(decoded[i]));
     GY_AUTO(gyre_query) *query = NULL;
     gyre_estimate estimate;
-    demand(gyre_query_new(&query, quantizer, vector, NULL, &(gyre_query_options){.epsilon = 2, .bound = GYRE_BOUND_CERTAIN}, NULL) ==
-           GYRE_OK);
+    demand(gyre_query_new(&query, quantizer, vector, NULL, &(gyre_query_options){.epsilon = 2, .bound = GYRE_BOUND_CERTAIN},
+                          NULL) == GYRE_OK);
     gyre_query_estimate(query, (const uint8_t *const[]){row}, 1, &estimate);
     demand(isfinite(estimate.distance) && estimate.low <= estimate.high);
     free(row);

@@ -1,5 +1,5 @@
-/* fuzz_row: u16 dim, u8 metric and codec, then a row: what gyre_codec_row_check lets through survives a block, every table's scan of it
- * is finite and the same, and estimates, refinements and the decoded vector are finite and agree. */
+/* fuzz_row: u16 dim, u8 metric and codec, then a row: what gyre_codec_row_check lets through survives a block, every table's
+ * scan of it is finite and the same, and estimates, refinements and the decoded vector are finite and agree. */
 #include "query_internal.h"
 #include "sums.h"
 
@@ -86,12 +86,14 @@ static void keep(const gyre_codec *codec, gyre_metric metric, uint32_t dim)
 
 static void demand_estimate(const gyre_estimate *estimate)
 {
-    demand(isfinite(estimate->distance) && isfinite(estimate->low) && isfinite(estimate->high) && estimate->low <= estimate->high);
+    demand(isfinite(estimate->distance) && isfinite(estimate->low) && isfinite(estimate->high) &&
+           estimate->low <= estimate->high);
 }
 
 static void scan(const uint8_t *row, const gyre_estimate *estimate, const gyre_query *query)
 {
-    size_t code_bytes = gyre_codec_scan_code_bytes(kept.codec, kept.dim), scan_bytes = gyre_codec_scan_row_bytes(kept.codec, kept.dim);
+    size_t code_bytes = gyre_codec_scan_code_bytes(kept.codec, kept.dim),
+           scan_bytes = gyre_codec_scan_row_bytes(kept.codec, kept.dim);
     size_t refine_bytes = gyre_codec_refine_row_bytes(kept.codec, kept.dim);
     uint8_t *block = aligned_alloc(64, gyre_block_bytes(code_bytes)), *back = malloc(scan_bytes);
     uint8_t *refine = calloc(GYRE_BLOCK_ROWS, refine_bytes + 1);

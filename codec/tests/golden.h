@@ -1,5 +1,5 @@
-/* golden: what golden files are made of: lines "name hex", inputs that are the same everywhere, and the comparison of what is written now
- * with what always was. */
+/* golden: what golden files are made of: lines "name hex", inputs that are the same everywhere, and the comparison of what is
+ * written now with what always was. */
 #ifndef GYRE_CODEC_TESTS_GOLDEN_H
 #define GYRE_CODEC_TESTS_GOLDEN_H
 

@@ -1,4 +1,5 @@
-/* What is stated of the codecs that are here to compare with (codec/MATH.md 2.1, 2.3, 2.7), on uniform sphere vectors at d = 128. */
+/* What is stated of the codecs that are here to compare with (codec/MATH.md 2.1, 2.3, 2.7), on uniform sphere vectors at d =
+ * 128. */
 #include "each_codec.h"
 
 enum { DIM = 128, ROTATIONS = 25, VECTORS = 80, QUERIES = 8 };
@@ -95,7 +96,8 @@ static void dither_errs_by_its_step_and_what_it_clips(void **state)
     static const double reach[] = {2.2, 3.0, 3.4};
     for (uint32_t bits = 2; bits <= 4; bits++) {
         double error = mean_decoded_error(names[bits - 2]), wanted = dither_error(bits, reach[bits - 2]);
-        printf("%s: %.5f, the grid %.5f, D^2/12 %.5f\n", names[bits - 2], error, wanted, pow(2 * reach[bits - 2] / (1 << bits), 2) / 12);
+        printf("%s: %.5f, the grid %.5f, D^2/12 %.5f\n", names[bits - 2], error, wanted,
+               pow(2 * reach[bits - 2] / (1 << bits), 2) / 12);
         if (fabs(error - wanted) > .03 * wanted)
             fail_msg("%s errs by %.5f; its grid by %.5f", names[bits - 2], error, wanted);
     }
@@ -137,8 +139,8 @@ static struct moments measure(const char *name, double cosine, variance_function
     return moments;
 }
 
-/* The mean of the errors within 5 standard errors of 0, counted by vectors as in section 5.1 where queries share a code; variance within
- * a share of what is stated. */
+/* The mean of the errors within 5 standard errors of 0, counted by vectors as in section 5.1 where queries share a code;
+ * variance within a share of what is stated. */
 static void check_moments(const char *name, double cosine, const struct moments *moments, double bias, double share)
 {
     double mean = moments->bias / moments->count, variance = moments->square / moments->count - mean * mean;
@@ -174,8 +176,8 @@ static void turboquant_prod_is_unbiased_with_the_variance_of_a_sketch(void **sta
     }
 }
 
-/* m coordinates out of d, inflated by d/m. With y = c·z + sqrt(1-c^2)·w, w orthogonal to z, the kept share of |z|^2 is Beta(m/2,(d-m)/2),
- * and that of <z,w> has the variance m(d-m)/(d(d+2)(d-1)): in all (d-m)/(m(d+2))·(2c^2 + (1-c^2)·d/(d-1)). */
+/* m coordinates out of d, inflated by d/m. With y = c·z + sqrt(1-c^2)·w, w orthogonal to z, the kept share of |z|^2 is
+ * Beta(m/2,(d-m)/2), and that of <z,w> has the variance m(d-m)/(d(d+2)(d-1)): in all (d-m)/(m(d+2))·(2c^2 + (1-c^2)·d/(d-1)). */
 static double projection_variance(const gyre_quantizer *quantizer, const float *x, const float *query, const uint8_t *row)
 {
     (void)row;
@@ -194,8 +196,8 @@ static void jl_is_unbiased_with_the_variance_of_a_projection(void **state)
         }
 }
 
-/* cos(pi·ham/d). ham has the mean d·p, p = theta/pi; its variance is that of d coins, d·p(1-p), less what knowing the cosine of all
- * coordinates takes away, d·sin^2/pi^2. To first order, and the second order as bias. */
+/* cos(pi·ham/d). ham has the mean d·p, p = theta/pi; its variance is that of d coins, d·p(1-p), less what knowing the cosine
+ * of all coordinates takes away, d·sin^2/pi^2. To first order, and the second order as bias. */
 static void hamming_estimates_the_angle(void **state)
 {
     (void)state;

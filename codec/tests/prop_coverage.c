@@ -1,8 +1,9 @@
-/* Coverage of the bounds of RaBitQ at 1 bit, counted over more than 10^6 pairs a bound as a caller meets them: distances against low and
- * high. Pairs are drawn at given cosines of r and g, so that each is as near as it says.
+/* Coverage of the bounds of RaBitQ at 1 bit, counted over more than 10^6 pairs a bound as a caller meets them: distances
+ * against low and high. Pairs are drawn at given cosines of r and g, so that each is as near as it says.
  *
- * The calibrated bound must fail as often as its epsilon says whatever the cosine (codec/MATH.md 0.2): on either side with p(eps)/2.
- * The plain one is allowed less, and fails ever more seldom the nearer a pair is: at cosine c as one of eps/sqrt(1-c^2) would. */
+ * The calibrated bound must fail as often as its epsilon says whatever the cosine (codec/MATH.md 0.2): on either side with
+ * p(eps)/2. The plain one is allowed less, and fails ever more seldom the nearer a pair is: at cosine c as one of
+ * eps/sqrt(1-c^2) would. */
 #include "each_codec.h"
 
 enum { DIM = 128, ROTATIONS = 40, QUERIES = 50, ROWS = 512, EPSILONS = 3, COSINES = 4 };
@@ -66,10 +67,10 @@ static void count_rotation(gyre_metric metric, struct tally *tally)
         must(gyre_quantizer_encode(quantizer, &x[0][0], ROWS, 0, &bytes[0][0], &err));
         const float(*vectors)[DIM] = (const float(*)[DIM])x;
         for (size_t e = 0; e < EPSILONS; e++) {
-            count_misses(metric, quantizer, query, (gyre_query_options){.epsilon = epsilons[e], .bound = GYRE_BOUND_PLAIN}, vectors, rows,
-                         tally->plain[e]);
-            count_misses(metric, quantizer, query, (gyre_query_options){.epsilon = epsilons[e], .bound = GYRE_BOUND_CALIBRATED}, vectors,
-                         rows, tally->calibrated[e]);
+            count_misses(metric, quantizer, query, (gyre_query_options){.epsilon = epsilons[e], .bound = GYRE_BOUND_PLAIN},
+                         vectors, rows, tally->plain[e]);
+            count_misses(metric, quantizer, query, (gyre_query_options){.epsilon = epsilons[e], .bound = GYRE_BOUND_CALIBRATED},
+                         vectors, rows, tally->calibrated[e]);
         }
         count_misses(metric, quantizer, query, (gyre_query_options){.bound = GYRE_BOUND_CERTAIN}, vectors, rows, &tally->certain);
         tally->pairs += ROWS;
@@ -91,8 +92,8 @@ static void check_side(const char *bound, double share, double wanted, double to
 {
     double noise = (5 * sqrt(wanted * pairs) + 3) / pairs; /* of rare events */
     if (fabs(share - wanted) > tolerated * wanted + noise)
-        fail_msg("%s at epsilon %.1f, cosine %.2f: %.6f of %.0f pairs fail on one side, the law says %.6f", bound, (double)epsilons[e],
-                 cosines[c], share, pairs, wanted);
+        fail_msg("%s at epsilon %.1f, cosine %.2f: %.6f of %.0f pairs fail on one side, the law says %.6f", bound,
+                 (double)epsilons[e], cosines[c], share, pairs, wanted);
 }
 
 static struct tally tally;
@@ -114,8 +115,10 @@ static void the_calibrated_bound_fails_as_often_as_it_says_near_and_far(void **s
         double all = 0;
         for (size_t c = 0; c < COSINES; c++) {
             const struct misses *misses = &tally.calibrated[e][c];
-            check_side("calibrated, below", misses->below * COSINES / pairs, table_128[e] / 2, tolerance[e], pairs / COSINES, e, c);
-            check_side("calibrated, above", misses->above * COSINES / pairs, table_128[e] / 2, tolerance[e], pairs / COSINES, e, c);
+            check_side("calibrated, below", misses->below * COSINES / pairs, table_128[e] / 2, tolerance[e], pairs / COSINES, e,
+                       c);
+            check_side("calibrated, above", misses->above * COSINES / pairs, table_128[e] / 2, tolerance[e], pairs / COSINES, e,
+                       c);
             all += misses->below + misses->above;
         }
         printf("calibrated, epsilon %.1f: %.5f outside, the law says %.5f\n", (double)epsilons[e], all / pairs, table_128[e]);

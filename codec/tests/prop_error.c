@@ -1,5 +1,5 @@
-/* codec/MATH.md section 5: the table of mean errors, and properties 3 and 4: sin2 is the error of the decoded vector, no other scale
- * has less, and more bits always err less. Every codec must have its line below: one without fails the test. */
+/* codec/MATH.md section 5: the table of mean errors, and properties 3 and 4: sin2 is the error of the decoded vector, no other
+ * scale has less, and more bits always err less. Every codec must have its line below: one without fails the test. */
 #include "each_codec.h"
 
 enum verdict {
@@ -121,7 +121,9 @@ static void check_oracle(const gyre_codec *codec, const struct oracle *oracle, i
     double tan2_above = oracle->verdict == FIXED ? .005 : .015 * wanted_tan2; /* .002/cos^4 */
     double tan2_below = oracle->verdict == LEARNED ? wanted_tan2 : tan2_above;
     /* What the table has not more digits for: half of its last one. */
-    double digit = wanted < 1e-3 ? 0 : 5e-5, tan2_digit = wanted_tan2 < 1e-3 ? 0 : wanted_tan2 * 1000 == floor(wanted_tan2 * 1000) ? 5e-4 : 5e-5;
+    double digit = wanted < 1e-3 ? 0 : 5e-5, tan2_digit = wanted_tan2 < 1e-3                                ? 0
+                                                          : wanted_tan2 * 1000 == floor(wanted_tan2 * 1000) ? 5e-4
+                                                                                                            : 5e-5;
     printf("%-18s d %-4u sin2 %.5f (%.5f)  tan2 %.5f (%.5f)\n", codec->name, dim, sin2, wanted, tan2, wanted_tan2);
     if (sin2 > wanted + above + digit || sin2 < wanted - below - digit)
         fail_msg("%s at d = %u: sin2 %.6f, the table says %.5f", codec->name, dim, sin2, wanted);

@@ -1,16 +1,17 @@
 /* codec/MATH.md section 5, properties 1 and 2, for every codec of which section 0 speaks: the error of <g,o>, in units of
- * kappa·sqrt(G^2 - <g,o>^2)/sqrt(d-1), is T: mean 0, deviation 1, and tails as in the table of section 0; for pairs on the sphere, in
- * clusters around a centroid, and for near pairs alone. The error is taken from the bits: zb as decoded, no stored factor. */
+ * kappa·sqrt(G^2 - <g,o>^2)/sqrt(d-1), is T: mean 0, deviation 1, and tails as in the table of section 0; for pairs on the
+ * sphere, in clusters around a centroid, and for near pairs alone. The error is taken from the bits: zb as decoded, no stored
+ * factor. */
 #include "each_codec.h"
 
 enum { DIM = 128, ROTATIONS = 25 };
 
-/* What some encoders cost lets them have fewer vectors, each with more queries: >= 2·10^5 pairs for all, and the limits of the mean
- * follow the count of vectors as section 5.1 says. */
+/* What some encoders cost lets them have fewer vectors, each with more queries: >= 2·10^5 pairs for all, and the limits of the
+ * mean follow the count of vectors as section 5.1 says. */
 static void shares(const gyre_codec *codec, size_t *vectors, size_t *queries)
 {
-    bool slow = codec->kind == GYRE_TRELLIS || codec->kind == GYRE_SIGNTRELLIS || (codec->kind == GYRE_RABITQ && codec->bits >= 4) ||
-                codec->kind == GYRE_TURBOQUANT;
+    bool slow = codec->kind == GYRE_TRELLIS || codec->kind == GYRE_SIGNTRELLIS ||
+                (codec->kind == GYRE_RABITQ && codec->bits >= 4) || codec->kind == GYRE_TURBOQUANT;
     *vectors = slow ? 40 : 80;
     *queries = slow ? 200 : 100;
 }
@@ -134,7 +135,8 @@ static void add_rotation(const gyre_codec *codec, struct law *sphere, struct law
         for (size_t q = 0; q < queries; q++) {
             double exact = dot(asked[q].g, wide), estimated = dot(asked[q].y, code.zb);
             law_add(sphere, error_of(&code, estimated, exact, asked[q].g2));
-            law_add(clustered, error_of(&member_code, dot(spread[q].y, member_code.zb), dot(spread[q].g, residual), spread[q].g2));
+            law_add(clustered,
+                    error_of(&member_code, dot(spread[q].y, member_code.zb), dot(spread[q].g, residual), spread[q].g2));
             /* A neighbour x + w·q, cosine between .5 and 1: all is linear in w. */
             double w = .1 + 1.5 * (double)(q + 1) / (double)queries, r2 = code.r * code.r;
             double length2 = r2 + 2 * w * exact + w * w * asked[q].g2;

@@ -1,5 +1,5 @@
-/* Rows of every codec, at random shapes: what the encoder meant is what the decoder reads, bit for bit, and the stored factors are those
- * of quantizers/coder.h, computed again in plain double arithmetic; the error never rounds down. */
+/* Rows of every codec, at random shapes: what the encoder meant is what the decoder reads, bit for bit, and the stored factors
+ * are those of quantizers/coder.h, computed again in plain double arithmetic; the error never rounds down. */
 #include "each_codec.h"
 
 enum { DIM_MAX = 320, SAMPLES = 60 };
@@ -92,7 +92,8 @@ static void check_factors(const gyre_codec *codec, uint32_t dim, const struct sa
         plane_decode(sample->quantizer, &plane, zb);
         for (uint32_t i = 0; i < dim; i++)
             rho += (double)sample->z[i] * (double)zb[i], nu2 += (double)zb[i] * (double)zb[i];
-        bool unbiased = has_law(codec), shrunk = codec->variant == GYRE_VARIANT_BIASED; /* FORMAT.md, "row": others have their own */
+        bool unbiased = has_law(codec),
+             shrunk = codec->variant == GYRE_VARIANT_BIASED; /* FORMAT.md, "row": others have their own */
         s = unbiased ? r2 / rho : shrunk ? rho / nu2 : sqrt(r2);
         for (uint32_t i = 0; i < dim; i++)
             left += pow((double)sample->z[i] - s * (double)zb[i], 2);

@@ -1,5 +1,5 @@
-/* codec/MATH.md section 5, properties 8 and 9, and the promise of a bound as a caller meets it: distances of every metric against what
- * gyre_query_scan and gyre_query_estimate say. */
+/* codec/MATH.md section 5, properties 8 and 9, and the promise of a bound as a caller meets it: distances of every metric
+ * against what gyre_query_scan and gyre_query_estimate say. */
 #include "each_codec.h"
 
 enum { DIM = 128 };
@@ -64,9 +64,11 @@ static void tally_check(const struct tally *tally, const char *codec, const char
 {
     double share = tally->outside / tally->count, limit = allowed * 1.1 + 5 * sqrt(allowed / tally->count);
     if (share > limit)
-        fail_msg("%s, %s: %.4f of %.0f distances lie outside a bound that allows %.4f", codec, what, share, tally->count, allowed);
+        fail_msg("%s, %s: %.4f of %.0f distances lie outside a bound that allows %.4f", codec, what, share, tally->count,
+                 allowed);
     if (tally->below / tally->count > limit / 2 + 5 * sqrt(allowed / tally->count))
-        fail_msg("%s, %s: %.4f of %.0f distances lie below their lower bound", codec, what, tally->below / tally->count, tally->count);
+        fail_msg("%s, %s: %.4f of %.0f distances lie below their lower bound", codec, what, tally->below / tally->count,
+                 tally->count);
 }
 
 static void check_promise(const gyre_codec *codec, gyre_metric metric)
@@ -157,7 +159,8 @@ static void rounding_the_query_of_a_scan_costs_less_than_6_percent(void **state)
                 assert_int_equal(gyre_query_scan(query, rows.blocks, ROWS / GYRE_BLOCK_ROWS, INFINITY, hits), ROWS);
                 for (size_t i = 0; i < ROWS; i++) {
                     double distance = (double)gyre_distance(GYRE_L2, rows.x + i * DIM, asked, DIM);
-                    rounded += pow((double)hits[i].estimate - distance, 2), plain += pow((double)estimates[i].distance - distance, 2);
+                    rounded += pow((double)hits[i].estimate - distance, 2),
+                        plain += pow((double)estimates[i].distance - distance, 2);
                 }
             }
             rows_free(&rows);
@@ -175,10 +178,10 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Rows that are kept when everything whose lower bound exceeds the threshold goes: by the scan first where there is one, then by what
- * the second plane adds. Returns how many of them are no farther than the threshold. */
-static size_t kept(const gyre_quantizer *quantizer, const struct rows *rows, const float *asked, const float *exact, float threshold,
-                   float epsilon, gyre_hit *hits, gyre_estimate *estimates)
+/* Rows that are kept when everything whose lower bound exceeds the threshold goes: by the scan first where there is one, then
+ * by what the second plane adds. Returns how many of them are no farther than the threshold. */
+static size_t kept(const gyre_quantizer *quantizer, const struct rows *rows, const float *asked, const float *exact,
+                   float threshold, float epsilon, gyre_hit *hits, gyre_estimate *estimates)
 {
     GY_AUTO(gyre_query) *query = new_query(quantizer, asked, epsilon);
     size_t found = 0, near = 0;
@@ -225,8 +228,8 @@ static void truth_free(struct truth *truth)
     free(truth->x), free(truth->asked), free(truth->exact), free(truth->threshold);
 }
 
-/* Property 8. Codecs without a block scan, whose rows are taken one by one, get fewer rows and queries. At epsilon 4 the law loses one
- * neighbour in 50,000 at the threshold: about one in all of this, never two of one codec. */
+/* Property 8. Codecs without a block scan, whose rows are taken one by one, get fewer rows and queries. At epsilon 4 the law
+ * loses one neighbour in 50,000 at the threshold: about one in all of this, never two of one codec. */
 static void pruning_by_the_bound_loses_no_neighbour(void **state)
 {
     (void)state;

@@ -42,7 +42,8 @@ static void the_sizes_of_rows_add_up(void **state)
             size_t scan = gyre_codec_scan_row_bytes(&codecs[i], dim), refine = gyre_codec_refine_row_bytes(&codecs[i], dim);
             assert_int_equal(gyre_codec_row_bytes(&codecs[i], dim), scan + refine);
             assert_int_equal(scan, gyre_codec_scan_code_bytes(&codecs[i], dim) + 14);
-            assert_int_equal(refine, gyre_codec_has_refinement(&codecs[i]) ? gyre_codec_refine_code_bytes(&codecs[i], dim) + 6 : 0);
+            assert_int_equal(refine,
+                             gyre_codec_has_refinement(&codecs[i]) ? gyre_codec_refine_code_bytes(&codecs[i], dim) + 6 : 0);
             if (gyre_codec_has_refinement(&codecs[i])) /* the first plane of two is always that of signs */
                 assert_int_equal(gyre_codec_scan_code_bytes(&codecs[i], dim), (dim + 7) / 8);
         }
@@ -116,8 +117,8 @@ static void extreme_factors(const gyre_codec *codec, uint32_t dim, size_t n, uin
     }
 }
 
-/* What _row_check lets through decodes without leaving memory or the range of a float: codes with any bits flipped, any factors in
- * their limits. */
+/* What _row_check lets through decodes without leaving memory or the range of a float: codes with any bits flipped, any
+ * factors in their limits. */
 static void any_row_that_passes_the_check_decodes_to_finite_numbers(void **state)
 {
     (void)state;

@@ -50,12 +50,13 @@ static void check_vector(const gyre_quantizer *quantizer, const float *vector, c
             must(gyre_query_new(&query, quantizer, asked, NULL, &options, &err));
             gyre_estimate estimate;
             gyre_query_estimate(query, (const uint8_t *const[]){row}, 1, &estimate);
-            if (!isfinite(estimate.distance) || !(estimate.low <= estimate.high) || !isfinite(estimate.low) || !isfinite(estimate.high))
-                fail_msg("%s dim %u %s, query %g: %g in %g…%g", codec->name, dim, name, (double)sizes[q], (double)estimate.distance,
-                         (double)estimate.low, (double)estimate.high);
+            if (!isfinite(estimate.distance) || !(estimate.low <= estimate.high) || !isfinite(estimate.low) ||
+                !isfinite(estimate.high))
+                fail_msg("%s dim %u %s, query %g: %g in %g…%g", codec->name, dim, name, (double)sizes[q],
+                         (double)estimate.distance, (double)estimate.low, (double)estimate.high);
             if (is_linear(codec) && bound == GYRE_BOUND_CERTAIN && !(estimate.low <= distance && distance <= estimate.high))
-                fail_msg("%s dim %u metric %d %s, query %g: %g is not in %g…%g", codec->name, dim, (int)metric, name, (double)sizes[q],
-                         (double)distance, (double)estimate.low, (double)estimate.high);
+                fail_msg("%s dim %u metric %d %s, query %g: %g is not in %g…%g", codec->name, dim, (int)metric, name,
+                         (double)sizes[q], (double)distance, (double)estimate.low, (double)estimate.high);
             if (!gyre_codec_scans(codec))
                 continue;
             uint8_t *block = new_blocks(codec, dim, row, 1);

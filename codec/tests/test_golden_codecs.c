@@ -1,8 +1,8 @@
-/* The golden file of every codec: what it stores, byte for byte, and what that stands for. They never change; `test_codec_golden_codecs
- * --write DIR` writes the file of a codec that has none yet.
+/* The golden file of every codec: what it stores, byte for byte, and what that stands for. They never change;
+ * `test_codec_golden_codecs --write DIR` writes the file of a codec that has none yet.
  *
- * A file is lines "name hex" in this order: codec (its name), codebook, header (the quantizer's), then per vector: vector, row, zb (of
- * each plane), decoded; and, of codecs that scan, block (all rows in places 0, 1, …; the rest empty). */
+ * A file is lines "name hex" in this order: codec (its name), codebook, header (the quantizer's), then per vector: vector,
+ * row, zb (of each plane), decoded; and, of codecs that scan, block (all rows in places 0, 1, …; the rest empty). */
 #include "each_codec.h"
 #include "golden.h"
 
@@ -33,7 +33,8 @@ static gyre_quantizer *remembered(const char *path, const gyre_codebook *codeboo
     return quantizer;
 }
 
-/* What was learned is kept: the files bind what codes mean, not how one learns. Skewed vectors, as some codecs demand, by powers of two. */
+/* What was learned is kept: the files bind what codes mean, not how one learns. Skewed vectors, as some codecs demand, by
+ * powers of two. */
 static gyre_quantizer *new_golden_quantizer(const gyre_codec *codec, const gyre_codebook *codebook, const char *path)
 {
     static float sample[SAMPLE * DIM_MAX];
@@ -109,7 +110,8 @@ static bool for_every_codec(const char *directory, bool (*use)(const char *path,
         struct text now = {must_alloc(TEXT_BYTES), 0};
         char path[512];
         gyre_metric metric = (gyre_metric)(1 + codecs[c].kind % 3);
-        snprintf(path, sizeof path, "%s/codec-%s-%s-%u.txt", directory, codecs[c].name, gyre_metric_name(metric), dim_of(&codecs[c]));
+        snprintf(path, sizeof path, "%s/codec-%s-%s-%u.txt", directory, codecs[c].name, gyre_metric_name(metric),
+                 dim_of(&codecs[c]));
         write_golden(&codecs[c], metric, path, &now);
         good = use(path, &now) && good;
         free(now.at);

@@ -108,8 +108,8 @@ static void no_two_codecs_share_a_name_or_numbers(void **state)
     for (size_t i = 0; i < count; i++)
         for (size_t j = 0; j < i; j++) {
             assert_string_not_equal(codecs[i].name, codecs[j].name);
-            assert_false(codecs[i].kind == codecs[j].kind && codecs[i].bits == codecs[j].bits && codecs[i].block == codecs[j].block &&
-                         codecs[i].variant == codecs[j].variant);
+            assert_false(codecs[i].kind == codecs[j].kind && codecs[i].bits == codecs[j].bits &&
+                         codecs[i].block == codecs[j].block && codecs[i].variant == codecs[j].variant);
         }
 }
 

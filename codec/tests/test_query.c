@@ -137,8 +137,10 @@ static void check_distances(const gyre_codec *codec, struct asked *asked)
             double error = fabs((double)estimates[i].distance - distance);
             /* A coder may round the query otherwise than to the common grid; then only the promise of section 5.6 holds. */
             if (error > 3e-6 * size && !(all_bits[b] && plane.coder->dot))
-                fail_msg("%s dim %u bits %d: %g for %g", codec->name, asked->dim, all_bits[b], (double)estimates[i].distance, distance);
-            if (fabs((double)estimates[i].distance - unrounded) > factor * plane.s * step / 2 * magnitudes * 1.00001 + 3e-6 * size)
+                fail_msg("%s dim %u bits %d: %g for %g", codec->name, asked->dim, all_bits[b], (double)estimates[i].distance,
+                         distance);
+            if (fabs((double)estimates[i].distance - unrounded) >
+                factor * plane.s * step / 2 * magnitudes * 1.00001 + 3e-6 * size)
                 fail_msg("%s dim %u bits %d: %g is beyond D/2·sum|zb| of %g", codec->name, asked->dim, all_bits[b],
                          (double)estimates[i].distance, unrounded);
         }
@@ -207,11 +209,13 @@ static void check_refine(const gyre_codec *codec, struct asked *asked)
 {
     if (!gyre_codec_has_refinement(codec))
         return;
-    static const gyre_query_options all[] = {
-        {.epsilon = 2}, {.epsilon = 2, .bound = GYRE_BOUND_CALIBRATED, .refine_bits = 4}, {.bound = GYRE_BOUND_CERTAIN, .refine_bits = 8},
-        {.epsilon = 1, .refine_bits = 6}};
+    static const gyre_query_options all[] = {{.epsilon = 2},
+                                             {.epsilon = 2, .bound = GYRE_BOUND_CALIBRATED, .refine_bits = 4},
+                                             {.bound = GYRE_BOUND_CERTAIN, .refine_bits = 8},
+                                             {.epsilon = 1, .refine_bits = 6}};
     uint8_t *blocks = new_blocks(codec, asked->dim, asked->rows, ROWS);
-    size_t refine_bytes = gyre_codec_refine_row_bytes(codec, asked->dim), scan_bytes = gyre_codec_scan_row_bytes(codec, asked->dim);
+    size_t refine_bytes = gyre_codec_refine_row_bytes(codec, asked->dim),
+           scan_bytes = gyre_codec_scan_row_bytes(codec, asked->dim);
     uint8_t *refine_rows = must_alloc(ROWS * refine_bytes);
     for (size_t i = 0; i < ROWS; i++)
         memcpy(refine_rows + i * refine_bytes, asked->rows + i * asked->row_bytes + scan_bytes, refine_bytes);
@@ -288,10 +292,12 @@ static void check_scan(const gyre_codec *codec, struct asked *asked)
             double inner = inner_of(asked, &plane, exact, &magnitudes), positions = rounded_positions(codec, asked->dim);
             double width = 2 * factor * sqrt(plane.e * plane.e * asked->g2 + plane.s * plane.s * step * step * positions / 12);
             if ((double)hits[i].half_width < width * (1 - 1e-6) || (double)hits[i].half_width > width * 1.01 + 1e-3)
-                fail_msg("%s dim %u bits %d: half width %g, wanted %g", codec->name, asked->dim, bits, (double)hits[i].half_width, width);
+                fail_msg("%s dim %u bits %d: half width %g, wanted %g", codec->name, asked->dim, bits, (double)hits[i].half_width,
+                         width);
             double off = fabs(step / 2 * (double)t - inner), size = sqrt(asked->g2) * sqrt(asked->dim);
             if (off > step / 2 * positions * 1.0001 + 1e-5 * size)
-                fail_msg("%s dim %u bits %d: <y,zb> is %g, the scan has %g", codec->name, asked->dim, bits, inner, step / 2 * (double)t);
+                fail_msg("%s dim %u bits %d: <y,zb> is %g, the scan has %g", codec->name, asked->dim, bits, inner,
+                         step / 2 * (double)t);
         }
     }
     free(blocks);
@@ -356,8 +362,8 @@ static void check_certain(const gyre_codec *codec, struct asked *asked)
         for (size_t i = 0; i < ROWS; i++) {
             float distance = gyre_distance(asked->metric, asked->stored[i], asked->query, asked->dim);
             if (fabsf(distance - hits[i].estimate) > hits[i].half_width)
-                fail_msg("%s dim %u metric %d bits %d: %g is not in %g ± %g of the scan", codec->name, asked->dim, (int)asked->metric,
-                         bits, (double)distance, (double)hits[i].estimate, (double)hits[i].half_width);
+                fail_msg("%s dim %u metric %d bits %d: %g is not in %g ± %g of the scan", codec->name, asked->dim,
+                         (int)asked->metric, bits, (double)distance, (double)hits[i].estimate, (double)hits[i].half_width);
         }
         free(blocks);
     }
@@ -405,7 +411,8 @@ static void options_that_cannot_be_met_are_refused(void **state)
     asked_init(&asked, codec_named("rabitq1"), GYRE_L2, 8);
     gyre_query *query = NULL;
 #define REFUSED(words, ...) \
-    must_fail(gyre_query_new(&query, asked.quantizer, asked.query, NULL, &(gyre_query_options){__VA_ARGS__}, &err), GYRE_INVALID, words)
+    must_fail(gyre_query_new(&query, asked.quantizer, asked.query, NULL, &(gyre_query_options){__VA_ARGS__}, &err), \
+              GYRE_INVALID, words)
     REFUSED("epsilon is 0", .scan_bits = 4);
     REFUSED("epsilon is -1", .epsilon = -1);
     REFUSED("at most 10000", .epsilon = 1.1e4f);
