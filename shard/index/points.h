@@ -1,8 +1,12 @@
 /* points: what a replica holds: vectors and payloads on disk, codes on disk and in RAM. Committed operations go in by the one
  * thread that orders them; reads and scans may come from any thread at any time and see whole batches only.
  *
- * Codes live in RAM in chunks of GY_CHUNK_ROWS rows in scan layout. A writer copies the chunks it changes and publishes a new
- * immutable snapshot; a scan holds the snapshot it began with, so nobody waits for anybody.
+ * Codes live in RAM in chunks of at most GY_CHUNK_ROWS rows of one list, in scan layout. A writer copies the chunks it changes and
+ * publishes a new immutable snapshot; a scan holds the snapshot it began with, so nobody waits for anybody. A place of a chunk is
+ * written once: upserts append to the list's last chunk, deletes and overwrites leave a hole, and chunks with many holes are
+ * compacted in the background into new ones.
+ * Full vectors are mirrored, slot by slot, in an unlinked file that is mapped (vectors.h): the kernel keeps what is hot, RocksDB
+ * stays the store of record and answers for what is not there yet.
  * On disk a full chunk is one packed value with the seq it covers, rows written since are single records; both carry the
  * codebook's version. A newer codebook is built beside the old one from the full vectors, in the background, and switched to
  * in one batch; searches never stop, a crash leaves the old one.
@@ -13,14 +17,12 @@
 #include "gyre/query.h"
 #include "store/store.h"
 
-enum { GY_CHUNK_ROWS = 1024 };
+enum { GY_CHUNK_ROWS = 256 };
 
 typedef struct gy_points gy_points;
 
-/* The codec of every replica, and its sizes: of the code that blocks hold, of a row. */
-const gyre_codec *gy_replica_codec(void);
-size_t gy_replica_code_bytes(uint32_t dim);
-size_t gy_replica_row_bytes(uint32_t dim);
+/* The codec of the replica's rows (gyre_quantizer_encode_list), fixed when it was made (gy_store_create): one that has signs. */
+const gyre_codec *gy_points_codec(const gy_points *points);
 
 struct gy_operation {
     gyre_point_id id;
@@ -46,7 +48,7 @@ uint64_t gy_points_applied_seq(gy_points *points);
 uint32_t gy_points_codebook_version(gy_points *points); /* of the codes that scans use now */
 uint32_t gy_points_dim(gy_points *points);
 gyre_metric gy_points_metric(gy_points *points);
-uint64_t gy_points_ram_bytes(gy_points *points);        /* codes, factors and ids */
+uint64_t gy_points_ram_bytes(gy_points *points);        /* codes, factors, ids and the table of ids, as allocated (shard/README.md) */
 
 /* Starts re-encoding to a newer codebook; a version that is not newer changes nothing. GYRE_INVALID if dim, metric or seed
  * differ. Takes a copy of codebook (by encode/decode). */
@@ -78,18 +80,34 @@ GYRE_CHECKED gyre_status gy_points_sum(gy_points *points, int64_t deadline_ns, d
 /* ---- snapshots, for scans ---- */
 typedef struct gy_snapshot gy_snapshot;
 struct gy_chunk_view {
-    const uint8_t *blocks;       /* GY_CHUNK_ROWS / GYRE_BLOCK_ROWS blocks */
-    const gyre_point_id *ids;    /* [GY_CHUNK_ROWS]; meaningless where the block's place is empty */
+    uint32_t list;
+    uint32_t rows;               /* places ever used, 1…GY_CHUNK_ROWS; some may be empty */
+    const uint8_t *blocks;       /* ceil(rows / GYRE_BLOCK_ROWS) blocks of the codec's scan rows */
+    const uint8_t *refine;       /* [rows][gyre_codec_list_refine_row_bytes]; NULL if the codec has one plane */
+    const gyre_point_id *ids;    /* [rows]; meaningless where the block's place is empty */
 };
 /* The current snapshot, held until released. */
 gy_snapshot *gy_points_snapshot(gy_points *points);
 void gy_snapshot_release(gy_snapshot *snapshot);
 size_t gy_snapshot_chunk_count(const gy_snapshot *snapshot);
-struct gy_chunk_view gy_snapshot_chunk(const gy_snapshot *snapshot, size_t i);
+struct gy_chunk_view gy_snapshot_chunk(const gy_snapshot *snapshot, size_t i); /* rows 0: nothing there (a number that is free) */
+/* The chunks of a list (below gyre_codebook_lists of the snapshot's codebook), by number, and how many points they hold. */
+size_t gy_snapshot_list(const gy_snapshot *snapshot, uint32_t list, const uint32_t **chunks, uint64_t *points);
 const gyre_codebook *gy_snapshot_codebook(const gy_snapshot *snapshot);   /* valid while held */
 const gyre_quantizer *gy_snapshot_quantizer(const gy_snapshot *snapshot); /* valid while held */
 uint64_t gy_snapshot_count(const gy_snapshot *snapshot);                 /* points in it */
 uint64_t gy_snapshot_applied_seq(const gy_snapshot *snapshot);
+
+/* Exact distances of rows of a snapshot to one normalised query, read ahead of use from the mapped mirror, from RocksDB where a row
+ * is not mirrored (and mirrored then).
+ *   slots  [count] chunk · GY_CHUNK_ROWS + place, each of a row that the snapshot holds
+ *   out    [count]; +inf where the point was deleted since and its vector is gone
+ * The same bits as gy_points_distances gives. */
+GYRE_CHECKED gyre_status gy_points_rank(gy_points *points, const gy_snapshot *snapshot, const float *query, const uint32_t *slots,
+                                        size_t count, float *out, gyre_error *err);
+/* At most count (normalised) vectors drawn without replacement, the same for the same points and seed: vectors [count][dim]; how many
+ * there are through drawn. */
+GYRE_CHECKED gyre_status gy_points_sample(gy_points *points, size_t count, uint64_t seed, float *vectors, size_t *drawn, gyre_error *err);
 
 /* Walks every full vector, ascending id, over a consistent view of the disk. For exact search. */
 GYRE_CHECKED gyre_status gy_points_each_vector(gy_points *points, gyre_status (*visit)(void *self, const gyre_point_id *id, const float *vector, gyre_error *err),

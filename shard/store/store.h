@@ -23,9 +23,10 @@ struct gy_store_identity {
     char collection[65]; /* its name, for people */
 };
 
-/* Creates a replica in a directory that does not exist yet, with seq 0 and this codebook. Synced before it returns. */
+/* Creates a replica in a directory that does not exist yet, with seq 0, this codec (a name of libgyrecodec, of a codec with signs) and
+ * this codebook. Synced before it returns. */
 GYRE_CHECKED gyre_status gy_store_create(gy_store **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity,
-                                         uint64_t epoch, const gyre_codebook *codebook, gyre_error *err);
+                                         uint64_t epoch, const char *codec, const gyre_codebook *codebook, gyre_error *err);
 /* Opens one. GYRE_CORRUPT if the write-ahead log or a file is damaged; only a torn last record of the log, a write that was never
  * acknowledged, is passed over. GYRE_UNIMPLEMENTED for a newer format version. */
 GYRE_CHECKED gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, gyre_error *err);
@@ -37,6 +38,7 @@ GYRE_CHECKED gyre_status gy_store_destroy(const char *path, gyre_error *err);
 const struct gy_store_identity *gy_store_identity(const gy_store *store);
 const char *gy_store_path(const gy_store *store);
 const gyre_codebook *gy_store_codebook(const gy_store *store); /* the one the codes on disk are in; valid until it is switched */
+const gyre_codec *gy_store_codec(const gy_store *store); /* replicas made before there was a choice have rabitq1 */
 uint64_t gy_store_epoch(const gy_store *store);
 GYRE_CHECKED gyre_status gy_store_set_epoch(gy_store *store, uint64_t epoch, gyre_error *err); /* synced */
 uint64_t gy_store_applied_seq(const gy_store *store);

@@ -25,6 +25,11 @@ GYRE_CHECKED gyre_status gyre_codebook_new(gyre_codebook **out, gyre_metric metr
 GYRE_CHECKED gyre_status gyre_codebook_new_learned(gyre_codebook **out, gyre_metric metric, uint32_t dim, uint32_t version,
                                                    const uint8_t seed[GYRE_SEED_BYTES], const float *mean, const float *matrix,
                                                    gyre_error *err);
+/* As _new, with a coarse partition (partition.h): centroids [lists][dim], copied, in the space of gyre_vector_normalize. Part of the
+ * codebook's bytes (format 3) and of its fingerprint. GYRE_INVALID if lists is 0 or above GYRE_LISTS_MAX, or a centroid is not finite. */
+GYRE_CHECKED gyre_status gyre_codebook_new_partitioned(gyre_codebook **out, gyre_metric metric, uint32_t dim, uint32_t version,
+                                                       const uint8_t seed[GYRE_SEED_BYTES], const float *mean, const float *centroids,
+                                                       uint32_t lists, gyre_error *err);
 void gyre_codebook_free(gyre_codebook *codebook);
 GY_AUTO_DEFINE(gyre_codebook, gyre_codebook_free)
 
@@ -47,6 +52,10 @@ uint64_t gyre_codebook_fingerprint(const gyre_codebook *codebook);
 const gyre_rotation *gyre_codebook_rotation(const gyre_codebook *codebook);
 const float *gyre_codebook_mean(const gyre_codebook *codebook);          /* [dim] c */
 const float *gyre_codebook_rotated_mean(const gyre_codebook *codebook);  /* [dim] P c */
+
+/* Lists of the partition: 1 without centroids. The centroid of a list, [dim]: without centroids the mean. */
+uint32_t gyre_codebook_lists(const gyre_codebook *codebook);
+const float *gyre_codebook_centroid(const gyre_codebook *codebook, uint32_t list);
 
 #ifdef __cplusplus
 }

@@ -68,6 +68,11 @@ size_t gyre_codec_scan_row_bytes(const gyre_codec *codec, uint32_t dim);
 size_t gyre_codec_refine_code_bytes(const gyre_codec *codec, uint32_t dim);
 size_t gyre_codec_refine_row_bytes(const gyre_codec *codec, uint32_t dim);
 size_t gyre_codec_row_bytes(const gyre_codec *codec, uint32_t dim);
+/* Rows of a list (gyre_quantizer_encode_list): the scan row is as long; a refine row has 4 bytes more (f32 add of the second plane). */
+size_t gyre_codec_list_refine_row_bytes(const gyre_codec *codec, uint32_t dim);
+size_t gyre_codec_list_row_bytes(const gyre_codec *codec, uint32_t dim);
+/* As gyre_codec_row_check, for a row of a list. */
+GYRE_CHECKED gyre_status gyre_codec_list_row_check(const gyre_codec *codec, uint32_t dim, const uint8_t *row, gyre_error *err);
 
 /* Checks that a stored or received row could be one of a quantizer's: finite factors within their limits, padding bits zero. Every
  * function that reads rows takes only such rows. GYRE_CORRUPT names the factor and its limits. */

@@ -2,7 +2,7 @@
  *
  * Three uses: *scan* blocks of first planes against a threshold, *refine* what a scan let through by the second plane, or *estimate*
  * any rows by all they have. Answers depend on the arguments alone, never on the CPU.
- * Source   codec/MATH.md sections 0, 0.2, 0.3          Threads  immutable after _new; share freely */
+ * Source   codec/MATH.md sections 0, 0.2, 0.3          Threads  immutable after _new but for gyre_query_move; share freely */
 #ifndef GYRE_QUERY_H
 #define GYRE_QUERY_H
 
@@ -37,6 +37,12 @@ GYRE_CHECKED gyre_status gyre_query_new(gyre_query **out, const gyre_quantizer *
                                         const gyre_query_options *options, gyre_error *err);
 void gyre_query_free(gyre_query *query);
 GY_AUTO_DEFINE(gyre_query, gyre_query_free)
+
+/* Turns query to the rows of one list: until it is moved again, scan, scan_many, scan_rows, estimate and refine take rows that
+ * gyre_quantizer_encode_list made with this reference (refine rows: gyre_codec_list_refine_row_bytes). Costs one pass over [dim]; no
+ * tables are made anew. A query that is moved belongs to one thread: give others a copy. */
+void gyre_query_move(gyre_query *query, const float *reference);
+GYRE_CHECKED gyre_status gyre_query_copy(gyre_query **out, const gyre_query *query, gyre_error *err);
 
 /* One row that a scan lets through. The true distance lies in estimate ± half_width with the bound's confidence. */
 typedef struct gyre_hit {
