@@ -1,4 +1,7 @@
-/* pool: a ring of jobs under one mutex; threads wait on one condition. */
+/* pool: a ring of jobs under one mutex; threads wait on one condition.
+ *
+ * Offers stand in the same ring, in the order they came, but are counted apart and have room of their own (one a thread): they can
+ * neither take the places of jobs nor be passed over for ever, and under load few of them wait for threads that come too late. */
 #include "gyre/pool.h"
 
 #include <pthread.h>
@@ -10,13 +13,16 @@ enum { THREADS_MAX = 1024, PLACES_MAX = 1 << 20, NAME_CHARS_MAX = 10, THREAD_NAM
 struct job {
     void (*run)(void *arg);
     void *arg;
+    bool offered;
 };
 
 struct gy_pool {
     pthread_mutex_t mu;
     pthread_cond_t work;    /* a job came, or the pool stops */
-    struct job *ring;       /* [places]; guarded by mu, as all below */
-    size_t places, first, queued;
+    struct job *ring;       /* [room]; guarded by mu, as all below but the constants */
+    size_t places, room;    /* constant: of jobs; of jobs and offers */
+    size_t first, queued;   /* queued: both */
+    size_t offers;          /* of the queued */
     bool stopping;
     size_t thread_count;    /* threads that were started; fixed once gy_pool_new returned */
     pthread_t threads[];
@@ -32,8 +38,9 @@ static void *serve(void *self)
         if (pool->queued == 0)
             break;
         struct job job = pool->ring[pool->first];
-        pool->first = (pool->first + 1) % pool->places;
+        pool->first = (pool->first + 1) % pool->room;
         pool->queued--;
+        pool->offers -= job.offered;
         pthread_mutex_unlock(&pool->mu);
         job.run(job.arg);
         pthread_mutex_lock(&pool->mu);
@@ -53,7 +60,7 @@ gyre_status gy_pool_new(gy_pool **out, const char *name, size_t threads, size_t 
     if (strlen(name) > NAME_CHARS_MAX)
         return gyre_fail(err, GYRE_INVALID, "pool '%s': the name is longer than %d characters", name, NAME_CHARS_MAX);
     struct gy_pool *made = calloc(1, sizeof *made + threads * sizeof *made->threads);
-    struct job *ring = calloc(queue_places, sizeof *ring);
+    struct job *ring = calloc(queue_places + threads, sizeof *ring);
     if (!made || !ring) {
         free(made);
         free(ring);
@@ -63,6 +70,7 @@ gyre_status gy_pool_new(gy_pool **out, const char *name, size_t threads, size_t 
     pthread_cond_init(&made->work, NULL);
     made->ring = ring;
     made->places = queue_places;
+    made->room = queue_places + threads;
     GY_AUTO(gy_pool) *pool = made;
     for (size_t i = 0; i < threads; i++) {
         int error = pthread_create(&pool->threads[i], NULL, serve, pool);
@@ -77,21 +85,38 @@ gyre_status gy_pool_new(gy_pool **out, const char *name, size_t threads, size_t 
     return GYRE_OK;
 }
 
+/* Called with mu held and room for it. */
+static void append(gy_pool *pool, struct job job)
+{
+    pool->ring[(pool->first + pool->queued) % pool->room] = job;
+    pool->queued++;
+    pthread_cond_signal(&pool->work);
+}
+
 gyre_status gy_pool_submit(gy_pool *pool, void (*run)(void *arg), void *arg, gyre_error *err)
 {
     pthread_mutex_lock(&pool->mu);
-    bool stopping = pool->stopping, full = pool->queued == pool->places;
-    if (!stopping && !full) {
-        pool->ring[(pool->first + pool->queued) % pool->places] = (struct job){run, arg};
-        pool->queued++;
-        pthread_cond_signal(&pool->work);
-    }
+    bool stopping = pool->stopping, full = pool->queued - pool->offers == pool->places;
+    if (!stopping && !full)
+        append(pool, (struct job){run, arg, false});
     pthread_mutex_unlock(&pool->mu);
     if (stopping)
         return gyre_fail(err, GYRE_UNAVAILABLE, "the pool is stopping and takes no more work");
     if (full)
         return gyre_fail(err, GYRE_EXHAUSTED, "all %zu places of the work queue are taken", pool->places);
     return GYRE_OK;
+}
+
+bool gy_pool_offer(gy_pool *pool, void (*run)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&pool->mu);
+    bool taken = !pool->stopping && pool->offers < pool->thread_count;
+    if (taken) {
+        append(pool, (struct job){run, arg, true});
+        pool->offers++;
+    }
+    pthread_mutex_unlock(&pool->mu);
+    return taken;
 }
 
 size_t gy_pool_queued(gy_pool *pool)

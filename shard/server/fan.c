@@ -39,9 +39,9 @@ void gy_fan_run(gy_pool *pool, size_t helpers_max, size_t count, void (*part)(vo
     *fan = (struct fan){.part = part, .done = done, .self = self, .count = count};
     atomic_init(&fan->left, count);
     atomic_init(&fan->holders, 1 + wanted);
-    while (helpers < wanted && gy_pool_submit(pool, work, fan, NULL) == GYRE_OK)
+    while (helpers < wanted && gy_pool_offer(pool, work, fan))
         helpers++;
-    /* A full queue: the missing helpers hold nothing. This thread still holds. */
+    /* Enough offers wait already: the missing helpers hold nothing. This thread still holds. */
     atomic_fetch_sub(&fan->holders, wanted - helpers);
     work(fan);
 }

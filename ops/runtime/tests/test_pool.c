@@ -149,6 +149,32 @@ static void a_stopping_pool_takes_no_more_work(void **state)
     assert_int_equal(resubmit.status, GYRE_UNAVAILABLE);
 }
 
+static void offers_wait_in_line_and_take_no_place_from_jobs(void **state)
+{
+    (void)state;
+    enum { THREADS = 2, PLACES = 3 };
+    struct door door;
+    gy_pool *pool;
+    door_init(&door);
+    assert_int_equal(gy_pool_new(&pool, "offers", THREADS, PLACES, NULL), GYRE_OK);
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(gy_pool_submit(pool, pass, &door, NULL), GYRE_OK);
+        await_arrivals(&door, i + 1);
+    }
+    for (int i = 0; i < THREADS; i++)
+        assert_true(gy_pool_offer(pool, pass, &door));
+    assert_false(gy_pool_offer(pool, pass, &door));
+    for (int i = 0; i < PLACES; i++)
+        assert_int_equal(gy_pool_submit(pool, pass, &door, NULL), GYRE_OK);
+    assert_int_equal(gy_pool_submit(pool, pass, &door, NULL), GYRE_EXHAUSTED);
+    assert_int_equal(gy_pool_queued(pool), THREADS + PLACES);
+    open_door(&door);
+    await_arrivals(&door, THREADS + THREADS + PLACES);
+    assert_true(gy_pool_offer(pool, pass, &door)); /* those that were taken are out of the line */
+    gy_pool_free(pool);
+    assert_int_equal(door.passed, THREADS + THREADS + PLACES + 1);
+}
+
 static atomic_int ran;
 
 static void count_up(void *self)
@@ -190,6 +216,7 @@ int main(void)
         cmocka_unit_test(a_full_queue_refuses_and_a_freed_pool_has_run_the_rest),
         cmocka_unit_test(one_thread_runs_jobs_in_the_order_they_came),
         cmocka_unit_test(a_stopping_pool_takes_no_more_work),
+        cmocka_unit_test(offers_wait_in_line_and_take_no_place_from_jobs),
         cmocka_unit_test(every_accepted_job_runs_once_under_contention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
