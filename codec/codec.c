@@ -75,6 +75,8 @@ enum { CODECS = sizeof codecs / sizeof *codecs };
 /* What factors can reach when |x|, |c| <= GYRE_NORM_MAX, with room for rounding: R <= 2e16, <z,zb> >= R, kappa <= sqrt(dim-1). */
 static const float scale_max = 3e16f;
 static const float square_max = 5e32f;
+/* add of a row of a list: R^2 + 2·s·<d,zb>, with s·|zb| <= R·sqrt(dim) and |d| <= 2e16. */
+static const float folded_max = 6e34f;
 
 const gyre_codec *gyre_codec_list(size_t *count)
 {
@@ -172,6 +174,16 @@ size_t gyre_codec_row_bytes(const gyre_codec *codec, uint32_t dim)
     return gyre_codec_scan_row_bytes(codec, dim) + gyre_codec_refine_row_bytes(codec, dim);
 }
 
+size_t gyre_codec_list_refine_row_bytes(const gyre_codec *codec, uint32_t dim)
+{
+    return gy_coder_second(codec) ? gyre_codec_refine_code_bytes(codec, dim) + GY_LIST_REFINE_FACTOR_BYTES : 0;
+}
+
+size_t gyre_codec_list_row_bytes(const gyre_codec *codec, uint32_t dim)
+{
+    return gyre_codec_scan_row_bytes(codec, dim) + gyre_codec_list_refine_row_bytes(codec, dim);
+}
+
 static gyre_status factor_check(const char *name, float value, float low, float high, gyre_error *err)
 {
     if (value >= low && value <= high) /* false for NaN */
@@ -180,14 +192,16 @@ static gyre_status factor_check(const char *name, float value, float low, float 
                      (double)high);
 }
 
-gyre_status gyre_codec_row_check(const gyre_codec *codec, uint32_t dim, const uint8_t *row, gyre_error *err)
+/* folded: of a list. */
+static gyre_status row_check(const gyre_codec *codec, uint32_t dim, const uint8_t *row, bool folded, gyre_error *err)
 {
+    float add_max = folded ? folded_max : square_max;
     const struct gy_coder *first = gy_coder_first(codec), *second = gy_coder_second(codec);
     if (first->valid && !first->valid(codec, dim, row))
         return gyre_fail(err, GYRE_CORRUPT, "row: no %s code of dim %u has these bytes (is padding zero?)", codec->name, dim);
     const uint8_t *factors = row + gyre_codec_scan_code_bytes(codec, dim);
     GY_TRY(factor_check("s", gy_load_f32(factors + GY_ROW_S), 0, scale_max, err));
-    GY_TRY(factor_check("add", gy_load_f32(factors + GY_ROW_ADD), -square_max, square_max, err));
+    GY_TRY(factor_check("add", gy_load_f32(factors + GY_ROW_ADD), -add_max, add_max, err));
     GY_TRY(factor_check("r2", gy_load_f32(factors + GY_ROW_R2), 0, square_max, err));
     GY_TRY(factor_check("e", gy_bf16_float(gy_load_u16(factors + GY_ROW_E)), 0, scale_max, err));
     if (!second)
@@ -197,5 +211,18 @@ gyre_status gyre_codec_row_check(const gyre_codec *codec, uint32_t dim, const ui
         return gyre_fail(err, GYRE_CORRUPT, "row: no second plane of a %s code of dim %u has these bytes", codec->name, dim);
     refine += gyre_codec_refine_code_bytes(codec, dim);
     GY_TRY(factor_check("s of the second plane", gy_load_f32(refine + GY_REFINE_S), 0, scale_max, err));
-    return factor_check("e of the second plane", gy_bf16_float(gy_load_u16(refine + GY_REFINE_E)), 0, scale_max, err);
+    GY_TRY(factor_check("e of the second plane", gy_bf16_float(gy_load_u16(refine + GY_REFINE_E)), 0, scale_max, err));
+    if (!folded)
+        return GYRE_OK;
+    return factor_check("add of the second plane", gy_load_f32(refine + GY_REFINE_ADD), -add_max, add_max, err);
+}
+
+gyre_status gyre_codec_row_check(const gyre_codec *codec, uint32_t dim, const uint8_t *row, gyre_error *err)
+{
+    return row_check(codec, dim, row, false, err);
+}
+
+gyre_status gyre_codec_list_row_check(const gyre_codec *codec, uint32_t dim, const uint8_t *row, gyre_error *err)
+{
+    return row_check(codec, dim, row, true, err);
 }

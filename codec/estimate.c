@@ -82,7 +82,7 @@ static void estimate_row(const gyre_query *query, const struct gy_row *row, gyre
         coder->spread(quantizer, state, query->prepared, &row->code, (double)row->s, &random, &certain);
     inner_interval(query, row, dim, inner, random, certain, &low, &high);
     double fixed = (double)row->add + query->base, r2 = square_up(row), e = (double)row->e;
-    double rounding = query->rounding_base + fabs((double)row->add) * query->rounding_add;
+    double rounding = query->rounding_base + (double)row->r2 * query->rounding_add;
     rounding += sqrt(r2 + e * e * dim) * query->rounding_row;
     out->distance = (float)(fixed - query->factor * inner);
     out->low = gy_float_below(fixed - query->factor * high - rounding);
@@ -108,12 +108,17 @@ static inline void fetch(const uint8_t *from, size_t bytes)
 
 void gyre_query_estimate(const gyre_query *query, const uint8_t *const *rows, size_t n, gyre_estimate *out)
 {
-    size_t row_bytes = gyre_codec_row_bytes(query->quantizer->codec, query->quantizer->dim), ahead = fetch_ahead(row_bytes);
+    const gyre_codec *codec = query->quantizer->codec;
+    uint32_t dim = query->quantizer->dim;
+    size_t row_bytes = query->moved ? gyre_codec_list_row_bytes(codec, dim) : gyre_codec_row_bytes(codec, dim);
+    size_t ahead = fetch_ahead(row_bytes);
     for (size_t i = 0; i < n; i++) {
         if (i + ahead < n)
             fetch(rows[i + ahead], row_bytes);
         struct gy_row row;
         gy_row_open(query->quantizer, rows[i], &row);
+        if (query->moved && row.plane == 1) /* the second plane's own add ends the row */
+            row.add = gy_load_f32(rows[i] + row_bytes - sizeof(float));
         estimate_row(query, &row, &out[i]);
     }
 }
@@ -169,7 +174,8 @@ void gyre_query_refine(const gyre_query *query, const uint8_t *blocks, const uin
                                     .code_bytes = code_bytes[0],
                                     .pair_bytes = gy_pair_count(code_bytes[0]) * GY_PAIR_BYTES,
                                     .block_bytes = gy_block_bytes(code_bytes[0]),
-                                    .row_bytes = code_bytes[1] + GY_REFINE_FACTOR_BYTES};
+                                    .row_bytes =
+                                        code_bytes[1] + (query->moved ? GY_LIST_REFINE_FACTOR_BYTES : GY_REFINE_FACTOR_BYTES)};
     size_t ahead = fetch_ahead(refined.row_bytes);
     uint8_t signs[GYRE_DIM_MAX / 8];
     for (size_t i = 0; i < n; i++) {
@@ -184,7 +190,7 @@ void gyre_query_refine(const gyre_query *query, const uint8_t *blocks, const uin
             .plane = 1,
             .code = {signs, place.row},
             .s = gy_load_f32(refine_factors + GY_REFINE_S),
-            .add = gy_load_f32(factors + GY_BLOCK_ADD + 4 * place.in_block),
+            .add = gy_load_f32(query->moved ? refine_factors + GY_REFINE_ADD : factors + GY_BLOCK_ADD + 4 * place.in_block),
             .r2 = gy_load_f32(factors + GY_BLOCK_R2 + 4 * place.in_block),
             .e = gy_bf16_float(gy_load_u16(refine_factors + GY_REFINE_E)),
         };

@@ -1,7 +1,7 @@
 /* layout: where the bytes of rows and of a block are (FORMAT.md, "row" and "block").
  *
  *   scan row    code | s f32 | add f32 | r2 f32 | e bf16                                     all little-endian, unaligned
- *   refine row  code | s f32 | e bf16
+ *   refine row  code | s f32 | e bf16                                                        of a list: then add f32
  *   block       code, byte j of row v at 32·j + v, zero up to a multiple of 64 | s[32] | add[32] | e[32] bf16 | r2[32]
  *
  * A scan reads a block from its start to the end of e, in order; r2 comes last. */
@@ -20,6 +20,8 @@ enum {
     GY_REFINE_S = 0, /* offsets behind the code of a refine row */
     GY_REFINE_E = 4,
     GY_REFINE_FACTOR_BYTES = 6,
+    GY_REFINE_ADD = 6, /* rows of a list */
+    GY_LIST_REFINE_FACTOR_BYTES = 10,
 
     GY_BLOCK_S = 0, /* offsets behind the code area */
     GY_BLOCK_ADD = GY_BLOCK_S + 4 * GYRE_BLOCK_ROWS,

@@ -28,6 +28,11 @@ bool gy_quantizer_rotates(const gyre_quantizer *quantizer)
     return !coder_of(quantizer, 0)->unrotated || gyre_codebook_is_learned(quantizer->codebook);
 }
 
+bool gy_quantizer_folds(const gyre_quantizer *quantizer)
+{
+    return !coder_of(quantizer, 0)->unrotated && !coder_of(quantizer, 0)->spread;
+}
+
 gyre_status gy_quantizer_new_bare(gyre_quantizer **out, const gyre_codec *codec, const gyre_codebook *codebook, gyre_error *err)
 {
     GY_AUTO(gyre_quantizer) *quantizer = calloc(1, sizeof *quantizer);
@@ -172,17 +177,34 @@ static void store_scale(const struct gy_coder *coder, const struct gy_residual *
     gy_store_u16(e_at, bf16_up(e * unscale));
 }
 
+/* What residuals are taken from, and how rows tell. */
+struct frame {
+    const float *reference; /* [dim] c */
+    const float *offset;    /* rows of a list: [dim] d = P (c - mean). Else NULL */
+    size_t row_bytes;
+};
+
+/* Stores the add of a plane whose s is stored: of the reference, the query's <y,zb> knows only the mean, and what it lacks, <d,zb>, is
+ * folded in here, by the s that estimates will take. */
+static void store_add(const struct frame *frame, double add, double factor, const float *zb, uint32_t dim, const uint8_t *s_at,
+                      uint8_t *add_at)
+{
+    double folded = frame->offset ? factor * ((double)gy_load_f32(s_at) * gy_sum_products(frame->offset, zb, dim)) : 0;
+    if (folded != 0) /* an add of -0 stays one, as in other rows */
+        add += folded;
+    gy_store_f32(add_at, (float)add);
+}
+
 /* vector is normalised and checked. */
-static void encode_one(const gyre_quantizer *quantizer, const float *vector, uint8_t *row, void *scratch)
+static void encode_one(const gyre_quantizer *quantizer, const struct frame *frame, const float *vector, uint8_t *row, void *scratch)
 {
     const gyre_codebook *codebook = quantizer->codebook;
     uint32_t dim = gyre_codebook_dim(codebook);
-    const float *mean = gyre_codebook_mean(codebook);
     float plain[GYRE_DIM_MAX], rotated[GYRE_DIM_MAX], zb[GYRE_DIM_MAX];
     for (uint32_t i = 0; i < dim; i++)
-        plain[i] = vector[i] - mean[i];
-    double along_mean, r2;
-    gy_sum_pair(mean, plain, dim, &along_mean, &r2);
+        plain[i] = vector[i] - frame->reference[i];
+    double along_reference, r2;
+    gy_sum_pair(frame->reference, plain, dim, &along_reference, &r2);
     if (gy_quantizer_rotates(quantizer))
         gyre_rotation_apply(gyre_codebook_rotation(codebook), plain, rotated);
     else
@@ -190,9 +212,9 @@ static void encode_one(const gyre_quantizer *quantizer, const float *vector, uin
 
     size_t code_bytes = gyre_codec_scan_code_bytes(quantizer->codec, dim);
     uint8_t *factors = row + code_bytes, *refine = factors + GY_ROW_FACTOR_BYTES;
-    double add = gyre_codebook_metric(codebook) == GYRE_L2 ? r2 : -along_mean;
-    memset(row, 0, gyre_codec_row_bytes(quantizer->codec, dim));
-    gy_store_f32(factors + GY_ROW_ADD, (float)add);
+    bool l2 = gyre_codebook_metric(codebook) == GYRE_L2;
+    double add = l2 ? r2 : -along_reference, factor = l2 ? 2 : 1;
+    memset(row, 0, frame->row_bytes);
     gy_store_f32(factors + GY_ROW_R2, (float)r2);
 
     struct gy_residual residual = {.z = rotated, .r2 = r2};
@@ -207,22 +229,24 @@ static void encode_one(const gyre_quantizer *quantizer, const float *vector, uin
     coder_of(quantizer, 0)->encode(quantizer, quantizer->state[0], &residual, row, zb, scratch);
     if (r2 > 0)
         store_scale(coder_of(quantizer, 0), &residual, zb, dim, unscale, factors + GY_ROW_S, factors + GY_ROW_E);
+    store_add(frame, add, factor, zb, dim, factors + GY_ROW_S, factors + GY_ROW_ADD);
     const struct gy_coder *second = coder_of(quantizer, 1);
     if (second) {
-        size_t refine_bytes = gyre_codec_refine_code_bytes(quantizer->codec, dim);
+        uint8_t *behind = refine + gyre_codec_refine_code_bytes(quantizer->codec, dim);
         residual.signs = row;
         second->encode(quantizer, quantizer->state[1], &residual, refine, zb, scratch);
         if (r2 > 0)
-            store_scale(second, &residual, zb, dim, unscale, refine + refine_bytes + GY_REFINE_S, refine + refine_bytes + GY_REFINE_E);
+            store_scale(second, &residual, zb, dim, unscale, behind + GY_REFINE_S, behind + GY_REFINE_E);
+        if (frame->offset)
+            store_add(frame, add, factor, zb, dim, behind + GY_REFINE_S, behind + GY_REFINE_ADD);
     }
 }
 
-gyre_status gyre_quantizer_encode(const gyre_quantizer *quantizer, const float *vectors, size_t n, size_t first_row, uint8_t *rows,
-                                  gyre_error *err)
+static gyre_status encode_rows(const gyre_quantizer *quantizer, const struct frame *frame, const float *vectors, size_t n,
+                               size_t first_row, uint8_t *rows, gyre_error *err)
 {
     uint32_t dim = gy_quantizer_dim(quantizer);
     gyre_metric metric = gyre_codebook_metric(quantizer->codebook);
-    size_t row_bytes = gyre_codec_row_bytes(quantizer->codec, dim);
     void *scratch = NULL;
     if (quantizer->scratch_bytes && !(scratch = aligned_alloc(64, (quantizer->scratch_bytes + 63) / 64 * 64)))
         return gyre_fail(err, GYRE_NO_MEMORY, "codec %s: %zu bytes", quantizer->codec->name, quantizer->scratch_bytes);
@@ -232,10 +256,36 @@ gyre_status gyre_quantizer_encode(const gyre_quantizer *quantizer, const float *
         const float *vector = vectors + i * dim;
         status = gy_vector_prepare(metric, vector, normal, dim, first_row + i, err);
         if (status == GYRE_OK)
-            encode_one(quantizer, normal, rows + i * row_bytes, scratch);
+            encode_one(quantizer, frame, normal, rows + i * frame->row_bytes, scratch);
     }
     free(scratch);
     return status;
+}
+
+gyre_status gyre_quantizer_encode(const gyre_quantizer *quantizer, const float *vectors, size_t n, size_t first_row, uint8_t *rows,
+                                  gyre_error *err)
+{
+    const struct frame frame = {.reference = gyre_codebook_mean(quantizer->codebook),
+                                .row_bytes = gyre_codec_row_bytes(quantizer->codec, gy_quantizer_dim(quantizer))};
+    return encode_rows(quantizer, &frame, vectors, n, first_row, rows, err);
+}
+
+gyre_status gyre_quantizer_encode_list(const gyre_quantizer *quantizer, const float *reference, const float *vectors, size_t n,
+                                       size_t first_row, uint8_t *rows, gyre_error *err)
+{
+    uint32_t dim = gy_quantizer_dim(quantizer);
+    const float *mean = gyre_codebook_mean(quantizer->codebook);
+    if (!gy_quantizer_folds(quantizer))
+        return gyre_fail(err, GYRE_INVALID, "codec %s cannot code rows of lists: its estimates are not sums over one rotated residual",
+                         quantizer->codec->name);
+    if (gyre_vector_check(GYRE_L2, reference, dim, 0, err) != GYRE_OK)
+        return gyre_wrap(err, GYRE_INVALID, "reference of a list");
+    float offset[GYRE_DIM_MAX];
+    for (uint32_t i = 0; i < dim; i++)
+        offset[i] = reference[i] - mean[i];
+    gyre_rotation_apply(gyre_codebook_rotation(quantizer->codebook), offset, offset);
+    const struct frame frame = {reference, offset, gyre_codec_list_row_bytes(quantizer->codec, dim)};
+    return encode_rows(quantizer, &frame, vectors, n, first_row, rows, err);
 }
 
 void gyre_quantizer_decode(const gyre_quantizer *quantizer, const uint8_t *row, float *out)

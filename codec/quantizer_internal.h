@@ -34,6 +34,9 @@ GYRE_CHECKED gyre_status gy_quantizer_open_states(gyre_quantizer *quantizer, gyr
 /* Whether codes are of P r, not of r. */
 bool gy_quantizer_rotates(const gyre_quantizer *quantizer);
 
+/* Whether rows can be those of a list: <y,zb> is linear in y, and one residual of P r bounds its error. */
+bool gy_quantizer_folds(const gyre_quantizer *quantizer);
+
 static inline void gy_row_open(const gyre_quantizer *quantizer, const uint8_t *row, struct gy_row *out)
 {
     const uint8_t *factors = row + quantizer->code_bytes[0];

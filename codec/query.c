@@ -64,14 +64,14 @@ static void fill_lookup(const uint8_t (*nibbles)[16], size_t pair_count, uint8_t
  *
  * Among denormals an operation errs by up to 2^-150 whatever the sizes: dim of them in a distance, sqrt(dim) in each factor of <y,z>
  * from the rotation, 2^8·dim times that of D in the largest sum of a scan. tiny is above all of these, and below all that is not. */
-static void allow_for_rounding(gyre_query *query, gyre_metric metric, uint32_t dim, double query2, double mean2)
+static void allow_for_rounding(gyre_query *query, gyre_metric metric, uint32_t dim)
 {
-    double share = (dim / 8.0 + 256) * 0x1p-24, tiny = dim * 0x1p-141;
+    double share = gy_rounding_share(dim), tiny = gy_rounding_tiny(dim);
     if (metric == GYRE_L2) { /* |x-q|^2 <= 2(R^2 + G^2), add = R^2 */
         query->rounding_base = share * query->g2;
         query->rounding_add = share;
     } else { /* |<x,q>| <= |c||q| + R|q|, and the parts of the estimate are no larger */
-        double length = sqrt(query2), mean = sqrt(mean2);
+        double length = sqrt(query->query2), mean = sqrt(query->mean2);
         query->rounding_base = share * (length * mean + (metric == GYRE_COSINE ? 1 : 0));
         query->rounding_s = share * (length + mean);
     }
@@ -107,6 +107,21 @@ static size_t scan_bytes(const gyre_quantizer *quantizer, const gyre_query_optio
     return 2 * gy_pair_count(code_bytes) * GY_LOOKUP_PAIR_BYTES + plane_bytes;
 }
 
+void gy_query_place_scan(gyre_query *query)
+{
+    struct gy_scan *scan = &query->scan;
+    bool certain = query->bound == GYRE_BOUND_CERTAIN; /* a + b <= sqrt(2·(a^2 + b^2)) */
+    scan->base = (float)query->base;
+    scan->per_e = query->factor * (certain ? sqrt(2 * query->g2 * (query->quantizer->dim - 1.0)) : query->epsilon * sqrt(query->g2));
+    scan->rounding_base = query->rounding_base;
+    scan->rounding_add = query->rounding_add;
+    scan->rounding_s = query->rounding_s * query->reach;
+    scan->per_e_up = upper(scan->per_e);
+    scan->per_s_up = upper(scan->per_s + scan->rounding_s);
+    scan->rounding_add_up = scan->rounding_add > 0 ? upper(scan->rounding_add) : 0; /* add may be negative */
+    scan->rounding_base_up = upper(scan->rounding_base);
+}
+
 /* The scan of the first plane.
  *   lookups  [scan_bytes], 64-byte aligned */
 static gyre_status prepare_scan(gyre_query *query, const float *y, const gyre_query_options *options, uint8_t *lookups, gyre_error *err)
@@ -128,30 +143,20 @@ static gyre_status prepare_scan(gyre_query *query, const float *y, const gyre_qu
     if (quantizer->coder[0]->levels)
         fill_planes(quantizer, y, bits, code_bytes, lookups + 2 * lookup_bytes, &query->misses);
 
-    double step = nibbles.step, width = query->factor * query->epsilon;
-    double per_e = width * sqrt(query->g2), per_s = width * step * sqrt(nibbles.positions / 12.0);
-    if (query->bound == GYRE_BOUND_CERTAIN) { /* a + b <= sqrt(2·(a^2 + b^2)) */
-        per_e = query->factor * sqrt(2 * query->g2 * (dim - 1.0));
+    double step = nibbles.step, per_s = query->factor * query->epsilon * step * sqrt(nibbles.positions / 12.0);
+    if (query->bound == GYRE_BOUND_CERTAIN)
         per_s = query->factor * M_SQRT2 * step / 2 * nibbles.positions;
-    }
     *scan = (struct gy_scan){
         .lookup = {lookups, lookups + lookup_bytes},
         .lookup_count = bits > 4 ? 2 : 1,
         .pair_count = pair_count,
         .block_bytes = gy_block_bytes(code_bytes),
         .levels = nibbles.levels,
-        .base = (float)query->base,
         .step = (float)(query->factor * step / 2),
-        .per_e = per_e,
         .per_s = per_s,
-        .rounding_base = query->rounding_base,
-        .rounding_add = query->rounding_add,
-        .rounding_s = query->rounding_s * nibbles.reach,
     };
-    scan->per_e_up = upper(scan->per_e);
-    scan->per_s_up = upper(scan->per_s + scan->rounding_s);
-    scan->rounding_add_up = scan->rounding_add > 0 ? upper(scan->rounding_add) : 0; /* add may be negative */
-    scan->rounding_base_up = upper(scan->rounding_base);
+    query->reach = nibbles.reach;
+    gy_query_place_scan(query);
     return GYRE_OK;
 }
 
@@ -199,23 +204,29 @@ gyre_status gyre_query_new(gyre_query **out, const gyre_quantizer *quantizer, co
             y[i] = rotated[i] - rotated_mean[i];
     }
 
-    size_t lookup_bytes = scan_bytes(quantizer, options);
-    size_t bytes = aligned(sizeof(gyre_query)) + lookup_bytes + aligned(prepared_bytes(quantizer, options->refine_bits));
+    size_t lookup_bytes = scan_bytes(quantizer, options), vector_bytes = aligned(dim * sizeof *query);
+    size_t bytes = aligned(sizeof(gyre_query)) + vector_bytes + lookup_bytes + aligned(prepared_bytes(quantizer, options->refine_bits));
     GY_AUTO(gyre_query) *made = aligned_alloc(64, bytes);
     if (!made)
         return gyre_fail(err, GYRE_NO_MEMORY, "query of dim %u: %zu bytes", dim, bytes);
-    uint8_t *lookups = (uint8_t *)made + aligned(sizeof(gyre_query));
+    uint8_t *vector = (uint8_t *)made + aligned(sizeof(gyre_query)), *lookups = vector + vector_bytes;
+    memcpy(vector, query, dim * sizeof *query);
     double center = gy_sum_products(mean, query, dim), g2 = gy_sum_squares(residual, dim);
     *made = (gyre_query){
         .quantizer = quantizer,
+        .bytes = bytes,
+        .vector = (const float *)(const void *)vector,
         .base = metric == GYRE_L2 ? g2 : metric == GYRE_IP ? -center : 1 - center,
         .factor = metric == GYRE_L2 ? 2 : 1,
         .g2 = g2,
         .g = sqrt(g2),
+        .query2 = gy_sum_squares(query, dim),
+        .mean2 = gy_sum_squares(mean, dim),
+        .y2 = g2,
         .epsilon = (double)options->epsilon,
         .bound = bound_of(quantizer, options),
     };
-    allow_for_rounding(made, metric, dim, gy_sum_squares(query, dim), gy_sum_squares(mean, dim));
+    allow_for_rounding(made, metric, dim);
     made->rounding_row = made->rounding_s + (made->rounding_add > 0 ? made->rounding_add * made->g : 0);
     if (lookup_bytes)
         GY_TRY(prepare_scan(made, y, options, lookups, err));

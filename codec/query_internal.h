@@ -8,6 +8,9 @@
 
 struct gyre_query {
     const gyre_quantizer *quantizer; /* borrowed */
+    size_t bytes;                    /* of the allocation that starts here */
+    const float *vector;             /* [dim] q, for moving */
+    bool moved;                      /* to rows of a list */
     struct gy_scan scan;             /* of the first plane; lookup_count 0 if it has no block scan */
     struct gy_misses misses;         /* the same query in bit planes; planes NULL if the first plane is not one of signs */
 
@@ -15,12 +18,21 @@ struct gyre_query {
     const void *prepared;
     double base, factor; /* factor: 2 for l2, 1 otherwise */
     double g2, g;        /* |q - c|^2, |q - c| */
+    double query2, mean2, y2; /* |q|^2, |m|^2, |q - m|^2, m the codebook's mean: the c of rows of no list */
     double step;         /* D of the rounding of y, 0 for none */
     double epsilon;
     gyre_bound_kind bound;
     double rounding_base, rounding_add, rounding_s; /* as in struct gy_scan; s here in units of R·sqrt(dim) */
     double rounding_row;                            /* what a row's rounding is in units of its s·|zb| */
+    double reach;                                   /* |zb| of the first plane is at most that: struct gy_nibbles */
 };
+
+/* Float arithmetic against exact arithmetic: a share of the sizes that enter, and what denormals add (query.c). */
+static inline double gy_rounding_share(uint32_t dim) { return (dim / 8.0 + 256) * 0x1p-24; }
+static inline double gy_rounding_tiny(uint32_t dim) { return dim * 0x1p-141; }
+
+/* Puts what depends on the reference (base, g2, the roundings) into the scan. */
+void gy_query_place_scan(gyre_query *query);
 
 /* The float at or next below a double, and at or next above. Whether rounding went the wrong way is a coin toss, so nothing
  * branches on it: the next float below, as nextafterf gives it, is computed in any case. */
