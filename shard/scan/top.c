@@ -110,25 +110,29 @@ static inline __attribute__((always_inline)) void select_first(struct gy_top_ite
     insertion(items, count, before);
 }
 
-/* Sorts the smaller side by recursion, the larger by going round: the stack stays logarithmic. */
-static void sort_bounds(struct gy_top_item *items, size_t count, size_t splits)
-{
-    while (count > SMALL) {
-        if (splits-- == 0) {
-            qsort(items, count, sizeof *items, compare_bound);
-            return;
-        }
-        size_t m = split(items, count, by_bound);
-        if (m < count - m - 1) {
-            sort_bounds(items, m, splits);
-            items += m + 1, count -= m + 1;
-        } else {
-            sort_bounds(items + m + 1, count - m - 1, splits);
-            count = m;
-        }
+/* Defines a sort: the smaller side by recursion, the larger by going round, so that the stack stays logarithmic. */
+#define DEFINE_SORT(name, before, compare)                                   \
+    static void name(struct gy_top_item *items, size_t count, size_t splits) \
+    {                                                                        \
+        while (count > SMALL) {                                              \
+            if (splits-- == 0) {                                             \
+                qsort(items, count, sizeof *items, compare);                 \
+                return;                                                      \
+            }                                                                \
+            size_t m = split(items, count, before);                          \
+            if (m < count - m - 1) {                                         \
+                name(items, m, splits);                                      \
+                items += m + 1, count -= m + 1;                              \
+            } else {                                                         \
+                name(items + m + 1, count - m - 1, splits);                  \
+                count = m;                                                   \
+            }                                                                \
+        }                                                                    \
+        insertion(items, count, before);                                     \
     }
-    insertion(items, count, by_bound);
-}
+
+DEFINE_SORT(sort_bounds, by_bound, compare_bound)
+DEFINE_SORT(sort_estimates, by_estimate, compare_estimate)
 
 void gy_top_init(struct gy_top *top, size_t keep)
 {
@@ -189,13 +193,39 @@ gyre_status gy_top_offer(struct gy_top *top, const struct gy_top_item *item, gyr
     return GYRE_OK;
 }
 
-void gy_top_best_first(struct gy_top *top, size_t n)
+void gy_top_best_first(struct gy_top_item *items, size_t count, size_t n)
 {
-    if (n < top->count)
-        select_first(top->items, top->count, n, by_estimate, compare_estimate);
+    if (n < count)
+        select_first(items, count, n, by_estimate, compare_estimate);
 }
 
 void gy_top_sort(struct gy_top *top)
 {
     sort_bounds(top->items, top->count, splits_max(top->count));
+}
+
+void gy_top_sort_estimates(struct gy_top_item *items, size_t count)
+{
+    sort_estimates(items, count, splits_max(count));
+}
+
+void gy_smallest_offer(float *heap, size_t *count, size_t k, float value)
+{
+    size_t at;
+    if (*count < k) { /* up from the end */
+        for (at = (*count)++; at && heap[(at - 1) / 2] < value; at = (at - 1) / 2)
+            heap[at] = heap[(at - 1) / 2];
+        heap[at] = value;
+        return;
+    }
+    if (!(value < heap[0]))
+        return;
+    at = 0; /* down from the top, in the place of the largest */
+    for (size_t child; (child = 2 * at + 1) < k; at = child) {
+        child += child + 1 < k && heap[child + 1] > heap[child];
+        if (heap[child] <= value)
+            break;
+        heap[at] = heap[child];
+    }
+    heap[at] = value;
 }

@@ -12,6 +12,7 @@
 struct gy_top_item {
     float bound; /* estimate - half_width */
     float estimate, half_width;
+    uint32_t slot;
     gyre_point_id id;
 };
 
@@ -29,8 +30,14 @@ GYRE_CHECKED gyre_status gy_top_offer(struct gy_top *top, const struct gy_top_it
 /* Cuts to keep, if there are more; items are in no order. With keep items the threshold is then the largest bound of them. */
 void gy_top_cut(struct gy_top *top);
 /* Brings the n items of smallest (estimate, id) to the front. */
-void gy_top_best_first(struct gy_top *top, size_t n);
+void gy_top_best_first(struct gy_top_item *items, size_t count, size_t n);
 /* Sorts by (bound, id). */
 void gy_top_sort(struct gy_top *top);
+/* Sorts by (estimate, id). */
+void gy_top_sort_estimates(struct gy_top_item *items, size_t count);
+
+/* The k smallest of a stream of numbers, as a heap with the largest of them first.
+ *   heap  [k]; count is kept by the caller, from 0 */
+void gy_smallest_offer(float *heap, size_t *count, size_t k, float value);
 
 #endif

@@ -1,0 +1,169 @@
+/* Deciding alone: full vectors of the rows whose bounds leave a doubt, so that the k nearest are known at once.
+ *
+ * A row need not be read if its lower bound is above the exact distance of the k-th nearest of those read: this threshold is worth
+ * most early, but a row read early may be one that a later threshold would have spared. So rows gather, and a few of the best estimates
+ * are read in rounds, each when the rows that went by have grown by a factor; at the end whatever is still undecided is read, best
+ * estimates first. That is little more than the rows whose lower bound is below the k-th distance, which nobody can avoid.
+ *
+ * What the answer is must not depend on what happened to be read, and it would, where a bound failed: a row that is nearer than its
+ * lower bound says is found if read early and missed if not. So a row counts as no nearer than its lower bound: the answer is the
+ * keep rows of smallest (max(distance, lower bound), id), a property of the set of rows, with their distances. Rows are skipped only
+ * if that of keep others is smaller for certain, so any order of reading gives it. Where no bound failed, and so always with the
+ * certain bound, these are the nearest. */
+#include "scan/internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum {
+    FIRST_ROUND_ROWS = 512, /* before these no row is worth a read: the next may be much better */
+    ROUND_GROWTH = 6,
+    READ_FIRST = 16,        /* rows between two looks at the threshold, while it still falls */
+    READ_MOST = 64,         /* and later: reads overlap within a batch */
+    PENDING_SPARE = 4096,   /* rows that may wait beyond four times keep */
+};
+
+/* The threshold, from what was read. */
+static void tighten(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper)
+{
+    struct gy_top *top = &keeper->top;
+    if (top->count >= top->keep && (top->threshold == INFINITY || top->count - top->keep > top->keep / 16)) {
+        gy_top_cut(top);
+        gy_scan_lower(&scanning->thresholds[query], top->threshold);
+    }
+}
+
+static float threshold_of(struct gy_scanning *scanning, uint32_t query)
+{
+    return atomic_load_explicit(&scanning->thresholds[query], memory_order_relaxed);
+}
+
+/* Reads at most READ_MOST rows. */
+static gyre_status read_rows(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper, const struct gy_top_item *const *rows, size_t count,
+                             gyre_error *err)
+{
+    uint32_t slots[READ_MOST];
+    float distances[READ_MOST];
+    for (size_t i = 0; i < count; i++)
+        slots[i] = rows[i]->slot;
+    GY_TRY(gy_exact_rank(scanning, query, slots, count, distances, err));
+    keeper->reads += (uint32_t)count;
+    for (size_t i = 0; i < count; i++) {
+        if (distances[i] == INFINITY) /* deleted since */
+            continue;
+        struct gy_top_item item = *rows[i];
+        item.bound = distances[i] > item.bound ? distances[i] : item.bound;
+        item.estimate = distances[i], item.half_width = 0;
+        GY_TRY(gy_top_offer(&keeper->top, &item, err));
+    }
+    tighten(scanning, query, keeper);
+    return GYRE_OK;
+}
+
+/* Reads the rows that the threshold leaves, in their order. */
+static gyre_status read_in_order(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper, const struct gy_top_item *items, size_t count,
+                                 gyre_error *err)
+{
+    const struct gy_top_item *rows[READ_MOST];
+    size_t batch = READ_FIRST;
+    for (size_t i = 0; i < count; batch = READ_MOST) {
+        float threshold = threshold_of(scanning, query);
+        size_t n = 0;
+        for (; i < count && n < batch; i++)
+            if (items[i].bound <= threshold)
+                rows[n++] = &items[i];
+        if (n)
+            GY_TRY(read_rows(scanning, query, keeper, rows, n, err));
+        if (n == READ_MOST)
+            GY_TRY(gy_scan_look(scanning->request, err));
+    }
+    return GYRE_OK;
+}
+
+/* Forgets what the threshold has decided. */
+static void drop_decided(struct gy_keeper *keeper, float threshold)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < keeper->pending_count; i++)
+        if (keeper->pending[i].bound <= threshold)
+            keeper->pending[kept++] = keeper->pending[i];
+    keeper->pending_count = kept;
+}
+
+static gyre_status read_pending(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper, gyre_error *err)
+{
+    drop_decided(keeper, threshold_of(scanning, query));
+    gy_top_sort_estimates(keeper->pending, keeper->pending_count);
+    GY_TRY(read_in_order(scanning, query, keeper, keeper->pending, keeper->pending_count, err));
+    keeper->pending_count = 0;
+    return GYRE_OK;
+}
+
+static size_t pending_most(const struct gy_keeper *keeper)
+{
+    return 4 * keeper->top.keep + PENDING_SPARE;
+}
+
+gyre_status gy_alone_gather(struct gy_keeper *keeper, const struct gy_top_item *item, gyre_error *err)
+{
+    if (keeper->pending_count == keeper->pending_room) {
+        size_t room = keeper->pending_room ? 2 * keeper->pending_room : 2 * GY_CHUNK_ROWS;
+        struct gy_top_item *pending = realloc(keeper->pending, room * sizeof *pending);
+        if (!pending)
+            return gyre_fail(err, GYRE_NO_MEMORY, "%zu candidates", room);
+        keeper->pending = pending, keeper->pending_room = room;
+    }
+    keeper->pending[keeper->pending_count++] = *item;
+    return GYRE_OK;
+}
+
+/* Moves the rows of estimates within the threshold to the front. */
+static size_t promising_first(struct gy_keeper *keeper, float threshold)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < keeper->pending_count; i++)
+        if (keeper->pending[i].estimate <= threshold) {
+            struct gy_top_item item = keeper->pending[i];
+            keeper->pending[i] = keeper->pending[count];
+            keeper->pending[count++] = item;
+        }
+    return count;
+}
+
+gyre_status gy_alone_round(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper, uint64_t rows, gyre_error *err)
+{
+    keeper->rows += rows;
+    size_t keep = keeper->top.keep;
+    bool full = keeper->pending_count > pending_most(keeper);
+    if (!full && (keeper->rows < FIRST_ROUND_ROWS || keeper->rows < keeper->rows_at_round))
+        return GYRE_OK;
+    float threshold = threshold_of(scanning, query);
+    drop_decided(keeper, threshold);
+    size_t count = promising_first(keeper, threshold);
+    if (threshold == INFINITY && count < 2 * keep) /* too few to be the best of anything */
+        return GYRE_OK;
+    if (count > 2 * keep) {
+        gy_top_best_first(keeper->pending, count, 2 * keep);
+        count = 2 * keep;
+    }
+    keeper->rows_at_round = keeper->rows * ROUND_GROWTH;
+    GY_TRY(read_in_order(scanning, query, keeper, keeper->pending, count, err));
+    memmove(keeper->pending, keeper->pending + count, (keeper->pending_count - count) * sizeof *keeper->pending);
+    keeper->pending_count -= count;
+    drop_decided(keeper, threshold_of(scanning, query));
+    return keeper->pending_count > pending_most(keeper) ? read_pending(scanning, query, keeper, err) : GYRE_OK;
+}
+
+gyre_status gy_alone_merge(struct gy_keeper *into, const struct gy_keeper *from, gyre_error *err)
+{
+    for (size_t i = 0; i < from->pending_count; i++)
+        GY_TRY(gy_alone_gather(into, &from->pending[i], err));
+    return GYRE_OK;
+}
+
+gyre_status gy_alone_finish(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper, gyre_error *err)
+{
+    GY_TRY(read_pending(scanning, query, keeper, err));
+    gy_top_cut(&keeper->top);
+    return GYRE_OK;
+}

@@ -1,0 +1,255 @@
+/* The scan itself: a list's chunks against the queries that look into it, block by block, with thresholds that fall while it runs.
+ *
+ * Per list a query is turned to the list's centroid once. What the first plane lets through is refined by the second at once, while
+ * both are in the cache. The first chunk of the next list is asked for while this one is scanned: lists are short and lie anywhere. */
+#include "scan/internal.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum {
+    ROWS_BETWEEN_LOOKS = 4096, /* at the clock, counted for each query */
+    AHEAD_BYTES = 4096,        /* of the next list's codes */
+    TILE_BYTES = 256 << 10,    /* of codes that stay in the second cache while group after group of queries passes over them */
+};
+
+gyre_status gy_scan_look(const struct gy_scan_request *request, gyre_error *err)
+{
+    if (gy_now_ns() >= request->deadline_ns)
+        return gyre_fail(err, GYRE_DEADLINE, "scan: the deadline passed");
+    if (request->cancelled && request->cancelled(request->cancelled_arg))
+        return gyre_fail(err, GYRE_CANCELLED, "scan: cancelled");
+    return GYRE_OK;
+}
+
+void gy_scan_lower(_Atomic(float) *threshold, float to)
+{
+    float old = atomic_load_explicit(threshold, memory_order_relaxed);
+    while (to < old && !atomic_compare_exchange_weak_explicit(threshold, &old, to, memory_order_relaxed, memory_order_relaxed)) {
+    }
+}
+
+/* What both planes say of a row: the interval they share, with the estimate of the second where it is within. The lower bound, as
+ * estimate - half_width gives it again, is never below that of the first plane: whether a row is let through may not depend on when. */
+static struct gy_top_item both_planes(const gyre_hit *hit, const gyre_estimate *refined)
+{
+    float first_low = hit->estimate - hit->half_width, first_high = hit->estimate + hit->half_width;
+    float low = fmaxf(first_low, refined->low), high = fminf(first_high, refined->high), estimate = refined->distance;
+    if (low > high) /* one of them failed: nothing is known but that the row is not nearer */
+        high = fmaxf(first_high, refined->high);
+    if (!(estimate >= low && estimate <= high))
+        estimate = low + (high - low) / 2;
+    float half_width = fmaxf(estimate - low, high - estimate);
+    if (estimate - half_width < low) /* it reaches further up than down, or was rounded */
+        half_width = estimate - low;
+    while (half_width > 0 && estimate - half_width < first_low)
+        half_width = nextafterf(half_width, 0);
+    half_width = fmaxf(half_width, FLT_TRUE_MIN); /* 0 would say that it is exact */
+    return (struct gy_top_item){.bound = estimate - half_width, .estimate = estimate, .half_width = half_width};
+}
+
+static gyre_status offer(struct gy_scanning *scanning, struct gy_keeper *keeper, const struct gy_top_item *item, gyre_error *err)
+{
+    if (scanning->request->alone)
+        return gy_alone_gather(keeper, item, err);
+    if (keeper->uppers)
+        gy_smallest_offer(keeper->uppers, &keeper->upper_count, scanning->request->k, item->estimate + item->half_width);
+    return gy_top_offer(&keeper->top, item, err);
+}
+
+/* Takes the hits of one query in one chunk. */
+static gyre_status take_hits(struct gy_scanning *scanning, struct gy_worker *worker, uint32_t q, size_t chunk, const struct gy_chunk_view *view,
+                             const gyre_hit *hits, size_t count, gyre_error *err)
+{
+    struct gy_keeper *keeper = &worker->keepers[q];
+    float threshold = atomic_load_explicit(&scanning->thresholds[q], memory_order_relaxed);
+    gyre_estimate refined[GY_CHUNK_ROWS];
+    if (view->refine)
+        gyre_query_refine(worker->queries[q], view->blocks, view->refine, hits, count, refined);
+    for (size_t i = 0; i < count; i++) {
+        struct gy_top_item item;
+        if (view->refine)
+            item = both_planes(&hits[i], &refined[i]);
+        else
+            item = (struct gy_top_item){.bound = hits[i].estimate - hits[i].half_width, .estimate = hits[i].estimate, .half_width = hits[i].half_width};
+        if (item.bound > threshold)
+            continue;
+        item.slot = (uint32_t)(chunk * GY_CHUNK_ROWS + hits[i].row);
+        item.id = view->ids[hits[i].row];
+        GY_TRY(offer(scanning, keeper, &item, err));
+    }
+    if (count && !scanning->request->alone) {
+        gy_scan_lower(&scanning->thresholds[q], gy_top_threshold(&keeper->top));
+        if (keeper->uppers && keeper->upper_count == scanning->request->k)
+            gy_scan_lower(&scanning->thresholds[q], keeper->uppers[0]);
+    }
+    return GYRE_OK;
+}
+
+/* Hits that a mask leaves. */
+static size_t allowed_hits(const struct gy_mask *mask, gyre_hit *hits, size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        if (mask->blocks[hits[i].row / GYRE_BLOCK_ROWS] >> hits[i].row % GYRE_BLOCK_ROWS & 1)
+            hits[kept++] = hits[i];
+    return kept;
+}
+
+/* Scans blocks first…end-1 of a chunk for a group of queries; adds to found. */
+static void scan_blocks(struct gy_scanning *scanning, struct gy_worker *worker, const struct gy_chunk_view *view, size_t first, size_t end,
+                        const uint32_t *queries, size_t count, size_t *found)
+{
+    const uint8_t *blocks = view->blocks + first * scanning->block_bytes;
+    const gyre_query *group[GYRE_SCAN_QUERIES_MAX];
+    float thresholds[GYRE_SCAN_QUERIES_MAX];
+    gyre_hit *hits[GYRE_SCAN_QUERIES_MAX];
+    size_t new[GYRE_SCAN_QUERIES_MAX];
+    for (size_t i = 0; i < count; i++) {
+        group[i] = worker->queries[queries[i]];
+        thresholds[i] = atomic_load_explicit(&scanning->thresholds[queries[i]], memory_order_relaxed);
+        hits[i] = worker->hits + i * GY_CHUNK_ROWS + found[i];
+    }
+    if (count == 1)
+        new[0] = gyre_query_scan(group[0], blocks, end - first, thresholds[0], hits[0]);
+    else
+        gyre_query_scan_many(group, count, blocks, end - first, thresholds, hits, new);
+    for (size_t i = 0; i < count; i++) {
+        for (size_t h = 0; first && h < new[i]; h++)
+            hits[i][h].row += (uint32_t)(first * GYRE_BLOCK_ROWS);
+        found[i] += new[i];
+    }
+}
+
+static gyre_status scan_group(struct gy_scanning *scanning, struct gy_worker *worker, size_t chunk, const struct gy_chunk_view *view,
+                              const struct gy_mask *mask, const uint32_t *queries, size_t count, gyre_error *err)
+{
+    size_t found[GYRE_SCAN_QUERIES_MAX] = {0}, block_count = (view->rows + GYRE_BLOCK_ROWS - 1) / GYRE_BLOCK_ROWS;
+    for (size_t first = 0, end; first < block_count; first = end + 1) { /* stretches of blocks that have an allowed row */
+        end = mask ? first : block_count;
+        while (end < block_count && mask->blocks[end])
+            end++;
+        if (end > first)
+            scan_blocks(scanning, worker, view, first, end, queries, count, found);
+    }
+    for (size_t i = 0; i < count; i++) {
+        gyre_hit *hits = worker->hits + i * GY_CHUNK_ROWS;
+        size_t left = mask ? allowed_hits(mask, hits, found[i]) : found[i];
+        GY_TRY(take_hits(scanning, worker, queries[i], chunk, view, hits, left, err));
+        if (scanning->request->alone)
+            GY_TRY(gy_alone_round(scanning, queries[i], &worker->keepers[queries[i]], view->rows, err));
+    }
+    return GYRE_OK;
+}
+
+/* Scans a chunk for at most GYRE_SCAN_QUERIES_MAX queries; to compare, for any number. */
+static gyre_status scan_chunk(struct gy_scanning *scanning, struct gy_worker *worker, size_t chunk, const uint32_t *queries, size_t count,
+                              gyre_error *err)
+{
+    struct gy_chunk_view view = gy_snapshot_chunk(scanning->snapshot, chunk);
+    struct gy_mask mask;
+    bool masked = scanning->compare || scanning->filter.allowed;
+    worker->rows_unseen += view.rows * count;
+    if (worker->rows_unseen >= ROWS_BETWEEN_LOOKS) {
+        worker->rows_unseen = 0;
+        GY_TRY(gy_scan_look(scanning->request, err));
+    }
+    if (masked && !gy_filter_mask(&scanning->filter, chunk, view.rows, &mask))
+        return GYRE_OK;
+    if (!scanning->compare)
+        return scan_group(scanning, worker, chunk, &view, masked ? &mask : NULL, queries, count, err);
+    gy_mask_held(scanning, &view, &mask);
+    return gy_exact_chunk(scanning, worker, chunk, &view, &mask, queries, count, err);
+}
+
+static void fetch_list(const struct gy_scanning *scanning, uint32_t list)
+{
+    const uint32_t *chunks;
+    uint64_t points;
+    if (!gy_snapshot_list(scanning->snapshot, list, &chunks, &points))
+        return;
+    struct gy_chunk_view view = gy_snapshot_chunk(scanning->snapshot, chunks[0]);
+    for (size_t at = 0; at < AHEAD_BYTES; at += 64) /* beyond the end it does no harm */
+        __builtin_prefetch((const void *)((uintptr_t)view.blocks + at));
+    const float *centroid = gyre_codebook_centroid(scanning->codebook, list);
+    for (size_t i = 0; i < scanning->dim; i += 16)
+        __builtin_prefetch(centroid + i);
+}
+
+/* ---- what a worker has of its own ---- */
+
+static gyre_status worker_start(struct gy_scanning *scanning, struct gy_worker *worker, gyre_error *err)
+{
+    const struct gy_scan_request *request = scanning->request;
+    size_t query_count = request->query_count;
+    worker->keepers = calloc(query_count, sizeof *worker->keepers);
+    if (!scanning->compare) {
+        worker->hits = malloc((query_count < GYRE_SCAN_QUERIES_MAX ? query_count : GYRE_SCAN_QUERIES_MAX) * GY_CHUNK_ROWS * sizeof *worker->hits);
+        worker->queries = calloc(query_count, sizeof *worker->queries);
+    }
+    if (!worker->keepers || (!scanning->compare && (!worker->hits || !worker->queries)))
+        return gyre_fail(err, GYRE_NO_MEMORY, "scan of %zu queries", query_count);
+    for (size_t q = 0; q < query_count; q++)
+        gy_top_init(&worker->keepers[q].top, request->keep);
+    return GYRE_OK;
+}
+
+/* Turns the queries to a list, after making what a worker needs for them. */
+static gyre_status turn(struct gy_scanning *scanning, struct gy_worker *worker, uint32_t list, const uint32_t *queries, size_t count, gyre_error *err)
+{
+    const struct gy_scan_request *request = scanning->request;
+    const float *centroid = gyre_codebook_centroid(scanning->codebook, list);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t q = queries[i];
+        struct gy_keeper *keeper = &worker->keepers[q];
+        if (!worker->queries[q] && scanning->plan.part_count == 1)
+            worker->queries[q] = GY_TAKE(scanning->prepared[q]);
+        if (!worker->queries[q])
+            GY_TRY(gyre_query_copy(&worker->queries[q], scanning->prepared[q], err));
+        if (request->k && !request->alone && !keeper->uppers) {
+            keeper->uppers = malloc(request->k * sizeof *keeper->uppers);
+            if (!keeper->uppers)
+                return gyre_fail(err, GYRE_NO_MEMORY, "%u upper bounds", request->k);
+        }
+        gyre_query_move(worker->queries[q], centroid);
+    }
+    return GYRE_OK;
+}
+
+static gyre_status scan_step(struct gy_scanning *scanning, struct gy_worker *worker, const struct gy_step *step, size_t first_chunk, size_t end_chunk,
+                             gyre_error *err)
+{
+    const uint32_t *chunks, *queries = scanning->plan.queries + step->first_query;
+    uint64_t points;
+    size_t chunk_count = gy_snapshot_list(scanning->snapshot, step->list, &chunks, &points);
+    if (chunk_count == 0)
+        return GYRE_OK;
+    if (!scanning->compare)
+        GY_TRY(turn(scanning, worker, step->list, queries, step->query_count, err));
+    size_t end = chunk_count < end_chunk ? chunk_count : end_chunk, tile = TILE_BYTES / (GY_CHUNK_ROWS / GYRE_BLOCK_ROWS * scanning->block_bytes) + 1;
+    size_t group_most = scanning->compare ? step->query_count : GYRE_SCAN_QUERIES_MAX;
+    for (size_t from = first_chunk; from < end; from += tile)
+        for (size_t q = 0; q < step->query_count; q += group_most) {
+            size_t group = step->query_count - q < group_most ? step->query_count - q : group_most;
+            for (size_t c = from; c < end && c < from + tile; c++)
+                GY_TRY(scan_chunk(scanning, worker, chunks[c], queries + q, group, err));
+        }
+    return GYRE_OK;
+}
+
+gyre_status gy_lists_scan(void *self, size_t worker_number, size_t part_number, gyre_error *err)
+{
+    struct gy_scanning *scanning = self;
+    struct gy_worker *worker = &scanning->workers[worker_number];
+    const struct gy_plan *plan = &scanning->plan;
+    const struct gy_part *part = &plan->parts[part_number];
+    if (!worker->keepers)
+        GY_TRY(worker_start(scanning, worker, err));
+    for (size_t s = part->first; s < part->end; s++) {
+        if (s + 1 < part->end && !scanning->compare)
+            fetch_list(scanning, plan->steps[s + 1].list);
+        GY_TRY(scan_step(scanning, worker, &plan->steps[s], part->first_chunk, part->end_chunk, err));
+    }
+    return GYRE_OK;
+}
