@@ -25,6 +25,7 @@ struct caller {
     int64_t since_ns;
     bool greeted;      /* of the reading thread; there is a session, but its hello may have been recorded from another */
     atomic_bool known; /* it has proved to have the session's keys */
+    atomic_bool gone;  /* closed: nobody reads an answer any more */
     struct gy_session_keys keys;
     struct gy_replay_window window;
     uint64_t message_bytes_max; /* what it accepts */
@@ -253,6 +254,7 @@ static void on_closed(void *owner)
 {
     struct caller *caller = owner;
     gy_server *server = caller->server;
+    atomic_store(&caller->gone, true);
     pthread_mutex_lock(&server->mu);
     DL_DELETE(server->callers, caller);
     server->caller_count--;
@@ -339,6 +341,11 @@ int64_t gy_bus_request_deadline_ns(const gy_bus_request *request)
 const char *gy_bus_request_node(const gy_bus_request *request)
 {
     return request->caller->node;
+}
+
+bool gy_bus_request_abandoned(const gy_bus_request *request)
+{
+    return atomic_load(&request->caller->gone);
 }
 
 gyre_status gy_server_open(gy_server **out, gy_bus *bus, const struct gy_bus_options *options, gyre_error *err)

@@ -458,10 +458,10 @@ static gyre_status replica_new(gy_replica **out, gy_store *store, const char *pa
 }
 
 gyre_status gy_replica_create(gy_replica **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity, uint64_t epoch,
-                              const gyre_codebook *codebook, const struct gy_replica_limits *limits, gyre_error *err)
+                              const char *codec, const gyre_codebook *codebook, const struct gy_replica_limits *limits, gyre_error *err)
 {
     gy_store *store;
-    GY_TRY(gy_store_create(&store, env, path, identity, epoch, codebook, err));
+    GY_TRY(gy_store_create(&store, env, path, identity, epoch, codec, codebook, err));
     return replica_new(out, store, path, limits, err);
 }
 

@@ -22,7 +22,8 @@ struct gy_replica_limits {
 };
 
 GYRE_CHECKED gyre_status gy_replica_create(gy_replica **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity,
-                                           uint64_t epoch, const gyre_codebook *codebook, const struct gy_replica_limits *limits, gyre_error *err);
+                                           uint64_t epoch, const char *codec, const gyre_codebook *codebook, const struct gy_replica_limits *limits,
+                                           gyre_error *err);
 /* Opens, replays the log's committed tail. */
 GYRE_CHECKED gyre_status gy_replica_open(gy_replica **out, gy_store_env *env, const char *path, const struct gy_replica_limits *limits, gyre_error *err);
 /* Refuses new writes, finishes those accepted, flushes, closes. */

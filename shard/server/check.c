@@ -22,6 +22,22 @@ const float *gy_floats(const ProtobufCBinaryData *data)
     return (const float *)(const void *)data->data;
 }
 
+const uint32_t *gy_numbers(const ProtobufCBinaryData *data)
+{
+    assert((uintptr_t)data->data % _Alignof(uint32_t) == 0);
+    return (const uint32_t *)(const void *)data->data;
+}
+
+ProtobufCBinaryData gy_as_bytes(float *values, size_t count)
+{
+    uint8_t *bytes = (uint8_t *)values;
+    for (size_t i = 0; i < count; i++) {
+        float value = values[i];
+        gy_store_f32(bytes + i * sizeof value, value);
+    }
+    return (ProtobufCBinaryData){count * sizeof *values, bytes};
+}
+
 gyre_status gy_check_vectors(const char *field, const ProtobufCBinaryData *data, gyre_metric metric, uint32_t dim, size_t rows_max, size_t *rows,
                              gyre_error *err)
 {

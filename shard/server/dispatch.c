@@ -1,4 +1,4 @@
-/* From a message type to the pool and the function that serve it. */
+/* From a message type to the pool and the function that serve it. Scans have a line of their own in front of their pool (scan.c). */
 #include "server/incoming.h"
 
 #include "gyre/lifecycle.h"
@@ -19,6 +19,7 @@ static const struct gy_route routes[] = {
     {GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, GY_LANE_ADMIN, "ensure_replica", &gyre__node__ensure_replica__descriptor, gy_serve_ensure},
     {GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA, GY_LANE_ADMIN, "drop_replica", &gyre__node__drop_replica__descriptor, gy_serve_drop},
     {GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS, GY_LANE_ADMIN, "sum_vectors", &gyre__node__sum_vectors__descriptor, gy_serve_sum},
+    {GYRE__NODE__MESSAGE_TYPE__SAMPLE, GY_LANE_ADMIN, "sample", &gyre__node__sample__descriptor, gy_serve_sample},
     {GYRE__NODE__MESSAGE_TYPE__WRITE, GY_LANE_WRITE, "write", &gyre__node__write__descriptor, gy_serve_write},
     {GYRE__NODE__MESSAGE_TYPE__READ, GY_LANE_READ, "read", &gyre__node__read__descriptor, gy_serve_read},
     {GYRE__NODE__MESSAGE_TYPE__COUNT, GY_LANE_READ, "count", &gyre__node__count__descriptor, gy_serve_count},
@@ -102,6 +103,10 @@ static void dispatch(gy_incoming *call, uint16_t type)
         gy_incoming_fail(call, status, &err);
         return;
     }
+    if (call->route->lane == GY_LANE_SCAN) {
+        serve(call);
+        return;
+    }
     status = gy_pool_submit(call->server->lanes[call->route->lane], serve, call, &err);
     if (status != GYRE_OK) {
         gyre_wrap(&err, status, "node %s: %s", gy_node_name(call->server->node), call->route->name);
@@ -147,7 +152,16 @@ void gy_server_submit(gy_server *server, uint16_t type, const uint8_t *body, siz
 
 static double queued_scans(void *server)
 {
-    return (double)gy_pool_queued(((gy_server *)server)->lanes[GY_LANE_SCAN]);
+    return (double)gy_scan_line_count(((gy_server *)server)->scans);
+}
+
+static void make_pass_stats(gy_stats *stats, gy_metrics *metrics)
+{
+    for (size_t i = 0; i < GY_STATS_PASSES; i++) {
+        char labels[64];
+        snprintf(labels, sizeof labels, "queries=\"%zu%s\"", i + 1, i + 1 < GY_STATS_PASSES ? "" : "+");
+        stats->scan_passes[i] = gy_counter_new(metrics, "gyre_shard_scan_passes_total", labels, "Passes over codes, by the queries that shared one.");
+    }
 }
 
 static void make_stats(gy_server *server, gy_metrics *metrics)
@@ -164,7 +178,8 @@ static void make_stats(gy_server *server, gy_metrics *metrics)
     stats->codes_scanned = gy_counter_new(metrics, "gyre_shard_codes_scanned_total", NULL, "Codes that scans looked at.");
     stats->vectors_compared = gy_counter_new(metrics, "gyre_shard_vectors_compared_total", NULL, "Full vectors compared exactly by scans and for distances.");
     stats->operations_written = gy_counter_new(metrics, "gyre_shard_operations_written_total", NULL, "Operations of acknowledged writes.");
-    gy_gauge_of(metrics, "gyre_shard_scan_queue_length", NULL, "Scans and parts of scans that wait for a thread.", queued_scans, server);
+    make_pass_stats(stats, metrics);
+    gy_gauge_of(metrics, "gyre_shard_scan_queue_length", NULL, "Scans that wait for a thread.", queued_scans, server);
 }
 
 gyre_status gy_server_new(gy_server **out, const struct gy_server_options *options, gyre_error *err)
@@ -186,6 +201,11 @@ gyre_status gy_server_new(gy_server **out, const struct gy_server_options *optio
         [GY_LANE_READ] = {"read", read_threads, READ_QUEUE},
         [GY_LANE_SCAN] = {"scan", options->scan_threads, options->scan_queue},
     };
+    gyre_status lined = gy_scan_line_new(&server->scans, options->scan_queue, err);
+    if (lined != GYRE_OK) {
+        gy_server_free(server);
+        return lined;
+    }
     for (size_t i = 0; i < GY_LANE_COUNT; i++) {
         server->helpers[i] = lanes[i].threads - 1;
         gyre_status status = gy_pool_new(&server->lanes[i], lanes[i].name, lanes[i].threads, lanes[i].places, err);
@@ -205,5 +225,6 @@ void gy_server_free(gy_server *server)
         return;
     for (size_t i = 0; i < GY_LANE_COUNT; i++)
         gy_pool_free(server->lanes[i]);
+    gy_scan_line_free(server->scans);
     free(server);
 }

@@ -106,17 +106,6 @@ static void free_measuring(struct measuring *measuring)
     free(measuring);
 }
 
-/* The floats become bytes where they are. */
-static ProtobufCBinaryData as_bytes(float *values, size_t count)
-{
-    uint8_t *bytes = (uint8_t *)values;
-    for (size_t i = 0; i < count; i++) {
-        float value = values[i];
-        gy_store_f32(bytes + i * sizeof value, value);
-    }
-    return (ProtobufCBinaryData){count * sizeof *values, bytes};
-}
-
 static void measure_done(void *self)
 {
     struct measuring *measuring = self;
@@ -133,7 +122,7 @@ static void measure_done(void *self)
                 results[i].error = task->err.text;
                 continue;
             }
-            results[i].distances = as_bytes(task->distances, task->id_count);
+            results[i].distances = gy_as_bytes(task->distances, task->id_count);
             compared += task->id_count;
         }
         gy_counter_add(measuring->call->server->stats.vectors_compared, compared);

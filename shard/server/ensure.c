@@ -3,6 +3,22 @@
 
 #include <stdio.h>
 
+enum { CODEC_NAME_BYTES_MAX = 64 };
+
+/* An empty name is what a coordinator sends that knows of one codec only. */
+static gyre_status find_codec(const gyre_codec **out, const char *name, gyre_error *err)
+{
+    size_t bytes = strlen(name);
+    if (bytes > CODEC_NAME_BYTES_MAX)
+        return gyre_fail(err, GYRE_INVALID, "codec name of %zu bytes; it has at most %d", bytes, CODEC_NAME_BYTES_MAX);
+    gyre_status status = gyre_codec_find(out, *name ? name : "rabitq1", err);
+    if (status != GYRE_OK)
+        return gyre_wrap(err, status, "codec");
+    if (!gyre_codec_has_signs(*out))
+        return gyre_fail(err, GYRE_INVALID, "codec '%s' has no plane of signs to scan; shards keep rabitq, signblock and signtrellis codes", name);
+    return GYRE_OK;
+}
+
 static gyre_status ensure(gy_node *node, const Gyre__Node__EnsureReplica *request, int64_t deadline_ns, gy_hosted **out, gyre_error *err)
 {
     struct gy_store_identity identity = {.collection_id = request->collection_id, .shard = request->shard};
@@ -11,12 +27,14 @@ static gyre_status ensure(gy_node *node, const Gyre__Node__EnsureReplica *reques
     if (!*request->collection || strlen(request->collection) >= sizeof identity.collection)
         return gyre_fail(err, GYRE_INVALID, "collection name of %zu bytes; it has 1 to %zu", strlen(request->collection), sizeof identity.collection - 1);
     snprintf(identity.collection, sizeof identity.collection, "%s", request->collection);
+    const gyre_codec *codec;
+    GY_TRY(find_codec(&codec, request->codec, err));
     gyre_codebook *decoded;
     gyre_status status = gyre_codebook_decode(&decoded, request->codebook.data, request->codebook.len, err);
     if (status != GYRE_OK)
         return gyre_wrap(err, status, "codebook");
     GY_AUTO(gyre_codebook) *codebook = decoded;
-    return gy_node_ensure(node, &identity, request->epoch, codebook, deadline_ns, out, err);
+    return gy_node_ensure(node, &identity, request->epoch, codec->name, codebook, deadline_ns, out, err);
 }
 
 void gy_serve_ensure(gy_incoming *call, void *message)

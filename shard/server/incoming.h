@@ -12,6 +12,7 @@ enum gy_lane { GY_LANE_ADMIN, GY_LANE_WRITE, GY_LANE_READ, GY_LANE_SCAN, GY_LANE
 struct gy_server {
     gy_node *node;
     gy_pool *lanes[GY_LANE_COUNT];
+    struct gy_scan_line *scans;    /* that wait for the scan lane */
     size_t helpers[GY_LANE_COUNT]; /* threads of each lane beside the one that serves */
     size_t message_bytes_max;
     gy_stats stats;
@@ -19,7 +20,8 @@ struct gy_server {
 
 typedef struct gy_incoming gy_incoming;
 
-/* Serves a request whose message was unpacked: owns message (gy_wire_free), answers call once, now or later. */
+/* Serves a request whose message was unpacked: owns message (gy_wire_free), answers call once, now or later. Runs on the lane's pool; on
+ * the scan lane where the request arrived, so that it must not work there: scan.c lines requests up by itself. */
 typedef void gy_serve(gy_incoming *call, void *message);
 
 struct gy_route {
@@ -47,7 +49,13 @@ void gy_incoming_reply(gy_incoming *call, const ProtobufCMessage *reply);
 void gy_incoming_fail(gy_incoming *call, gyre_status status, const gyre_error *err);
 
 /* One of each request (its own file). */
-gy_serve gy_serve_ensure, gy_serve_drop, gy_serve_sum, gy_serve_write, gy_serve_read, gy_serve_count, gy_serve_scan, gy_serve_distances;
+gy_serve gy_serve_ensure, gy_serve_drop, gy_serve_sum, gy_serve_sample, gy_serve_write, gy_serve_read, gy_serve_count, gy_serve_scan,
+    gy_serve_distances;
+
+/* Scans that wait for their turn (scan.c). */
+GYRE_CHECKED gyre_status gy_scan_line_new(struct gy_scan_line **out, size_t places, gyre_error *err);
+void gy_scan_line_free(struct gy_scan_line *line); /* nothing may wait any more; NULL is fine */
+size_t gy_scan_line_count(struct gy_scan_line *line);
 
 /* Limits of one request. */
 enum {
@@ -65,5 +73,9 @@ GYRE_CHECKED gyre_status gy_check_ids(const char *field, const ProtobufCBinaryDa
 bool gy_learn_facts(gy_node *node, uint64_t collection_id, uint32_t shard, uint32_t *dim, gyre_metric *metric);
 /* Packed little-endian f32 as floats; data is at a place malloc gave, as every bytes field of an unpacked message is. */
 const float *gy_floats(const ProtobufCBinaryData *data);
+/* The same for u32. */
+const uint32_t *gy_numbers(const ProtobufCBinaryData *data);
+/* The other way: the floats become bytes where they are. */
+ProtobufCBinaryData gy_as_bytes(float *values, size_t count);
 
 #endif

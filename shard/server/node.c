@@ -309,16 +309,16 @@ gy_replica *gy_hosted_replica(const gy_hosted *hosted)
 /* ---- coming and going ---- */
 
 /* Fills a new place. That it was opened, found instead of made, does not mean that it serves: gy_node_hold says. */
-static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_store_identity *identity, uint64_t epoch, const gyre_codebook *codebook,
-                          gyre_error *err)
+static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_store_identity *identity, uint64_t epoch, const char *codec,
+                          const gyre_codebook *codebook, gyre_error *err)
 {
     gy_replica *replica = NULL;
     gyre_status status = gy_disk_check(node->data_dir, node->limits.disk_free_min, "a new replica", err);
     if (status == GYRE_OK)
-        status = gy_replica_create(&replica, node->env, hosted->path, identity, epoch, codebook, &node->limits, err);
+        status = gy_replica_create(&replica, node->env, hosted->path, identity, epoch, codec, codebook, &node->limits, err);
     if (status == GYRE_OK) {
-        gy_log(GY_LOG_INFO, "replica_created", "collection=%s collection_id=%" PRIu64 " shard=%u epoch=%" PRIu64, identity->collection,
-               identity->collection_id, identity->shard, epoch);
+        gy_log(GY_LOG_INFO, "replica_created", "collection=%s collection_id=%" PRIu64 " shard=%u epoch=%" PRIu64 " codec=%s", identity->collection,
+               identity->collection_id, identity->shard, epoch, codec);
         opened(hosted, replica, GYRE_OK, NULL);
         return GYRE_OK;
     }
@@ -360,14 +360,20 @@ static gyre_status hold_or_claim(gy_node *node, const struct gy_store_identity *
     return status;
 }
 
-gyre_status gy_node_ensure(gy_node *node, const struct gy_store_identity *identity, uint64_t epoch, const gyre_codebook *codebook, int64_t deadline_ns,
-                           gy_hosted **out, gyre_error *err)
+static gyre_status check_codec(gy_replica *replica, const char *codec, gyre_error *err)
+{
+    const char *own = gy_points_codec(gy_replica_points(replica))->name;
+    return strcmp(own, codec) == 0 ? GYRE_OK : gyre_fail(err, GYRE_INVALID, "asked to be in codec '%s'; it was made with '%s', which is fixed", codec, own);
+}
+
+gyre_status gy_node_ensure(gy_node *node, const struct gy_store_identity *identity, uint64_t epoch, const char *codec, const gyre_codebook *codebook,
+                           int64_t deadline_ns, gy_hosted **out, gyre_error *err)
 {
     bool make, reopen;
     gy_hosted *hosted;
     GY_TRY(hold_or_claim(node, identity, deadline_ns, &hosted, &make, &reopen, err));
     if (make)
-        GY_TRY(create(node, hosted, identity, epoch, codebook, err));
+        GY_TRY(create(node, hosted, identity, epoch, codec, codebook, err));
     if (reopen)
         open_place(hosted);
     if (make || reopen)
@@ -375,7 +381,9 @@ gyre_status gy_node_ensure(gy_node *node, const struct gy_store_identity *identi
     Gyre__Node__ReplicaStatus before;
     char trouble[GYRE_ERROR_TEXT_BYTES];
     gy_replica_status(hosted->replica, &before, trouble, sizeof trouble);
-    gyre_status status = gy_replica_set_epoch(hosted->replica, epoch, err);
+    gyre_status status = check_codec(hosted->replica, codec, err);
+    if (status == GYRE_OK)
+        status = gy_replica_set_epoch(hosted->replica, epoch, err);
     if (status == GYRE_OK)
         status = gy_points_set_codebook(gy_replica_points(hosted->replica), codebook, err);
     if (status != GYRE_OK) {

@@ -1,258 +1,207 @@
-/* SCAN: candidates of one or more of a collection's shards here. The shards are scanned side by side; a shard that cannot answer
- * says why in its own place of the reply, so that the coordinator can ask another replica. */
-#include "server/incoming.h"
-#include "server/fan.h"
+/* SCAN: candidates of one or more of a collection's shards here.
+ *
+ * A scan is unpacked where it arrived, which costs less than the unsealing that went on there, and stands in line with its collection's
+ * (turns.h). For each that stands in line one job is in the pool; a job takes whoever's turn it is, and along with it other scans of
+ * that collection that ask for the same: they share the pass over the codes. Nobody waits for others to come: when the node is idle
+ * none is there to go along, the longer the line the more do. */
+#include "server/scanning.h"
 
-#include "scan/scan.h"
-
-#include <inttypes.h>
-#include <math.h>
+#include <assert.h>
+#include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 
-struct part {
-    gyre_status status;
-    gyre_error err;
-    struct gy_candidates *candidates; /* [query_count] */
-    uint32_t codebook_version;
-    uint64_t applied_seq;
+enum {
+    GATHER_LOOK_MAX = 64, /* of a line's scans are compared with the one whose turn it is */
+    COST_BYTES = 4096,    /* of queries: a line pays for bytes, as the work grows with dimensions and queries alike */
 };
 
-struct scanning {
-    gy_incoming *call;
-    Gyre__Node__Scan *request;
-    struct gy_scan_request scan;
-    uint32_t dim;
-    gyre_metric metric;
-    struct part *parts; /* [shards] */
+struct gy_scan_line {
+    pthread_mutex_t mu;
+    /* Guarded by mu. Jobs in the pool = scans in line + spare. */
+    struct gy_turns turns;
+    size_t spare;
 };
 
-/* ---- what is asked ---- */
-
-static gyre_status check_numbers(const Gyre__Node__Scan *request, gyre_error *err)
+gyre_status gy_scan_line_new(struct gy_scan_line **out, size_t places, gyre_error *err)
 {
-    if (request->n_shards == 0 || request->n_shards > GY_REQUEST_SHARDS_MAX)
-        return gyre_fail(err, GYRE_INVALID, "%zu shards; a request names 1 to %d", request->n_shards, GY_REQUEST_SHARDS_MAX);
-    if (request->keep == 0 || request->keep > GY_SCAN_KEEP_MAX)
-        return gyre_fail(err, GYRE_INVALID, "keep is %u; it must be 1 to %d", request->keep, GY_SCAN_KEEP_MAX);
-    if (request->seed > request->keep)
-        return gyre_fail(err, GYRE_INVALID, "seed is %u; it may be at most keep, %u", request->seed, request->keep);
-    if (!request->exact && !(request->epsilon > 0 && isfinite(request->epsilon)))
-        return gyre_fail(err, GYRE_INVALID, "epsilon is %g; it must be finite and above 0", (double)request->epsilon);
+    struct gy_scan_line *line = malloc(sizeof *line);
+    if (!line)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for a line of scans");
+    *line = (struct gy_scan_line){.spare = 0};
+    pthread_mutex_init(&line->mu, NULL);
+    gy_turns_init(&line->turns, places);
+    *out = line;
     return GYRE_OK;
 }
 
-/* Needs to know what the collection's vectors are: call with the facts of a replica. */
-static gyre_status check_queries(struct scanning *scanning, gyre_error *err)
+void gy_scan_line_free(struct gy_scan_line *line)
 {
-    const Gyre__Node__Scan *request = scanning->request;
-    size_t count;
-    GY_TRY(gy_check_vectors("queries", &request->queries, scanning->metric, scanning->dim, GY_SCAN_QUERIES_MAX, &count, err));
-    if (count * request->n_shards * request->keep > GY_SCAN_CANDIDATES_MAX)
-        return gyre_fail(err, GYRE_INVALID, "%zu queries, %zu shards, keep %u: that is more than %d candidates; ask in several requests", count,
-                         request->n_shards, request->keep, GY_SCAN_CANDIDATES_MAX);
-    if (request->exact ? request->rotated.len != 0 : request->rotated.len != request->queries.len)
-        return gyre_fail(err, GYRE_INVALID, "rotated has %zu bytes; it must have %zu, as queries (none if exact)", request->rotated.len,
-                         request->exact ? (size_t)0 : request->queries.len);
-    for (size_t i = 0; i < request->rotated.len / sizeof(float); i++)
-        if (!isfinite(gy_floats(&request->rotated)[i]))
-            return gyre_fail(err, GYRE_INVALID, "rotated row %zu column %zu is not finite", i / scanning->dim, i % scanning->dim);
-    if (request->limits.len != 0 && request->limits.len != count * sizeof(float))
-        return gyre_fail(err, GYRE_INVALID, "limits has %zu bytes; it must have %zu, one float a query, or none", request->limits.len,
-                         count * sizeof(float));
-    for (size_t i = 0; i < request->limits.len / sizeof(float); i++)
-        if (isnan(gy_floats(&request->limits)[i]))
-            return gyre_fail(err, GYRE_INVALID, "limits[%zu] is not a number", i);
-    scanning->scan = (struct gy_scan_request){
-        .queries = gy_floats(&request->queries),
-        .rotated = request->exact ? NULL : gy_floats(&request->rotated),
-        .limits = request->limits.len ? gy_floats(&request->limits) : NULL,
-        .query_count = count,
-        .epsilon = request->epsilon,
-        .keep = request->keep,
-        .seed = request->seed,
-        .exact = request->exact,
-        .deadline_ns = scanning->call->deadline_ns,
-    };
-    return GYRE_OK;
-}
-
-/* Learns dim and metric from the first shard that is here; false if none is. */
-static bool learn_facts(struct scanning *scanning)
-{
-    const Gyre__Node__Scan *request = scanning->request;
-    bool known = false;
-    for (size_t i = 0; i < request->n_shards && !known; i++)
-        known = gy_learn_facts(scanning->call->server->node, request->collection_id, request->shards[i], &scanning->dim, &scanning->metric);
-    return known;
-}
-
-/* ---- the parts ---- */
-
-static gyre_status scan_held(struct scanning *scanning, gy_points *points, struct part *part, gyre_error *err)
-{
-    if (gy_points_dim(points) != scanning->dim || gy_points_metric(points) != scanning->metric)
-        return gyre_fail(err, GYRE_INTERNAL, "this shard has %u dimensions, its neighbour %u", gy_points_dim(points), scanning->dim);
-    struct gy_candidates *candidates = calloc(scanning->scan.query_count, sizeof *candidates);
-    if (!candidates)
-        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for the candidates of %zu queries", scanning->scan.query_count);
-    part->candidates = candidates;
-    return gy_scan_run(points, scanning->call->server->lanes[GY_LANE_SCAN], &scanning->scan, candidates, &part->codebook_version, &part->applied_seq, err);
-}
-
-static void scan_part(void *self, size_t i)
-{
-    struct scanning *scanning = self;
-    gy_node *node = scanning->call->server->node;
-    struct part *part = &scanning->parts[i];
-    gy_hosted *hosted;
-    part->status = gy_node_hold(node, scanning->request->collection_id, scanning->request->shards[i], &hosted, &part->err);
-    if (part->status != GYRE_OK)
+    if (!line)
         return;
-    part->status = scan_held(scanning, gy_replica_points(gy_hosted_replica(hosted)), part, &part->err);
-    gy_node_release(node, hosted);
+    assert(!line->turns.count);
+    pthread_mutex_destroy(&line->mu);
+    free(line);
 }
 
-/* ---- the reply ---- */
-
-/* Arrays have a place more than needed, so that none is ever of size zero. One block for the whole reply's structs and another per answer for its numbers, as protobuf-c wants pointers to pointers. */
-struct packing {
-    Gyre__Node__ShardCandidates *shards, **shard_list;
-    Gyre__Node__Candidates *answers, **answer_list;
-};
-
-static bool pack_answer(Gyre__Node__Candidates *out, const struct gy_candidates *in)
+size_t gy_scan_line_count(struct gy_scan_line *line)
 {
-    gyre__node__candidates__init(out);
-    out->cutoff = in->cutoff;
-    out->scanned = in->scanned;
-    out->seeds_read = in->seeds_read;
-    if (in->count == 0)
-        return true;
-    size_t ids_bytes = in->count * GYRE_ID_BYTES, floats_bytes = in->count * sizeof(float);
-    uint8_t *ids = malloc(ids_bytes + 2 * floats_bytes);
-    if (!ids)
-        return false;
-    uint8_t *estimates = ids + ids_bytes, *half_widths = estimates + floats_bytes;
-    for (size_t i = 0; i < in->count; i++) {
-        memcpy(ids + i * GYRE_ID_BYTES, in->items[i].id.bytes, GYRE_ID_BYTES);
-        gy_store_f32(estimates + i * sizeof(float), in->items[i].estimate);
-        gy_store_f32(half_widths + i * sizeof(float), in->items[i].half_width);
-    }
-    out->ids = (ProtobufCBinaryData){ids_bytes, ids};
-    out->estimates = (ProtobufCBinaryData){floats_bytes, estimates};
-    out->half_widths = (ProtobufCBinaryData){floats_bytes, half_widths};
-    return true;
+    pthread_mutex_lock(&line->mu);
+    size_t count = line->turns.count;
+    pthread_mutex_unlock(&line->mu);
+    return count;
 }
 
-static bool pack(struct scanning *scanning, struct packing *packing)
-{
-    size_t shard_count = scanning->request->n_shards, query_count = scanning->scan.query_count;
-    packing->shards = calloc(shard_count, sizeof *packing->shards);
-    packing->shard_list = calloc(shard_count, sizeof(Gyre__Node__ShardCandidates *));
-    packing->answers = calloc(shard_count * query_count + 1, sizeof *packing->answers);
-    packing->answer_list = calloc(shard_count * query_count + 1, sizeof(Gyre__Node__Candidates *));
-    bool packed = packing->shards && packing->shard_list && packing->answers && packing->answer_list;
-    for (size_t s = 0; packed && s < shard_count; s++) {
-        Gyre__Node__ShardCandidates *out = packing->shard_list[s] = &packing->shards[s];
-        struct part *part = &scanning->parts[s];
-        gyre__node__shard_candidates__init(out);
-        out->shard = scanning->request->shards[s];
-        out->status = (uint32_t)part->status;
-        if (part->status != GYRE_OK) {
-            out->error = part->err.text;
-            continue;
-        }
-        out->codebook_version = part->codebook_version;
-        out->applied_seq = part->applied_seq;
-        out->n_queries = query_count;
-        out->queries = packing->answer_list + s * query_count;
-        for (size_t q = 0; packed && q < query_count; q++) {
-            out->queries[q] = &packing->answers[s * query_count + q];
-            packed = pack_answer(out->queries[q], &part->candidates[q]);
-        }
-    }
-    return packed;
-}
+/* ---- one scan ---- */
 
-static void free_packing(struct scanning *scanning, struct packing *packing)
+void gy_scanning_free(struct gy_scanning *scanning)
 {
-    for (size_t i = 0; packing->answers && i < scanning->request->n_shards * scanning->scan.query_count; i++)
-        free(packing->answers[i].ids.data); /* the other two lie behind it */
-    free(packing->answers);
-    free(packing->answer_list);
-    free(packing->shards);
-    free(packing->shard_list);
-}
-
-static void free_scanning(struct scanning *scanning)
-{
-    for (size_t s = 0; scanning->parts && s < scanning->request->n_shards; s++) {
-        if (scanning->parts[s].candidates)
-            gy_candidates_free(scanning->parts[s].candidates, scanning->scan.query_count);
-        free(scanning->parts[s].candidates);
-    }
-    free(scanning->parts);
     gy_wire_free(scanning->request);
     free(scanning);
 }
 
-static void count_work(const struct scanning *scanning)
+void gy_scanning_fail(struct gy_scanning *scanning, gyre_status status, const gyre_error *err)
 {
-    uint64_t scanned = 0, compared = 0;
-    for (size_t s = 0; s < scanning->request->n_shards; s++) {
-        const struct part *part = &scanning->parts[s];
-        for (size_t q = 0; part->status == GYRE_OK && q < scanning->scan.query_count; q++) {
-            *(scanning->scan.exact ? &compared : &scanned) += part->candidates[q].scanned;
-            compared += part->candidates[q].seeds_read;
-        }
-    }
-    gy_counter_add(scanning->call->server->stats.codes_scanned, scanned);
-    gy_counter_add(scanning->call->server->stats.vectors_compared, compared);
+    gy_incoming_fail(scanning->call, status, err);
+    gy_scanning_free(scanning);
 }
 
-static void scan_done(void *self)
+/* The scan that waits as turn. */
+static struct gy_scanning *scanning_of(struct gy_turn *turn)
 {
-    struct scanning *scanning = self;
-    struct packing packing = {0};
-    count_work(scanning);
-    if (pack(scanning, &packing)) {
-        Gyre__Node__ScanReply reply = GYRE__NODE__SCAN_REPLY__INIT;
-        reply.n_shards = scanning->request->n_shards;
-        reply.shards = packing.shard_list;
-        gy_incoming_reply(scanning->call, &reply.base);
-    } else {
-        gyre_error err;
-        gyre_status status = gyre_fail(&err, GYRE_NO_MEMORY, "no memory for a scan's reply");
-        gy_incoming_fail(scanning->call, status, &err);
+    return (struct gy_scanning *)(void *)((uint8_t *)turn - offsetof(struct gy_scanning, turn));
+}
+
+/* Whether it may still be worked on and is right in every field; if not it was answered and is gone. */
+static bool ready(struct gy_scanning *scanning)
+{
+    gyre_error err;
+    const gy_incoming *call = scanning->call;
+    gyre_status status;
+    if (call->deadline_ns <= gy_now_ns())
+        status = gyre_fail(&err, GYRE_DEADLINE, "node %s: scan waited past its deadline", gy_node_name(call->server->node));
+    else if (call->request && gy_bus_request_abandoned(call->request))
+        status = gyre_fail(&err, GYRE_CANCELLED, "node %s: the caller of a scan that waited is gone", gy_node_name(call->server->node));
+    else
+        status = gy_scan_check(scanning, &err);
+    if (status != GYRE_OK)
+        gy_scanning_fail(scanning, status, &err);
+    return status == GYRE_OK;
+}
+
+/* ---- who goes along ---- */
+
+struct gathering {
+    const struct gy_scanning *leader;
+    size_t query_count; /* of all so far */
+};
+
+static bool same_question(const Gyre__Node__Scan *a, const Gyre__Node__Scan *b)
+{
+    return a->keep == b->keep && a->seed == b->seed && a->k == b->k && a->scan_bits == b->scan_bits && a->alone == b->alone &&
+           a->exact == b->exact && a->codebook_version == b->codebook_version && a->epsilon >= b->epsilon && a->epsilon <= b->epsilon &&
+           !a->limits.len == !b->limits.len && !a->probes.len == !b->probes.len && a->n_shards == b->n_shards &&
+           memcmp(a->shards, b->shards, a->n_shards * sizeof *a->shards) == 0;
+}
+
+/* Counts those that fit: what fits is taken. */
+static bool goes_along(void *self, const struct gy_turn *turn)
+{
+    struct gathering *gathering = self;
+    const struct gy_scanning *leader = gathering->leader;
+    const Gyre__Node__Scan *request = scanning_of((struct gy_turn *)(uintptr_t)turn)->request; /* only read */
+    size_t row_bytes = leader->dim * sizeof(float), query_count = request->queries.len / row_bytes + gathering->query_count;
+    if (request->queries.len == 0 || request->queries.len % row_bytes != 0 || query_count > GY_PASS_QUERIES_MAX ||
+        query_count * request->n_shards * request->keep > GY_SCAN_CANDIDATES_MAX || !same_question(leader->request, request))
+        return false;
+    gathering->query_count = query_count;
+    return true;
+}
+
+/* Adds to the leader in members[0] those of its line that go along; returns how many there are then. */
+static size_t gather(struct gy_scan_line *line, struct gy_scanning **members)
+{
+    struct gathering gathering = {.leader = members[0], .query_count = members[0]->query_count};
+    struct gy_turn *others[GY_PASS_QUERIES_MAX - 1];
+    size_t count = 1;
+    if (members[0]->request->exact || gathering.query_count == 0 || gathering.query_count >= GY_PASS_QUERIES_MAX)
+        return count;
+    pthread_mutex_lock(&line->mu);
+    size_t other_count = gy_turns_gather(&line->turns, members[0]->turn.key, goes_along, &gathering, others, GY_PASS_QUERIES_MAX - 1, GATHER_LOOK_MAX);
+    line->spare += other_count;
+    pthread_mutex_unlock(&line->mu);
+    for (size_t i = 0; i < other_count; i++) {
+        struct gy_scanning *other = scanning_of(others[i]);
+        other->dim = members[0]->dim;
+        other->metric = members[0]->metric;
+        if (ready(other))
+            members[count++] = other;
     }
-    free_packing(scanning, &packing);
-    free_scanning(scanning);
+    return count;
+}
+
+/* One job of the pool. */
+static void serve_next(void *arg)
+{
+    gy_server *server = arg;
+    struct gy_scan_line *line = server->scans;
+    pthread_mutex_lock(&line->mu);
+    struct gy_turn *turn = gy_turns_pop(&line->turns);
+    if (!turn)
+        line->spare--;
+    pthread_mutex_unlock(&line->mu);
+    if (!turn)
+        return;
+    struct gy_scanning *members[GY_PASS_QUERIES_MAX] = {scanning_of(turn)};
+    if (ready(members[0]))
+        gy_pass_run(server, members, gather(line, members));
+}
+
+/* ---- the door ---- */
+
+static uint32_t cost_of(const Gyre__Node__Scan *request)
+{
+    size_t cost = (1 + request->queries.len / COST_BYTES) * request->n_shards;
+    return cost < GY_TURN_COST_MAX ? (uint32_t)cost : GY_TURN_COST_MAX;
+}
+
+static void refuse(gy_server *server, struct gy_scanning *scanning)
+{
+    gyre_error err;
+    gyre_status status = gyre_fail(&err, GYRE_EXHAUSTED,
+                                   "node %s: %zu scans wait, which is the limit (--scan-queue); try again in a moment, or spread the "
+                                   "collection over more nodes", gy_node_name(server->node), server->scans->turns.places);
+    gy_scanning_fail(scanning, status, &err);
 }
 
 void gy_serve_scan(gy_incoming *call, void *message)
 {
     gyre_error err;
-    struct scanning *scanning = calloc(1, sizeof *scanning);
+    gy_server *server = call->server;
+    struct gy_scan_line *line = server->scans;
+    gyre_status status = gy_scan_check_numbers(message, &err);
+    struct gy_scanning *scanning = status == GYRE_OK ? calloc(1, sizeof *scanning) : NULL;
     if (!scanning) {
-        gyre_status status = gyre_fail(&err, GYRE_NO_MEMORY, "no memory for a scan");
+        if (status == GYRE_OK)
+            status = gyre_fail(&err, GYRE_NO_MEMORY, "no memory for a scan");
         gy_wire_free(message);
         gy_incoming_fail(call, status, &err);
         return;
     }
     scanning->call = call;
     scanning->request = message;
-    gyre_status status = check_numbers(scanning->request, &err);
-    if (status == GYRE_OK && !(scanning->parts = calloc(scanning->request->n_shards, sizeof *scanning->parts)))
-        status = gyre_fail(&err, GYRE_NO_MEMORY, "no memory for a scan of %zu shards", scanning->request->n_shards);
-    /* With no shard here there is nothing to check against; every part will say so. */
-    if (status == GYRE_OK && learn_facts(scanning))
-        status = check_queries(scanning, &err);
-    if (status != GYRE_OK) {
-        scanning->scan.query_count = 0;
-        free_scanning(scanning);
-        gy_incoming_fail(call, status, &err);
-        return;
-    }
-    const gy_server *server = call->server;
-    gy_fan_run(server->lanes[GY_LANE_SCAN], server->helpers[GY_LANE_SCAN], scanning->request->n_shards, scan_part, scan_done, scanning);
+    scanning->turn.key = scanning->request->collection_id;
+    scanning->turn.cost = cost_of(scanning->request);
+    pthread_mutex_lock(&line->mu);
+    struct gy_turn *victim = gy_turns_push(&line->turns, &scanning->turn);
+    bool new_job = !victim && !line->spare;
+    if (!victim && line->spare)
+        line->spare--;
+    /* With mu held, so that a job is in the pool before anybody else can find the scan. There is a place: the pool has as many. */
+    if (new_job)
+        status = gy_pool_submit(server->lanes[GY_LANE_SCAN], serve_next, server, &err);
+    pthread_mutex_unlock(&line->mu);
+    assert(status == GYRE_OK);
+    if (victim)
+        refuse(server, scanning_of(victim));
 }

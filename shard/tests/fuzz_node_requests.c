@@ -18,7 +18,7 @@ static void ensure_replicas(void)
         struct gy_store_identity identity = {.collection_id = 7, .shard = shard, .collection = "words"};
         gy_hosted *hosted;
         gyre_error err;
-        gyre_status status = gy_node_ensure(world.node, &identity, 4, world.codebook, GY_NEVER, &hosted, &err);
+        gyre_status status = gy_node_ensure(world.node, &identity, 4, "rabitq1", world.codebook, GY_NEVER, &hosted, &err);
         if (status == GYRE_OK)
             gy_node_release(world.node, hosted);
         else if (status != GYRE_ABORTED) { /* an input may have asked for a newer epoch */

@@ -26,7 +26,7 @@ static int set_up(void **state)
         return -1;
     gyre_codebook *codebook = fixture_codebook(GYRE_L2, FIXTURE_DIM, 1, NULL);
     if (gy_store_env_new(&world->env, 8 << 20, &err) != GYRE_OK ||
-        gy_replica_create(&world->replica, world->env, world->path, &identity, 4, codebook, &usual, &err) != GYRE_OK)
+        gy_replica_create(&world->replica, world->env, world->path, &identity, 4, "rabitq1", codebook, &usual, &err) != GYRE_OK)
         fail_msg("%s", err.text);
     gyre_codebook_free(codebook);
     *state = world;

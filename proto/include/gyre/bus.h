@@ -43,6 +43,8 @@ uint16_t gy_bus_request_type(const gy_bus_request *request);
 const uint8_t *gy_bus_request_body(const gy_bus_request *request, size_t *bytes); /* valid until answered */
 int64_t gy_bus_request_deadline_ns(const gy_bus_request *request);                /* this process's monotonic clock */
 const char *gy_bus_request_node(const gy_bus_request *request);                   /* the sender's name, authenticated */
+/* Whether the connection it came by is closed, so that nobody waits for the answer: work may be left undone. It is still to be answered. */
+bool gy_bus_request_abandoned(const gy_bus_request *request);
 /* Answers and frees the request. With GYRE_OK body is sent (copied before return), else status and err->text. */
 void gy_bus_answer(gy_bus_request *request, gyre_status status, const gyre_error *err, const uint8_t *body, size_t bytes);
 
