@@ -65,6 +65,89 @@ static void decode_reads_a_learned_rotation_back(void **state)
     free(encoded), free(again);
 }
 
+enum { LISTS = 70 };
+
+static gyre_codebook *new_partitioned(gyre_metric metric, uint32_t version, const float *mean, const float *centroids)
+{
+    const uint8_t seed[GYRE_SEED_BYTES] = {7};
+    gyre_codebook *codebook = NULL;
+    must(gyre_codebook_new_partitioned(&codebook, metric, DIM, version, seed, mean, centroids, LISTS, &err));
+    return codebook;
+}
+
+static uint8_t *new_encoded_partitioned(size_t *bytes)
+{
+    float mean[DIM], centroids[LISTS * DIM];
+    random_vector(mean, DIM, 1), random_vector(centroids, LISTS * DIM, 1);
+    GY_AUTO(gyre_codebook) *codebook = new_partitioned(GYRE_COSINE, 1, mean, centroids);
+    *bytes = gyre_codebook_encoded_bytes(codebook);
+    uint8_t *encoded = must_alloc(*bytes);
+    gyre_codebook_encode(codebook, encoded);
+    for (uint32_t list = 0; list < LISTS; list++)
+        assert_memory_equal(gyre_codebook_centroid(codebook, list), centroids + list * DIM, DIM * sizeof *centroids);
+    return encoded;
+}
+
+static void decode_reads_a_partition_back(void **state)
+{
+    (void)state;
+    size_t bytes;
+    uint8_t *encoded = new_encoded_partitioned(&bytes), *again = must_alloc(bytes);
+    assert_int_equal(bytes, 48 + 4 * DIM + 4 + 4 * LISTS * DIM + 8);
+    assert_int_equal(gy_load_u16(encoded + 4), 3);
+    GY_AUTO(gyre_codebook) *codebook = NULL;
+    must(gyre_codebook_decode(&codebook, encoded, bytes, &err));
+    assert_int_equal(gyre_codebook_lists(codebook), LISTS);
+    gyre_codebook_encode(codebook, again);
+    assert_memory_equal(encoded, again, bytes);
+    free(encoded), free(again);
+}
+
+static void without_centroids_there_is_one_list_around_the_mean(void **state)
+{
+    (void)state;
+    GY_AUTO(gyre_codebook) *codebook = new_codebook(GYRE_L2, DIM, NULL);
+    assert_int_equal(gyre_codebook_lists(codebook), 1);
+    assert_ptr_equal(gyre_codebook_centroid(codebook, 0), gyre_codebook_mean(codebook));
+}
+
+static void the_fingerprint_depends_on_every_centroid(void **state)
+{
+    (void)state;
+    float mean[DIM] = {0}, centroids[LISTS * DIM];
+    random_vector(centroids, LISTS * DIM, 1);
+    const uint8_t seed[GYRE_SEED_BYTES] = {7};
+    GY_AUTO(gyre_codebook) *plain = NULL, *first = new_partitioned(GYRE_IP, 1, mean, centroids);
+    GY_AUTO(gyre_codebook) *version = new_partitioned(GYRE_IP, 2, mean, centroids), *metric = new_partitioned(GYRE_L2, 1, mean, centroids);
+    must(gyre_codebook_new(&plain, GYRE_IP, DIM, 1, seed, mean, &err));
+    centroids[LISTS * DIM - 1] += 1;
+    GY_AUTO(gyre_codebook) *last = new_partitioned(GYRE_IP, 1, mean, centroids);
+    uint64_t fingerprint = gyre_codebook_fingerprint(first);
+    assert_true(gyre_codebook_fingerprint(version) == fingerprint);
+    assert_true(gyre_codebook_fingerprint(plain) != fingerprint);
+    assert_true(gyre_codebook_fingerprint(metric) != fingerprint);
+    assert_true(gyre_codebook_fingerprint(last) != fingerprint);
+}
+
+static void centroids_that_cannot_be_are_refused(void **state)
+{
+    (void)state;
+    const uint8_t seed[GYRE_SEED_BYTES] = {0};
+    float centroids[3 * DIM] = {0};
+    gyre_codebook *codebook = NULL;
+#define REFUSED(lists, words) \
+    must_fail(gyre_codebook_new_partitioned(&codebook, GYRE_L2, DIM, 1, seed, NULL, centroids, lists, &err), GYRE_INVALID, words)
+    REFUSED(0, "0 lists; there must be 1 to 16777216");
+    REFUSED(GYRE_LISTS_MAX + 1, "16777217 lists");
+    centroids[2 * DIM + 4] = NAN;
+    REFUSED(3, "centroids: vector: row 2 column 4");
+    centroids[2 * DIM + 4] = 2e16f;
+    REFUSED(3, "centroids");
+#undef REFUSED
+    must(gyre_codebook_new_partitioned(&codebook, GYRE_L2, DIM, 1, seed, NULL, centroids, 2, &err));
+    gyre_codebook_free(codebook);
+}
+
 static void the_rotated_mean_is_the_rotation_of_the_mean(void **state)
 {
     (void)state;
@@ -171,6 +254,9 @@ static void every_truncation_and_every_flipped_bit_is_refused(void **state)
     encoded = new_encoded_learned(&bytes);
     refuse_truncations_and_flips(encoded, bytes, 7);
     free(encoded);
+    encoded = new_encoded_partitioned(&bytes);
+    refuse_truncations_and_flips(encoded, bytes, 13);
+    free(encoded);
 }
 
 static void lying_fields_are_refused_under_a_good_checksum(void **state)
@@ -179,8 +265,10 @@ static void lying_fields_are_refused_under_a_good_checksum(void **state)
     size_t bytes;
     uint8_t *encoded = new_encoded(&bytes);
     gyre_codebook *codebook = NULL;
+    gy_store_u16(encoded + 4, 4), seal(encoded, bytes);
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_UNIMPLEMENTED, "format version 4");
     gy_store_u16(encoded + 4, 3), seal(encoded, bytes);
-    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_UNIMPLEMENTED, "format version 3");
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "format version 3 of dim 37 takes 208 at least");
     gy_store_u16(encoded + 4, 2), seal(encoded, bytes);
     must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "format version 2 of dim 37 takes");
     gy_store_u16(encoded + 4, 0), seal(encoded, bytes);
@@ -225,6 +313,37 @@ static void a_learned_codebook_that_lies_is_refused_under_a_good_checksum(void *
     free(encoded);
 }
 
+static void a_partition_that_lies_is_refused_under_a_good_checksum(void **state)
+{
+    (void)state;
+    enum { COUNT = 48 + 4 * DIM, CENTROIDS = COUNT + 4 };
+    size_t bytes;
+    uint8_t *encoded = new_encoded_partitioned(&bytes);
+    gyre_codebook *codebook = NULL;
+#define REFUSED(status, words)        \
+    seal(encoded, bytes);             \
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), status, words)
+    gy_store_u32(encoded + COUNT, 0);
+    REFUSED(GYRE_CORRUPT, "claims 0 lists");
+    gy_store_u32(encoded + COUNT, UINT32_MAX);
+    REFUSED(GYRE_CORRUPT, "claims 4294967295 lists; there must be 1 to 16777216");
+    gy_store_u32(encoded + COUNT, GYRE_LISTS_MAX);
+    REFUSED(GYRE_CORRUPT, "(lists: 16777216)");
+    gy_store_u32(encoded + COUNT, LISTS - 1);
+    REFUSED(GYRE_CORRUPT, "(lists: 69)");
+    gy_store_u32(encoded + COUNT, LISTS), gy_store_u16(encoded + 4, 2);
+    REFUSED(GYRE_CORRUPT, "format version 2");
+    gy_store_u16(encoded + 4, 3), gy_store_f32(encoded + CENTROIDS + 4 * (2 * DIM + 9), INFINITY);
+    REFUSED(GYRE_CORRUPT, "codebook: centroids: vector: row 2 column 9");
+    gy_store_f32(encoded + CENTROIDS + 4 * (2 * DIM + 9), 0), gy_store_u32(encoded + 8, 4096);
+    REFUSED(GYRE_CORRUPT, "format version 3 of dim 4096 takes");
+    gy_store_u32(encoded + 8, DIM), seal(encoded, bytes);
+#undef REFUSED
+    must(gyre_codebook_decode(&codebook, encoded, bytes, &err));
+    gyre_codebook_free(codebook);
+    free(encoded);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +356,11 @@ int main(void)
         cmocka_unit_test(every_truncation_and_every_flipped_bit_is_refused),
         cmocka_unit_test(lying_fields_are_refused_under_a_good_checksum),
         cmocka_unit_test(a_learned_codebook_that_lies_is_refused_under_a_good_checksum),
+        cmocka_unit_test(decode_reads_a_partition_back),
+        cmocka_unit_test(without_centroids_there_is_one_list_around_the_mean),
+        cmocka_unit_test(the_fingerprint_depends_on_every_centroid),
+        cmocka_unit_test(centroids_that_cannot_be_are_refused),
+        cmocka_unit_test(a_partition_that_lies_is_refused_under_a_good_checksum),
     };
     return cmocka_run_group_tests_name("codec.codebook", tests, NULL, NULL);
 }

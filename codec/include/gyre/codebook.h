@@ -4,6 +4,7 @@
 #ifndef GYRE_CODEBOOK_H
 #define GYRE_CODEBOOK_H
 
+#include "gyre/kmeans.h"
 #include "gyre/metric.h"
 #include "gyre/rotation.h"
 
