@@ -1,5 +1,7 @@
-/* Loading: packed chunks first, then the rows written since, because that is their order as keys. Slots are dense: every chunk
- * up to the last has at least one record, so a hole means that something is lost. */
+/* Loading: packed chunks first, then the rows written since, then the lists of chunks, because that is their order as keys. A chunk
+ * without a list or a list without a chunk, a point in two places or another number of points than the store counts mean that
+ * something is lost. */
+#include "index/record.h"
 #include "index/state.h"
 
 #include <inttypes.h>
@@ -7,59 +9,82 @@
 
 struct loading {
     gy_points *points;
-    uint32_t version;
-    struct gy_chunk **chunks; /* [count], NULL where nothing was read yet */
-    uint64_t *covered;        /* [count] seq of the packed chunk */
+    const struct gy_layout *layout;
+    uint32_t version, lists;
+    struct gy_chunk **chunks; /* [count]; NULL: free, or nothing was read yet */
     size_t count, room;
+    gy_snapshot *snapshot;
 };
 
 static gyre_status grow(struct loading *loading, size_t count, gyre_error *err)
 {
     if (count <= loading->count)
         return GYRE_OK;
+    if (count > (size_t)GY_CHUNK_NUMBER_MAX)
+        return gyre_fail(err, GYRE_CORRUPT, "chunk number %zu; the limit is %d", count - 1, GY_CHUNK_NUMBER_MAX);
     if (count > loading->room) {
         size_t room = count + count / 2 + 16;
-        struct gy_chunk **chunks = realloc(loading->chunks, room * sizeof *chunks);
-        if (chunks)
-            loading->chunks = chunks;
-        uint64_t *covered = realloc(loading->covered, room * sizeof *covered);
-        if (covered)
-            loading->covered = covered;
-        if (!chunks || !covered)
+        struct gy_chunk **chunks = realloc(loading->chunks, room * sizeof(struct gy_chunk *));
+        if (!chunks)
             return gyre_fail(err, GYRE_NO_MEMORY, "list of %zu chunks", room);
+        loading->chunks = chunks;
         loading->room = room;
     }
-    for (; loading->count < count; loading->count++)
-        loading->chunks[loading->count] = NULL, loading->covered[loading->count] = 0;
+    while (loading->count < count)
+        loading->chunks[loading->count++] = NULL;
     return GYRE_OK;
 }
 
-static gyre_status chunk_at(struct loading *loading, size_t number, struct gy_chunk **out, gyre_error *err)
+static gyre_status load_packed(struct loading *loading, uint32_t number, struct gy_slice value, gyre_error *err)
 {
-    if (number >= GY_SLOT_COUNT_MAX / GY_CHUNK_ROWS)
-        return gyre_fail(err, GYRE_CORRUPT, "chunk number %zu; the limit is %d", number, GY_SLOT_COUNT_MAX / GY_CHUNK_ROWS);
+    GY_TRY(grow(loading, (size_t)number + 1, err));
+    return gy_packed_decode(&loading->chunks[number], value, loading->layout, loading->version, err);
+}
+
+/* The chunk at number, made or grown so that it has place. */
+static gyre_status chunk_with(struct loading *loading, size_t number, size_t place, struct gy_chunk **out, gyre_error *err)
+{
     GY_TRY(grow(loading, number + 1, err));
-    if (!loading->chunks[number])
-        loading->chunks[number] = gy_chunk_new(loading->points->dim);
+    struct gy_chunk *chunk = loading->chunks[number];
+    if (!chunk || chunk->capacity <= place) {
+        struct gy_chunk *larger = chunk ? gy_chunk_copy(loading->layout, chunk, place + 1) : gy_chunk_new(loading->layout, 0, place + 1);
+        if (!larger)
+            return gyre_fail(err, GYRE_NO_MEMORY, "chunk %zu", number);
+        gy_chunk_release(chunk);
+        loading->chunks[number] = larger;
+    }
     *out = loading->chunks[number];
-    return *out ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "chunk %zu", number);
+    return GYRE_OK;
 }
 
 static gyre_status load_row(struct loading *loading, uint32_t slot, struct gy_slice value, gyre_error *err)
 {
-    uint32_t dim = loading->points->dim;
     struct gy_row_record row;
-    struct gy_chunk *chunk;
-    GY_TRY(gy_row_record_decode(value, dim, &row, err));
-    GY_TRY(chunk_at(loading, slot / GY_CHUNK_ROWS, &chunk, err));
-    if (row.seq <= loading->covered[slot / GY_CHUNK_ROWS])
+    struct gy_chunk *chunk = NULL;
+    size_t place = slot % GY_CHUNK_ROWS;
+    GY_TRY(gy_row_record_decode(value, loading->layout, &row, err));
+    GY_TRY(chunk_with(loading, slot / GY_CHUNK_ROWS, place, &chunk, err));
+    if (row.seq <= chunk->packed_seq)
         return GYRE_OK; /* the packed chunk has it already */
     if (row.held)
-        gy_chunk_set(chunk, dim, slot % GY_CHUNK_ROWS, &row.id, row.row);
+        gy_chunk_set(loading->layout, chunk, place, &row.id, row.row);
     else
-        gy_chunk_clear(chunk, dim, slot % GY_CHUNK_ROWS);
-    GY_TRY(gy_points_reserve_chunks(loading->points, slot / GY_CHUNK_ROWS + 1, err));
-    loading->points->outstanding[slot / GY_CHUNK_ROWS]++;
+        gy_chunk_clear(loading->layout, chunk, place);
+    chunk->outstanding++;
+    return GYRE_OK;
+}
+
+/* Lists come last: with its list the chunk is whole, and becomes the snapshot's. */
+static gyre_status load_list(struct loading *loading, uint32_t number, struct gy_slice value, gyre_error *err)
+{
+    uint32_t list;
+    GY_TRY(gy_list_decode(value, loading->lists, &list, err));
+    if (number >= loading->count || !loading->chunks[number])
+        return gyre_fail(err, GYRE_CORRUPT, "chunk of list %u has no rows", list);
+    loading->chunks[number]->list = list;
+    if (!gy_snapshot_add(loading->snapshot, number, loading->chunks[number]))
+        return gyre_fail(err, GYRE_NO_MEMORY, "chunk of list %u", list);
+    loading->chunks[number] = NULL;
     return GYRE_OK;
 }
 
@@ -69,15 +94,9 @@ static gyre_status load_record(void *self, struct gy_slice key, struct gy_slice 
     uint32_t version, number;
     enum gy_code_kind kind;
     GY_TRY(gy_code_key_decode(key, &version, &kind, &number, err));
-    gyre_status status;
-    if (kind == GY_CODE_ROW) {
-        status = load_row(loading, number, value, err);
-    } else {
-        struct gy_chunk *chunk;
-        status = chunk_at(loading, number, &chunk, err);
-        if (status == GYRE_OK)
-            status = gy_packed_decode(value, loading->points->dim, version, chunk, &loading->covered[number], err);
-    }
+    gyre_status status = kind == GY_CODE_PACKED ? load_packed(loading, number, value, err)
+                         : kind == GY_CODE_ROW  ? load_row(loading, number, value, err)
+                                                : load_list(loading, number, value, err);
     if (status != GYRE_OK)
         return gyre_wrap(err, status, "codes of codebook %u, %s %u", version, kind == GY_CODE_ROW ? "slot" : "chunk", number);
     return GYRE_OK;
@@ -112,90 +131,42 @@ static gyre_status delete_other_versions(gy_points *points, uint32_t version, gy
     return delete_between(points, (struct gy_slice){behind, sizeof behind}, (struct gy_slice){highest, sizeof highest}, err);
 }
 
-/* ---- the index over what was loaded ---- */
-static gyre_status index_slots(struct loading *loading, uint64_t *points_held, gyre_error *err)
-{
-    gy_points *points = loading->points;
-    uint64_t held = 0;
-    for (size_t c = 0; c < loading->count; c++) {
-        if (!loading->chunks[c])
-            return gyre_fail(err, GYRE_CORRUPT, "codes of codebook %u: chunk %zu of %zu is missing", loading->version, c, loading->count);
-        held += loading->chunks[c]->held;
-    }
-    GY_TRY(gy_slots_reserve(&points->slots, loading->count * GY_CHUNK_ROWS, err));
-    gy_slots_set_next(&points->slots, (uint32_t)(loading->count * GY_CHUNK_ROWS));
-    for (size_t c = 0; c < loading->count; c++)
-        for (size_t place = 0; place < GY_CHUNK_ROWS; place++) {
-            uint32_t slot = (uint32_t)(c * GY_CHUNK_ROWS + place), other;
-            const gyre_point_id *id = &loading->chunks[c]->ids[place];
-            if (!gy_chunk_holds(loading->chunks[c], points->dim, place)) {
-                gy_slots_set_free(&points->slots, slot);
-                continue;
-            }
-            if (gy_slots_find(&points->slots, loading->chunks, id, &other)) {
-                char text[GYRE_UUID_TEXT_BYTES];
-                return gyre_fail(err, GYRE_CORRUPT, "point %s is in slots %u and %u", gyre_point_id_format(id, text), other, slot);
-            }
-            gy_slots_enter(&points->slots, id, slot);
-        }
-    *points_held = held;
-    if (held != gy_store_point_count(points->store))
-        return gyre_fail(err, GYRE_CORRUPT, "codes of %" PRIu64 " points; the replica holds %" PRIu64, held, gy_store_point_count(points->store));
-    return GYRE_OK;
-}
-
 static gyre_status load(struct loading *loading, gyre_error *err)
 {
     gy_points *points = loading->points;
-    gyre_codebook *copy = NULL;
-    struct gy_shared_codebook *codebook = NULL;
-    GY_TRY(gy_codebook_copy(&copy, gy_store_codebook(points->store), err));
-    GY_TRY(gy_shared_codebook_new(&codebook, copy, err));
-    gy_snapshot *made = gy_snapshot_new(codebook, 0);
-    gy_shared_codebook_release(codebook); /* the snapshot has its own */
-    if (!made)
-        return gyre_fail(err, GYRE_NO_MEMORY, "snapshot");
-    GY_AUTO(gy_snapshot) *empty = made;
-
     GY_TRY(delete_other_versions(points, loading->version, err));
     GY_TRY(gy_store_walk(points->store, GY_FAMILY_CODES, (struct gy_slice){0}, (struct gy_slice){0}, load_record, loading, err));
-    uint64_t held = 0;
-    GY_TRY(index_slots(loading, &held, err));
-    GY_TRY(gy_points_reserve_chunks(points, loading->count, err));
-    gy_snapshot *snapshot = gy_snapshot_new(empty->codebook, loading->count);
-    if (!snapshot)
-        return gyre_fail(err, GYRE_NO_MEMORY, "snapshot of %zu chunks", loading->count);
-    if (loading->count)
-        memcpy(snapshot->chunks, loading->chunks, loading->count * sizeof *loading->chunks);
-    snapshot->count = loading->count;
-    snapshot->points = held;
-    snapshot->applied_seq = gy_store_applied_seq(points->store);
-    loading->count = 0; /* the chunks are the snapshot's now */
-    gy_points_publish(points, snapshot);
+    for (size_t c = 0; c < loading->count; c++)
+        if (loading->chunks[c])
+            return gyre_fail(err, GYRE_CORRUPT, "codes of codebook %u: the list of chunk %zu is missing", loading->version, c);
+    uint64_t held = loading->snapshot->points, counted = gy_store_point_count(points->store);
+    GY_TRY(gy_places_index(&points->places, loading->snapshot, err));
+    if (held != counted)
+        return gyre_fail(err, GYRE_CORRUPT, "codes of %" PRIu64 " points; the replica holds %" PRIu64, held, counted);
+    loading->snapshot->applied_seq = gy_store_applied_seq(points->store);
+    atomic_store(&points->table_bytes, gy_places_bytes(&points->places));
+    gy_points_publish(points, GY_TAKE(loading->snapshot));
     return GYRE_OK;
 }
 
 gyre_status gy_points_load(gy_points *points, gyre_error *err)
 {
-    struct loading loading = {.points = points, .version = gyre_codebook_version(gy_store_codebook(points->store))};
-    gyre_status status = load(&loading, err);
+    gyre_codebook *copy = NULL;
+    struct gy_shared_codebook *codebook = NULL;
+    GY_TRY(gy_codebook_copy(&copy, gy_store_codebook(points->store), err));
+    GY_TRY(gy_shared_codebook_new(&codebook, gy_store_codec(points->store), copy, err));
+    struct loading loading = {
+        .points = points,
+        .layout = &codebook->layout,
+        .version = gyre_codebook_version(copy),
+        .lists = gyre_codebook_lists(copy),
+        .snapshot = gy_snapshot_new(codebook),
+    };
+    gyre_status status = loading.snapshot ? load(&loading, err) : gyre_fail(err, GYRE_NO_MEMORY, "snapshot");
     for (size_t c = 0; c < loading.count; c++)
         gy_chunk_release(loading.chunks[c]);
     free(loading.chunks);
-    free(loading.covered);
+    gy_snapshot_release(loading.snapshot);
+    gy_shared_codebook_release(codebook); /* the snapshot has its own reference */
     return status;
-}
-
-gyre_status gy_points_reserve_chunks(gy_points *points, size_t chunks, gyre_error *err)
-{
-    if (chunks <= points->outstanding_room)
-        return GYRE_OK;
-    size_t room = chunks + chunks / 2 + 16;
-    uint32_t *outstanding = realloc(points->outstanding, room * sizeof *outstanding);
-    if (!outstanding)
-        return gyre_fail(err, GYRE_NO_MEMORY, "counters of %zu chunks", room);
-    memset(outstanding + points->outstanding_room, 0, (room - points->outstanding_room) * sizeof *outstanding);
-    points->outstanding = outstanding;
-    points->outstanding_room = room;
-    return GYRE_OK;
 }

@@ -55,6 +55,8 @@ uint64_t gy_points_ram_bytes(gy_points *points);        /* codes, factors, ids a
 GYRE_CHECKED gyre_status gy_points_set_codebook(gy_points *points, const gyre_codebook *codebook, gyre_error *err);
 /* Re-encoding, which writes every code anew, gives up while the disk has less free (from the start: GY_DISK_FLOOR_BYTES). */
 void gy_points_limit_disk(gy_points *points, uint64_t free_min);
+/* How far a re-encoding is, in points; 0 and 0 when none runs. */
+void gy_points_progress(gy_points *points, uint64_t *done, uint64_t *total);
 /* Why the last re-encoding failed; "" if it did not. Copies. */
 void gy_points_trouble(gy_points *points, char *text, size_t bytes);
 

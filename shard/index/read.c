@@ -1,4 +1,5 @@
 /* Reads of full vectors and payloads, from disk by way of the node's block cache. */
+#include "index/record.h"
 #include "index/state.h"
 
 #include "gyre/clock.h"
@@ -137,11 +138,7 @@ static gyre_status walk_vector(void *self, struct gy_slice key, struct gy_slice 
 {
     struct walking *walking = self;
     gyre_point_id id;
-    if (key.bytes != sizeof id)
-        return gyre_fail(err, GYRE_CORRUPT, "key of a vector has %zu bytes, not %zu", key.bytes, sizeof id);
-    memcpy(&id, key.data, sizeof id);
-    if (gyre_point_id_check(id.bytes, err) != GYRE_OK)
-        return gyre_wrap(err, GYRE_CORRUPT, "key of a vector");
+    GY_TRY(gy_vector_key_decode(key, &id, err));
     GY_TRY(named(&id, gy_vector_decode(value, walking->points->dim, walking->vector, err), err));
     return walking->visit(walking->self, &id, walking->vector, err);
 }

@@ -1,4 +1,4 @@
-/* The packed chunk keeps the codec's blocks verbatim, so loading is one copy and a check of each row; the checksum covers what
+/* The packed chunk keeps the codec's blocks verbatim, so loading is a few copies and a check of each row; the checksum covers what
  * RocksDB's own cannot: a value that was wrong before it was written. */
 #include "index/record.h"
 
@@ -7,7 +7,7 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "stored vectors are copied as they lie in memory");
 
-enum { FORMAT = 1, HEADER_BYTES = 24, CHECKSUM_BYTES = 8, SEQ_BYTES = 8 };
+enum { FORMAT = 2, HEADER_BYTES = 28, CHECKSUM_BYTES = 8, SEQ_BYTES = 8 };
 
 static void put_u32_be(uint8_t *p, uint32_t v)
 {
@@ -31,7 +31,7 @@ gyre_status gy_code_key_decode(struct gy_slice key, uint32_t *codebook_version, 
     const uint8_t *bytes = key.data;
     if (key.bytes != GY_CODE_KEY_BYTES)
         return gyre_fail(err, GYRE_CORRUPT, "key of a code has %zu bytes, not %d", key.bytes, GY_CODE_KEY_BYTES);
-    if (bytes[4] != GY_CODE_PACKED && bytes[4] != GY_CODE_ROW)
+    if (bytes[4] < GY_CODE_PACKED || bytes[4] > GY_CODE_LIST)
         return gyre_fail(err, GYRE_CORRUPT, "key of a code has kind %u", bytes[4]);
     *codebook_version = get_u32_be(bytes);
     *kind = (enum gy_code_kind)bytes[4];
@@ -39,54 +39,79 @@ gyre_status gy_code_key_decode(struct gy_slice key, uint32_t *codebook_version, 
     return GYRE_OK;
 }
 
-static size_t blocks_bytes(uint32_t dim)
+static size_t blocks_of(size_t rows)
 {
-    return gyre_block_bytes(gy_replica_code_bytes(dim)) * (GY_CHUNK_ROWS / GYRE_BLOCK_ROWS);
+    return (rows + GYRE_BLOCK_ROWS - 1) / GYRE_BLOCK_ROWS;
 }
 
-size_t gy_packed_bytes(uint32_t dim)
+size_t gy_packed_bytes(const struct gy_layout *layout, size_t rows)
 {
-    return HEADER_BYTES + blocks_bytes(dim) + sizeof(gyre_point_id) * GY_CHUNK_ROWS + CHECKSUM_BYTES;
+    size_t blocks = blocks_of(rows), places = blocks * GYRE_BLOCK_ROWS;
+    return HEADER_BYTES + blocks * layout->block_bytes + places * (sizeof(gyre_point_id) + layout->refine_row_bytes) + CHECKSUM_BYTES;
 }
 
-void gy_packed_encode(uint8_t *out, const struct gy_chunk *chunk, uint32_t dim, uint32_t codebook_version, uint64_t seq)
+void gy_packed_encode(uint8_t *out, const struct gy_layout *layout, const struct gy_chunk *chunk, uint32_t codebook_version, uint64_t seq)
 {
+    size_t blocks = blocks_of(chunk->rows), places = blocks * GYRE_BLOCK_ROWS;
     gy_store_u32(out, FORMAT);
     gy_store_u32(out + 4, codebook_version);
     gy_store_u64(out + 8, seq);
-    gy_store_u32(out + 16, dim);
-    gy_store_u32(out + 20, chunk->held);
-    memcpy(out + HEADER_BYTES, chunk->blocks, blocks_bytes(dim));
-    memcpy(out + HEADER_BYTES + blocks_bytes(dim), chunk->ids, sizeof(gyre_point_id) * GY_CHUNK_ROWS);
-    size_t covered = gy_packed_bytes(dim) - CHECKSUM_BYTES;
-    gy_store_u64(out + covered, XXH3_64bits(out, covered));
+    gy_store_u32(out + 16, layout->dim);
+    gy_store_u32(out + 20, chunk->rows);
+    gy_store_u32(out + 24, chunk->held);
+    uint8_t *at = out + HEADER_BYTES;
+    memcpy(at, chunk->blocks, blocks * layout->block_bytes);
+    at += blocks * layout->block_bytes;
+    memcpy(at, chunk->ids, places * sizeof *chunk->ids);
+    at += places * sizeof *chunk->ids;
+    memcpy(at, chunk->refine, places * layout->refine_row_bytes);
+    at += places * layout->refine_row_bytes;
+    gy_store_u64(at, XXH3_64bits(out, (size_t)(at - out)));
 }
 
-/* Checks that each block is exactly what its rows give when they are set into an empty one: nothing in it that no row put there. */
-static gyre_status check_block(struct gy_chunk *chunk, size_t b, uint32_t dim, uint8_t *rebuilt, gyre_error *err)
+/* Checks that the chunk is exactly what its rows give when they are put into an empty one: nothing in it that no row put there. */
+static gyre_status check_rows(const struct gy_layout *layout, const struct gy_chunk *chunk, struct gy_chunk *rebuilt, gyre_error *err)
 {
     uint8_t row[GY_ROW_BYTES_MAX];
-    const uint8_t *block = chunk->blocks + b * gyre_block_bytes(gy_replica_code_bytes(dim));
-    gyre_block_init(gy_replica_code_bytes(dim), rebuilt);
-    for (size_t place = 0; place < GYRE_BLOCK_ROWS; place++) {
-        if (!gyre_block_holds(gy_replica_code_bytes(dim), block, place))
+    for (size_t place = 0; place < chunk->rows; place++) {
+        if (!gy_chunk_holds(layout, chunk, place))
             continue;
-        size_t slot = b * GYRE_BLOCK_ROWS + place;
-        gyre_block_get(gy_replica_code_bytes(dim), block, place, row);
-        gyre_status status = gyre_codec_row_check(gy_replica_codec(), dim, row, err);
+        gy_chunk_row(layout, chunk, place, row);
+        gyre_status status = gyre_codec_list_row_check(layout->codec, layout->dim, row, err);
         if (status == GYRE_OK)
-            status = gyre_point_id_check(chunk->ids[slot].bytes, err);
+            status = gyre_point_id_check(chunk->ids[place].bytes, err);
         if (status != GYRE_OK)
-            return gyre_wrap(err, GYRE_CORRUPT, "packed chunk, place %zu", slot);
-        gyre_block_set(gy_replica_code_bytes(dim), rebuilt, place, row);
-        chunk->held++;
+            return gyre_wrap(err, GYRE_CORRUPT, "packed chunk, place %zu", place);
+        gy_chunk_set(layout, rebuilt, place, &chunk->ids[place], row);
     }
-    if (memcmp(rebuilt, block, gyre_block_bytes(gy_replica_code_bytes(dim))) != 0)
-        return gyre_fail(err, GYRE_CORRUPT, "block %zu holds bytes that no row gives", b);
+    size_t blocks = blocks_of(chunk->rows), places = blocks * GYRE_BLOCK_ROWS;
+    if (memcmp(rebuilt->blocks, chunk->blocks, blocks * layout->block_bytes) != 0 ||
+        memcmp(rebuilt->ids, chunk->ids, places * sizeof *chunk->ids) != 0 ||
+        memcmp(rebuilt->refine, chunk->refine, places * layout->refine_row_bytes) != 0)
+        return gyre_fail(err, GYRE_CORRUPT, "packed chunk holds bytes that no row gives");
     return GYRE_OK;
 }
 
-gyre_status gy_packed_decode(struct gy_slice value, uint32_t dim, uint32_t codebook_version, struct gy_chunk *chunk, uint64_t *seq,
+/* Fills chunk, which has room for rows, from the bytes after the header. */
+static gyre_status decode_rows(const struct gy_layout *layout, const uint8_t *bytes, size_t rows, struct gy_chunk *chunk, gyre_error *err)
+{
+    size_t blocks = blocks_of(rows), places = blocks * GYRE_BLOCK_ROWS;
+    memcpy(chunk->blocks, bytes, blocks * layout->block_bytes);
+    bytes += blocks * layout->block_bytes;
+    memcpy(chunk->ids, bytes, places * sizeof *chunk->ids);
+    bytes += places * sizeof *chunk->ids;
+    memcpy(chunk->refine, bytes, places * layout->refine_row_bytes);
+    chunk->rows = (uint16_t)rows;
+    struct gy_chunk *rebuilt = gy_chunk_new(layout, 0, rows);
+    if (!rebuilt)
+        return gyre_fail(err, GYRE_NO_MEMORY, "packed chunk");
+    gyre_status status = check_rows(layout, chunk, rebuilt, err);
+    chunk->held = rebuilt->held;
+    gy_chunk_release(rebuilt);
+    return status;
+}
+
+gyre_status gy_packed_decode(struct gy_chunk **out, struct gy_slice value, const struct gy_layout *layout, uint32_t codebook_version,
                              gyre_error *err)
 {
     const uint8_t *bytes = value.data;
@@ -94,52 +119,51 @@ gyre_status gy_packed_decode(struct gy_slice value, uint32_t dim, uint32_t codeb
         return gyre_fail(err, GYRE_CORRUPT, "packed chunk of %zu bytes; the header alone is %d", value.bytes, HEADER_BYTES);
     if (gy_load_u32(bytes) > FORMAT)
         return gyre_fail(err, GYRE_UNIMPLEMENTED, "packed chunk in format %u; this program reads up to %d", gy_load_u32(bytes), FORMAT);
-    if (gy_load_u32(bytes) != FORMAT || gy_load_u32(bytes + 16) != dim || value.bytes != gy_packed_bytes(dim))
-        return gyre_fail(err, GYRE_CORRUPT, "packed chunk of %zu bytes, format %u, dim %u; dim %u has %zu", value.bytes, gy_load_u32(bytes),
-                         gy_load_u32(bytes + 16), dim, gy_packed_bytes(dim));
+    uint32_t dim = gy_load_u32(bytes + 16), rows = gy_load_u32(bytes + 20);
+    if (gy_load_u32(bytes) != FORMAT || dim != layout->dim || rows < 1 || rows > GY_CHUNK_ROWS || value.bytes != gy_packed_bytes(layout, rows))
+        return gyre_fail(err, GYRE_CORRUPT, "packed chunk of %zu bytes, format %u, dim %u, %u rows; the replica has dim %u", value.bytes,
+                         gy_load_u32(bytes), dim, rows, layout->dim);
     size_t covered = value.bytes - CHECKSUM_BYTES;
     if (gy_load_u64(bytes + covered) != XXH3_64bits(bytes, covered))
         return gyre_fail(err, GYRE_CORRUPT, "packed chunk has a wrong checksum");
     if (gy_load_u32(bytes + 4) != codebook_version)
         return gyre_fail(err, GYRE_CORRUPT, "packed chunk of codebook %u under the key of %u", gy_load_u32(bytes + 4), codebook_version);
 
-    memcpy(chunk->blocks, bytes + HEADER_BYTES, blocks_bytes(dim));
-    memcpy(chunk->ids, bytes + HEADER_BYTES + blocks_bytes(dim), sizeof(gyre_point_id) * GY_CHUNK_ROWS);
-    uint8_t *rebuilt = gy_aligned_alloc(gyre_block_bytes(gy_replica_code_bytes(dim)));
-    if (!rebuilt)
+    struct gy_chunk *chunk = gy_chunk_new(layout, 0, rows);
+    if (!chunk)
         return gyre_fail(err, GYRE_NO_MEMORY, "packed chunk");
-    gyre_status status = GYRE_OK;
-    chunk->held = 0;
-    for (size_t b = 0; b < GY_CHUNK_ROWS / GYRE_BLOCK_ROWS && status == GYRE_OK; b++)
-        status = check_block(chunk, b, dim, rebuilt, err);
-    free(rebuilt);
-    GY_TRY(status);
-    if (chunk->held != gy_load_u32(bytes + 20))
-        return gyre_fail(err, GYRE_CORRUPT, "packed chunk holds %u points; its header says %u", chunk->held, gy_load_u32(bytes + 20));
-    *seq = gy_load_u64(bytes + 8);
+    gyre_status status = decode_rows(layout, bytes + HEADER_BYTES, rows, chunk, err);
+    if (status == GYRE_OK && chunk->held != gy_load_u32(bytes + 24))
+        status = gyre_fail(err, GYRE_CORRUPT, "packed chunk holds %u points; its header says %u", chunk->held, gy_load_u32(bytes + 24));
+    if (status != GYRE_OK) {
+        gy_chunk_release(chunk);
+        return status;
+    }
+    chunk->packed_seq = gy_load_u64(bytes + 8);
+    *out = chunk;
     return GYRE_OK;
 }
 
-size_t gy_row_record_bytes(uint32_t dim)
+size_t gy_row_record_bytes(const struct gy_layout *layout)
 {
-    return SEQ_BYTES + sizeof(gyre_point_id) + gy_replica_row_bytes(dim);
+    return SEQ_BYTES + sizeof(gyre_point_id) + layout->row_bytes;
 }
 
-size_t gy_row_record_encode(uint8_t *out, uint64_t seq, const gyre_point_id *id, const uint8_t *row, uint32_t dim)
+size_t gy_row_record_encode(uint8_t *out, const struct gy_layout *layout, uint64_t seq, const gyre_point_id *id, const uint8_t *row)
 {
     gy_store_u64(out, seq);
     if (!id)
         return SEQ_BYTES;
     memcpy(out + SEQ_BYTES, id, sizeof *id);
-    memcpy(out + SEQ_BYTES + sizeof *id, row, gy_replica_row_bytes(dim));
-    return gy_row_record_bytes(dim);
+    memcpy(out + SEQ_BYTES + sizeof *id, row, layout->row_bytes);
+    return gy_row_record_bytes(layout);
 }
 
-gyre_status gy_row_record_decode(struct gy_slice value, uint32_t dim, struct gy_row_record *out, gyre_error *err)
+gyre_status gy_row_record_decode(struct gy_slice value, const struct gy_layout *layout, struct gy_row_record *out, gyre_error *err)
 {
     const uint8_t *bytes = value.data;
-    if (value.bytes != SEQ_BYTES && value.bytes != gy_row_record_bytes(dim))
-        return gyre_fail(err, GYRE_CORRUPT, "row of %zu bytes; one has %zu, a cleared one %d", value.bytes, gy_row_record_bytes(dim), SEQ_BYTES);
+    if (value.bytes != SEQ_BYTES && value.bytes != gy_row_record_bytes(layout))
+        return gyre_fail(err, GYRE_CORRUPT, "row of %zu bytes; one has %zu, a cleared one %d", value.bytes, gy_row_record_bytes(layout), SEQ_BYTES);
     out->seq = gy_load_u64(bytes);
     out->held = value.bytes != SEQ_BYTES;
     if (!out->held)
@@ -148,7 +172,18 @@ gyre_status gy_row_record_decode(struct gy_slice value, uint32_t dim, struct gy_
     out->row = bytes + SEQ_BYTES + sizeof out->id;
     if (gyre_point_id_check(out->id.bytes, err) != GYRE_OK)
         return gyre_wrap(err, GYRE_CORRUPT, "row");
-    return gyre_codec_row_check(gy_replica_codec(), dim, out->row, err);
+    return gyre_codec_list_row_check(layout->codec, layout->dim, out->row, err);
+}
+
+gyre_status gy_list_decode(struct gy_slice value, uint32_t lists, uint32_t *list, gyre_error *err)
+{
+    if (value.bytes != GY_LIST_BYTES)
+        return gyre_fail(err, GYRE_CORRUPT, "list of %zu bytes; one has %d", value.bytes, GY_LIST_BYTES);
+    uint32_t number = gy_load_u32(value.data);
+    if (number >= lists)
+        return gyre_fail(err, GYRE_CORRUPT, "list %u; the codebook has %u", number, lists);
+    *list = number;
+    return GYRE_OK;
 }
 
 gyre_status gy_point_decode(struct gy_slice value, uint64_t *version, struct gy_slice *payload, gyre_error *err)
@@ -165,5 +200,15 @@ gyre_status gy_vector_decode(struct gy_slice value, uint32_t dim, float *out, gy
     if (value.bytes != dim * sizeof(float))
         return gyre_fail(err, GYRE_CORRUPT, "vector of %zu bytes; dim %u has %zu", value.bytes, dim, dim * sizeof(float));
     memcpy(out, value.data, value.bytes);
+    return GYRE_OK;
+}
+
+gyre_status gy_vector_key_decode(struct gy_slice key, gyre_point_id *id, gyre_error *err)
+{
+    if (key.bytes != sizeof *id)
+        return gyre_fail(err, GYRE_CORRUPT, "key of a vector has %zu bytes, not %zu", key.bytes, sizeof *id);
+    if (gyre_point_id_check(key.data, err) != GYRE_OK)
+        return gyre_wrap(err, GYRE_CORRUPT, "key of a vector");
+    memcpy(id, key.data, sizeof *id);
     return GYRE_OK;
 }

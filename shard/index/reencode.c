@@ -1,169 +1,202 @@
 /* Re-encoding to a newer codebook, in the background, beside the codes that searches go on using.
  *
- *   1  start tracking: from now on apply notes the slots it changes; hold the snapshot of that moment
- *   2  for each of its chunks: read the full vectors, encode, write the packed chunk under the new version
- *   3  catch up: take the noted slots, encode them as they are now, write their chunks; until few are noted
- *   4  under the apply lock, so that nothing changes: the last noted slots; then one batch {their chunks, meta codebook, the
- *      old version's codes deleted}; publish the new snapshot
- * A vector read in 2 or 3 may be newer than the slot it was read for, or gone; then that slot is noted, and done again.
- * A crash before 4 leaves the old codebook and chunks of a version that loading deletes; after it, the new one. */
+ *   1  start tracking: from now on apply notes the points it changes
+ *   2  walk the full vectors by id, in stretches; assign, encode and put them into chunks of their own, write those that are full
+ *      under the new version; after each stretch bring what was noted meanwhile up to date, as far as the walk has come: what
+ *      lies beyond, the walk will meet as it is then
+ *   3  write the chunks that are not full; catch up with what was noted, until that is little
+ *   4  under the apply lock, so that nothing changes: the last of it; then one batch {chunks not yet written, meta codebook, the old
+ *      version's codes deleted}; the new places and the new snapshot take over
+ * Slots change: a list's chunks are new ones. A crash before 4 leaves the old codebook and chunks of a version that loading deletes;
+ * after it, the new one. */
+#include "index/codes.h"
+#include "index/encode.h"
 #include "index/state.h"
 #include "store/disk.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 enum {
-    LAST_SLOTS_MAX = 256, /* done under the apply lock: a few milliseconds */
-    ROUNDS_MAX = 16,      /* of catching up, if writers outrun us: then the lock is held longer, once */
+    GROUP_POINTS = 1024,    /* encoded together */
+    STRETCH_POINTS = 65536, /* of the walk: bounds what is noted meanwhile */
+    WRITE_CHUNKS = 64,      /* in one batch */
+    LAST_POINTS_MAX = 256,  /* done under the apply lock: a few milliseconds */
+    ROUNDS_MAX = 16,        /* of catching up, if writers outrun us: then the lock is held longer, once */
 };
 
 struct encoding {
     gy_points *points;
     struct gy_shared_codebook *codebook;
     uint32_t version;
-    gy_snapshot *next;       /* what will be published */
+    uint64_t seq;             /* that the chunks written are said to cover: of before the switch */
+    gy_snapshot *next;        /* what will be published; nobody else has it */
+    struct gy_places places;  /* of next */
     gy_batch *batch;
-    uint8_t *scratch;        /* [gy_packed_bytes] */
-    float *vector;           /* [dim] */
-    struct gy_dirty todo;    /* slots of this round */
-    /* of the group that is read now */
-    struct gy_chunk *chunk;
-    gyre_point_id *ids;      /* [GY_CHUNK_ROWS] */
-    uint32_t *places;        /* [GY_CHUNK_ROWS] */
+    struct gy_codes codes;
+    uint32_t *stale;          /* [stale_count] numbers of chunks that are not on disk as they are */
+    size_t stale_count, stale_room;
+    uint8_t *is_stale;        /* [mark_room] by number */
+    size_t mark_room;
+    struct gy_dirty todo;     /* points of this round */
+    uint64_t walked;          /* points the walk has met */
+    gyre_point_id position;   /* the last of them */
+    bool paused;              /* the walk ended with its stretch */
+    /* the group that is encoded now */
     size_t group;
+    gyre_point_id *ids;       /* [GROUP_POINTS] */
+    float *vectors;           /* [GROUP_POINTS][dim] */
+    const float **addresses;  /* [GROUP_POINTS] into vectors */
+    uint32_t *lists;          /* [GROUP_POINTS] */
+    uint8_t *rows;            /* [GROUP_POINTS][row_bytes] */
 };
 
 static void encoding_fini(struct encoding *encoding)
 {
-    gy_shared_codebook_release(encoding->codebook);
+    gy_places_fini(&encoding->places);
     gy_snapshot_release(encoding->next);
+    gy_codes_fini(&encoding->codes);
     gy_batch_free(encoding->batch);
-    free(encoding->scratch);
-    free(encoding->vector);
-    free(encoding->todo.slots);
+    gy_shared_codebook_release(encoding->codebook);
+    free(encoding->stale);
+    free(encoding->is_stale);
+    free(encoding->todo.ids);
     free(encoding->ids);
-    free(encoding->places);
+    free(encoding->vectors);
+    free(encoding->addresses);
+    free(encoding->lists);
+    free(encoding->rows);
 }
 
-/* GYRE_CANCELLED if the points are closing or a still newer codebook was asked for. */
-static gyre_status still_wanted(struct encoding *encoding, gyre_error *err)
+static gyre_status encoding_init(struct encoding *encoding, gyre_error *err)
+{
+    gy_points *points = encoding->points;
+    gy_places_init(&encoding->places);
+    encoding->next = gy_snapshot_new(encoding->codebook);
+    encoding->batch = gy_batch_new();
+    encoding->ids = malloc(GROUP_POINTS * sizeof *encoding->ids);
+    encoding->vectors = malloc(GROUP_POINTS * points->dim * sizeof *encoding->vectors);
+    encoding->addresses = malloc(GROUP_POINTS * sizeof(const float *));
+    encoding->lists = malloc(GROUP_POINTS * sizeof *encoding->lists);
+    encoding->rows = malloc(GROUP_POINTS * encoding->codebook->layout.row_bytes);
+    if (!encoding->next || !encoding->ids || !encoding->vectors || !encoding->addresses || !encoding->lists || !encoding->rows)
+        return gyre_fail(err, GYRE_NO_MEMORY, "re-encoding");
+    for (size_t i = 0; i < GROUP_POINTS; i++)
+        encoding->addresses[i] = encoding->vectors + i * points->dim;
+    return gy_codes_init(&encoding->codes, points->store, encoding->batch, encoding->codebook, err);
+}
+
+/* GYRE_CANCELLED if the points are closing or a still newer codebook was asked for. The disk is looked at too: the new codes come to it
+ * beside the old ones, and at the end of it RocksDB may abort the process. */
+static gyre_status may_go_on(struct encoding *encoding, gyre_error *err)
 {
     gy_points *points = encoding->points;
     pthread_mutex_lock(&points->mu);
     bool wanted = !points->closing && points->target_version == encoding->version;
+    uint64_t free_min = points->disk_free_min;
     pthread_mutex_unlock(&points->mu);
-    return wanted ? GYRE_OK : gyre_fail(err, GYRE_CANCELLED, "re-encoding to codebook %u is no longer wanted", encoding->version);
+    if (!wanted)
+        return gyre_fail(err, GYRE_CANCELLED, "re-encoding to codebook %u is no longer wanted", encoding->version);
+    return gy_disk_check(gy_store_path(points->store), free_min, "re-encoding", err);
 }
 
-static gyre_status encode_vector(void *self, size_t i, struct gy_slice value, gyre_error *err)
+/* ---- chunks to disk ---- */
+static gyre_status mark_stale(struct encoding *encoding, uint32_t number, gyre_error *err)
 {
-    struct encoding *encoding = self;
-    uint32_t dim = encoding->points->dim;
-    uint8_t row[GY_ROW_BYTES_MAX];
-    if (!value.data) { /* deleted since; or lost, which the count at the end shows */
-        gy_chunk_clear(encoding->chunk, dim, encoding->places[i]);
+    if (number >= encoding->mark_room) {
+        size_t room = number + number / 2 + 64;
+        uint8_t *marks = realloc(encoding->is_stale, room);
+        if (!marks)
+            return gyre_fail(err, GYRE_NO_MEMORY, "marks of %zu chunks", room);
+        memset(marks + encoding->mark_room, 0, room - encoding->mark_room);
+        encoding->is_stale = marks;
+        encoding->mark_room = room;
+    }
+    if (encoding->is_stale[number])
         return GYRE_OK;
+    if (encoding->stale_count == encoding->stale_room) {
+        size_t room = encoding->stale_room * 2 + 64;
+        uint32_t *stale = realloc(encoding->stale, room * sizeof *stale);
+        if (!stale)
+            return gyre_fail(err, GYRE_NO_MEMORY, "list of %zu chunks", room);
+        encoding->stale = stale;
+        encoding->stale_room = room;
     }
-    gyre_status status = gy_vector_decode(value, dim, encoding->vector, err);
-    if (status == GYRE_OK)
-        status = gyre_quantizer_encode(encoding->codebook->quantizer, encoding->vector, 1, 0, row, err);
-    if (status != GYRE_OK) {
-        char text[GYRE_UUID_TEXT_BYTES];
-        return gyre_wrap(err, status, "point %s", gyre_point_id_format(&encoding->ids[i], text));
-    }
-    gy_chunk_set(encoding->chunk, dim, encoding->places[i], &encoding->ids[i], row);
+    encoding->is_stale[number] = 1;
+    encoding->stale[encoding->stale_count++] = number;
     return GYRE_OK;
 }
 
-/* Brings one place of the new chunk to what from says is there; the encoding itself waits for encode_group. */
-static void gather_place(struct encoding *encoding, const struct gy_chunk *from, uint32_t place)
+static gyre_status write_chunk(struct encoding *encoding, uint32_t number, gyre_error *err)
 {
-    if (gy_chunk_holds(from, encoding->points->dim, place)) {
-        encoding->ids[encoding->group] = from->ids[place];
-        encoding->places[encoding->group++] = place;
-    } else {
-        gy_chunk_clear(encoding->chunk, encoding->points->dim, place);
-    }
-}
-
-static gyre_status encode_group(struct encoding *encoding, gyre_error *err)
-{
-    return gy_store_get_many(encoding->points->store, NULL, GY_FAMILY_VECTORS, encoding->ids, sizeof *encoding->ids, encoding->group, false,
-                             encode_vector, encoding, err);
-}
-
-/* The disk is looked at first: the new codes come to it beside the old ones, and at the end of it RocksDB may abort the process. */
-static gyre_status begin_chunk(struct encoding *encoding, size_t number, gyre_error *err)
-{
-    gy_points *points = encoding->points;
-    pthread_mutex_lock(&points->mu);
-    uint64_t free_min = points->disk_free_min;
-    pthread_mutex_unlock(&points->mu);
-    GY_TRY(gy_disk_check(gy_store_path(points->store), free_min, "re-encoding", err));
-    encoding->group = 0;
-    encoding->chunk = gy_snapshot_own(encoding->next, encoding->points->dim, number);
-    return encoding->chunk ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "chunk %zu", number);
-}
-
-/* Puts the new chunk into the batch and, unless this is the last step, writes the batch. */
-static gyre_status end_chunk(struct encoding *encoding, size_t number, uint64_t seq, bool write, gyre_error *err)
-{
-    GY_TRY(encode_group(encoding, err));
-    gy_points_pack(encoding->points, encoding->batch, encoding->chunk, number, encoding->version, seq, false, encoding->scratch);
-    if (!write)
+    struct gy_chunk *chunk = gy_snapshot_own(encoding->next, number, 0); /* nobody else's: not copied */
+    encoding->is_stale[number] = 0;
+    if (chunk->held) {
+        gy_codes_pack(&encoding->codes, chunk, number, encoding->seq);
         return GYRE_OK;
+    }
+    gy_codes_delete(&encoding->codes, chunk, number);
+    return gy_places_drop(&encoding->places, encoding->next, number, err);
+}
+
+static gyre_status commit(struct encoding *encoding, gyre_error *err)
+{
     GY_TRY(gy_store_commit(encoding->points->store, encoding->batch, err));
     gy_batch_clear(encoding->batch);
     return GYRE_OK;
 }
 
-static gyre_status encode_all(struct encoding *encoding, const gy_snapshot *from, gyre_error *err)
+/* Puts stale chunks, or only those that are full, into the batch, and writes the batch now and then, unless it shall grow. */
+static gyre_status write_chunks(struct encoding *encoding, bool only_full, bool one_batch, gyre_error *err)
 {
-    for (size_t c = 0; c < from->count; c++) {
-        GY_TRY(still_wanted(encoding, err));
-        GY_TRY(begin_chunk(encoding, c, err));
-        for (uint32_t place = 0; place < GY_CHUNK_ROWS; place++)
-            gather_place(encoding, from->chunks[c], place);
-        GY_TRY(end_chunk(encoding, c, from->applied_seq, true, err));
+    size_t kept = 0, written = 0;
+    for (size_t i = 0; i < encoding->stale_count; i++) {
+        uint32_t number = encoding->stale[i];
+        if (only_full && gy_snapshot_at(encoding->next, number)->rows < GY_CHUNK_ROWS) {
+            encoding->stale[kept++] = number;
+            continue;
+        }
+        GY_TRY(write_chunk(encoding, number, err));
+        if (!one_batch && ++written % WRITE_CHUNKS == 0)
+            GY_TRY(commit(encoding, err));
     }
+    encoding->stale_count = kept;
+    return one_batch ? GYRE_OK : commit(encoding, err);
+}
+
+/* ---- points into chunks ---- */
+static gyre_status remove_point(struct encoding *encoding, const gyre_point_id *id, gyre_error *err)
+{
+    uint32_t slot;
+    if (!gy_places_find(&encoding->places, encoding->next, id, &slot))
+        return GYRE_OK;
+    GY_TRY(gy_places_remove(&encoding->places, encoding->next, id, slot, err));
+    return mark_stale(encoding, slot / GY_CHUNK_ROWS, err);
+}
+
+/* Encodes the group and puts it in place of what there is of the same points. */
+static gyre_status put_group(struct encoding *encoding, gyre_error *err)
+{
+    size_t row_bytes = encoding->codebook->layout.row_bytes;
+    gyre_status status = gy_encode(encoding->codebook, encoding->addresses, encoding->group, encoding->lists, encoding->rows, err);
+    if (status != GYRE_OK)
+        return gyre_wrap(err, status, "full vectors");
+    GY_TRY(gy_places_reserve(&encoding->places, encoding->next, encoding->group, err));
+    for (size_t i = 0; i < encoding->group; i++) {
+        uint32_t slot;
+        GY_TRY(remove_point(encoding, &encoding->ids[i], err));
+        GY_TRY(gy_places_put(&encoding->places, encoding->next, encoding->lists[i], &encoding->ids[i], encoding->rows + i * row_bytes, &slot, err));
+        GY_TRY(mark_stale(encoding, slot / GY_CHUNK_ROWS, err));
+    }
+    encoding->group = 0;
+    gy_points *points = encoding->points;
+    atomic_store(&points->progress, encoding->next->points);
+    atomic_store(&points->side_bytes, encoding->next->bytes + gy_places_bytes(&encoding->places));
     return GYRE_OK;
 }
 
-static int by_slot(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* Encodes the slots of todo as from has them. Chunks that appeared since are made on the way: all slots below a new one were
- * noted too, so no chunk is skipped. */
-static gyre_status encode_slots(struct encoding *encoding, const gy_snapshot *from, bool write, gyre_error *err)
-{
-    struct gy_dirty *todo = &encoding->todo;
-    size_t room = from->count;
-    if (room > encoding->next->room) {
-        gy_snapshot *grown = gy_snapshot_copy(encoding->next, room);
-        if (!grown)
-            return gyre_fail(err, GYRE_NO_MEMORY, "snapshot of %zu chunks", room);
-        gy_snapshot_release(encoding->next);
-        encoding->next = grown;
-    }
-    if (todo->count)
-        qsort(todo->slots, todo->count, sizeof *todo->slots, by_slot);
-    for (size_t i = 0; i < todo->count;) {
-        size_t number = todo->slots[i] / GY_CHUNK_ROWS;
-        GY_TRY(begin_chunk(encoding, number, err));
-        for (; i < todo->count && todo->slots[i] / GY_CHUNK_ROWS == number; i++)
-            if (i == 0 || todo->slots[i] != todo->slots[i - 1])
-                gather_place(encoding, from->chunks[number], todo->slots[i] % GY_CHUNK_ROWS);
-        GY_TRY(end_chunk(encoding, number, from->applied_seq, write, err));
-    }
-    return GYRE_OK;
-}
-
+/* ---- what was noted ---- */
 static void swap_dirty(gy_points *points, struct encoding *encoding)
 {
     struct gy_dirty taken = points->dirty;
@@ -172,19 +205,98 @@ static void swap_dirty(gy_points *points, struct encoding *encoding)
     encoding->todo = taken;
 }
 
+static int by_id(const void *a, const void *b)
+{
+    return gyre_point_id_compare(a, b);
+}
+
+static gyre_status take_vector(void *self, size_t i, struct gy_slice value, gyre_error *err)
+{
+    struct encoding *encoding = self;
+    const gyre_point_id *id = &encoding->todo.ids[i];
+    if (!value.data)
+        return remove_point(encoding, id, err);
+    GY_TRY(gy_vector_decode(value, encoding->points->dim, encoding->vectors + encoding->group * encoding->points->dim, err));
+    encoding->ids[encoding->group++] = *id;
+    return encoding->group < GROUP_POINTS ? GYRE_OK : put_group(encoding, err);
+}
+
+/* Brings the points of todo to what the disk says of them now; those beyond end wait for the walk (NULL: none). */
+static gyre_status bring_up_to_date(struct encoding *encoding, const gyre_point_id *end, gyre_error *err)
+{
+    struct gy_dirty *todo = &encoding->todo;
+    size_t count = 0;
+    if (todo->count)
+        qsort(todo->ids, todo->count, sizeof *todo->ids, by_id);
+    for (size_t i = 0; i < todo->count; i++) {
+        bool again = count && gyre_point_id_compare(&todo->ids[i], &todo->ids[count - 1]) == 0;
+        if (!again && (!end || gyre_point_id_compare(&todo->ids[i], end) <= 0))
+            todo->ids[count++] = todo->ids[i];
+    }
+    GY_TRY(gy_store_get_many(encoding->points->store, NULL, GY_FAMILY_VECTORS, todo->ids, sizeof *todo->ids, count, false, take_vector,
+                             encoding, err));
+    return put_group(encoding, err);
+}
+
+/* ---- the walk ---- */
+static gyre_status walk_vector(void *self, struct gy_slice key, struct gy_slice value, gyre_error *err)
+{
+    struct encoding *encoding = self;
+    gyre_point_id *id = &encoding->ids[encoding->group];
+    GY_TRY(gy_vector_key_decode(key, id, err));
+    if (encoding->walked && gyre_point_id_compare(id, &encoding->position) == 0)
+        return GYRE_OK; /* where the stretch before ended */
+    GY_TRY(gy_vector_decode(value, encoding->points->dim, encoding->vectors + encoding->group * encoding->points->dim, err));
+    encoding->position = *id;
+    encoding->walked++;
+    if (++encoding->group == GROUP_POINTS) {
+        GY_TRY(may_go_on(encoding, err));
+        GY_TRY(put_group(encoding, err));
+        GY_TRY(write_chunks(encoding, true, false, err));
+    }
+    encoding->paused = encoding->walked % STRETCH_POINTS == 0; /* the group is empty then */
+    return encoding->paused ? GYRE_CANCELLED : GYRE_OK;
+}
+
+static void take_noted(struct encoding *encoding)
+{
+    pthread_mutex_lock(&encoding->points->apply_mu);
+    swap_dirty(encoding->points, encoding);
+    pthread_mutex_unlock(&encoding->points->apply_mu);
+}
+
+static gyre_status encode_all(struct encoding *encoding, gyre_error *err)
+{
+    gy_store *store = encoding->points->store;
+    do {
+        GY_TRY(may_go_on(encoding, err));
+        struct gy_slice from = {0};
+        if (encoding->walked)
+            from = (struct gy_slice){encoding->position.bytes, sizeof encoding->position.bytes};
+        encoding->paused = false;
+        gyre_status status = gy_store_walk(store, GY_FAMILY_VECTORS, from, (struct gy_slice){0}, walk_vector, encoding, err);
+        if (!encoding->paused)
+            GY_TRY(status);
+        GY_TRY(put_group(encoding, err));
+        take_noted(encoding);
+        GY_TRY(bring_up_to_date(encoding, encoding->paused ? &encoding->position : NULL, err));
+    } while (encoding->paused);
+    return write_chunks(encoding, false, false, err);
+}
+
 /* Rounds of catching up; returns with the apply lock held on success. */
 static gyre_status catch_up(struct encoding *encoding, gyre_error *err)
 {
     gy_points *points = encoding->points;
     for (int round = 0;; round++) {
-        GY_TRY(still_wanted(encoding, err));
+        GY_TRY(may_go_on(encoding, err));
         pthread_mutex_lock(&points->apply_mu);
-        if (points->dirty.count <= LAST_SLOTS_MAX || round == ROUNDS_MAX)
-            return GYRE_OK;
         swap_dirty(points, encoding);
-        GY_AUTO(gy_snapshot) *from = gy_points_snapshot(points); /* has the slots just taken as noted */
+        if (encoding->todo.count <= LAST_POINTS_MAX || round == ROUNDS_MAX)
+            return GYRE_OK;
         pthread_mutex_unlock(&points->apply_mu);
-        GY_TRY(encode_slots(encoding, from, true, err));
+        GY_TRY(bring_up_to_date(encoding, NULL, err));
+        GY_TRY(write_chunks(encoding, false, false, err));
     }
 }
 
@@ -192,25 +304,19 @@ static gyre_status switch_over(struct encoding *encoding, gyre_error *err)
 {
     gy_points *points = encoding->points;
     const gy_snapshot *from = points->current; /* stays: we hold the apply lock */
-    swap_dirty(points, encoding);
-    GY_TRY(encode_slots(encoding, from, false, err));
-    uint64_t held = 0;
-    for (size_t c = 0; c < encoding->next->count; c++)
-        held += encoding->next->chunks[c]->held;
-    if (held != from->points || encoding->next->count != from->count)
-        return gyre_fail(err, GYRE_CORRUPT, "%" PRIu64 " of %" PRIu64 " points have a full vector", held, from->points);
-
-    uint8_t first[GY_CODE_KEY_BYTES], behind[GY_CODE_KEY_BYTES];
-    uint32_t old = gyre_codebook_version(from->codebook->codebook);
-    gy_code_key(first, old, 0, 0);
-    gy_code_key(behind, old, UINT8_MAX, UINT32_MAX);
-    gy_batch_delete_range(encoding->batch, points->store, GY_FAMILY_CODES, (struct gy_slice){first, sizeof first},
-                          (struct gy_slice){behind, sizeof behind});
-    encoding->next->points = from->points;
+    GY_TRY(bring_up_to_date(encoding, NULL, err));
+    if (encoding->next->points != from->points)
+        return gyre_fail(err, GYRE_CORRUPT, "%" PRIu64 " of %" PRIu64 " points have a full vector", encoding->next->points, from->points);
+    GY_TRY(write_chunks(encoding, false, true, err));
+    struct gy_codes old = encoding->codes;
+    old.version = gyre_codebook_version(from->codebook->codebook);
+    gy_codes_delete_all(&old);
     encoding->next->applied_seq = from->applied_seq;
     GY_TRY(gy_store_commit_codebook(points->store, encoding->batch, encoding->codebook->codebook, err));
-    if (points->outstanding_room)
-        memset(points->outstanding, 0, points->outstanding_room * sizeof *points->outstanding);
+    struct gy_places places = points->places;
+    points->places = encoding->places;
+    encoding->places = places; /* freed with the rest */
+    atomic_store(&points->table_bytes, gy_places_bytes(&points->places));
     gy_points_publish(points, GY_TAKE(encoding->next));
     return GYRE_OK;
 }
@@ -218,21 +324,14 @@ static gyre_status switch_over(struct encoding *encoding, gyre_error *err)
 static gyre_status run(struct encoding *encoding, gyre_error *err)
 {
     gy_points *points = encoding->points;
+    GY_TRY(encoding_init(encoding, err));
     pthread_mutex_lock(&points->apply_mu);
     points->tracking = true;
     points->dirty.count = 0;
-    GY_AUTO(gy_snapshot) *from = gy_points_snapshot(points);
+    encoding->seq = points->current->applied_seq;
+    atomic_store(&points->goal, points->current->points);
     pthread_mutex_unlock(&points->apply_mu);
-
-    encoding->next = gy_snapshot_new(encoding->codebook, from->count);
-    encoding->batch = gy_batch_new();
-    encoding->scratch = malloc(gy_packed_bytes(points->dim));
-    encoding->vector = malloc(points->dim * sizeof(float));
-    encoding->ids = malloc(GY_CHUNK_ROWS * sizeof *encoding->ids);
-    encoding->places = malloc(GY_CHUNK_ROWS * sizeof *encoding->places);
-    if (!encoding->next || !encoding->scratch || !encoding->vector || !encoding->ids || !encoding->places)
-        return gyre_fail(err, GYRE_NO_MEMORY, "re-encoding");
-    GY_TRY(encode_all(encoding, from, err));
+    GY_TRY(encode_all(encoding, err));
     GY_TRY(catch_up(encoding, err));
     gyre_status status = switch_over(encoding, err);
     pthread_mutex_unlock(&points->apply_mu);
@@ -242,12 +341,8 @@ static gyre_status run(struct encoding *encoding, gyre_error *err)
 /* What a run that ended early wrote under its version. */
 static gyre_status discard(struct encoding *encoding, gyre_error *err)
 {
-    uint8_t first[GY_CODE_KEY_BYTES], behind[GY_CODE_KEY_BYTES];
-    gy_code_key(first, encoding->version, 0, 0);
-    gy_code_key(behind, encoding->version, UINT8_MAX, UINT32_MAX);
     gy_batch_clear(encoding->batch);
-    gy_batch_delete_range(encoding->batch, encoding->points->store, GY_FAMILY_CODES, (struct gy_slice){first, sizeof first},
-                          (struct gy_slice){behind, sizeof behind});
+    gy_codes_delete_all(&encoding->codes);
     return gy_store_commit(encoding->points->store, encoding->batch, err);
 }
 
@@ -255,14 +350,16 @@ static void encode_to(gy_points *points, gyre_codebook *target)
 {
     gyre_error err = {0};
     struct encoding encoding = {.points = points, .version = gyre_codebook_version(target)};
-    gyre_status status = gy_shared_codebook_new(&encoding.codebook, target, &err);
+    gyre_status status = gy_shared_codebook_new(&encoding.codebook, gy_store_codec(points->store), target, &err);
     if (status == GYRE_OK)
         status = run(&encoding, &err);
     pthread_mutex_lock(&points->apply_mu);
     points->tracking = false;
     pthread_mutex_unlock(&points->apply_mu);
-    if (status != GYRE_OK && encoding.batch)
+    if (status != GYRE_OK && encoding.codes.scratch)
         GY_IGNORE(discard(&encoding, NULL)); /* the next start deletes it too */
+    atomic_store(&points->progress, 0);
+    atomic_store(&points->goal, 0);
 
     pthread_mutex_lock(&points->mu);
     if (status == GYRE_OK) {
@@ -275,6 +372,7 @@ static void encode_to(gy_points *points, gyre_codebook *target)
     }
     pthread_mutex_unlock(&points->mu);
     encoding_fini(&encoding);
+    atomic_store(&points->side_bytes, 0);
 }
 
 void *gy_points_encoder(void *arg)

@@ -16,7 +16,6 @@ void gy_slots_init(struct gy_slots *slots)
 void gy_slots_fini(struct gy_slots *slots)
 {
     free(slots->table);
-    free(slots->free);
     *slots = (struct gy_slots){0};
 }
 
@@ -44,7 +43,7 @@ static void enter(uint64_t *table, size_t places, uint64_t entry)
 }
 
 /* At most three quarters full: probes stay short. */
-static gyre_status reserve_table(struct gy_slots *slots, size_t count, gyre_error *err)
+gyre_status gy_slots_reserve(struct gy_slots *slots, size_t count, gyre_error *err)
 {
     size_t places = slots->places ? slots->places : PLACES_MIN;
     while ((slots->used + count) > places / 4 * 3)
@@ -63,24 +62,7 @@ static gyre_status reserve_table(struct gy_slots *slots, size_t count, gyre_erro
     return GYRE_OK;
 }
 
-gyre_status gy_slots_reserve(struct gy_slots *slots, size_t count, gyre_error *err)
-{
-    if (count > GY_SLOT_COUNT_MAX - slots->used || count > GY_SLOT_COUNT_MAX - slots->next)
-        return gyre_fail(err, GYRE_EXHAUSTED, "replica of %zu points and %zu more; the limit is %d", slots->used, count, GY_SLOT_COUNT_MAX);
-    GY_TRY(reserve_table(slots, count, err));
-    size_t needed = slots->free_count + count;
-    if (needed <= slots->free_room)
-        return GYRE_OK;
-    size_t room = needed + needed / 2;
-    uint32_t *heap = realloc(slots->free, room * sizeof *heap);
-    if (!heap)
-        return gyre_fail(err, GYRE_NO_MEMORY, "list of %zu free slots", room);
-    slots->free = heap;
-    slots->free_room = room;
-    return GYRE_OK;
-}
-
-bool gy_slots_find(const struct gy_slots *slots, struct gy_chunk *const *chunks, const gyre_point_id *id, uint32_t *slot)
+bool gy_slots_find(const struct gy_slots *slots, const gy_snapshot *snapshot, const gyre_point_id *id, uint32_t *slot)
 {
     if (!slots->places)
         return false;
@@ -89,40 +71,12 @@ bool gy_slots_find(const struct gy_slots *slots, struct gy_chunk *const *chunks,
         if (entry_hash(slots->table[at]) != hash)
             continue;
         uint32_t found = entry_slot(slots->table[at]);
-        if (gyre_point_id_compare(&chunks[found / GY_CHUNK_ROWS]->ids[found % GY_CHUNK_ROWS], id) == 0) {
+        if (gyre_point_id_compare(&gy_snapshot_at(snapshot, found / GY_CHUNK_ROWS)->ids[found % GY_CHUNK_ROWS], id) == 0) {
             *slot = found;
             return true;
         }
     }
     return false;
-}
-
-static void push_free(struct gy_slots *slots, uint32_t slot)
-{
-    size_t at = slots->free_count++;
-    for (; at && slots->free[(at - 1) / 2] > slot; at = (at - 1) / 2)
-        slots->free[at] = slots->free[(at - 1) / 2];
-    slots->free[at] = slot;
-}
-
-static uint32_t pop_free(struct gy_slots *slots)
-{
-    uint32_t lowest = slots->free[0], last = slots->free[--slots->free_count];
-    size_t at = 0;
-    for (size_t child; (child = 2 * at + 1) < slots->free_count; at = child) {
-        if (child + 1 < slots->free_count && slots->free[child + 1] < slots->free[child])
-            child++;
-        if (slots->free[child] >= last)
-            break;
-        slots->free[at] = slots->free[child];
-    }
-    slots->free[at] = last;
-    return lowest;
-}
-
-uint32_t gy_slots_take(struct gy_slots *slots)
-{
-    return slots->free_count ? pop_free(slots) : slots->next++;
 }
 
 void gy_slots_enter(struct gy_slots *slots, const gyre_point_id *id, uint32_t slot)
@@ -131,11 +85,17 @@ void gy_slots_enter(struct gy_slots *slots, const gyre_point_id *id, uint32_t sl
     slots->used++;
 }
 
+static size_t place_of(const struct gy_slots *slots, const gyre_point_id *id, uint32_t slot)
+{
+    size_t mask = slots->places - 1, at = hash_of(slots, id) & mask;
+    while (entry_slot(slots->table[at]) != slot)
+        at = (at + 1) & mask;
+    return at;
+}
+
 void gy_slots_remove(struct gy_slots *slots, const gyre_point_id *id, uint32_t slot)
 {
-    size_t mask = slots->places - 1, hole = hash_of(slots, id) & mask;
-    while (entry_slot(slots->table[hole]) != slot)
-        hole = (hole + 1) & mask;
+    size_t mask = slots->places - 1, hole = place_of(slots, id, slot);
     for (size_t at = (hole + 1) & mask; slots->table[at]; at = (at + 1) & mask) {
         size_t home = entry_hash(slots->table[at]) & mask;
         /* The entry may move into the hole unless its home lies behind the hole (cyclically). */
@@ -146,15 +106,15 @@ void gy_slots_remove(struct gy_slots *slots, const gyre_point_id *id, uint32_t s
     }
     slots->table[hole] = 0;
     slots->used--;
-    push_free(slots, slot);
 }
 
-void gy_slots_set_next(struct gy_slots *slots, uint32_t next)
+void gy_slots_move(struct gy_slots *slots, const gyre_point_id *id, uint32_t from, uint32_t to)
 {
-    slots->next = next;
+    size_t at = place_of(slots, id, from);
+    slots->table[at] = (uint64_t)entry_hash(slots->table[at]) << 32 | (to + 1);
 }
 
-void gy_slots_set_free(struct gy_slots *slots, uint32_t slot)
+size_t gy_slots_bytes(const struct gy_slots *slots)
 {
-    push_free(slots, slot);
+    return slots->places * sizeof *slots->table;
 }

@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FORMAT_VERSION = 1, IDENTITY_BYTES = 12, APPLIED_BYTES = 16, LOG_BASE_BYTES = 16 };
+enum { FORMAT_VERSION = 1, IDENTITY_BYTES = 12, CODEC_BYTES_MAX = 64, APPLIED_BYTES = 16, LOG_BASE_BYTES = 16 };
+#define CODEC_OF_OLD "rabitq1" /* of replicas made before there was a choice */
 
 static void put(gy_store *store, rocksdb_writebatch_t *batch, const char *key, const void *value, size_t bytes)
 {
@@ -46,8 +47,8 @@ static void put_epoch(gy_store *store, rocksdb_writebatch_t *batch, uint64_t epo
     put(store, batch, "epoch", value, sizeof value);
 }
 
-gyre_status gy_meta_write_new(gy_store *store, const struct gy_store_identity *identity, uint64_t epoch, const gyre_codebook *codebook,
-                              gyre_error *err)
+gyre_status gy_meta_write_new(gy_store *store, const struct gy_store_identity *identity, uint64_t epoch, const gyre_codec *codec,
+                              const gyre_codebook *codebook, gyre_error *err)
 {
     uint8_t format[4], name[IDENTITY_BYTES + sizeof identity->collection];
     size_t name_bytes = strnlen(identity->collection, sizeof identity->collection - 1);
@@ -59,6 +60,7 @@ gyre_status gy_meta_write_new(gy_store *store, const struct gy_store_identity *i
     rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
     put(store, batch, "format", format, sizeof format);
     put(store, batch, "identity", name, IDENTITY_BYTES + name_bytes);
+    put(store, batch, "codec", codec->name, strlen(codec->name));
     put_epoch(store, batch, epoch);
     gy_meta_put_applied(store, batch, 0, 0);
     gy_meta_put_log_base(store, batch, 0, 0);
@@ -72,15 +74,15 @@ gyre_status gy_meta_write_new(gy_store *store, const struct gy_store_identity *i
     return status;
 }
 
-/* Lends the value until *pin is destroyed; CORRUPT if the key is missing or its value not within bytes. */
-static gyre_status get(gy_store *store, const rocksdb_readoptions_t *options, const char *key, size_t bytes_min, size_t bytes_max, rocksdb_pinnableslice_t **pin,
+/* Lends the value until *pin is destroyed, if the key is there; CORRUPT if its value is not within bytes. */
+static gyre_status find(gy_store *store, const rocksdb_readoptions_t *options, const char *key, size_t bytes_min, size_t bytes_max, rocksdb_pinnableslice_t **pin,
                        const uint8_t **value, size_t *bytes, gyre_error *err)
 {
     char *complaint = NULL;
     *pin = rocksdb_get_pinned_cf(store->db, options, store->families[GY_FAMILY_META], key, strlen(key), &complaint);
     GY_TRY(gy_rocks_check(&complaint, err, key));
     if (!*pin)
-        return gyre_fail(err, GYRE_CORRUPT, "meta record '%s' is missing", key);
+        return GYRE_OK;
     *value = (const uint8_t *)rocksdb_pinnableslice_value(*pin, bytes);
     if (*bytes < bytes_min || *bytes > bytes_max) {
         gyre_status status = gyre_fail(err, GYRE_CORRUPT, "meta record '%s' has %zu bytes", key, *bytes);
@@ -89,6 +91,14 @@ static gyre_status get(gy_store *store, const rocksdb_readoptions_t *options, co
         return status;
     }
     return GYRE_OK;
+}
+
+/* As find, and CORRUPT if the key is missing. */
+static gyre_status get(gy_store *store, const rocksdb_readoptions_t *options, const char *key, size_t bytes_min, size_t bytes_max, rocksdb_pinnableslice_t **pin,
+                       const uint8_t **value, size_t *bytes, gyre_error *err)
+{
+    GY_TRY(find(store, options, key, bytes_min, bytes_max, pin, value, bytes, err));
+    return *pin ? GYRE_OK : gyre_fail(err, GYRE_CORRUPT, "meta record '%s' is missing", key);
 }
 
 static gyre_status read_numbers(gy_store *store, const rocksdb_readoptions_t *options, const char *key, uint64_t *numbers, size_t count, gyre_error *err)
@@ -133,6 +143,26 @@ static gyre_status read_identity(gy_store *store, gyre_error *err)
     return GYRE_OK;
 }
 
+/* A codec this program does not have is one of a newer program. */
+static gyre_status read_codec(gy_store *store, gyre_error *err)
+{
+    rocksdb_pinnableslice_t *pin;
+    const uint8_t *value;
+    size_t bytes;
+    char name[CODEC_BYTES_MAX + 1] = CODEC_OF_OLD;
+    GY_TRY(find(store, store->read, "codec", 1, CODEC_BYTES_MAX, &pin, &value, &bytes, err));
+    if (pin) {
+        memcpy(name, value, bytes);
+        name[bytes] = 0;
+        rocksdb_pinnableslice_destroy(pin);
+    }
+    if (gyre_codec_find(&store->codec, name, err) != GYRE_OK)
+        return gyre_wrap(err, GYRE_UNIMPLEMENTED, "meta record 'codec'");
+    if (!gyre_codec_has_signs(store->codec))
+        return gyre_fail(err, GYRE_CORRUPT, "meta record 'codec': %s has no signs", name);
+    return GYRE_OK;
+}
+
 gyre_status gy_meta_read_applied(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *seq, gyre_error *err)
 {
     uint64_t pair[2];
@@ -149,6 +179,7 @@ gyre_status gy_meta_read(gy_store *store, gyre_error *err)
     size_t bytes;
     GY_TRY(read_format(store, err)); /* first: what follows may mean something else in a newer one */
     GY_TRY(read_identity(store, err));
+    GY_TRY(read_codec(store, err));
     GY_TRY(read_numbers(store, store->read, "epoch", &store->epoch, 1, err));
     GY_TRY(read_numbers(store, store->read, "applied", pair, 2, err));
     store->applied_seq = pair[0], store->point_count = pair[1];

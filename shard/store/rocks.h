@@ -24,6 +24,7 @@ struct gy_store {
     rocksdb_writeoptions_t *write_volatile; /* what the log can rebuild: no WAL */
     rocksdb_readoptions_t *read;            /* single keys */
     struct gy_store_identity identity;
+    const gyre_codec *codec;
     char *path;
 
     pthread_mutex_t mu;
@@ -45,7 +46,7 @@ const char *gy_family_name(enum gy_family family);
 
 /* meta.c: keys of the meta family */
 GYRE_CHECKED gyre_status gy_meta_write_new(gy_store *store, const struct gy_store_identity *identity, uint64_t epoch,
-                                           const gyre_codebook *codebook, gyre_error *err);
+                                           const gyre_codec *codec, const gyre_codebook *codebook, gyre_error *err);
 GYRE_CHECKED gyre_status gy_meta_read(gy_store *store, gyre_error *err);
 GYRE_CHECKED gyre_status gy_meta_read_applied(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *seq, gyre_error *err);
 void gy_meta_put_log_base(gy_store *store, rocksdb_writebatch_t *batch, uint64_t epoch, uint64_t seq);

@@ -11,6 +11,11 @@ const char *gy_store_path(const gy_store *store)
     return store->path;
 }
 
+const gyre_codec *gy_store_codec(const gy_store *store)
+{
+    return store->codec;
+}
+
 /* The lock is not part of what a reader sees as constant. */
 static uint64_t locked(const gy_store *store, const uint64_t *field)
 {

@@ -9,6 +9,7 @@
 #define GY_STORE_H
 
 #include "gyre/codebook.h"
+#include "gyre/codec.h"
 #include "gyre/point_id.h"
 
 typedef struct gy_store gy_store;

@@ -64,6 +64,26 @@ static inline gyre_codebook *fixture_codebook(gyre_metric metric, uint32_t dim, 
     return codebook;
 }
 
+/* The same with a coarse partition: centroids drawn as the vectors are, about which most of them then lie. */
+static inline gyre_codebook *fixture_partition(gyre_metric metric, uint32_t dim, uint32_t version, float mean_of_all, uint32_t lists)
+{
+    gyre_error err;
+    gyre_codebook *codebook = NULL;
+    uint8_t seed[GYRE_SEED_BYTES] = {7, 1, 9};
+    uint64_t random = version;
+    float *mean = calloc(dim, sizeof *mean), *centroids = malloc(lists * dim * sizeof *centroids);
+    for (uint32_t i = 0; i < dim; i++)
+        mean[i] = mean_of_all;
+    for (uint32_t l = 0; l < lists; l++) {
+        fixture_vector(&random, centroids + l * dim, dim);
+        gyre_vector_normalize(metric, centroids + l * dim, centroids + l * dim, dim);
+    }
+    assert_ok(gyre_codebook_new_partitioned(&codebook, metric, dim, version, seed, mean, centroids, lists, &err));
+    free(mean);
+    free(centroids);
+    return codebook;
+}
+
 /* A directory that is deleted with all that is in it. */
 static inline char *fixture_directory(void)
 {
@@ -105,17 +125,22 @@ static inline void fixture_close(struct fixture *f)
     f->points = NULL, f->store = NULL;
 }
 
-static inline void fixture_init(struct fixture *f, gyre_metric metric, uint32_t dim)
+/* Takes codebook. */
+static inline void fixture_init_with(struct fixture *f, const char *codec, gyre_codebook *codebook)
 {
     gyre_error err;
     *f = (struct fixture){.directory = fixture_directory()};
     snprintf(f->path, sizeof f->path, "%s/replica", f->directory);
     assert_ok(gy_store_env_new(&f->env, 64 << 20, &err));
-    gyre_codebook *codebook = fixture_codebook(metric, dim, 1, 0);
-    assert_ok(gy_store_create(&f->store, f->env, f->path, &fixture_identity, 1, codebook, &err));
+    assert_ok(gy_store_create(&f->store, f->env, f->path, &fixture_identity, 1, codec, codebook, &err));
     gyre_codebook_free(codebook);
     gy_store_close(f->store);
     fixture_open(f);
+}
+
+static inline void fixture_init(struct fixture *f, gyre_metric metric, uint32_t dim)
+{
+    fixture_init_with(f, "rabitq1", fixture_codebook(metric, dim, 1, 0));
 }
 
 static inline void fixture_fini(struct fixture *f)

@@ -5,6 +5,9 @@
 
 #include "points_fixture.h"
 
+#include "gyre/partition.h"
+#include "index/chunk.h"
+
 enum { IDS = 2600, DIM_MAX = 70, BATCH_MAX = 300 };
 
 /* What a replica must hold, as plain arrays. */
@@ -39,9 +42,12 @@ static inline void model_free(struct model *model)
     free(model);
 }
 
+/* A codebook of few lists or many; one in four has none. */
 static inline gyre_codebook *model_codebook(gyre_metric metric, uint32_t dim, uint32_t version)
 {
-    return fixture_codebook(metric, dim, version, 0.125f * (float)(version - 1));
+    static const uint32_t lists[] = {1, 5, 33, 130};
+    float mean = 0.125f * (float)(version - 1);
+    return version % 4 == 1 ? fixture_codebook(metric, dim, version, mean) : fixture_partition(metric, dim, version, mean, lists[version % 4]);
 }
 
 /* Room for the operations of one batch. */
@@ -116,38 +122,97 @@ static inline void model_check_reads(struct fixture *f, const struct model *mode
     assert_int_equal(gy_points_applied_seq(f->points), f->seq);
 }
 
-/* Every code in RAM is the one that encoding the model's vector gives, and every point has one. */
-static inline void model_check_codes(struct fixture *f, const struct model *model)
+/* Which point of the model an id is. */
+static inline size_t model_number(const gyre_point_id *id)
+{
+    gyre_point_id number = *id;
+    memset(number.bytes, 0, 8);
+    size_t n = gyre_point_id_number(&number) / 7919;
+    assert_true(n < IDS);
+    gyre_point_id again = model_id(n);
+    assert_memory_equal(&again, id, sizeof again);
+    return n;
+}
+
+/* The row that a vector must have, [row_bytes], and its list. */
+static inline uint32_t model_row(const gy_snapshot *snapshot, const float *vector, uint32_t dim, uint8_t *row)
+{
+    gyre_error err;
+    const gyre_codebook *codebook = gy_snapshot_codebook(snapshot);
+    float normal[DIM_MAX];
+    uint32_t list;
+    gyre_vector_normalize(gyre_codebook_metric(codebook), vector, normal, dim);
+    assert_ok(gyre_partition_assign(codebook, normal, 1, 0, &list, &err));
+    assert_ok(gyre_quantizer_encode_list(gy_snapshot_quantizer(snapshot), gyre_codebook_centroid(codebook, list), vector, 1, 0, row, &err));
+    return list;
+}
+
+/* Every code in RAM is the one that encoding the model's vector gives, in the list it belongs to, and every point has one. The slots
+ * of all of them through slots [IDS] and numbers [IDS], if not NULL. */
+static inline void model_check_chunk(const gy_snapshot *snapshot, const struct gy_layout *layout, const struct model *model, uint32_t number,
+                                     uint64_t *seen, uint32_t *slots, size_t *numbers)
+{
+    struct gy_chunk_view chunk = gy_snapshot_chunk(snapshot, number);
+    uint8_t wanted[GY_ROW_BYTES_MAX], stored[GY_ROW_BYTES_MAX];
+    for (uint32_t place = 0; place < chunk.rows; place++) {
+        const uint8_t *block = chunk.blocks + place / GYRE_BLOCK_ROWS * layout->block_bytes;
+        if (!gyre_block_holds(layout->code_bytes, block, place % GYRE_BLOCK_ROWS))
+            continue;
+        size_t n = model_number(&chunk.ids[place]);
+        assert_true(model->held[n]);
+        assert_int_equal(model_row(snapshot, model->vectors[n], model->dim, wanted), chunk.list);
+        gyre_block_get(layout->code_bytes, block, place % GYRE_BLOCK_ROWS, stored);
+        assert_memory_equal(wanted, stored, layout->scan_row_bytes);
+        if (layout->refine_row_bytes)
+            assert_memory_equal(wanted + layout->scan_row_bytes, chunk.refine + place * layout->refine_row_bytes, layout->refine_row_bytes);
+        assert_int_equal(chunk.refine != NULL, layout->refine_row_bytes != 0);
+        if (slots)
+            slots[*seen] = number * GY_CHUNK_ROWS + place, numbers[*seen] = n;
+        ++*seen;
+    }
+}
+
+static inline void model_check_codes(struct fixture *f, const struct model *model, uint64_t *random)
 {
     gyre_error err;
     gy_snapshot *snapshot = gy_points_snapshot(f->points);
     const gyre_codebook *codebook = gy_snapshot_codebook(snapshot);
-    uint64_t seen = 0;
-    uint8_t *wanted = malloc(gy_replica_row_bytes(model->dim)), *stored = malloc(gy_replica_row_bytes(model->dim));
-    for (size_t c = 0; c < gy_snapshot_chunk_count(snapshot); c++) {
-        struct gy_chunk_view chunk = gy_snapshot_chunk(snapshot, c);
-        for (size_t row = 0; row < GY_CHUNK_ROWS; row++) {
-            const uint8_t *block = chunk.blocks + row / GYRE_BLOCK_ROWS * gyre_block_bytes(gy_replica_code_bytes(model->dim));
-            if (!gyre_block_holds(gy_replica_code_bytes(model->dim), block, row % GYRE_BLOCK_ROWS))
-                continue;
-            gyre_point_id id = chunk.ids[row], number = id;
-            memset(number.bytes, 0, 8);
-            size_t n = gyre_point_id_number(&number) / 7919;
-            assert_true(n < IDS && model->held[n]);
-            gyre_point_id again = model_id(n);
-            assert_memory_equal(&again, &id, sizeof id);
-            assert_ok(gyre_quantizer_encode(gy_snapshot_quantizer(snapshot), model->vectors[n], 1, 0, wanted, &err));
-            gyre_block_get(gy_replica_code_bytes(model->dim), block, row % GYRE_BLOCK_ROWS, stored);
-            assert_memory_equal(wanted, stored, gy_replica_row_bytes(model->dim));
-            seen++;
+    struct gy_layout layout;
+    gy_layout_init(&layout, gy_points_codec(f->points), model->dim);
+    uint32_t *slots = malloc(IDS * sizeof *slots);
+    size_t *numbers = malloc(IDS * sizeof *numbers);
+    float *distances = malloc(IDS * sizeof *distances), query[DIM_MAX];
+    uint64_t seen = 0, chunks = 0;
+    for (uint32_t list = 0; list < gyre_codebook_lists(codebook); list++) {
+        const uint32_t *of_list;
+        uint64_t points, before = seen;
+        size_t count = gy_snapshot_list(snapshot, list, &of_list, &points);
+        for (size_t i = 0; i < count; i++) {
+            assert_int_equal(gy_snapshot_chunk(snapshot, of_list[i]).list, list);
+            model_check_chunk(snapshot, &layout, model, of_list[i], &seen, slots, numbers);
         }
+        assert_int_equal(seen - before, points);
+        chunks += count;
     }
     assert_int_equal(seen, model->count); /* ids are distinct, so seen counts points */
     assert_int_equal(gy_snapshot_count(snapshot), model->count);
     assert_int_equal(gyre_codebook_version(codebook), model->codebook_version);
+    for (size_t c = 0; c < gy_snapshot_chunk_count(snapshot); c++)
+        chunks -= gy_snapshot_chunk(snapshot, c).rows != 0;
+    assert_int_equal(chunks, 0); /* each in the list it says */
+
+    gyre_metric metric = gy_points_metric(f->points);
+    fixture_vector(random, query, model->dim);
+    gyre_vector_normalize(metric, query, query, model->dim);
+    assert_ok(gy_points_rank(f->points, snapshot, query, slots, seen, distances, &err));
+    for (size_t i = 0; i < seen; i++) {
+        float wanted = gyre_distance(metric, model->vectors[numbers[i]], query, model->dim);
+        assert_memory_equal(&wanted, &distances[i], sizeof wanted);
+    }
     gy_snapshot_release(snapshot);
-    free(wanted);
-    free(stored);
+    free(slots);
+    free(numbers);
+    free(distances);
 }
 
 #endif

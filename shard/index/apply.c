@@ -1,0 +1,188 @@
+/* The one path by which committed operations reach RAM and disk.
+ *
+ * prepare: memory, lists and rows of all vectors, before anything changes → upsert, delete: holes made, rows appended, in copies of the
+ * chunks → put_codes → one batch {points, vectors, codes, applied seq} → publish.
+ * A failure before the publish leaves every reader with the state before; the points are then broken, because places were given out
+ * already, and refuse further batches: the replica stops and is opened anew. */
+#include "index/codes.h"
+#include "index/encode.h"
+#include "index/state.h"
+
+#include <stdlib.h>
+
+struct touch {
+    uint32_t slot;
+    uint64_t seq;
+};
+
+struct applying {
+    gy_points *points;
+    gy_snapshot *next;
+    gy_batch *batch;
+    struct gy_codes codes;
+    struct touch *touched; /* [2 · count]: an overwrite changes two places */
+    size_t touched_count;
+    const float **vectors; /* [count] of the upserts, in their order */
+    uint32_t *lists;       /* [count] of these */
+    uint8_t *rows;         /* [count][row_bytes] of these */
+    uint64_t applied_seq;
+};
+
+static void applying_fini(struct applying *applying)
+{
+    gy_snapshot_release(applying->next);
+    gy_codes_fini(&applying->codes);
+    gy_batch_free(applying->batch);
+    free(applying->touched);
+    free(applying->vectors);
+    free(applying->lists);
+    free(applying->rows);
+}
+
+/* Everything that can fail for want of much memory or for a bad vector, before anything is changed. */
+static gyre_status prepare(struct applying *applying, const struct gy_operation *operations, size_t count, gyre_error *err)
+{
+    gy_points *points = applying->points;
+    gy_snapshot *current = points->current; /* only who holds apply_mu replaces it */
+    size_t row_bytes = current->codebook->layout.row_bytes, upserts = 0;
+    GY_TRY(gy_places_reserve(&points->places, current, count, err));
+    GY_TRY(gy_dirty_reserve(&points->dirty, points->tracking ? count : 0, err));
+    applying->next = gy_snapshot_copy(current);
+    applying->batch = gy_batch_new();
+    applying->touched = malloc((2 * count + 1) * sizeof *applying->touched);
+    applying->vectors = malloc((count + 1) * sizeof *applying->vectors);
+    applying->lists = malloc((count + 1) * sizeof *applying->lists);
+    applying->rows = malloc((count + 1) * row_bytes);
+    if (!applying->next || !applying->touched || !applying->vectors || !applying->lists || !applying->rows)
+        return gyre_fail(err, GYRE_NO_MEMORY, "batch of %zu operations", count);
+    GY_TRY(gy_codes_init(&applying->codes, points->store, applying->batch, current->codebook, err));
+    for (size_t i = 0; i < count; i++)
+        if (operations[i].vector)
+            applying->vectors[upserts++] = operations[i].vector;
+    return gy_encode(current->codebook, applying->vectors, upserts, applying->lists, applying->rows, err);
+}
+
+static gyre_status remove_point(struct applying *applying, const gyre_point_id *id, uint64_t version, bool *found, gyre_error *err)
+{
+    gy_points *points = applying->points;
+    uint32_t slot;
+    *found = gy_places_find(&points->places, applying->next, id, &slot);
+    if (!*found)
+        return GYRE_OK;
+    GY_TRY(gy_places_remove(&points->places, applying->next, id, slot, err));
+    applying->touched[applying->touched_count++] = (struct touch){slot, version};
+    return GYRE_OK;
+}
+
+static gyre_status upsert(struct applying *applying, const struct gy_operation *operation, uint32_t list, const uint8_t *row, uint64_t version,
+                          gyre_error *err)
+{
+    gy_points *points = applying->points;
+    uint32_t slot;
+    bool known;
+    GY_TRY(remove_point(applying, &operation->id, version, &known, err));
+    GY_TRY(gy_places_put(&points->places, applying->next, list, &operation->id, row, &slot, err));
+    applying->touched[applying->touched_count++] = (struct touch){slot, version};
+    uint8_t header[GY_POINT_HEADER_BYTES];
+    gy_store_u64(header, version);
+    const char *payload = operation->payload ? operation->payload : "";
+    struct gy_slice id = {&operation->id, sizeof operation->id}, pieces[] = {{header, sizeof header}, {payload, strlen(payload)}};
+    gy_batch_put_pieces(applying->batch, points->store, GY_FAMILY_POINTS, id, pieces, 2);
+    gy_batch_put(applying->batch, points->store, GY_FAMILY_VECTORS, id, (struct gy_slice){operation->vector, points->dim * sizeof(float)});
+    return GYRE_OK;
+}
+
+static gyre_status delete(struct applying *applying, const gyre_point_id *id, uint64_t version, bool *deleted, gyre_error *err)
+{
+    gy_points *points = applying->points;
+    GY_TRY(remove_point(applying, id, version, deleted, err));
+    if (!*deleted)
+        return GYRE_OK;
+    gy_batch_delete(applying->batch, points->store, GY_FAMILY_POINTS, (struct gy_slice){id, sizeof *id});
+    gy_batch_delete(applying->batch, points->store, GY_FAMILY_VECTORS, (struct gy_slice){id, sizeof *id});
+    return GYRE_OK;
+}
+
+static int by_slot(const void *a, const void *b)
+{
+    const struct touch *x = a, *y = b;
+    if (x->slot != y->slot)
+        return x->slot < y->slot ? -1 : 1;
+    return (x->seq > y->seq) - (x->seq < y->seq);
+}
+
+/* The touched places of one chunk: as rows, or the whole chunk if that has many; an empty chunk goes. */
+static gyre_status put_chunk(struct applying *applying, const struct touch *touched, size_t count, gyre_error *err)
+{
+    uint32_t number = touched->slot / GY_CHUNK_ROWS;
+    struct gy_chunk *chunk = gy_snapshot_own(applying->next, number, 0);
+    if (!chunk)
+        return gyre_fail(err, GYRE_NO_MEMORY, "chunk %u", number);
+    if (!chunk->held) {
+        gy_codes_delete(&applying->codes, chunk, number);
+        return gy_places_drop(&applying->points->places, applying->next, number, err);
+    }
+    if (chunk->outstanding + count >= GY_PACK_ROWS) {
+        gy_codes_pack(&applying->codes, chunk, number, applying->applied_seq);
+        return GYRE_OK;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (i + 1 == count || touched[i + 1].slot != touched[i].slot) /* the last word on the place */
+            gy_codes_row(&applying->codes, chunk, touched[i].slot, touched[i].seq);
+    return GYRE_OK;
+}
+
+static gyre_status put_codes(struct applying *applying, gyre_error *err)
+{
+    struct touch *touched = applying->touched;
+    size_t count = applying->touched_count;
+    qsort(touched, count, sizeof *touched, by_slot);
+    for (size_t from = 0, to; from < count; from = to) {
+        for (to = from + 1; to < count && touched[to].slot / GY_CHUNK_ROWS == touched[from].slot / GY_CHUNK_ROWS;)
+            to++;
+        GY_TRY(put_chunk(applying, touched + from, to - from, err));
+    }
+    return GYRE_OK;
+}
+
+static gyre_status apply(struct applying *applying, const struct gy_operation *operations, const uint64_t *versions, size_t count,
+                         bool *deleted, gyre_error *err)
+{
+    gy_points *points = applying->points;
+    size_t row_bytes = applying->next->codebook->layout.row_bytes, upserts = 0;
+    for (size_t i = 0; i < count; i++) {
+        deleted[i] = false;
+        if (operations[i].vector) {
+            size_t u = upserts++;
+            GY_TRY(upsert(applying, &operations[i], applying->lists[u], applying->rows + u * row_bytes, versions[i], err));
+        } else {
+            GY_TRY(delete(applying, &operations[i].id, versions[i], &deleted[i], err));
+        }
+    }
+    GY_TRY(put_codes(applying, err));
+    applying->next->applied_seq = applying->applied_seq;
+    GY_TRY(gy_store_commit_applied(points->store, applying->batch, applying->applied_seq, applying->next->points, err));
+    if (points->tracking)
+        for (size_t i = 0; i < count; i++)
+            points->dirty.ids[points->dirty.count++] = operations[i].id;
+    return GYRE_OK;
+}
+
+gyre_status gy_points_apply(gy_points *points, const struct gy_operation *operations, const uint64_t *versions, size_t count,
+                            uint64_t applied_seq, bool *deleted, gyre_error *err)
+{
+    struct applying applying = {.points = points, .applied_seq = applied_seq};
+    pthread_mutex_lock(&points->apply_mu);
+    gyre_status status = points->broken ? gyre_fail(err, GYRE_PRECONDITION, "an earlier batch failed; the replica must be opened anew")
+                                        : prepare(&applying, operations, count, err);
+    if (status == GYRE_OK) {
+        status = apply(&applying, operations, versions, count, deleted, err);
+        points->broken = status != GYRE_OK;
+        if (status == GYRE_OK)
+            gy_points_publish(points, GY_TAKE(applying.next));
+    }
+    atomic_store(&points->table_bytes, gy_places_bytes(&points->places));
+    pthread_mutex_unlock(&points->apply_mu);
+    applying_fini(&applying);
+    return status;
+}
