@@ -55,7 +55,7 @@ static gyre_status run_query(struct bench *bench, const float *query, struct gy_
     struct gy_scan_request request = {.queries = query, .rotated = rotated, .query_count = 1, .epsilon = bench->epsilon,
         .keep = KEEP + 8 * ((bench->k + (uint32_t)bench->count - 1) / (uint32_t)bench->count), .seed = seed, .deadline_ns = GY_NEVER};
     for (size_t r = 0; r < bench->count; r++) {
-        GY_TRY(gy_scan_run(bench->points[r], NULL, &request, &found[r], &version, &seq, err));
+        GY_TRY(gy_scan_run(bench->points[r], NULL, NULL, &request, &found[r], &version, &seq, err));
         if (found[r].count > CANDIDATES_MAX)
             return gyre_fail(err, GYRE_INTERNAL, "a scan sent %zu candidates; it was asked for %u", (size_t)found[r].count, request.keep);
         for (size_t i = 0; i < found[r].count; i++)
