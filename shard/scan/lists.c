@@ -30,20 +30,21 @@ void gy_scan_lower(_Atomic(float) *threshold, float to)
     }
 }
 
-/* What both planes say of a row: the interval they share, with the estimate of the second where it is within. The lower bound, as
- * estimate - half_width gives it again, is never below that of the first plane: whether a row is let through may not depend on when. */
+/* What both planes say of a row: the interval they share, about the estimate of the second unless the first cuts it short. The lower
+ * bound, as estimate - half_width gives it again, is never below that of the first plane: whether a row is let through may not depend
+ * on when. */
 static struct gy_top_item both_planes(const gyre_hit *hit, const gyre_estimate *refined)
 {
     float first_low = hit->estimate - hit->half_width, first_high = hit->estimate + hit->half_width;
     float low = fmaxf(first_low, refined->low), high = fminf(first_high, refined->high), estimate = refined->distance;
     if (low > high) /* one of them failed: nothing is known but that the row is not nearer */
         high = fmaxf(first_high, refined->high);
-    if (!(estimate >= low && estimate <= high))
+    if (low > refined->low || high != refined->high)
         estimate = low + (high - low) / 2;
     float half_width = fmaxf(estimate - low, high - estimate);
-    if (estimate - half_width < low) /* it reaches further up than down, or was rounded */
-        half_width = estimate - low;
-    while (half_width > 0 && estimate - half_width < first_low)
+    if (estimate - half_width < first_low)
+        half_width = estimate - first_low;
+    while (half_width > 0 && estimate - half_width < first_low) /* was rounded up */
         half_width = nextafterf(half_width, 0);
     half_width = fmaxf(half_width, FLT_TRUE_MIN); /* 0 would say that it is exact */
     return (struct gy_top_item){.bound = estimate - half_width, .estimate = estimate, .half_width = half_width};
