@@ -1,6 +1,6 @@
 /* What a replica's store costs: apply rate, load time, exact reads; the first row is the ceiling: copying the same bytes.
  *
- *   bench_store [points] [dim] [directory]       default 300000 100 /tmp */
+ *   bench_store [points] [dim] [lists] [codec] [directory]       default 300000 100 1 rabitq1 /tmp */
 #include "gyre/clock.h"
 #include "gyre/simd.h"
 #include "index/points.h"
@@ -58,6 +58,19 @@ static void fill(float *vectors, size_t n, uint64_t *state)
 {
     for (size_t i = 0; i < n; i++)
         vectors[i] = (float)((double)(int64_t)next_random(state) * 0x1p-63);
+}
+
+/* Lists about vectors drawn like all the others, of unequal size as real ones are. */
+static gyre_codebook *partition(uint32_t dim, uint32_t version, uint32_t lists)
+{
+    const uint8_t seed[GYRE_SEED_BYTES] = {1};
+    uint64_t state = 77 + version;
+    gyre_codebook *codebook = NULL;
+    float *centroids = malloc((size_t)lists * dim * sizeof *centroids);
+    fill(centroids, (size_t)lists * dim, &state);
+    must(gyre_codebook_new_partitioned(&codebook, GYRE_L2, dim, version, seed, NULL, centroids, lists, &err), "codebook");
+    free(centroids);
+    return codebook;
 }
 
 /* Writes as a replica does: log entry of 1000 points, synced, then applied. */
@@ -120,7 +133,7 @@ static void scan_codes(gy_points *points, uint32_t dim)
         uint32_t version;
         uint64_t seq;
         double start = seconds();
-        must(gy_scan_run(points, NULL, &request, &out, &version, &seq, &err), "scan");
+        must(gy_scan_run(points, NULL, NULL, &request, &out, &version, &seq, &err), "scan");
         double took = seconds() - start;
         best = took < best ? took : best;
         gy_candidates_free(&out, 1);
@@ -132,9 +145,11 @@ int main(int argc, char **argv)
 {
     size_t count = argc > 1 ? (strtoull(argv[1], NULL, 10) + BATCH - 1) / BATCH * BATCH : 300000;
     uint32_t dim = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 100;
+    uint32_t lists = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 1;
+    const char *codec = argc > 4 ? argv[4] : "rabitq1";
     char path[4096];
-    snprintf(path, sizeof path, "%s/gyre-bench-%d", argc > 3 ? argv[3] : "/tmp", getpid());
-    printf("%zu points of dim %u, kernels %s, compiler %s\n", count, dim, gyre_simd_name(), __VERSION__);
+    snprintf(path, sizeof path, "%s/gyre-bench-%d", argc > 5 ? argv[5] : "/tmp", getpid());
+    printf("%zu points of dim %u, %u lists, %s, kernels %s, compiler %s\n", count, dim, lists, codec, gyre_simd_name(), __VERSION__);
 
     uint8_t *from = malloc(64 << 20), *to = malloc(64 << 20);
     memset(from, 1, 64 << 20), memset(to, 2, 64 << 20);
@@ -148,11 +163,10 @@ int main(int argc, char **argv)
     gy_store *store = NULL;
     gy_points *points = NULL;
     gyre_codebook *codebook = NULL;
-    const uint8_t seed[GYRE_SEED_BYTES] = {1};
     const struct gy_store_identity identity = {1, 0, "bench"};
     must(gy_store_env_new(&env, CACHE_BYTES, &err), "env");
-    must(gyre_codebook_new(&codebook, GYRE_L2, dim, 1, seed, NULL, &err), "codebook");
-    must(gy_store_create(&store, env, path, &identity, 1, codebook, &err), "create");
+    codebook = partition(dim, 1, lists);
+    must(gy_store_create(&store, env, path, &identity, 1, codec, codebook, &err), "create");
     must(gy_points_open(&points, store, &err), "open");
     double cpu = cpu_seconds();
     write_points(store, points, count, dim);
@@ -176,15 +190,12 @@ int main(int argc, char **argv)
     read_distances(points, count, dim, "reopened");
     read_distances(points, count, dim, "reopened, warm");
 
-    float *mean = calloc(dim, sizeof *mean);
-    gyre_codebook *second = NULL;
-    must(gyre_codebook_new(&second, GYRE_L2, dim, 2, seed, mean, &err), "codebook");
+    gyre_codebook *second = partition(dim, 2, lists);
     start = seconds();
     must(gy_points_set_codebook(points, second, &err), "re-encode");
     while (gy_points_codebook_version(points) != 2)
         usleep(1000);
     printf("re-encode          %8.2f us/point\n", (seconds() - start) / (double)count * 1e6);
-    free(mean);
     gyre_codebook_free(second);
     gyre_codebook_free(codebook);
     gy_points_close(points);

@@ -130,7 +130,7 @@ static void a_killed_replica_is_what_its_log_says(void **state)
     uint64_t random = fixture_seed(), modelled = 0;
     struct fixture f;
     struct model *model = model_new(DIM);
-    fixture_init(&f, GYRE_L2, DIM);
+    fixture_init_with(&f, "rabitq4-fast", model_codebook(GYRE_L2, DIM, 1));
     fixture_close(&f);
     uint64_t behind = 0, reencoded = 0, before = 0;
     int kills = 0;
@@ -156,13 +156,13 @@ static void a_killed_replica_is_what_its_log_says(void **state)
         reencoded += kills > 0 && model->codebook_version != before;
         before = model->codebook_version;
         check_codebook(&f);
-        model_check_codes(&f, model);
+        model_check_codes(&f, model, &random);
         model_check_reads(&f, model);
         assert_ok(gy_store_log_read(f.store, applied + 1, replay_entry, &f, &err));
         while (modelled < last)
             draw_entry(model, &drawn, ++modelled);
         f.seq = last;
-        model_check_codes(&f, model);
+        model_check_codes(&f, model, &random);
         model_check_reads(&f, model);
         fixture_close(&f);
     }

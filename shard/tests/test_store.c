@@ -14,7 +14,7 @@ static struct fixture bare(void)
     snprintf(f.path, sizeof f.path, "%s/replica", f.directory);
     assert_ok(gy_store_env_new(&f.env, 8 << 20, &err));
     gyre_codebook *codebook = fixture_codebook(GYRE_COSINE, DIM, 1, 0.5f);
-    assert_ok(gy_store_create(&f.store, f.env, f.path, &fixture_identity, 7, codebook, &err));
+    assert_ok(gy_store_create(&f.store, f.env, f.path, &fixture_identity, 7, "rabitq1", codebook, &err));
     gyre_codebook_free(codebook);
     return f;
 }
@@ -80,7 +80,7 @@ static void a_replica_is_made_once_and_found_only_where_it_is(void **state)
     struct fixture f = bare();
     gy_store *other = NULL;
     gyre_codebook *codebook = fixture_codebook(GYRE_L2, DIM, 1, 0);
-    assert_int_equal(gy_store_create(&other, f.env, f.path, &fixture_identity, 1, codebook, &err), GYRE_EXISTS);
+    assert_int_equal(gy_store_create(&other, f.env, f.path, &fixture_identity, 1, "rabitq1", codebook, &err), GYRE_EXISTS);
     assert_int_equal(gy_store_open(&other, f.env, f.path, &err), GYRE_PRECONDITION); /* it is open already */
     gy_store_close(f.store);
     f.store = NULL;
@@ -103,7 +103,7 @@ static void what_a_crash_left_of_a_replica_being_made_is_in_nobodys_way(void **s
     assert_int_equal(mkdir(leftover, 0700), 0);
     gy_store *second = NULL;
     gyre_codebook *codebook = fixture_codebook(GYRE_L2, DIM, 1, 0);
-    assert_ok(gy_store_create(&second, f.env, path, &fixture_identity, 1, codebook, &err));
+    assert_ok(gy_store_create(&second, f.env, path, &fixture_identity, 1, "rabitq1", codebook, &err));
     assert_int_equal(access(leftover, F_OK), -1);
     gy_store_close(second);
     gyre_codebook_free(codebook);
