@@ -13,7 +13,7 @@ void answer_print(const Gyre__V1__SearchReply *reply, bool payloads, FILE *out);
 json_t *answer_json(const Gyre__V1__SearchReply *reply);
 
 /* "4 of 4 shards, 40,000 codes scanned, …" in one line; returns out. */
-enum { BASIS_TEXT_BYTES = 320 };
+enum { BASIS_TEXT_BYTES = 448 };
 char *basis_text(const Gyre__V1__SearchBasis *basis, char out[BASIS_TEXT_BYTES]);
 
 #endif

@@ -58,6 +58,15 @@ int cli_call(const struct cli *cli, const char *command, const char *path, const
     return status == GYRE_OK ? CLI_DONE : cli_fail(command, &err);
 }
 
+void cli_cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
 void *cli_alloc(size_t count, size_t size)
 {
     void *memory = calloc(count ? count : 1, size ? size : 1);

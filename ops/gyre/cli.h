@@ -10,6 +10,8 @@
 #include "gyre/rpc.h"
 #include "gyre/v1/gyre.pb-c.h"
 
+#include <pthread.h>
+
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_MISUSED = 2 };
 
 struct cli {
@@ -60,6 +62,9 @@ int cli_fail(const char *command, const gyre_error *err);
  *   reply  T **, the caller's (gy_wire_free) when CLI_DONE is returned; untouched when CLI_FAILED is */
 int cli_call(const struct cli *cli, const char *command, const char *path, const ProtobufCMessage *request,
              const ProtobufCMessageDescriptor *reply_type, void *reply, double seconds);
+
+/* A condition whose timed waits end by gy_now_ns. */
+void cli_cond_init(pthread_cond_t *cond);
 
 /* malloc and realloc of count things of size bytes that end the program with a sentence and CLI_FAILED when memory is out:
  * nothing a command could do then is of use to whoever typed it. Never NULL; free with free. */

@@ -18,7 +18,8 @@ int command_codec_list(struct cli *cli, int argc, char **argv)
         {"dim", 'd', ARG_COUNT, &dim, 1, GYRE_DIM_MAX, "N", "dimension the bytes are for (128)"},
         {"json", 0, ARG_SWITCH, &json, 0, 0, NULL, "print JSON"},
     };
-    const struct usage usage = {"codec list", "", 0, 0, "Shows the codecs and what a vector takes in each.",
+    const struct usage usage = {"codec list", "", 0, 0,
+                                "Shows the codecs, what a vector takes in each, and which ones collections can have.",
                                 "  gyre codec list --dim 768\n"};
     int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
     if (stop != ARGS_READ)
@@ -28,18 +29,21 @@ int command_codec_list(struct cli *cli, int argc, char **argv)
     if (json) {
         json_t *list = json_array();
         for (size_t i = 0; i < count; i++)
-            json_array_append_new(list, json_pack("{ss sI sb ss}", "codec", codecs[i].name, "bytes",
+            json_array_append_new(list, json_pack("{ss sI sb sb ss}", "codec", codecs[i].name, "bytes",
                                                   (json_int_t)gyre_codec_row_bytes(&codecs[i], (uint32_t)dim), "block_scan",
-                                                  (int)gyre_codec_scans(&codecs[i]), "about", codecs[i].about));
+                                                  (int)gyre_codec_scans(&codecs[i]), "collections",
+                                                  (int)gyre_codec_has_signs(&codecs[i]), "about", codecs[i].about));
         json_write(list, stdout);
         return CLI_DONE;
     }
-    static const struct column columns[] = {{"codec", false}, {"bytes", true}, {"scan", false}, {"what it is", false}};
-    struct table table = {columns, 4, NULL, 0};
+    static const struct column columns[] = {
+        {"codec", false}, {"bytes", true}, {"scan", false}, {"collections", false}, {"what it is", false}};
+    struct table table = {columns, 5, NULL, 0};
     for (size_t i = 0; i < count; i++) {
         table_add(&table, "%s", codecs[i].name);
         table_add(&table, "%zu", gyre_codec_row_bytes(&codecs[i], (uint32_t)dim));
         table_add(&table, "%s", gyre_codec_scans(&codecs[i]) ? "block" : "-");
+        table_add(&table, "%s", gyre_codec_has_signs(&codecs[i]) ? "yes" : "-");
         table_add(&table, "%s", codecs[i].about);
     }
     table_print(&table, stdout);

@@ -1,16 +1,16 @@
-/* collection: create, list, info, drop, train. */
+/* collection: create, list, info, drop. */
 #include "collection.h"
 
 #include "args.h"
 #include "output.h"
 
+#include "gyre/codec.h"
 #include "gyre/metric.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { CALL_SECONDS = 30, TRAIN_SECONDS = 3600 };
+enum { CALL_SECONDS = 30, BITS_MAX = 8, CODEC_NAMES_BYTES = 448 };
 
 static const char GET[] = "/gyre.v1.Collections/Get", CREATE[] = "/gyre.v1.Collections/Create";
 
@@ -40,104 +40,47 @@ gyre_status metric_read(const char *text, Gyre__V1__Metric *out, gyre_error *err
     return GYRE_OK;
 }
 
-const char *metric_text(Gyre__V1__Metric metric)
+/* "rabitq1, rabitq2, …": the codecs that say their bits themselves and that shards can scan and bound. */
+static void codec_names(char out[CODEC_NAMES_BYTES])
 {
-    const char *name = gyre_metric_name((gyre_metric)metric);
-    return name ? name : "?";
-}
-
-json_t *collection_json(const Gyre__V1__Collection *collection)
-{
-    const Gyre__V1__CollectionSpec *spec = collection->spec;
-    json_t *shards = json_array();
-    for (size_t i = 0; i < collection->n_shards; i++) {
-        const Gyre__V1__ShardInfo *shard = collection->shards[i];
-        json_array_append_new(shards, json_pack("{si sI ss sb sI sI si}", "shard", (int)shard->shard, "epoch", (json_int_t)shard->epoch,
-                                                "primary", shard->primary, "reachable", shard->reachable, "points",
-                                                (json_int_t)shard->points, "applied_seq", (json_int_t)shard->applied_seq,
-                                                "codebook_version", (int)shard->codebook_version));
-    }
-    json_t *object = json_pack("{sI sI si so}", "id", (json_int_t)collection->id, "points", (json_int_t)collection->points,
-                               "codebook_version", (int)collection->codebook_version, "shards", shards);
-    if (spec)
-        json_object_set_new(object, "spec",
-                            json_pack("{ss si ss ss si si si si}", "name", spec->name, "dim", (int)spec->dim, "metric",
-                                      metric_text(spec->metric), "codec", spec->codec, "bits", (int)spec->bits, "shards",
-                                      (int)spec->shards, "copies", (int)spec->copies, "quantized", (int)spec->quantized));
-    return object;
-}
-
-void collections_print(Gyre__V1__Collection *const *collections, size_t count, FILE *out)
-{
-    static const struct column columns[] = {{"collection", false}, {"dim", true},      {"metric", false}, {"codec", false},
-                                            {"points", true},      {"shards", true},   {"copies", true},  {"codebook", true},
-                                            {"reachable", true}};
-    struct table table = {.columns = columns, .column_count = sizeof columns / sizeof *columns};
-    static const Gyre__V1__CollectionSpec nothing = GYRE__V1__COLLECTION_SPEC__INIT;
+    size_t count, used = 0;
+    const gyre_codec *codecs = gyre_codec_list(&count);
+    out[0] = '\0';
     for (size_t i = 0; i < count; i++) {
-        const Gyre__V1__Collection *collection = collections[i];
-        const Gyre__V1__CollectionSpec *spec = collection->spec ? collection->spec : &nothing;
-        char number[NUMBER_TEXT_BYTES];
-        size_t reachable = 0;
-        for (size_t s = 0; s < collection->n_shards; s++)
-            reachable += collection->shards[s]->reachable ? 1 : 0;
-        table_add(&table, "%s", spec->name);
-        table_add(&table, "%u", spec->dim);
-        table_add(&table, "%s", metric_text(spec->metric));
-        table_add(&table, "%s %u bit", spec->codec, spec->bits);
-        table_add(&table, "%s", number_text(collection->points, number));
-        table_add(&table, "%u", spec->shards);
-        if (spec->quantized)
-            table_add(&table, "%u + %u codes", spec->copies, spec->quantized);
-        else
-            table_add(&table, "%u", spec->copies);
-        table_add(&table, "%u", collection->codebook_version);
-        table_add(&table, "%zu of %zu", reachable, collection->n_shards);
+        if (!gyre_codec_has_signs(&codecs[i]) || used >= CODEC_NAMES_BYTES)
+            continue;
+        int printed = snprintf(out + used, CODEC_NAMES_BYTES - used, "%s%s", used ? ", " : "", codecs[i].name);
+        used += printed > 0 ? (size_t)printed : 0;
     }
-    table_print(&table, out);
 }
 
-static void print_shards(const Gyre__V1__Collection *collection)
+gyre_status codec_read(const char *name, uint64_t bits, Gyre__V1__CollectionSpec *out, gyre_error *err)
 {
-    static const struct column columns[] = {{"shard", true}, {"primary", false},     {"reachable", false}, {"points", true},
-                                            {"epoch", true}, {"applied seq", true}, {"codebook", true}};
-    struct table table = {.columns = columns, .column_count = sizeof columns / sizeof *columns};
-    for (size_t i = 0; i < collection->n_shards; i++) {
-        const Gyre__V1__ShardInfo *shard = collection->shards[i];
-        char number[NUMBER_TEXT_BYTES];
-        table_add(&table, "%u", shard->shard);
-        table_add(&table, "%s", shard->primary);
-        table_add(&table, "%s", shard->reachable ? "yes" : "no");
-        table_add(&table, "%s", number_text(shard->points, number));
-        table_add(&table, "%" PRIu64, shard->epoch);
-        table_add(&table, "%" PRIu64, shard->applied_seq);
-        table_add(&table, "%u", shard->codebook_version);
+    const gyre_codec *codec;
+    char names[CODEC_NAMES_BYTES];
+    out->codec = (char *)name;
+    out->bits = (uint32_t)bits;
+    if (strcmp(name, "rabitq") == 0)
+        return GYRE_OK;
+    if (gyre_codec_find(&codec, name, NULL) != GYRE_OK || !gyre_codec_has_signs(codec)) {
+        codec_names(names);
+        return gyre_fail(err, GYRE_INVALID, "--codec '%.32s': rabitq (with --bits) or one of these is needed: %s", name, names);
     }
-    table_print(&table, stdout);
-}
-
-static void print_one(const Gyre__V1__Collection *collection, bool json)
-{
-    if (json) {
-        json_write(collection_json(collection), stdout);
-        return;
-    }
-    Gyre__V1__Collection *one[] = {(Gyre__V1__Collection *)collection};
-    collections_print(one, 1, stdout);
-    printf("\n");
-    print_shards(collection);
+    if (bits)
+        return gyre_fail(err, GYRE_INVALID, "--bits goes with --codec rabitq; the name '%s' says its bits", name);
+    return GYRE_OK;
 }
 
 int command_collection_create(struct cli *cli, int argc, char **argv)
 {
-    uint64_t dim = 0, bits = 1, shards = 4, copies = 1, quantized = 0;
+    uint64_t dim = 0, bits = 0, shards = 4, copies = 1, quantized = 0;
     const char *metric = "l2", *codec = "rabitq";
     bool json = false;
     const struct arg args[] = {
         {"dim", 0, ARG_COUNT, &dim, 1, GYRE_DIM_MAX, "N", "floats in a vector (needed)"},
         {"metric", 0, ARG_TEXT, &metric, 0, 0, "NAME", "l2 (the default), ip or cosine"},
-        {"codec", 0, ARG_TEXT, &codec, 0, 0, "NAME", "rabitq (the default)"},
-        {"bits", 0, ARG_COUNT, &bits, 1, UINT32_MAX, "N", "of code per float (1; this version has no other)"},
+        {"codec", 0, ARG_TEXT, &codec, 0, 0, "NAME", "rabitq (the default), or a name that `gyre codec list` marks for collections"},
+        {"bits", 0, ARG_COUNT, &bits, 1, BITS_MAX, "N", "of code per float with rabitq: 1 to 8 (1); the other names say theirs"},
         {"shards", 0, ARG_COUNT, &shards, 1, 1024, "N", "parts the points are spread over (4)"},
         {"copies", 0, ARG_COUNT, &copies, 1, UINT32_MAX, "N", "full copies of each shard (1; this version has no other)"},
         {"quantized", 0, ARG_COUNT, &quantized, 0, UINT32_MAX, "N", "more copies that hold codes only (0; this version has no other)"},
@@ -146,7 +89,8 @@ int command_collection_create(struct cli *cli, int argc, char **argv)
     const struct usage usage = {
         "collection create", "NAME", 1, 1, "Makes a collection: a named set of vectors of one dimension under one metric.",
         "  gyre collection create words --dim 100 --metric cosine\n"
-        "  gyre collection create photos --dim 768 --metric ip --shards 16\n"};
+        "  gyre collection create texts --dim 768 --metric ip --bits 4 --shards 16\n"
+        "  gyre collection create photos --dim 128 --codec signblock-p4b3\n"};
     int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
     if (stop != ARGS_READ)
         return stop;
@@ -154,12 +98,10 @@ int command_collection_create(struct cli *cli, int argc, char **argv)
         return args_misused(&usage, "--dim is needed: how many floats a vector has");
     Gyre__V1__CollectionSpec spec = GYRE__V1__COLLECTION_SPEC__INIT;
     gyre_error err;
-    if (metric_read(metric, &spec.metric, &err) != GYRE_OK)
+    if (metric_read(metric, &spec.metric, &err) != GYRE_OK || codec_read(codec, bits, &spec, &err) != GYRE_OK)
         return args_misused(&usage, "%s", err.text);
     spec.name = argv[0];
     spec.dim = (uint32_t)dim;
-    spec.codec = (char *)codec;
-    spec.bits = (uint32_t)bits;
     spec.shards = (uint32_t)shards;
     spec.copies = (uint32_t)copies;
     spec.quantized = (uint32_t)quantized;
@@ -168,7 +110,7 @@ int command_collection_create(struct cli *cli, int argc, char **argv)
     request.spec = &spec;
     if (cli_call(cli, usage.command, CREATE, &request.base, &gyre__v1__collection__descriptor, &collection, CALL_SECONDS) != CLI_DONE)
         return CLI_FAILED;
-    print_one(collection, json);
+    collection_print(collection, json, stdout);
     gy_wire_free(collection);
     return CLI_DONE;
 }
@@ -210,7 +152,7 @@ int command_collection_info(struct cli *cli, int argc, char **argv)
 {
     bool json = false;
     const struct arg args[] = {{"json", 0, ARG_SWITCH, &json, 0, 0, NULL, "print JSON"}};
-    const struct usage usage = {"collection info", "NAME", 1, 1, "Shows one collection, shard by shard.",
+    const struct usage usage = {"collection info", "NAME", 1, 1, "Shows one collection: its shards, and what a recall costs.",
                                 "  gyre collection info words\n  gyre collection info words --json\n"};
     int stop = args_read(&usage, args, 1, cli, &argc, argv);
     if (stop != ARGS_READ)
@@ -220,7 +162,7 @@ int command_collection_info(struct cli *cli, int argc, char **argv)
     request.name = argv[0];
     if (cli_call(cli, usage.command, GET, &request.base, &gyre__v1__collection__descriptor, &collection, CALL_SECONDS) != CLI_DONE)
         return CLI_FAILED;
-    print_one(collection, json);
+    collection_print(collection, json, stdout);
     gy_wire_free(collection);
     return CLI_DONE;
 }
@@ -256,35 +198,5 @@ int command_collection_drop(struct cli *cli, int argc, char **argv)
         return CLI_FAILED;
     gy_wire_free(reply);
     printf("dropped %s\n", argv[0]);
-    return CLI_DONE;
-}
-
-int command_collection_train(struct cli *cli, int argc, char **argv)
-{
-    bool wait = false, json = false;
-    const struct arg args[] = {
-        {"wait", 0, ARG_SWITCH, &wait, 0, 0, NULL, "return when every shard's codes are in the new codebook"},
-        {"json", 0, ARG_SWITCH, &json, 0, 0, NULL, "print JSON"},
-    };
-    const struct usage usage = {
-        "collection train", "NAME", 1, 1,
-        "Publishes a codebook centred on the collection's mean and re-encodes its codes. Runs by itself as a collection grows;\n"
-        "this asks for it now.",
-        "  gyre collection train words\n  gyre collection train words --wait\n"};
-    int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
-    if (stop != ARGS_READ)
-        return stop;
-    Gyre__V1__TrainCollectionRequest request = GYRE__V1__TRAIN_COLLECTION_REQUEST__INIT;
-    Gyre__V1__Collection *collection = NULL;
-    request.name = argv[0];
-    request.wait = wait;
-    if (cli_call(cli, usage.command, "/gyre.v1.Collections/Train", &request.base, &gyre__v1__collection__descriptor, &collection,
-                 TRAIN_SECONDS) != CLI_DONE)
-        return CLI_FAILED;
-    if (json)
-        json_write(collection_json(collection), stdout);
-    else
-        printf("%s: codebook %u %s\n", argv[0], collection->codebook_version, wait ? "in use on every shard" : "published");
-    gy_wire_free(collection);
     return CLI_DONE;
 }

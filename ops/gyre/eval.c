@@ -2,11 +2,12 @@
  *
  * The truth comes from an .ivecs file (row numbers, which are the ids that import gives) or from the cluster itself, by exact search.
  * Then each query is asked by itself, from some threads at once, and timed from the request's packing to the reply's unpacking. The
- * first WARM_UP queries are asked once before, unmeasured: connections are made and pages come in only once in a cluster's life. */
+ * first WARM_UP queries are asked once before, unmeasured: connections are made and pages come in only once in a cluster's life.
+ * With several recalls all of this but the truth is done for each, and each is a row. */
+#include "eval_report.h"
 #include "output.h"
 #include "progress.h"
 #include "search_words.h"
-#include "tally.h"
 
 #include "ivecs.h"
 #include "vectors.h"
@@ -107,6 +108,7 @@ static gyre_status ask_truth(struct eval *eval, bool quiet, gyre_error *err)
     Gyre__V1__SearchOptions options = eval->options;
     options.exact = true;
     options.approximate = false;
+    options.nprobe = 0;
     options.allow_partial = false; /* what a shard that is away holds belongs to the truth */
     gyre_status status = GYRE_OK;
     for (size_t first = 0; first < eval->count && status == GYRE_OK; first += TRUTH_BATCH) {
@@ -203,6 +205,7 @@ static gyre_status measure(struct eval *eval, size_t threads, bool quiet, struct
     struct progress progress;
     struct asker *askers = cli_alloc(threads, sizeof *askers);
     size_t started = 0;
+    eval->next = eval->done = 0;
     eval->total = eval->count * eval->rounds;
     progress_init(&progress, stderr, quiet, "searched", "queries", eval->total);
     int64_t start_ns = gy_now_ns();
@@ -245,89 +248,89 @@ static gyre_status measure(struct eval *eval, size_t threads, bool quiet, struct
     return eval->failure.status;
 }
 
-static void report(const struct eval *eval, struct tally *tally, size_t threads, double seconds, bool json)
+/* The command's words that only a run needs. */
+struct eval_words {
+    const char *queries, *truth; /* files; truth NULL: by exact search */
+    uint64_t limit, threads;
+    double recalls[SEARCH_RECALLS_MAX];
+    size_t recall_count;
+    bool quiet, json;
+};
+
+/* Measures with one recall; says so at once, or with more to come in a row of the table. */
+static gyre_status measure_one(struct eval *eval, const struct eval_words *words, double recall, struct table *table, gyre_error *err)
 {
-    double queries = (double)tally->queries, recall = tally_recall(tally), qps = queries / seconds;
-    double p50 = (double)tally_percentile_ns(tally, 0.50) / 1e6, p95 = (double)tally_percentile_ns(tally, 0.95) / 1e6,
-           p99 = (double)tally_percentile_ns(tally, 0.99) / 1e6;
-    double scanned = (double)tally->codes_scanned / queries, candidates = (double)tally->candidates / queries,
-           reranked = (double)tally->reranked / queries, certified = (double)tally->certified / queries;
-    if (json) {
-        json_write(json_pack("{sI sI sI sf sf sf sf sf sf sf sf sf sf}", "queries", (json_int_t)tally->queries, "k", (json_int_t)eval->k,
-                             "concurrency", (json_int_t)threads, "recall", recall, "qps", qps, "seconds", seconds, "p50_ms", p50, "p95_ms",
-                             p95, "p99_ms", p99, "codes_scanned_mean", scanned, "candidates_mean", candidates, "reranked_mean", reranked,
-                             "certified_share", certified),
-                   stdout);
-        return;
-    }
-    char text[NUMBER_TEXT_BYTES];
-    printf("recall@%zu      %.4f\n", eval->k, recall);
-    printf("throughput     %s queries/s from %zu thread%s (%s queries in %.2f s)\n", number_text((uint64_t)qps, text), threads,
-           threads == 1 ? "" : "s", number_text(tally->queries, (char[NUMBER_TEXT_BYTES]){0}), seconds);
-    printf("latency        p50 %.2f ms, p95 %.2f ms, p99 %.2f ms\n", p50, p95, p99);
-    printf("each query     %s codes scanned, ", number_text((uint64_t)(scanned + 0.5), text));
-    printf("%.1f candidates, %.1f re-ranked; %.1f%% certified\n", candidates, reranked, certified * 100);
+    struct tally tally = {0};
+    struct eval_asked asked = {.k = eval->k, .threads = (size_t)words->threads, .recall_target = recall, .nprobe = eval->options.nprobe};
+    eval->options.recall_target = recall;
+    GY_TRY(warm_up(eval, err));
+    gyre_status status = measure(eval, asked.threads, words->quiet, &tally, &asked.seconds, err);
+    if (status == GYRE_OK && words->json && words->recall_count == 1)
+        json_write(eval_json(&asked, &tally), stdout);
+    else if (status == GYRE_OK && words->json)
+        json_write_line(eval_json(&asked, &tally), stdout);
+    else if (status == GYRE_OK && words->recall_count == 1)
+        eval_print(&asked, &tally, stdout);
+    else if (status == GYRE_OK)
+        eval_table_add(table, &asked, &tally);
+    tally_fini(&tally);
+    return status;
 }
 
-static gyre_status run(struct eval *eval, const char *queries, const char *truth, uint64_t limit, size_t threads, bool quiet, bool json,
-                       gyre_error *err)
+static gyre_status run(struct eval *eval, const struct eval_words *words, gyre_error *err)
 {
-    GY_TRY(read_queries(eval, queries, limit, err));
+    GY_TRY(read_queries(eval, words->queries, words->limit, err));
     if (eval->count > ASKED_MAX / eval->rounds)
         return gyre_fail(err, GYRE_INVALID, "--rounds %" PRIu64 " of %zu queries: at most %d searches are measured", eval->rounds, eval->count,
                          ASKED_MAX);
     eval->truth = cli_alloc(eval->count, eval->k * sizeof *eval->truth);
-    GY_TRY(truth ? load_truth(eval, truth, err) : ask_truth(eval, quiet, err));
-    GY_TRY(warm_up(eval, err));
-    struct tally tally = {0};
-    double seconds = 0;
-    gyre_status status = measure(eval, threads, quiet, &tally, &seconds, err);
-    if (status == GYRE_OK)
-        report(eval, &tally, threads, seconds, json);
-    tally_fini(&tally);
+    GY_TRY(words->truth ? load_truth(eval, words->truth, err) : ask_truth(eval, words->quiet, err));
+    struct table table = eval_table();
+    gyre_status status = GYRE_OK;
+    for (size_t i = 0; i < words->recall_count && status == GYRE_OK; i++)
+        status = measure_one(eval, words, words->recalls[i], &table, err);
+    table_print(&table, stdout); /* also what was measured before a failure */
     return status;
 }
 
 int command_eval(struct cli *cli, int argc, char **argv)
 {
-    const char *queries = NULL, *truth = NULL;
+    struct eval_words run_words = {.threads = 1};
     struct search_words words = {.k = SEARCH_K_DEFAULT};
-    uint64_t threads = 1, limit = 0, rounds = 1;
-    bool quiet = false, json = false;
+    uint64_t rounds = 1;
     const struct arg args[] = {
-        {"queries", 0, ARG_TEXT, &queries, 0, 0, "FILE", "vectors to search with (needed)"},
-        {"truth", 0, ARG_TEXT, &truth, 0, 0, "FILE", ".ivecs: ids of the true neighbours (else: exact search)"},
-        {"concurrency", 'c', ARG_COUNT, &threads, 1, THREADS_MAX, "N", "queries under way at once (1)"},
-        {"limit", 0, ARG_COUNT, &limit, 1, UINT32_MAX, "N", "only the first queries of the file"},
+        {"queries", 0, ARG_TEXT, &run_words.queries, 0, 0, "FILE", "vectors to search with (needed)"},
+        {"truth", 0, ARG_TEXT, &run_words.truth, 0, 0, "FILE", ".ivecs: ids of the true neighbours (else: exact search)"},
+        {"concurrency", 'c', ARG_COUNT, &run_words.threads, 1, THREADS_MAX, "N", "queries under way at once (1)"},
+        {"limit", 0, ARG_COUNT, &run_words.limit, 1, UINT32_MAX, "N", "only the first queries of the file"},
         {"rounds", 0, ARG_COUNT, &rounds, 1, ROUNDS_MAX, "N", "how often the queries are asked (1)"},
         SEARCH_WORDS_ARGS(&words),
-        {"quiet", 'q', ARG_SWITCH, &quiet, 0, 0, NULL, "no progress"},
-        {"json", 0, ARG_SWITCH, &json, 0, 0, NULL, "print JSON"},
+        {"recall", 0, ARG_TEXT, &words.recall, 0, 0, "R[,R…]", "look into as many lists as find this share of the neighbours (0.99)"},
+        {"quiet", 'q', ARG_SWITCH, &run_words.quiet, 0, 0, NULL, "no progress"},
+        {"json", 0, ARG_SWITCH, &run_words.json, 0, 0, NULL, "print JSON; with several recalls an object a line"},
     };
     const struct usage usage = {"eval", "NAME", 1, 1, "Measures recall, throughput and latency of single searches.",
                                 "  gyre eval words --queries q.npy --truth truth.ivecs -k 10\n"
                                 "  gyre eval words --queries q.npy --concurrency 8 --rounds 20 --json\n"
-                                "  gyre eval words --queries q.npy --approximate\n"};
+                                "  gyre eval words --queries q.npy --recall 0.9,0.95,0.99\n"
+                                "  gyre eval words --queries q.npy --approximate --nprobe 16\n"};
     int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
     if (stop != ARGS_READ)
         return stop;
-    if (!queries)
+    if (!run_words.queries)
         return args_misused(&usage, "--queries is needed: a file of vectors");
     gyre_error err;
     struct eval eval = {.cli = cli, .collection = argv[0], .k = (size_t)words.k, .rounds = rounds};
-    if (search_words_options(&words, &eval.options, &err) != GYRE_OK)
+    if (search_words_options(&words, &eval.options, &err) != GYRE_OK ||
+        search_words_recalls(&words, SEARCH_RECALLS_MAX, run_words.recalls, &run_words.recall_count, &err) != GYRE_OK)
         return args_misused(&usage, "%s", err.text);
     GY_AUTO(gyre_client) *client = NULL;
     if (cli_connect(cli, &client, &err) != GYRE_OK)
         return cli_fail(usage.command, &err);
     eval.client = client;
     pthread_mutex_init(&eval.mu, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&eval.changed, &attr);
-    pthread_condattr_destroy(&attr);
-    gyre_status status = run(&eval, queries, truth, limit, (size_t)threads, quiet, json, &err);
+    cli_cond_init(&eval.changed);
+    gyre_status status = run(&eval, &run_words, &err);
     pthread_cond_destroy(&eval.changed);
     pthread_mutex_destroy(&eval.mu);
     free(eval.queries);

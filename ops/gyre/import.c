@@ -199,11 +199,7 @@ static int import_run(struct import *import, size_t streams, uint64_t start, boo
     struct progress progress;
     progress_init(&progress, stderr, import->quiet, "imported", "points", rows);
     import->progress_ns = progress.started_ns;
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&import->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    cli_cond_init(&import->changed);
     pthread_mutex_init(&import->mu, NULL);
 
     struct sigaction on_stop = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND}; /* the second signal ends us at once */

@@ -118,12 +118,22 @@ char *duration_text(double seconds, char out[NUMBER_TEXT_BYTES])
     return out;
 }
 
-void json_write(json_t *value, FILE *out)
+static void write_with(json_t *value, size_t flags, FILE *out)
 {
-    if (!value || json_dumpf(value, out, JSON_REAL_PRECISION(9) | JSON_INDENT(2) | JSON_ENCODE_ANY) != 0)
+    if (!value || json_dumpf(value, out, flags | JSON_REAL_PRECISION(9) | JSON_ENCODE_ANY) != 0)
         fprintf(stderr, "gyre: the answer cannot be written as JSON\n");
     fputc('\n', out);
     json_decref(value);
+}
+
+void json_write(json_t *value, FILE *out)
+{
+    write_with(value, JSON_INDENT(2), out);
+}
+
+void json_write_line(json_t *value, FILE *out)
+{
+    write_with(value, JSON_COMPACT, out);
 }
 
 json_t *json_point_id(const Gyre__V1__PointId *id)

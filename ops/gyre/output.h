@@ -34,6 +34,8 @@ char *text_harmless(char *text);
 
 /* Writes value as JSON and a newline and releases it. Reals have 9 digits: a float survives. */
 void json_write(json_t *value, FILE *out);
+/* The same in one line. */
+void json_write_line(json_t *value, FILE *out);
 /* A number id as an integer (above 2^63-1: a string of digits, which JSON readers keep whole), a UUID as a string. */
 json_t *json_point_id(const Gyre__V1__PointId *id);
 /* The payload as the object it is; null when empty, a string when it cannot be read. */

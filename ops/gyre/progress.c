@@ -46,15 +46,29 @@ char *progress_text(const struct progress *progress, uint64_t done, int64_t now_
     return out;
 }
 
+/* Whether it is time for another line; if so, it counts as shown. */
+static bool is_due(struct progress *progress, int64_t now_ns)
+{
+    int64_t last_ns = progress->shown_ns ? progress->shown_ns : progress->started_ns;
+    if (progress->quiet || now_ns - last_ns < progress_interval_ns(progress))
+        return false;
+    progress->shown_ns = now_ns;
+    return true;
+}
+
+void progress_say(struct progress *progress, const char *text)
+{
+    if (!is_due(progress, gy_now_ns()))
+        return;
+    fprintf(progress->out, progress->terminal ? "\r%s\033[K" : "%s\n", text);
+    fflush(progress->out);
+}
+
 void progress_show(struct progress *progress, uint64_t done)
 {
-    if (progress->quiet)
-        return;
     int64_t now_ns = gy_now_ns();
-    int64_t last_ns = progress->shown_ns ? progress->shown_ns : progress->started_ns;
-    if (now_ns - last_ns < progress_interval_ns(progress))
+    if (!is_due(progress, now_ns))
         return;
-    progress->shown_ns = now_ns;
     char text[PROGRESS_TEXT_BYTES];
     progress_text(progress, done, now_ns, text);
     if (!progress->terminal) {

@@ -22,6 +22,8 @@ struct progress {
 void progress_init(struct progress *progress, FILE *out, bool quiet, const char *verb, const char *unit, uint64_t total);
 /* Shows done of total if it is time to; cheap otherwise. */
 void progress_show(struct progress *progress, uint64_t done);
+/* Shows a sentence instead of a count, if it is time to. */
+void progress_say(struct progress *progress, const char *text);
 /* Clears the terminal's line; a plain log keeps its lines. */
 void progress_end(struct progress *progress);
 /* How long to wait before the next progress_show is of use. */

@@ -60,9 +60,7 @@ static void show_batch(const struct search *search, const Gyre__V1__SearchBatchR
         if (search->json) {
             json_t *object = answer_json(reply->replies[i]);
             json_object_set_new(object, "row", json_integer((json_int_t)row));
-            json_dumpf(object, stdout, JSON_REAL_PRECISION(9) | JSON_COMPACT);
-            printf("\n");
-            json_decref(object);
+            json_write_line(object, stdout);
         } else {
             printf("%srow %" PRIu64 "\n", row ? "\n" : "", row);
             answer_print(reply->replies[i], search->options.with_payload, stdout);
@@ -131,12 +129,14 @@ int command_search(struct cli *cli, int argc, char **argv)
         {"vectors", 0, ARG_TEXT, &path, 0, 0, "FILE", "nearest to the vectors of a file"},
         {"row", 0, ARG_TEXT, &row, 0, 0, "N|all", "which row of that file (0)"},
         SEARCH_WORDS_ARGS(&words),
+        {"recall", 0, ARG_TEXT, &words.recall, 0, 0, "R", "look into as many lists as find this share of the neighbours (0.99)"},
         {"no-payload", 0, ARG_SWITCH, &no_payload, 0, 0, NULL, "ids and distances only"},
         {"json", 0, ARG_SWITCH, &json, 0, 0, NULL, "print JSON; with --row all an object a line"},
     };
     const struct usage usage = {"search", "NAME", 1, 1, "Finds the nearest points and says what the answer rests on.",
                                 "  gyre search words --like-id 42 -k 10\n"
                                 "  gyre search words --vectors queries.fvecs --row 7 --json\n"
+                                "  gyre search words --like-id 42 --recall 0.9\n"
                                 "  gyre search words --vectors queries.npy --row all --exact\n"};
     int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
     if (stop != ARGS_READ)
@@ -147,8 +147,12 @@ int command_search(struct cli *cli, int argc, char **argv)
         return args_misused(&usage, "--row '%s': a row number or 'all' is needed", row);
     gyre_error err;
     struct search search = {.cli = cli, .collection = argv[0], .json = json};
-    if (search_words_options(&words, &search.options, &err) != GYRE_OK)
+    size_t recalls;
+    double recall;
+    if (search_words_options(&words, &search.options, &err) != GYRE_OK ||
+        search_words_recalls(&words, 1, &recall, &recalls, &err) != GYRE_OK)
         return args_misused(&usage, "%s", err.text);
+    search.options.recall_target = recall;
     search.options.with_payload = !no_payload;
     Gyre__V1__PointId id;
     char uuid[GYRE_UUID_TEXT_BYTES];

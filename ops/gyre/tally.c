@@ -41,6 +41,10 @@ void tally_add(struct tally *tally, const Gyre__V1__SearchReply *reply, const ui
         tally->candidates += reply->basis->candidates;
         tally->reranked += reply->basis->reranked;
         tally->certified += reply->basis->certified ? 1 : 0;
+        tally->lists_probed += reply->basis->lists_probed;
+        tally->lists_total = reply->basis->lists_total;
+        tally->recall_expected += reply->basis->recall_expected;
+        tally->expecting += reply->basis->recall_expected > 0;
     }
 }
 
@@ -56,6 +60,11 @@ void tally_merge(struct tally *tally, const struct tally *other)
     tally->candidates += other->candidates;
     tally->reranked += other->reranked;
     tally->certified += other->certified;
+    tally->lists_probed += other->lists_probed;
+    if (other->queries)
+        tally->lists_total = other->lists_total;
+    tally->recall_expected += other->recall_expected;
+    tally->expecting += other->expecting;
 }
 
 double tally_recall(const struct tally *tally)

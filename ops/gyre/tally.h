@@ -9,6 +9,9 @@ struct tally {
     uint64_t found, wanted;  /* of the true neighbours: recall is found / wanted */
     uint64_t codes_scanned, candidates, reranked;
     uint64_t certified;      /* answers */
+    uint64_t lists_probed, lists_total; /* of all answers; of the last one */
+    double recall_expected;  /* sum over the answers that had one */
+    uint64_t expecting;      /* answers that had one */
     int64_t *times_ns;       /* [queries]; grows, the tally's own */
     size_t times_max;        /* room */
 };

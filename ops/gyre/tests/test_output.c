@@ -120,15 +120,33 @@ static void an_answer_says_what_it_rests_on(void **state)
     basis.confidence = 0.98;
     assert_string_equal(basis_text(&basis, text), "4 of 4 shards, 40,000 codes scanned, 212 candidates, 96 re-ranked in 1 round, "
                                                   "distances exact, certified at confidence 0.98");
+    basis.lists_total = 1;
+    basis.lists_probed = 1; /* not partitioned: nothing to say */
+    assert_null(strstr(basis_text(&basis, text), "list"));
+    basis.lists_total = basis.lists_probed = 1024;
+    basis.recall_expected = 1;
+    basis_text(&basis, text);
+    assert_non_null(strstr(text, "shards, all 1,024 lists, 40,000 codes scanned"));
+    assert_non_null(strstr(text, "certified at confidence 0.98"));
+    basis.lists_probed = 29;
+    basis.recall_expected = 0.95212;
+    basis_text(&basis, text);
+    assert_non_null(strstr(text, "shards, 29 of 1,024 lists (recall 0.9521 expected), 40,000 codes scanned"));
+    assert_non_null(strstr(text, "certified within these lists at confidence 0.98"));
+    basis.recall_expected = 0;
+    assert_non_null(strstr(basis_text(&basis, text), "29 of 1,024 lists (recall not measured), "));
     basis.shards_answered = 3;
     basis.certified = basis.exact_distances = 0;
     basis_text(&basis, text);
     assert_true(strncmp(text, "PARTIAL: 3 of 4 shards", 22) == 0);
     assert_non_null(strstr(text, "distances estimated, not certified"));
     memset(&basis.shards_answered, 0xff, sizeof basis.shards_answered);
+    basis.lists_total = UINT32_MAX, basis.lists_probed = UINT32_MAX - 1;
+    basis.recall_expected = 5e-324;
+    basis.certified = 1, basis.confidence = 0.999999999;
     basis.codes_scanned = basis.candidates = basis.reranked = UINT64_MAX;
     basis_text(&basis, text); /* the longest there is still ends */
-    assert_non_null(strstr(text, "not certified"));
+    assert_string_equal(text + strlen(text) - strlen("at confidence 0.999999999"), "at confidence 0.999999999");
 }
 
 int main(void)

@@ -67,6 +67,23 @@ static void a_terminal_gets_one_line_that_redraws_itself(void **state)
     assert_string_equal(text + strlen(text) - 4, "\r\033[K");
 }
 
+static void a_sentence_is_shown_as_a_count_is(void **state)
+{
+    (void)state;
+    struct page page = {0};
+    struct progress progress;
+    page_open(&page);
+    progress_init(&progress, page.out, false, "", "", 0);
+    progress_say(&progress, "too early");
+    progress.started_ns -= 4 * GY_SECOND_NS;
+    progress_say(&progress, "finding the partition, 0:04");
+    progress_say(&progress, "too soon after that");
+    progress.terminal = true;
+    progress.shown_ns -= GY_SECOND_NS;
+    progress_say(&progress, "almost");
+    assert_string_equal(page_close(&page), "finding the partition, 0:04\n\ralmost\033[K");
+}
+
 static void quiet_is_silent(void **state)
 {
     (void)state;
@@ -76,6 +93,7 @@ static void quiet_is_silent(void **state)
     progress_init(&progress, page.out, true, "imported", "points", 100);
     progress.started_ns -= 60 * GY_SECOND_NS;
     progress_show(&progress, 50);
+    progress_say(&progress, "at work");
     progress_end(&progress);
     assert_string_equal(page_close(&page), "");
 }
@@ -97,6 +115,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_gets_plain_lines_and_not_too_many),
         cmocka_unit_test(a_terminal_gets_one_line_that_redraws_itself),
+        cmocka_unit_test(a_sentence_is_shown_as_a_count_is),
         cmocka_unit_test(quiet_is_silent),
         cmocka_unit_test(the_line_tells_rate_and_time_left),
     };

@@ -21,6 +21,9 @@ static const Gyre__V1__SearchReply *answer_make(struct answer *answer, const uin
     gyre__v1__search_basis__init(&answer->basis);
     answer->basis.codes_scanned = 100;
     answer->basis.certified = 1;
+    answer->basis.lists_probed = 8;
+    answer->basis.lists_total = 64;
+    answer->basis.recall_expected = 0.5;
     answer->reply.basis = &answer->basis;
     for (size_t i = 0; i < count; i++) {
         gyre__v1__hit__init(&answer->hits[i]);
@@ -47,6 +50,12 @@ static void recall_is_the_share_of_true_neighbours_found(void **state)
     assert_true(tally_recall(&tally) == 0.75);
     assert_int_equal(tally.codes_scanned, 200);
     assert_int_equal(tally.certified, 2);
+    assert_int_equal(tally.lists_probed, 16);
+    assert_int_equal(tally.lists_total, 64);
+    assert_true(tally.recall_expected == 1 && tally.expecting == 2);
+    answer.basis.recall_expected = 0; /* not measured */
+    tally_add(&tally, &answer.reply, truth, 4, 5);
+    assert_int_equal(tally.expecting, 2);
     tally_fini(&tally);
 }
 
@@ -90,6 +99,9 @@ static void percentiles_are_times_that_were_measured(void **state)
         tally_add(&other, reply, truth, 1, t);
     tally_merge(&one, &other);
     assert_int_equal(one.queries, 100);
+    assert_int_equal(one.lists_probed, 800);
+    assert_int_equal(one.lists_total, 64);
+    assert_int_equal(one.expecting, 100);
     assert_int_equal(tally_percentile_ns(&one, 0.50), 50);
     assert_int_equal(tally_percentile_ns(&one, 0.99), 99);
     assert_int_equal(tally_percentile_ns(&one, 1.0), 100);

@@ -1,0 +1,126 @@
+/* collection_text: how a collection looks: a row of a table, a page of its own, JSON. */
+#include "collection.h"
+
+#include "output.h"
+
+#include "gyre/metric.h"
+
+#include <inttypes.h>
+
+static const Gyre__V1__CollectionSpec nothing = GYRE__V1__COLLECTION_SPEC__INIT;
+
+const char *metric_text(Gyre__V1__Metric metric)
+{
+    const char *name = gyre_metric_name((gyre_metric)metric);
+    return name ? name : "?";
+}
+
+json_t *collection_json(const Gyre__V1__Collection *collection)
+{
+    const Gyre__V1__CollectionSpec *spec = collection->spec;
+    json_t *shards = json_array(), *costs = json_array();
+    for (size_t i = 0; i < collection->n_shards; i++) {
+        const Gyre__V1__ShardInfo *shard = collection->shards[i];
+        json_array_append_new(shards, json_pack("{si sI ss sb sI sI si}", "shard", (int)shard->shard, "epoch", (json_int_t)shard->epoch,
+                                                "primary", shard->primary, "reachable", shard->reachable, "points",
+                                                (json_int_t)shard->points, "applied_seq", (json_int_t)shard->applied_seq,
+                                                "codebook_version", (int)shard->codebook_version));
+    }
+    for (size_t i = 0; i < collection->n_probe_costs; i++)
+        json_array_append_new(costs, json_pack("{sf sI}", "recall", collection->probe_costs[i]->recall, "lists",
+                                               (json_int_t)collection->probe_costs[i]->lists));
+    json_t *object = json_pack("{sI sI si sI so so}", "id", (json_int_t)collection->id, "points", (json_int_t)collection->points,
+                               "codebook_version", (int)collection->codebook_version, "lists", (json_int_t)collection->lists,
+                               "probe_costs", costs, "shards", shards);
+    if (spec)
+        json_object_set_new(object, "spec",
+                            json_pack("{ss si ss ss si si si si}", "name", spec->name, "dim", (int)spec->dim, "metric",
+                                      metric_text(spec->metric), "codec", spec->codec, "bits", (int)spec->bits, "shards",
+                                      (int)spec->shards, "copies", (int)spec->copies, "quantized", (int)spec->quantized));
+    return object;
+}
+
+void collections_print(Gyre__V1__Collection *const *collections, size_t count, FILE *out)
+{
+    static const struct column columns[] = {{"collection", false}, {"dim", true},  {"metric", false},  {"codec", false},
+                                            {"points", true},      {"lists", true}, {"shards", true},   {"copies", true},
+                                            {"codebook", true},    {"reachable", true}};
+    struct table table = {.columns = columns, .column_count = sizeof columns / sizeof *columns};
+    for (size_t i = 0; i < count; i++) {
+        const Gyre__V1__Collection *collection = collections[i];
+        const Gyre__V1__CollectionSpec *spec = collection->spec ? collection->spec : &nothing;
+        char number[NUMBER_TEXT_BYTES];
+        size_t reachable = 0;
+        for (size_t s = 0; s < collection->n_shards; s++)
+            reachable += collection->shards[s]->reachable ? 1 : 0;
+        table_add(&table, "%s", spec->name);
+        table_add(&table, "%u", spec->dim);
+        table_add(&table, "%s", metric_text(spec->metric));
+        if (strcmp(spec->codec, "rabitq") == 0)
+            table_add(&table, "%s %u bit", spec->codec, spec->bits);
+        else
+            table_add(&table, "%s", spec->codec); /* says its bits */
+        table_add(&table, "%s", number_text(collection->points, number));
+        table_add(&table, "%s", number_text(collection->lists, number));
+        table_add(&table, "%u", spec->shards);
+        if (spec->quantized)
+            table_add(&table, "%u + %u codes", spec->copies, spec->quantized);
+        else
+            table_add(&table, "%u", spec->copies);
+        table_add(&table, "%u", collection->codebook_version);
+        table_add(&table, "%zu of %zu", reachable, collection->n_shards);
+    }
+    table_print(&table, out);
+}
+
+static void print_shards(const Gyre__V1__Collection *collection, FILE *out)
+{
+    static const struct column columns[] = {{"shard", true}, {"primary", false},     {"reachable", false}, {"points", true},
+                                            {"epoch", true}, {"applied seq", true}, {"codebook", true}};
+    struct table table = {.columns = columns, .column_count = sizeof columns / sizeof *columns};
+    for (size_t i = 0; i < collection->n_shards; i++) {
+        const Gyre__V1__ShardInfo *shard = collection->shards[i];
+        char number[NUMBER_TEXT_BYTES];
+        table_add(&table, "%u", shard->shard);
+        table_add(&table, "%s", shard->primary);
+        table_add(&table, "%s", shard->reachable ? "yes" : "no");
+        table_add(&table, "%s", number_text(shard->points, number));
+        table_add(&table, "%" PRIu64, shard->epoch);
+        table_add(&table, "%" PRIu64, shard->applied_seq);
+        table_add(&table, "%u", shard->codebook_version);
+    }
+    table_print(&table, out);
+}
+
+/* What the newest training found that a search with --recall must look into. */
+static void print_costs(const Gyre__V1__Collection *collection, FILE *out)
+{
+    static const struct column columns[] = {{"recall", true}, {"lists probed", true}, {"of all", true}};
+    struct table table = {.columns = columns, .column_count = sizeof columns / sizeof *columns};
+    char number[NUMBER_TEXT_BYTES];
+    for (size_t i = 0; i < collection->n_probe_costs; i++) {
+        const Gyre__V1__ProbeCost *cost = collection->probe_costs[i];
+        table_add(&table, "%.4g", cost->recall);
+        table_add(&table, "%s", number_text(cost->lists, number));
+        if (collection->lists)
+            table_add(&table, "%.1f%%", 100.0 * cost->lists / collection->lists);
+        else
+            table_add(&table, "?");
+    }
+    if (collection->n_probe_costs)
+        fprintf(out, "\n");
+    table_print(&table, out);
+}
+
+void collection_print(const Gyre__V1__Collection *collection, bool json, FILE *out)
+{
+    if (json) {
+        json_write(collection_json(collection), out);
+        return;
+    }
+    Gyre__V1__Collection *one[] = {(Gyre__V1__Collection *)collection};
+    collections_print(one, 1, out);
+    fprintf(out, "\n");
+    print_shards(collection, out);
+    print_costs(collection, out);
+}
