@@ -23,11 +23,13 @@
  * what it once held: 245 MB resident after an import of 340,000 x 100, 178 MB with two arenas, at the same speed. */
 enum { MALLOC_ARENAS = 2 };
 
+enum { OTHER_REQUESTS = 1024, REQUESTS_MAX = 16384 /* the bus's limit */ };
+
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 struct options {
     char *listen, *advertise, *http_listen, *data_dir, *coordinators, *cluster_key_file, *node, *log_level;
-    uint64_t scan_threads, scan_queue, cache_bytes, disk_free_min, log_keep, write_queue_bytes, message_bytes_max, ready_fd;
+    uint64_t scan_threads, scan_queue, cache_bytes, memory_budget, disk_free_min, log_keep, write_queue_bytes, message_bytes_max, ready_fd;
 };
 
 #define FIELD(name) offsetof(struct options, name)
@@ -42,6 +44,8 @@ static const struct gy_option option_table[] = {
     {"scan-threads", GY_OPTION_COUNT, FIELD(scan_threads), "0", 0, 1024, "N", "threads that scan; 0: one per core"},
     {"scan-queue", GY_OPTION_COUNT, FIELD(scan_queue), "1024", 1, 1 << 20, "N", "scans that may wait; more are refused"},
     {"cache-bytes", GY_OPTION_BYTES, FIELD(cache_bytes), "32M", 1 << 20, UINT64_C(1) << 40, "BYTES", "block cache shared by all replicas"},
+    {"memory-budget", GY_OPTION_MEMORY, FIELD(memory_budget), "85%", 1 << 20, UINT64_C(1) << 50, "BYTES|%",
+     "what codes in RAM may take, or a share of the machine's (or its control group's) memory; upserts beyond are refused"},
     /* A replica may hold about 32 MiB unflushed and write it back in addition to its log; many replicas share the disk. */
     {"disk-free-min", GY_OPTION_BYTES, FIELD(disk_free_min), "512M", 1 << 20, UINT64_C(1) << 50, "BYTES",
      "refuse writes when the disk has less free; reads go on"},
@@ -96,6 +100,7 @@ static gyre_status start_node(struct daemon *daemon, const struct options *optio
         .data_dir = options->data_dir,
         .name = daemon->name,
         .cache_bytes = options->cache_bytes,
+        .memory_budget = options->memory_budget,
         .limits = {.queue_bytes_max = options->write_queue_bytes, .disk_free_min = options->disk_free_min, .log_keep = options->log_keep},
     };
     GY_TRY(gy_node_open(&daemon->node, &node, err));
@@ -110,6 +115,14 @@ static gyre_status start_node(struct daemon *daemon, const struct options *optio
     return gy_server_new(&daemon->server, &server, err);
 }
 
+/* As many as may wait here and some that are worked on, so that it is the queues that refuse, each its own kind, and not one
+ * connection that is read no further. */
+static uint32_t requests_max(const struct options *options)
+{
+    uint64_t wanted = options->scan_queue + OTHER_REQUESTS;
+    return wanted < REQUESTS_MAX ? (uint32_t)wanted : REQUESTS_MAX;
+}
+
 static gyre_status start_doors(struct daemon *daemon, const struct options *options, gyre_error *err)
 {
     uint8_t key[GY_BUS_KEY_BYTES];
@@ -119,6 +132,7 @@ static gyre_status start_doors(struct daemon *daemon, const struct options *opti
         .cluster_key = key,
         .node = daemon->name,
         .message_bytes_max = options->message_bytes_max,
+        .requests_max = requests_max(options),
         .on_request = gy_server_on_request,
         .self = daemon->server,
     };

@@ -1,6 +1,8 @@
 /* config_values: the text of an option, wherever it came from, to its value. */
 #include "config_internal.h"
 
+#include "gyre/lifecycle.h"
+
 #include <stdlib.h>
 
 struct unit {
@@ -55,6 +57,23 @@ static gyre_status parse_limited(const struct gy_option *option, const char *tex
     return GYRE_OK;
 }
 
+/* A share of the memory there is, or a size. */
+static gyre_status parse_memory(const struct gy_option *option, const char *text, const char *source, uint64_t *out, gyre_error *err)
+{
+    static const struct unit percent[] = {{"%", 1}, {NULL, 0}};
+    uint64_t share, limit;
+    if (!parse_number(text, percent, &share))
+        return parse_limited(option, text, source, byte_units, "size; examples: 64M, 2G, 85%", out, err);
+    if (share < 1 || share > 100)
+        return gyre_fail(err, GYRE_INVALID, "%s (%s): %.60s is outside 1%% to 100%%", option->name, source, text);
+    limit = gy_memory_limit("");
+    if (limit == 0)
+        return gyre_fail(err, GYRE_INVALID, "%s (%s): %.60s of a memory whose size the system does not tell; say a size: 64M, 2G",
+                         option->name, source, text);
+    *out = limit / 100 * share;
+    return GYRE_OK;
+}
+
 gyre_status gy_option_parse(const struct gy_option *option, const char *text, const char *source, struct gy_option_value *out,
                             gyre_error *err)
 {
@@ -64,6 +83,8 @@ gyre_status gy_option_parse(const struct gy_option *option, const char *text, co
         return out->text ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "%s (%s): a text of %zu bytes", option->name, source, strlen(text));
     case GY_OPTION_BYTES:
         return parse_limited(option, text, source, byte_units, "size; examples: 64, 64k, 64M, 2G", &out->number, err);
+    case GY_OPTION_MEMORY:
+        return parse_memory(option, text, source, &out->number, err);
     case GY_OPTION_COUNT:
         return parse_limited(option, text, source, no_units, "number; digits are expected", &out->number, err);
     case GY_OPTION_MILLIS:

@@ -128,17 +128,6 @@ void gy_ready_tell(int fd, const char *line)
     close(fd);
 }
 
-uint64_t gy_resident_bytes(void)
-{
-    FILE *file = fopen("/proc/self/statm", "re");
-    unsigned long long total = 0, resident = 0;
-    if (!file)
-        return 0;
-    int fields = fscanf(file, "%llu %llu", &total, &resident);
-    fclose(file);
-    return fields == 2 ? (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
-}
-
 gyre_status gy_disk_free(const char *path, uint64_t *free_bytes, uint64_t *total_bytes, gyre_error *err)
 {
     struct statvfs info;

@@ -18,6 +18,8 @@ gyre_status gy_job_new(struct gy_job **out, Gyre__Node__Write *write, size_t bod
 
 void gy_job_finish(struct gy_job *job, gyre_status status, const gyre_error *err, uint64_t seq)
 {
+    if (job->budget)
+        gy_budget_release(job->budget, job->bytes_reserved);
     job->on_done(job->arg, status, err, seq, status == GYRE_OK ? job->deleted : 0);
     gy_wire_free(job->write);
     gy_bytes_free(&job->body);

@@ -13,6 +13,8 @@ struct gy_job {
     gy_bytes body;            /* the log entry: write, packed */
     int64_t deadline_ns;
     uint64_t deleted;
+    gy_budget *budget;        /* NULL, or where bytes_reserved are set aside until it is finished */
+    uint64_t bytes_reserved;
     gy_on_written *on_done;
     void *arg;
 };

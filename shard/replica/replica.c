@@ -43,6 +43,7 @@ struct gy_replica {
     char *path;
     pthread_t thread;
     bool thread_runs;
+    struct gy_budget_member share;
 
     /* The replica's thread alone (before it starts and after it ended: whoever opens and closes). */
     gy_replica_core core;
@@ -63,6 +64,7 @@ struct gy_replica {
     gy_reply_why epoch_answer;
     bool closing;
     char trouble[GYRE_ERROR_TEXT_BYTES];
+    char short_of_memory[GYRE_ERROR_TEXT_BYTES]; /* why a newer codebook was not begun; "" if it was */
 
     atomic_uint_least64_t epoch; /* a copy of the core's, for any thread */
 };
@@ -392,6 +394,9 @@ static gyre_status start(gy_replica *replica, gyre_error *err)
     uint64_t log_epoch, log_seq;
     GY_TRY(gy_points_open(&replica->points, replica->store, err));
     gy_points_limit_disk(replica->points, replica->limits.disk_free_min);
+    replica->share.points = replica->points;
+    if (replica->limits.budget)
+        gy_budget_join(replica->limits.budget, &replica->share);
     gy_store_log_last(replica->store, &log_epoch, &log_seq);
     uint64_t applied = gy_store_applied_seq(replica->store), epoch = gy_store_epoch(replica->store);
     if (applied > log_seq)
@@ -416,6 +421,8 @@ static gyre_status start(gy_replica *replica, gyre_error *err)
 /* Frees everything but does not wait for the thread. */
 static void release(gy_replica *replica)
 {
+    if (replica->share.points && replica->limits.budget)
+        gy_budget_leave(replica->limits.budget, &replica->share);
     if (replica->points)
         gy_points_close(replica->points);
     gy_store_close(replica->store);
@@ -530,6 +537,17 @@ gyre_status gy_replica_set_epoch(gy_replica *replica, uint64_t epoch, gyre_error
     return gyre_fail(err, GYRE_UNAVAILABLE, "the replica does not serve; epoch %" PRIu64 " was not taken", epoch);
 }
 
+gyre_status gy_replica_set_codebook(gy_replica *replica, const gyre_codebook *codebook, gyre_error *err)
+{
+    gyre_error why = {0};
+    gy_budget *budget = replica->limits.budget;
+    gyre_status status = budget ? gy_budget_expect_reencoding(budget, &replica->share, gyre_codebook_version(codebook), &why) : GYRE_OK;
+    pthread_mutex_lock(&replica->mu);
+    snprintf(replica->short_of_memory, sizeof replica->short_of_memory, "%s", status == GYRE_OK ? "" : why.text);
+    pthread_mutex_unlock(&replica->mu);
+    return status == GYRE_OK ? gy_points_set_codebook(replica->points, codebook, err) : GYRE_OK;
+}
+
 void gy_replica_status(gy_replica *replica, Gyre__Node__ReplicaStatus *out, char *trouble, size_t trouble_bytes)
 {
     const struct gy_store_identity *identity = gy_store_identity(replica->store);
@@ -541,11 +559,28 @@ void gy_replica_status(gy_replica *replica, Gyre__Node__ReplicaStatus *out, char
     out->applied_seq = gy_points_applied_seq(replica->points);
     out->codebook_version = gy_points_codebook_version(replica->points);
     pthread_mutex_lock(&replica->mu);
-    snprintf(trouble, trouble_bytes, "%s", replica->trouble);
+    snprintf(trouble, trouble_bytes, "%s", *replica->trouble ? replica->trouble : replica->short_of_memory);
     pthread_mutex_unlock(&replica->mu);
     if (!*trouble)
         gy_points_trouble(replica->points, trouble, trouble_bytes);
     out->trouble = trouble;
+}
+
+/* Sets aside what the write's upserts may add. Deletes always pass. */
+static gyre_status reserve(gy_replica *replica, struct gy_job *job, gyre_error *err)
+{
+    uint64_t upserts = 0;
+    if (!replica->limits.budget)
+        return GYRE_OK;
+    for (size_t i = 0; i < job->write->n_operations; i++)
+        upserts += job->write->operations[i]->vector.len > 0;
+    uint64_t bytes = upserts * gy_budget_point_bytes(gy_points_codec(replica->points), gy_points_dim(replica->points));
+    if (bytes == 0)
+        return GYRE_OK;
+    GY_TRY(gy_budget_reserve(replica->limits.budget, bytes, err));
+    job->budget = replica->limits.budget;
+    job->bytes_reserved = bytes;
+    return GYRE_OK;
 }
 
 /* Queues a checked job, or says why not. */
@@ -581,7 +616,9 @@ void gy_replica_write(gy_replica *replica, Gyre__Node__Write *write, int64_t dea
     job->deadline_ns = deadline_ns;
     job->on_done = on_done;
     job->arg = arg;
-    status = enqueue(replica, job, &err);
+    status = reserve(replica, job, &err);
+    if (status == GYRE_OK)
+        status = enqueue(replica, job, &err);
     if (status != GYRE_OK)
         gy_job_finish(job, status, &err, 0);
 }

@@ -9,7 +9,7 @@
 #define GY_REPLICA_H
 
 #include "gyre/clock.h"
-#include "index/points.h"
+#include "replica/budget.h"
 
 #include "gyre/node/node.pb-c.h"
 
@@ -18,6 +18,7 @@ typedef struct gy_replica gy_replica;
 struct gy_replica_limits {
     size_t queue_bytes_max;  /* of writes waiting; beyond: GYRE_EXHAUSTED */
     uint64_t disk_free_min;  /* bytes; below: writes are refused with GYRE_EXHAUSTED, reads go on */
+    gy_budget *budget;       /* borrowed, of all replicas of the node; beyond: upserts are refused with GYRE_EXHAUSTED. NULL: no limit */
     uint64_t log_keep;       /* entries kept below the applied seq, for followers that catch up; of large ones fewer: 64 to 128 MiB */
 };
 
@@ -34,6 +35,8 @@ const struct gy_store_identity *gy_replica_identity(const gy_replica *replica);
 gy_points *gy_replica_points(gy_replica *replica);
 /* Takes a newer epoch; an older one is GYRE_ABORTED. GYRE_EXHAUSTED when the disk is nearly full. */
 GYRE_CHECKED gyre_status gy_replica_set_epoch(gy_replica *replica, uint64_t epoch, gyre_error *err);
+/* gy_points_set_codebook, if the memory for it is there: if not, nothing is done and the replica's status says why. */
+GYRE_CHECKED gyre_status gy_replica_set_codebook(gy_replica *replica, const gyre_codebook *codebook, gyre_error *err);
 void gy_replica_status(gy_replica *replica, Gyre__Node__ReplicaStatus *out, char *trouble, size_t trouble_bytes);
 
 /* Submits a write. Checks every operation first (id, dim, finite, payload): GYRE_INVALID writes nothing. Takes ownership of

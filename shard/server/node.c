@@ -37,7 +37,7 @@ struct gy_hosted {
 
 struct gy_node {
     char *name, *data_dir, *replicas_dir;
-    struct gy_replica_limits limits;
+    struct gy_replica_limits limits; /* its budget is the node's own */
     gy_store_env *env;
     pthread_mutex_t mu;
     pthread_cond_t changed; /* a place's state or holders, or the count of changes */
@@ -218,6 +218,7 @@ gyre_status gy_node_open(gy_node **out, const struct gy_node_options *options, g
     pthread_cond_init(&node->changed, &attributes);
     pthread_condattr_destroy(&attributes);
     node->limits = options->limits;
+    node->limits.budget = NULL;
     node->name = strdup(options->name);
     node->data_dir = strdup(options->data_dir);
     gyre_status status = GYRE_OK;
@@ -225,6 +226,8 @@ gyre_status gy_node_open(gy_node **out, const struct gy_node_options *options, g
         node->replicas_dir = NULL;
         status = gyre_fail(err, GYRE_NO_MEMORY, "no memory for a node");
     }
+    if (status == GYRE_OK)
+        status = gy_budget_new(&node->limits.budget, options->memory_budget, err);
     if (status == GYRE_OK)
         status = make_directory(node->replicas_dir, err);
     if (status == GYRE_OK)
@@ -252,6 +255,7 @@ void gy_node_close(gy_node *node)
         gy_replica_close(hosted->replica);
         remove_place(node, hosted);
     }
+    gy_budget_free(node->limits.budget);
     gy_store_env_free(node->env);
     pthread_cond_destroy(&node->changed);
     pthread_mutex_destroy(&node->mu);
@@ -269,6 +273,11 @@ const char *gy_node_name(const gy_node *node)
 const char *gy_node_data_dir(const gy_node *node)
 {
     return node->data_dir;
+}
+
+gy_budget *gy_node_budget(gy_node *node)
+{
+    return node->limits.budget;
 }
 
 /* ---- holding ---- */
@@ -385,7 +394,7 @@ gyre_status gy_node_ensure(gy_node *node, const struct gy_store_identity *identi
     if (status == GYRE_OK)
         status = gy_replica_set_epoch(hosted->replica, epoch, err);
     if (status == GYRE_OK)
-        status = gy_points_set_codebook(gy_replica_points(hosted->replica), codebook, err);
+        status = gy_replica_set_codebook(hosted->replica, codebook, err);
     if (status != GYRE_OK) {
         gy_node_release(node, hosted);
         return gyre_wrap(err, status, "collection %" PRIu64 " shard %u", identity->collection_id, identity->shard);

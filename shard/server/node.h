@@ -15,7 +15,8 @@ struct gy_node_options {
     const char *data_dir;
     const char *name;                 /* of the node, for sentences */
     uint64_t cache_bytes;             /* of the block cache that all replicas share */
-    struct gy_replica_limits limits;  /* of each replica */
+    uint64_t memory_budget;           /* bytes that the codes of all replicas together may take */
+    struct gy_replica_limits limits;  /* of each replica; budget is filled in */
 };
 
 /* Opens every replica found under data_dir, several at a time. A replica that cannot be opened (damaged, disk full) is no
@@ -25,6 +26,7 @@ GYRE_CHECKED gyre_status gy_node_open(gy_node **out, const struct gy_node_option
 void gy_node_close(gy_node *node);
 const char *gy_node_name(const gy_node *node);
 const char *gy_node_data_dir(const gy_node *node);
+gy_budget *gy_node_budget(gy_node *node);
 
 /* Holds a replica until released. GYRE_NOT_FOUND if it is not here (or being dropped), GYRE_UNAVAILABLE if it cannot serve. */
 GYRE_CHECKED gyre_status gy_node_hold(gy_node *node, uint64_t collection_id, uint32_t shard, gy_hosted **out, gyre_error *err);

@@ -4,7 +4,7 @@
  * (turns.h). For each that stands in line one job is in the pool; a job takes whoever's turn it is, and along with it other scans of
  * that collection that ask for the same: they share the pass over the codes. Nobody waits for others to come: when the node is idle
  * none is there to go along, the longer the line the more do. */
-#include "server/scanning.h"
+#include "server/scan_call.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -54,45 +54,45 @@ size_t gy_scan_line_count(struct gy_scan_line *line)
 
 /* ---- one scan ---- */
 
-void gy_scanning_free(struct gy_scanning *scanning)
+void gy_scan_call_free(struct gy_scan_call *scan)
 {
-    gy_wire_free(scanning->request);
-    free(scanning);
+    gy_wire_free(scan->request);
+    free(scan);
 }
 
-void gy_scanning_fail(struct gy_scanning *scanning, gyre_status status, const gyre_error *err)
+void gy_scan_call_fail(struct gy_scan_call *scan, gyre_status status, const gyre_error *err)
 {
-    gy_incoming_fail(scanning->call, status, err);
-    gy_scanning_free(scanning);
+    gy_incoming_fail(scan->call, status, err);
+    gy_scan_call_free(scan);
 }
 
 /* The scan that waits as turn. */
-static struct gy_scanning *scanning_of(struct gy_turn *turn)
+static struct gy_scan_call *scan_of(struct gy_turn *turn)
 {
-    return (struct gy_scanning *)(void *)((uint8_t *)turn - offsetof(struct gy_scanning, turn));
+    return (struct gy_scan_call *)(void *)((uint8_t *)turn - offsetof(struct gy_scan_call, turn));
 }
 
 /* Whether it may still be worked on and is right in every field; if not it was answered and is gone. */
-static bool ready(struct gy_scanning *scanning)
+static bool ready(struct gy_scan_call *scan)
 {
     gyre_error err;
-    const gy_incoming *call = scanning->call;
+    const gy_incoming *call = scan->call;
     gyre_status status;
     if (call->deadline_ns <= gy_now_ns())
         status = gyre_fail(&err, GYRE_DEADLINE, "node %s: scan waited past its deadline", gy_node_name(call->server->node));
     else if (call->request && gy_bus_request_abandoned(call->request))
         status = gyre_fail(&err, GYRE_CANCELLED, "node %s: the caller of a scan that waited is gone", gy_node_name(call->server->node));
     else
-        status = gy_scan_check(scanning, &err);
+        status = gy_scan_check(scan, &err);
     if (status != GYRE_OK)
-        gy_scanning_fail(scanning, status, &err);
+        gy_scan_call_fail(scan, status, &err);
     return status == GYRE_OK;
 }
 
 /* ---- who goes along ---- */
 
 struct gathering {
-    const struct gy_scanning *leader;
+    const struct gy_scan_call *leader;
     size_t query_count; /* of all so far */
 };
 
@@ -108,8 +108,8 @@ static bool same_question(const Gyre__Node__Scan *a, const Gyre__Node__Scan *b)
 static bool goes_along(void *self, const struct gy_turn *turn)
 {
     struct gathering *gathering = self;
-    const struct gy_scanning *leader = gathering->leader;
-    const Gyre__Node__Scan *request = scanning_of((struct gy_turn *)(uintptr_t)turn)->request; /* only read */
+    const struct gy_scan_call *leader = gathering->leader;
+    const Gyre__Node__Scan *request = scan_of((struct gy_turn *)(uintptr_t)turn)->request; /* only read */
     size_t row_bytes = leader->dim * sizeof(float), query_count = request->queries.len / row_bytes + gathering->query_count;
     if (request->queries.len == 0 || request->queries.len % row_bytes != 0 || query_count > GY_PASS_QUERIES_MAX ||
         query_count * request->n_shards * request->keep > GY_SCAN_CANDIDATES_MAX || !same_question(leader->request, request))
@@ -119,7 +119,7 @@ static bool goes_along(void *self, const struct gy_turn *turn)
 }
 
 /* Adds to the leader in members[0] those of its line that go along; returns how many there are then. */
-static size_t gather(struct gy_scan_line *line, struct gy_scanning **members)
+static size_t gather(struct gy_scan_line *line, struct gy_scan_call **members)
 {
     struct gathering gathering = {.leader = members[0], .query_count = members[0]->query_count};
     struct gy_turn *others[GY_PASS_QUERIES_MAX - 1];
@@ -131,7 +131,7 @@ static size_t gather(struct gy_scan_line *line, struct gy_scanning **members)
     line->spare += other_count;
     pthread_mutex_unlock(&line->mu);
     for (size_t i = 0; i < other_count; i++) {
-        struct gy_scanning *other = scanning_of(others[i]);
+        struct gy_scan_call *other = scan_of(others[i]);
         other->dim = members[0]->dim;
         other->metric = members[0]->metric;
         if (ready(other))
@@ -152,7 +152,7 @@ static void serve_next(void *arg)
     pthread_mutex_unlock(&line->mu);
     if (!turn)
         return;
-    struct gy_scanning *members[GY_PASS_QUERIES_MAX] = {scanning_of(turn)};
+    struct gy_scan_call *members[GY_PASS_QUERIES_MAX] = {scan_of(turn)};
     if (ready(members[0]))
         gy_pass_run(server, members, gather(line, members));
 }
@@ -165,13 +165,13 @@ static uint32_t cost_of(const Gyre__Node__Scan *request)
     return cost < GY_TURN_COST_MAX ? (uint32_t)cost : GY_TURN_COST_MAX;
 }
 
-static void refuse(gy_server *server, struct gy_scanning *scanning)
+static void refuse(gy_server *server, struct gy_scan_call *scan)
 {
     gyre_error err;
     gyre_status status = gyre_fail(&err, GYRE_EXHAUSTED,
                                    "node %s: %zu scans wait, which is the limit (--scan-queue); try again in a moment, or spread the "
                                    "collection over more nodes", gy_node_name(server->node), server->scans->turns.places);
-    gy_scanning_fail(scanning, status, &err);
+    gy_scan_call_fail(scan, status, &err);
 }
 
 void gy_serve_scan(gy_incoming *call, void *message)
@@ -180,20 +180,20 @@ void gy_serve_scan(gy_incoming *call, void *message)
     gy_server *server = call->server;
     struct gy_scan_line *line = server->scans;
     gyre_status status = gy_scan_check_numbers(message, &err);
-    struct gy_scanning *scanning = status == GYRE_OK ? calloc(1, sizeof *scanning) : NULL;
-    if (!scanning) {
+    struct gy_scan_call *scan = status == GYRE_OK ? calloc(1, sizeof *scan) : NULL;
+    if (!scan) {
         if (status == GYRE_OK)
             status = gyre_fail(&err, GYRE_NO_MEMORY, "no memory for a scan");
         gy_wire_free(message);
         gy_incoming_fail(call, status, &err);
         return;
     }
-    scanning->call = call;
-    scanning->request = message;
-    scanning->turn.key = scanning->request->collection_id;
-    scanning->turn.cost = cost_of(scanning->request);
+    scan->call = call;
+    scan->request = message;
+    scan->turn.key = scan->request->collection_id;
+    scan->turn.cost = cost_of(scan->request);
     pthread_mutex_lock(&line->mu);
-    struct gy_turn *victim = gy_turns_push(&line->turns, &scanning->turn);
+    struct gy_turn *victim = gy_turns_push(&line->turns, &scan->turn);
     bool new_job = !victim && !line->spare;
     if (!victim && line->spare)
         line->spare--;
@@ -203,5 +203,5 @@ void gy_serve_scan(gy_incoming *call, void *message)
     pthread_mutex_unlock(&line->mu);
     assert(status == GYRE_OK);
     if (victim)
-        refuse(server, scanning_of(victim));
+        refuse(server, scan_of(victim));
 }

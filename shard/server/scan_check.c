@@ -1,5 +1,5 @@
 /* Every field of a SCAN: by name, against its limit, before anything is allocated for it. */
-#include "server/scanning.h"
+#include "server/scan_call.h"
 
 #include "gyre/kmeans.h"
 
@@ -79,11 +79,11 @@ static gyre_status check_probes(const Gyre__Node__Scan *request, size_t query_co
     return probe_count ? check_probe_numbers(gy_numbers(&request->probes), probe_count, request->probe_counts, query_count, err) : GYRE_OK;
 }
 
-static gyre_status check_queries(struct gy_scanning *scanning, gyre_error *err)
+static gyre_status check_queries(struct gy_scan_call *scan, gyre_error *err)
 {
-    const Gyre__Node__Scan *request = scanning->request;
+    const Gyre__Node__Scan *request = scan->request;
     size_t count;
-    GY_TRY(gy_check_vectors("queries", &request->queries, scanning->metric, scanning->dim, GY_SCAN_QUERIES_MAX, &count, err));
+    GY_TRY(gy_check_vectors("queries", &request->queries, scan->metric, scan->dim, GY_SCAN_QUERIES_MAX, &count, err));
     if (count * request->n_shards * request->keep > GY_SCAN_CANDIDATES_MAX)
         return gyre_fail(err, GYRE_INVALID, "%zu queries, %zu shards, keep %u: that is more than %d candidates; ask in several requests", count,
                          request->n_shards, request->keep, GY_SCAN_CANDIDATES_MAX);
@@ -92,7 +92,7 @@ static gyre_status check_queries(struct gy_scanning *scanning, gyre_error *err)
                          request->exact ? (size_t)0 : request->queries.len);
     for (size_t i = 0; i < request->rotated.len / sizeof(float); i++)
         if (!isfinite(gy_floats(&request->rotated)[i]))
-            return gyre_fail(err, GYRE_INVALID, "rotated row %zu column %zu is not finite", i / scanning->dim, i % scanning->dim);
+            return gyre_fail(err, GYRE_INVALID, "rotated row %zu column %zu is not finite", i / scan->dim, i % scan->dim);
     if (request->limits.len != 0 && request->limits.len != count * sizeof(float))
         return gyre_fail(err, GYRE_INVALID, "limits has %zu bytes; it must have %zu, one float a query, or none", request->limits.len,
                          count * sizeof(float));
@@ -100,16 +100,16 @@ static gyre_status check_queries(struct gy_scanning *scanning, gyre_error *err)
         if (isnan(gy_floats(&request->limits)[i]))
             return gyre_fail(err, GYRE_INVALID, "limits[%zu] is not a number", i);
     GY_TRY(check_probes(request, count, err));
-    scanning->query_count = count;
+    scan->query_count = count;
     return GYRE_OK;
 }
 
-gyre_status gy_scan_check(struct gy_scanning *scanning, gyre_error *err)
+gyre_status gy_scan_check(struct gy_scan_call *scan, gyre_error *err)
 {
-    const Gyre__Node__Scan *request = scanning->request;
-    gy_node *node = scanning->call->server->node;
-    for (size_t i = 0; i < request->n_shards && !scanning->dim; i++)
-        if (!gy_learn_facts(node, request->collection_id, request->shards[i], &scanning->dim, &scanning->metric))
-            scanning->dim = 0;
-    return scanning->dim ? check_queries(scanning, err) : GYRE_OK;
+    const Gyre__Node__Scan *request = scan->request;
+    gy_node *node = scan->call->server->node;
+    for (size_t i = 0; i < request->n_shards && !scan->dim; i++)
+        if (!gy_learn_facts(node, request->collection_id, request->shards[i], &scan->dim, &scan->metric))
+            scan->dim = 0;
+    return scan->dim ? check_queries(scan, err) : GYRE_OK;
 }

@@ -3,7 +3,7 @@
  *
  * Each member keeps its own deadline: the pass runs as long as the last of them allows, a member whose time ran out meanwhile is told
  * so, and when all callers are gone it ends. */
-#include "server/scanning.h"
+#include "server/scan_call.h"
 #include "server/fan.h"
 
 #include <inttypes.h>
@@ -20,7 +20,7 @@ static void free_pass(struct gy_pass *pass)
     free(pass->parts);
     free(pass->joined);
     for (size_t i = 0; i < pass->member_count; i++)
-        gy_scanning_free(pass->members[i]);
+        gy_scan_call_free(pass->members[i]);
     free(pass);
 }
 
@@ -129,7 +129,7 @@ static gyre_status describe(struct gy_pass *pass, gyre_error *err)
         .cancelled_arg = pass,
     };
     for (size_t i = 0; i < pass->member_count; i++) {
-        const struct gy_scanning *member = pass->members[i];
+        const struct gy_scan_call *member = pass->members[i];
         pass->scan.query_count += member->query_count;
         if (member->call->deadline_ns > pass->scan.deadline_ns)
             pass->scan.deadline_ns = member->call->deadline_ns;
@@ -147,7 +147,7 @@ static gyre_status describe(struct gy_pass *pass, gyre_error *err)
 
 static gyre_status scan_held(struct gy_pass *pass, gy_points *points, struct gy_scan_part *part, gyre_error *err)
 {
-    const struct gy_scanning *first = pass->members[0];
+    const struct gy_scan_call *first = pass->members[0];
     if (gy_points_dim(points) != first->dim || gy_points_metric(points) != first->metric)
         return gyre_fail(err, GYRE_INTERNAL, "this shard has %u dimensions, its neighbour %u", gy_points_dim(points), first->dim);
     part->candidates = calloc(pass->scan.query_count, sizeof *part->candidates);
@@ -201,7 +201,7 @@ static void pass_done(void *self)
     count_work(pass);
     int64_t now_ns = gy_now_ns();
     for (size_t i = 0, first_query = 0; i < pass->member_count; i++) {
-        struct gy_scanning *member = pass->members[i];
+        struct gy_scan_call *member = pass->members[i];
         size_t query_count = member->query_count;
         if (member->call->deadline_ns <= now_ns && pass->member_count > 1) {
             gyre_error err;
@@ -215,14 +215,14 @@ static void pass_done(void *self)
     free_pass(pass);
 }
 
-void gy_pass_run(gy_server *server, struct gy_scanning **members, size_t member_count)
+void gy_pass_run(gy_server *server, struct gy_scan_call **members, size_t member_count)
 {
     gyre_error err;
     struct gy_pass *pass = calloc(1, sizeof *pass);
     if (!pass) {
         gyre_status status = gyre_fail(&err, GYRE_NO_MEMORY, "no memory for a scan");
         for (size_t i = 0; i < member_count; i++)
-            gy_scanning_fail(members[i], status, &err);
+            gy_scan_call_fail(members[i], status, &err);
         return;
     }
     pass->server = server;

@@ -2,7 +2,7 @@
  *
  * Arrays have a place more than needed, so that none is ever of size zero. One block for the whole reply's structs and another per
  * answer for its numbers, as protobuf-c wants pointers to pointers. */
-#include "server/scanning.h"
+#include "server/scan_call.h"
 
 #include <stdlib.h>
 
@@ -36,7 +36,7 @@ static bool pack_answer(Gyre__Node__Candidates *out, const struct gy_candidates 
     return true;
 }
 
-static bool pack(const struct gy_pass *pass, const struct gy_scanning *member, size_t first_query, struct packing *packing)
+static bool pack(const struct gy_pass *pass, const struct gy_scan_call *member, size_t first_query, struct packing *packing)
 {
     size_t shard_count = member->request->n_shards, query_count = member->query_count;
     packing->shards = calloc(shard_count, sizeof *packing->shards);
@@ -66,7 +66,7 @@ static bool pack(const struct gy_pass *pass, const struct gy_scanning *member, s
     return packed;
 }
 
-static void free_packing(const struct gy_scanning *member, struct packing *packing)
+static void free_packing(const struct gy_scan_call *member, struct packing *packing)
 {
     for (size_t i = 0; packing->answers && i < member->request->n_shards * member->query_count; i++)
         free(packing->answers[i].ids.data); /* the other two lie behind it */
@@ -78,7 +78,7 @@ static void free_packing(const struct gy_scanning *member, struct packing *packi
 
 void gy_pass_reply(const struct gy_pass *pass, size_t member_index, size_t first_query)
 {
-    struct gy_scanning *member = pass->members[member_index];
+    struct gy_scan_call *member = pass->members[member_index];
     gy_incoming *call = GY_TAKE(member->call);
     struct packing packing = {0};
     if (pack(pass, member, first_query, &packing)) {

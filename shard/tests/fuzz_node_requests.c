@@ -44,6 +44,7 @@ static void make_world(void)
     struct gy_node_options node = {.data_dir = world.directory,
                                    .name = "n1",
                                    .cache_bytes = 1 << 20,
+                                   .memory_budget = 64 << 20,
                                    .limits = {.queue_bytes_max = 1 << 20, .disk_free_min = 1 << 20, .log_keep = 10}};
     if (gy_metrics_new(&world.metrics, NULL) != GYRE_OK || gy_node_open(&world.node, &node, NULL) != GYRE_OK)
         abort();

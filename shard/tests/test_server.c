@@ -21,6 +21,7 @@ enum { COLLECTION = 7, DIM = FIXTURE_DIM };
 
 struct world {
     char *directory;
+    uint64_t memory_budget; /* 0: plenty */
     gy_metrics *metrics;
     gy_node *node;
     gy_server *server;
@@ -37,6 +38,7 @@ static void start(struct world *world)
     struct gy_node_options node = {.data_dir = world->directory,
                                    .name = "n1",
                                    .cache_bytes = 8 << 20,
+                                   .memory_budget = world->memory_budget ? world->memory_budget : 1 << 30,
                                    .limits = {.queue_bytes_max = 32 << 20, .disk_free_min = 1 << 20, .log_keep = 10}};
     if (gy_metrics_new(&world->metrics, &err) != GYRE_OK || gy_node_open(&world->node, &node, &err) != GYRE_OK)
         fail_msg("%s", err.text);

@@ -3,6 +3,8 @@
 #include "capture.h"
 #include "config_internal.h"
 
+#include "gyre/lifecycle.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -152,6 +154,23 @@ static void numbers_take_their_units_and_nothing_else(void **state)
     }
 }
 
+static void a_share_of_the_memory_is_as_good_as_a_size(void **state)
+{
+    (void)state;
+    const struct gy_option option = {"budget", GY_OPTION_MEMORY, 0, "85%", 1 << 20, 1ull << 50, "BYTES|%", "what codes may take"};
+    struct gy_option_value value = {0};
+    assert_int_equal(gy_option_parse(&option, "64M", "test", &value, &err), GYRE_OK);
+    assert_int_equal(value.number, 64 << 20);
+    assert_int_equal(gy_option_parse(&option, "85%", "test", &value, &err), GYRE_OK);
+    assert_int_equal(value.number, gy_memory_limit("") / 100 * 85);
+    assert_true(value.number > 1 << 20);
+    static const char *const wrong[] = {"0%", "101%", "1", "half", "%", "8.5%", "-1%", "85 %"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        if (gy_option_parse(&option, wrong[i], "test", &value, &err) != GYRE_INVALID || !strstr(err.text, "budget (test): "))
+            fail_msg("%s: %s", wrong[i], err.text);
+    }
+}
+
 static void a_mistyped_flag_is_met_with_a_hint(void **state)
 {
     (void)state;
@@ -275,6 +294,7 @@ int main(void)
         cmocka_unit_test_setup(defaults_fill_what_nobody_gave, setup),
         cmocka_unit_test_setup(flag_beats_environment_beats_file_beats_default, setup),
         cmocka_unit_test_setup(numbers_take_their_units_and_nothing_else, setup),
+        cmocka_unit_test_setup(a_share_of_the_memory_is_as_good_as_a_size, setup),
         cmocka_unit_test_setup(a_mistyped_flag_is_met_with_a_hint, setup),
         cmocka_unit_test_setup(a_bad_value_names_option_source_and_limit, setup),
         cmocka_unit_test_setup(a_bad_file_is_refused_by_file_and_line, setup),

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -290,6 +291,54 @@ static void a_directory_is_made_and_held_by_one_at_a_time(void **state)
     assert_int_equal(rmdir(dir), 0);
 }
 
+/* A file under a root of our own, as /proc and /sys show it. */
+static void put_file(const char *root, const char *name, const char *text)
+{
+    char file_path[512];
+    snprintf(file_path, sizeof file_path, "%s%s", root, name);
+    for (char *slash = file_path + strlen(root) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
+        *slash = '\0';
+        mkdir(file_path, 0700);
+    }
+    FILE *file = fopen(file_path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static int remove_entry(const char *entry, const struct stat *found, int kind, struct FTW *walk)
+{
+    (void)found, (void)kind, (void)walk;
+    return remove(entry);
+}
+
+static void the_smallest_limit_on_memory_counts(void **state)
+{
+    (void)state;
+    char root[160];
+    snprintf(root, sizeof root, "%s/root", folder);
+    mkdir(root, 0700);
+    assert_int_equal(gy_memory_limit(root), 0);
+    put_file(root, "/proc/meminfo", "Something: 1 kB\nMemTotal:        8388608 kB\nMemFree: 5 kB\n");
+    assert_int_equal(gy_memory_limit(root), 8ull << 30);
+    /* Version 2: any group on the way to the root binds, "max" does not. */
+    put_file(root, "/proc/self/cgroup", "0::/system.slice/gyre.service\n");
+    put_file(root, "/sys/fs/cgroup/system.slice/gyre.service/memory.max", "max\n");
+    assert_int_equal(gy_memory_limit(root), 8ull << 30);
+    put_file(root, "/sys/fs/cgroup/system.slice/memory.max", "4294967296\n");
+    assert_int_equal(gy_memory_limit(root), 4ull << 30);
+    put_file(root, "/sys/fs/cgroup/memory.max", "1073741824\n");
+    assert_int_equal(gy_memory_limit(root), 1ull << 30);
+    /* Version 1: a number above the machine's means none. */
+    put_file(root, "/proc/self/cgroup", "4:cpu:/x\n7:memory:/box\nnonsense\n");
+    put_file(root, "/sys/fs/cgroup/memory/box/memory.limit_in_bytes", "9223372036854771712\n");
+    assert_int_equal(gy_memory_limit(root), 8ull << 30);
+    put_file(root, "/sys/fs/cgroup/memory/box/memory.limit_in_bytes", "536870912\n");
+    assert_int_equal(gy_memory_limit(root), 512ull << 20);
+    assert_true(gy_memory_limit("") > 0);
+    nftw(root, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,6 +352,7 @@ int main(void)
         cmocka_unit_test(a_closed_pipe_is_an_error_and_no_signal),
         cmocka_unit_test(readiness_is_one_line_and_then_the_end),
         cmocka_unit_test(a_directory_is_made_and_held_by_one_at_a_time),
+        cmocka_unit_test(the_smallest_limit_on_memory_counts),
         cmocka_unit_test(the_process_knows_its_memory_its_disk_and_its_version),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

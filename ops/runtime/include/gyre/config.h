@@ -11,6 +11,7 @@
 typedef enum gy_option_kind {
     GY_OPTION_TEXT,   /* char *          (allocated, owned by the struct; gy_config_free frees) */
     GY_OPTION_BYTES,  /* uint64_t        "64", "64k", "64M", "2G" (powers of 1024) */
+    GY_OPTION_MEMORY, /* uint64_t        as BYTES, or "85%" of gy_memory_limit */
     GY_OPTION_COUNT,  /* uint64_t        digits */
     GY_OPTION_MILLIS, /* uint64_t        "500", "500ms", "3s", "2m" */
     GY_OPTION_SWITCH, /* bool            on/off, true/false, yes/no; as a flag without value: on */

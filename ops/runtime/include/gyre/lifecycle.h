@@ -29,6 +29,9 @@ GYRE_CHECKED gyre_status gy_key_file_create(const char *path, gyre_error *err);
 GYRE_CHECKED gyre_status gy_dir_lock(const char *dir, int *out_fd, gyre_error *err);
 
 uint64_t gy_resident_bytes(void);                     /* of this process; 0 if unknown */
+/* Bytes of memory this process may have: the machine's, or less if its control group (version 1 or 2) or one around that says so; 0 if
+ * unknown. root: where /proc and /sys are, "" but for tests. */
+uint64_t gy_memory_limit(const char *root);
 /* Free bytes for this user on the file system of path, and its size. */
 GYRE_CHECKED gyre_status gy_disk_free(const char *path, uint64_t *free_bytes, uint64_t *total_bytes, gyre_error *err);
 
