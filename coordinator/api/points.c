@@ -39,17 +39,3 @@ void gy_points_service_free(gy_points_service *service)
 {
     free(service);
 }
-
-void gy_points_by_shard(const gy_route *route, const gyre_point_id *ids, size_t count, size_t *starts, size_t *order)
-{
-    memset(starts, 0, (route->shard_count + 1) * sizeof *starts);
-    for (size_t i = 0; i < count; i++)
-        starts[gy_route_shard_of(route, &ids[i]) + 1]++;
-    for (uint32_t s = 0; s < route->shard_count; s++)
-        starts[s + 1] += starts[s];
-    /* Backwards, so that starts[s + 1] walks down to the beginning of shard s + 1 … and shifting is not needed. */
-    for (size_t i = count; i-- > 0;)
-        order[--starts[gy_route_shard_of(route, &ids[i]) + 1]] = i;
-    memmove(starts, starts + 1, route->shard_count * sizeof *starts);
-    starts[route->shard_count] = count;
-}

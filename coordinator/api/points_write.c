@@ -1,6 +1,7 @@
 /* Upsert and Delete: one Write a shard, all at once. A write of several shards is not one transaction: when a shard refuses, others may
  * have written, and the sentence says that trying again is safe (an upsert of the same point is the same point). */
 #include "api/points_service.h"
+#include "routing/fetch.h"
 #include "routing/failure.h"
 
 #include "gyre/node/node.pb-c.h"

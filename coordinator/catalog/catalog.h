@@ -8,7 +8,7 @@
 
 #include "gyre/wire.h"
 
-enum { GY_CATALOG_KEY_BYTES_MAX = 256, GY_CATALOG_VALUE_BYTES_MAX = 1 << 20, GY_CATALOG_CHANGES_MAX = 16 };
+enum { GY_CATALOG_KEY_BYTES_MAX = 256, GY_CATALOG_VALUE_BYTES_MAX = 96 << 20, GY_CATALOG_CHANGES_MAX = 16 };
 
 typedef struct gy_catalog gy_catalog;
 

@@ -52,13 +52,13 @@ static gyre_status fail_rocks(gyre_error *err, const struct embedded *self, cons
     return status;
 }
 
-static gyre_status check_disk(const char *path, gyre_error *err)
+static gyre_status check_disk(const char *path, uint64_t more_bytes, gyre_error *err)
 {
     uint64_t free_bytes, total_bytes;
     GY_TRY(gy_disk_free(path, &free_bytes, &total_bytes, err));
-    if (free_bytes < DISK_FREE_MIN)
-        return gyre_fail(err, GYRE_EXHAUSTED, "catalog %s: %" PRIu64 " MiB free on its disk; it needs %d", path,
-                         free_bytes >> 20, DISK_FREE_MIN >> 20);
+    if (free_bytes < DISK_FREE_MIN + more_bytes)
+        return gyre_fail(err, GYRE_EXHAUSTED, "catalog %s: %" PRIu64 " MiB free on its disk; it needs %" PRIu64, path, free_bytes >> 20,
+                         (DISK_FREE_MIN + more_bytes) >> 20);
     return GYRE_OK;
 }
 
@@ -230,7 +230,10 @@ static gyre_status commit_locked(struct embedded *self, rocksdb_writebatch_t *ba
 {
     if (self->failure[0])
         return gyre_fail(err, GYRE_INTERNAL, "catalog failed before and takes no change until it is opened again: %s", self->failure);
-    GY_TRY(check_disk(self->path, err));
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += changes[i].value ? 2 * changes[i].value->size : 0; /* in the log, then in a table */
+    GY_TRY(check_disk(self->path, bytes, err));
     for (size_t i = 0; i < count; i++)
         GY_TRY(batch_change(self, batch, &changes[i], self->revision + 1, err));
     uint8_t revision[REVISION_BYTES];
@@ -327,7 +330,7 @@ gyre_status gy_catalog_embedded_open(gy_catalog **out, const char *path, gyre_er
 {
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return gyre_fail(err, GYRE_PRECONDITION, "catalog %s cannot be made: %s", path, strerror(errno));
-    GY_TRY(check_disk(path, err));
+    GY_TRY(check_disk(path, 0, err));
     struct embedded *self = embedded_new(path);
     if (!self)
         return gyre_fail(err, GYRE_NO_MEMORY, "catalog");

@@ -1,13 +1,16 @@
 #include "catalog/records.h"
 
-#include "gyre/codebook.h"
+#include "gyre/kmeans.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
     RECORD_FORMAT = 1,
+    REAL_DIGITS = 12, /* of a recall */
     /* First ids stay below 2^52: JavaScript reads them from the status page without rounding. */
     FIRST_ID_RANDOM_BITS = 20,
     FIRST_ID_SHIFT = 32,
@@ -23,7 +26,7 @@ static const char *state_name(gy_collection_state state)
 
 static gyre_status write_json(json_t *json, gy_bytes *out, gyre_error *err)
 {
-    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(REAL_DIGITS)) : NULL;
     if (!text)
         return gyre_fail(err, GYRE_NO_MEMORY, "catalog record");
     *out = (gy_bytes){(uint8_t *)text, strlen(text)};
@@ -139,7 +142,7 @@ gyre_status gy_cluster_record_decode(struct gy_cluster_record *record, const uin
 
 void gy_collection_record_fini(gy_collection_record *record)
 {
-    gy_bytes_free(&record->codebook);
+    gy_codebook_release(record->codebook);
     free(record->shards);
     *record = (gy_collection_record){0};
 }
@@ -155,31 +158,36 @@ static json_t *assignment_json(const gy_collection_record *record)
     return assignment;
 }
 
+static json_t *probe_costs_json(const gy_collection_record *record)
+{
+    json_t *costs = json_array();
+    for (uint32_t i = 0; i < record->probe_cost_count; i++)
+        if (json_array_append_new(costs, json_pack("[f, I]", record->probe_costs[i].recall, (json_int_t)record->probe_costs[i].lists)) != 0) {
+            json_decref(costs);
+            return NULL;
+        }
+    return costs;
+}
+
 gyre_status gy_collection_record_encode(const gy_collection_record *record, gy_bytes *out, gyre_error *err)
 {
     const struct gy_collection_spec *spec = &record->spec;
-    size_t hex_bytes = 2 * record->codebook.size + 1;
-    char *hex = malloc(hex_bytes);
-    if (!hex)
-        return gyre_fail(err, GYRE_NO_MEMORY, "catalog record of collection '%s'", spec->name);
-    sodium_bin2hex(hex, hex_bytes, record->codebook.data, record->codebook.size);
     /* "o" with NULL makes json_pack fail, and steals the array otherwise */
     GY_AUTO(json_t) *json = json_pack(
-        "{s:i, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:o}", "format", RECORD_FORMAT, "id", (json_int_t)record->id, "name",
-        spec->name, "dim", (json_int_t)spec->dim, "metric", gyre_metric_name(spec->metric), "codec", spec->codec, "bits",
-        (json_int_t)spec->bits, "shards", (json_int_t)spec->shards, "copies", (json_int_t)spec->copies, "quantized",
+        "{s:i, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format", RECORD_FORMAT, "id",
+        (json_int_t)record->id, "name", spec->name, "dim", (json_int_t)spec->dim, "metric", gyre_metric_name(spec->metric), "codec",
+        spec->codec, "bits", (json_int_t)spec->bits, "shards", (json_int_t)spec->shards, "copies", (json_int_t)spec->copies, "quantized",
         (json_int_t)spec->quantized, "state", state_name(record->state), "trained_at_points", (json_int_t)record->trained_at_points,
-        "codebook", hex, "assignment", assignment_json(record));
-    sodium_memzero(hex, hex_bytes);
-    free(hex);
+        "codebook_version", (json_int_t)record->codebook_version, "lists", (json_int_t)record->lists, "probe_costs",
+        probe_costs_json(record), "assignment", assignment_json(record));
     return write_json(json, out, err);
 }
 
 /* The numbers and texts of a record as JSON gives them, not yet believed. */
 struct raw {
-    json_int_t format, id, dim, bits, shards, copies, quantized, trained_at_points;
-    const char *name, *metric, *codec, *state, *codebook;
-    json_t *assignment; /* borrowed */
+    json_int_t format, id, dim, bits, shards, copies, quantized, trained_at_points, codebook_version, lists;
+    const char *name, *metric, *codec, *state;
+    json_t *probe_costs, *assignment; /* borrowed */
 };
 
 static gyre_status read_spec(struct gy_collection_spec *spec, const struct raw *raw, gyre_error *err)
@@ -198,22 +206,37 @@ static gyre_status read_spec(struct gy_collection_spec *spec, const struct raw *
     return GYRE_OK;
 }
 
-static gyre_status read_codebook(gy_collection_record *record, const char *hex, gyre_error *err)
+/* Rows whose recalls and lists grow; none where there are no lists to choose from. */
+static gyre_status read_probe_costs(gy_collection_record *record, json_t *costs, gyre_error *err)
 {
-    size_t bytes = strlen(hex) / 2;
-    record->codebook.data = malloc(bytes + 1);
-    if (!record->codebook.data)
-        return gyre_fail(err, GYRE_NO_MEMORY, "codebook of %zu bytes", bytes);
-    record->codebook.size = bytes;
-    GY_TRY(read_hex(record->codebook.data, bytes, hex, "codebook", err));
-    GY_AUTO(gyre_codebook) *codebook = NULL;
-    gyre_status status = gyre_codebook_decode(&codebook, record->codebook.data, bytes, err);
-    if (status != GYRE_OK)
-        return gyre_wrap(err, status, "codebook");
-    if (gyre_codebook_dim(codebook) != record->spec.dim || gyre_codebook_metric(codebook) != record->spec.metric)
-        return gyre_fail(err, GYRE_CORRUPT, "codebook is of another dim or metric");
-    record->codebook_version = gyre_codebook_version(codebook);
+    size_t count = json_array_size(costs);
+    if (!json_is_array(costs) || count > GY_PROBE_COSTS_MAX || (count && record->lists == 1))
+        return gyre_fail(err, GYRE_CORRUPT, "probe_costs of %zu rows for %u lists; it may have %d", count, record->lists, GY_PROBE_COSTS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        double recall;
+        json_int_t lists;
+        json_error_t where;
+        if (json_unpack_ex(json_array_get(costs, i), &where, JSON_STRICT, "[F, I]", &recall, &lists) != 0)
+            return gyre_fail(err, GYRE_CORRUPT, "probe_costs[%zu]: %s", i, where.text);
+        double recall_before = i ? record->probe_costs[i - 1].recall : 0;
+        uint32_t lists_before = i ? record->probe_costs[i - 1].lists : 1;
+        if (!(recall > recall_before && recall <= 1) || lists < lists_before || lists > record->lists)
+            return gyre_fail(err, GYRE_CORRUPT, "probe_costs[%zu] is recall %g by %lld lists; it must be above %g and at most 1, by %u to %u",
+                             i, recall, (long long)lists, recall_before, lists_before, record->lists);
+        record->probe_costs[i] = (struct gy_probe_cost){recall, (uint32_t)lists};
+    }
+    record->probe_cost_count = (uint32_t)count;
     return GYRE_OK;
+}
+
+static gyre_status read_codebook_facts(gy_collection_record *record, const struct raw *raw, gyre_error *err)
+{
+    GY_TRY(read_u32(&record->codebook_version, raw->codebook_version, "codebook_version", err));
+    GY_TRY(read_u32(&record->lists, raw->lists, "lists", err));
+    if (record->codebook_version == 0 || record->lists == 0 || record->lists > GYRE_LISTS_MAX)
+        return gyre_fail(err, GYRE_CORRUPT, "codebook_version %u of %u lists; it must be at least 1, of 1 to %d", record->codebook_version,
+                         record->lists, GYRE_LISTS_MAX);
+    return read_probe_costs(record, raw->probe_costs, err);
 }
 
 static gyre_status read_assignment(gy_collection_record *record, json_t *assignment, gyre_error *err)
@@ -242,10 +265,11 @@ static gyre_status collection_read(gy_collection_record *record, json_t *json, g
 {
     struct raw raw;
     json_error_t where;
-    if (json_unpack_ex(json, &where, JSON_STRICT, "{s:I, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:o}", "format",
+    if (json_unpack_ex(json, &where, JSON_STRICT, "{s:I, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format",
                        &raw.format, "id", &raw.id, "name", &raw.name, "dim", &raw.dim, "metric", &raw.metric, "codec", &raw.codec, "bits",
                        &raw.bits, "shards", &raw.shards, "copies", &raw.copies, "quantized", &raw.quantized, "state", &raw.state,
-                       "trained_at_points", &raw.trained_at_points, "codebook", &raw.codebook, "assignment", &raw.assignment) != 0)
+                       "trained_at_points", &raw.trained_at_points, "codebook_version", &raw.codebook_version, "lists", &raw.lists,
+                       "probe_costs", &raw.probe_costs, "assignment", &raw.assignment) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
     GY_TRY(read_u64(&record->id, raw.id, 1, "id", err));
     GY_TRY(read_u64(&record->trained_at_points, raw.trained_at_points, 0, "trained_at_points", err));
@@ -255,7 +279,7 @@ static gyre_status collection_read(gy_collection_record *record, json_t *json, g
             record->state = state;
     if (!record->state)
         return gyre_fail(err, GYRE_CORRUPT, "state is none of creating, active, dropping");
-    GY_TRY(read_codebook(record, raw.codebook, err));
+    GY_TRY(read_codebook_facts(record, &raw, err));
     return read_assignment(record, raw.assignment, err);
 }
 
@@ -273,17 +297,37 @@ gyre_status gy_collection_record_decode(gy_collection_record *record, const uint
     return GYRE_OK;
 }
 
-gyre_status gy_collection_record_set_codebook(gy_collection_record *record, uint32_t version, const uint8_t seed[GYRE_SEED_BYTES],
-                                              const float *mean, gyre_error *err)
+gyre_status gy_collection_record_set_codebook(gy_collection_record *record, gy_codebook *codebook, gyre_error *err)
 {
-    GY_AUTO(gyre_codebook) *codebook = NULL;
-    GY_TRY(gyre_codebook_new(&codebook, record->spec.metric, record->spec.dim, version, seed, mean, err));
-    gy_bytes bytes = {malloc(gyre_codebook_encoded_bytes(codebook)), gyre_codebook_encoded_bytes(codebook)};
-    if (!bytes.data)
-        return gyre_fail(err, GYRE_NO_MEMORY, "codebook of %zu bytes", bytes.size);
-    gyre_codebook_encode(codebook, bytes.data);
-    gy_bytes_free(&record->codebook);
-    record->codebook = bytes;
-    record->codebook_version = version;
+    const gyre_codebook *decoded = gy_codebook_decoded(codebook);
+    if (gyre_codebook_dim(decoded) != record->spec.dim || gyre_codebook_metric(decoded) != record->spec.metric)
+        return gyre_fail(err, GYRE_INVALID, "codebook is of another dim or metric");
+    gy_codebook *older = record->codebook;
+    record->codebook = gy_codebook_hold(codebook);
+    record->codebook_version = gyre_codebook_version(decoded);
+    record->lists = gyre_codebook_lists(decoded);
+    record->probe_cost_count = 0;
+    gy_codebook_release(older);
     return GYRE_OK;
+}
+
+gyre_status gy_collection_record_load_codebook(gy_collection_record *record, gy_bytes *bytes, gyre_error *err)
+{
+    GY_AUTO(gy_codebook) *stored = NULL;
+    GY_TRY(gy_codebook_decode(&stored, bytes, err));
+    const gyre_codebook *decoded = gy_codebook_decoded(stored);
+    if (gyre_codebook_dim(decoded) != record->spec.dim || gyre_codebook_metric(decoded) != record->spec.metric ||
+        gyre_codebook_version(decoded) != record->codebook_version || gyre_codebook_lists(decoded) != record->lists)
+        return gyre_fail(err, GYRE_CORRUPT, "codebook of version %u, dim %u, %u lists; the record says version %u, dim %u, %u lists",
+                         gyre_codebook_version(decoded), gyre_codebook_dim(decoded), gyre_codebook_lists(decoded), record->codebook_version,
+                         record->spec.dim, record->lists);
+    gy_codebook_release(record->codebook);
+    record->codebook = GY_TAKE(stored);
+    return GYRE_OK;
+}
+
+const char *gy_codebook_key(char room[GY_CODEBOOK_KEY_ROOM], uint64_t collection_id, uint32_t version)
+{
+    snprintf(room, GY_CODEBOOK_KEY_ROOM, "codebook/%" PRIu64 "/%" PRIu32, collection_id, version);
+    return room;
 }

@@ -2,7 +2,10 @@
  *
  *   "cluster"            {"format":1, "id", "placement_key", "rotation_seed", "first_collection_id", "next_collection_id"}
  *   "collection/<name>"  {"format":1, "id", "name", "dim", "metric", "codec", "bits", "shards", "copies", "quantized", "state",
- *                         "trained_at_points", "codebook", "assignment": [[epoch, node], …]}
+ *                         "trained_at_points", "codebook_version", "lists", "probe_costs": [[recall, lists], …],
+ *                         "assignment": [[epoch, node], …]}
+ *   "codebook/<id>/<version>"  gyre_codebook_encode: tens of megabytes with centroids, so it is not JSON. Written in the transaction
+ *                         that makes a record point to it, which also removes the older one.
  *
  * Decoders believe nothing: unknown or missing keys, wrong types, numbers outside their limits and a codebook that is not this
  * collection's are GYRE_CORRUPT with a sentence; a newer format is GYRE_UNIMPLEMENTED.
@@ -10,12 +13,13 @@
 #ifndef GY_CATALOG_RECORDS_H
 #define GY_CATALOG_RECORDS_H
 
+#include "catalog/codebook.h"
+#include "catalog/probe_cost.h"
 #include "catalog/spec.h"
-#include "gyre/rotation.h"
-#include "gyre/wire.h"
 
 #define GY_CLUSTER_KEY "cluster"
 #define GY_COLLECTION_PREFIX "collection/"
+enum { GY_CODEBOOK_KEY_ROOM = 48 };
 
 enum { GY_CLUSTER_ID_BYTES = 16, GY_PLACEMENT_KEY_BYTES = 16, GY_CLUSTER_ID_TEXT_BYTES = 2 * GY_CLUSTER_ID_BYTES + 1 };
 
@@ -45,8 +49,11 @@ typedef struct gy_collection_record {
     uint64_t id;
     gy_collection_state state;
     uint64_t trained_at_points;      /* points the newest codebook was trained on; 0: it is the first, centred on the origin */
-    gy_bytes codebook;               /* the newest, as gyre_codebook_encode wrote it */
-    uint32_t codebook_version;       /* the one inside */
+    uint32_t codebook_version;       /* the newest */
+    uint32_t lists;                  /* of its partition; 1: none */
+    struct gy_probe_cost probe_costs[GY_PROBE_COSTS_MAX];
+    uint32_t probe_cost_count;
+    gy_codebook *codebook;           /* the newest, held; under a key of its own, so NULL in what was just decoded */
     struct gy_shard_record *shards;  /* [spec.shards] */
 } gy_collection_record;
 
@@ -59,8 +66,12 @@ void gy_collection_record_fini(gy_collection_record *record); /* a zeroed one is
 GYRE_CHECKED gyre_status gy_collection_record_encode(const gy_collection_record *record, gy_bytes *out, gyre_error *err);
 /* On failure record is left as it was. */
 GYRE_CHECKED gyre_status gy_collection_record_decode(gy_collection_record *record, const uint8_t *data, size_t bytes, gyre_error *err);
-/* Puts another codebook in, built from its parts; takes nothing on failure. mean as gyre_codebook_new. */
-GYRE_CHECKED gyre_status gy_collection_record_set_codebook(gy_collection_record *record, uint32_t version, const uint8_t seed[GYRE_SEED_BYTES],
-                                                           const float *mean, gyre_error *err);
+/* Puts another codebook in, which it then holds too, and forgets the older one's probe costs. GYRE_INVALID if it is of another dim or
+ * metric. */
+GYRE_CHECKED gyre_status gy_collection_record_set_codebook(gy_collection_record *record, gy_codebook *codebook, gyre_error *err);
+/* Puts in what was stored under the codebook's key; takes bytes on success. GYRE_CORRUPT if it is not the one the record points to. */
+GYRE_CHECKED gyre_status gy_collection_record_load_codebook(gy_collection_record *record, gy_bytes *bytes, gyre_error *err);
+/* The key of a codebook; returns room. */
+const char *gy_codebook_key(char room[GY_CODEBOOK_KEY_ROOM], uint64_t collection_id, uint32_t version);
 
 #endif

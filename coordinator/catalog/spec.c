@@ -1,5 +1,7 @@
 #include "catalog/spec.h"
 
+#include <stdio.h>
+
 gyre_status gy_collection_name_check(const char *name, gyre_error *err)
 {
     size_t bytes = strlen(name);
@@ -27,6 +29,35 @@ gyre_status gy_primary_name_check(const char *name, gyre_error *err)
     return GYRE_OK;
 }
 
+/* Codecs that a collection can have, for a sentence. */
+static gyre_status refuse_codec(const char *name, gyre_error *err)
+{
+    char known[512] = "";
+    size_t count, used = 0;
+    const gyre_codec *codecs = gyre_codec_list(&count);
+    for (size_t i = 0; i < count; i++)
+        if (codecs[i].kind != GYRE_RABITQ && gyre_codec_has_signs(&codecs[i]) && !gyre_codec_is_trained(&codecs[i]))
+            used += (size_t)snprintf(known + used, used < sizeof known ? sizeof known - used : 0, ", %s", codecs[i].name);
+    return gyre_fail(err, GYRE_INVALID, "codec \"%.*s\" cannot hold a collection; these can: rabitq with bits 1 to %d, rabitq1 to rabitq8%s",
+                     GY_CODEC_NAME_BYTES_MAX, name, GY_BITS_MAX, known);
+}
+
+gyre_status gy_collection_codec(const char *name, uint32_t bits, const gyre_codec **out, gyre_error *err)
+{
+    char rabitq[GY_CODEC_NAME_BYTES_MAX + 1];
+    bool by_bits = strcmp(name, "rabitq") == 0;
+    if (by_bits && bits > GY_BITS_MAX)
+        return gyre_fail(err, GYRE_INVALID, "bits is %u; it must be 1 to %d", bits, GY_BITS_MAX);
+    snprintf(rabitq, sizeof rabitq, "rabitq%u%s", bits ? bits : 1, bits > 1 ? "-fast" : "");
+    const gyre_codec *codec;
+    if (gyre_codec_find(&codec, by_bits ? rabitq : name, NULL) != GYRE_OK || !gyre_codec_has_signs(codec) || gyre_codec_is_trained(codec))
+        return refuse_codec(name, err);
+    if (bits && bits != codec->bits)
+        return gyre_fail(err, GYRE_INVALID, "bits is %u, but codec %s has %u; leave it out", bits, codec->name, codec->bits);
+    *out = codec;
+    return GYRE_OK;
+}
+
 gyre_status gy_collection_spec_check(const struct gy_collection_spec *spec, gyre_error *err)
 {
     GY_TRY(gy_collection_name_check(spec->name, err));
@@ -34,10 +65,10 @@ gyre_status gy_collection_spec_check(const struct gy_collection_spec *spec, gyre
         return gyre_fail(err, GYRE_INVALID, "dim is %u; it must be 1 to %d", spec->dim, GYRE_DIM_MAX);
     if (!gyre_metric_name(spec->metric))
         return gyre_fail(err, GYRE_INVALID, "metric is %d; it must be l2 (1), ip (2) or cosine (3)", (int)spec->metric);
-    if (strcmp(spec->codec, "rabitq") != 0)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "codec is not known; this version has \"rabitq\"");
-    if (spec->bits != 1)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "bits is %u; this version stores 1 bit per dimension", spec->bits);
+    const gyre_codec *codec;
+    GY_TRY(gy_collection_codec(spec->codec, spec->bits, &codec, err));
+    if (spec->bits != codec->bits)
+        return gyre_fail(err, GYRE_INVALID, "bits is %u; codec %s has %u", spec->bits, codec->name, codec->bits);
     if (spec->shards == 0 || spec->shards > GY_SHARDS_MAX)
         return gyre_fail(err, GYRE_INVALID, "shards is %u; it must be 1 to %d", spec->shards, GY_SHARDS_MAX);
     if (spec->copies != 1)

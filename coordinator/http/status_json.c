@@ -2,6 +2,8 @@
 
 #include <jansson.h>
 
+enum { REAL_DIGITS = 6 };
+
 static json_int_t whole(uint64_t number) { return number > INT64_MAX ? INT64_MAX : (json_int_t)number; }
 
 static json_t *node_json(const Gyre__V1__NodeInfo *node)
@@ -34,13 +36,25 @@ static json_t *shard_json(const Gyre__V1__ShardInfo *shard)
         array_;                                                               \
     })
 
+static json_t *probe_cost_json(const Gyre__V1__ProbeCost *cost)
+{
+    return json_pack("{s:f, s:I}", "recall", cost->recall, "lists", whole(cost->lists));
+}
+
+static json_t *training_json(const Gyre__V1__Training *training)
+{
+    return training ? json_pack("{s:s, s:f}", "phase", training->phase, "done", training->done) : json_null();
+}
+
 static json_t *collection_json(const Gyre__V1__Collection *collection)
 {
     const Gyre__V1__CollectionSpec *spec = collection->spec;
-    return json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "name", spec->name, "id", whole(collection->id), "dim",
+    return json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "name", spec->name, "id", whole(collection->id), "dim",
                      whole(spec->dim), "metric", gyre_metric_name((gyre_metric)spec->metric), "codec", spec->codec, "bits", whole(spec->bits),
                      "copies", whole(spec->copies), "quantized", whole(spec->quantized), "points", whole(collection->points),
-                     "codebook_version", whole(collection->codebook_version), "shards",
+                     "codebook_version", whole(collection->codebook_version), "lists", whole(collection->lists), "probe_costs",
+                     ARRAY_OF(collection->probe_costs, collection->n_probe_costs, probe_cost_json), "training",
+                     training_json(collection->training), "shards",
                      ARRAY_OF(collection->shards, collection->n_shards, shard_json));
 }
 
@@ -50,7 +64,7 @@ char *gy_status_json(const Gyre__V1__ClusterStatusReply *cluster, const Gyre__V1
                              cluster->coordinator, "catalog", cluster->catalog, "collections", whole(cluster->collections), "points",
                              whole(cluster->points), "nodes", ARRAY_OF(cluster->nodes, cluster->n_nodes, node_json), "collections",
                              ARRAY_OF(collections->collections, collections->n_collections, collection_json));
-    char *text = json ? json_dumps(json, JSON_INDENT(1)) : NULL;
+    char *text = json ? json_dumps(json, JSON_INDENT(1) | JSON_REAL_PRECISION(REAL_DIGITS)) : NULL;
     json_decref(json);
     return text;
 }

@@ -77,6 +77,16 @@ static gyre_status check_free(gy_placement *placement, const char *name, gyre_er
                                                                      : "exists");
 }
 
+/* The codebook that a collection begins with: centred on the origin, without lists. */
+static gyre_status first_codebook(gy_collection_record *record, const uint8_t seed[GYRE_SEED_BYTES], gyre_error *err)
+{
+    gyre_codebook *made;
+    GY_AUTO(gy_codebook) *codebook = NULL;
+    GY_TRY(gyre_codebook_new(&made, record->spec.metric, record->spec.dim, 1, seed, NULL, err));
+    GY_TRY(gy_codebook_new(&codebook, made, err));
+    return gy_collection_record_set_codebook(record, codebook, err);
+}
+
 /* Builds the record and puts it into catalog and table as "creating". Under catalog_mu; record is left for the caller to fini. */
 static gyre_status begin_create(gy_placement *placement, const struct gy_collection_spec *spec, gy_collection_record *record, gyre_error *err)
 {
@@ -91,16 +101,20 @@ static gyre_status begin_create(gy_placement *placement, const struct gy_collect
     struct gy_cluster_record cluster = placement->cluster;
     record->id = cluster.next_collection_id++;
     record->state = GY_COLLECTION_CREATING;
-    GY_TRY(gy_collection_record_set_codebook(record, 1, cluster.rotation_seed, NULL, err));
+    GY_TRY(first_codebook(record, cluster.rotation_seed, err));
     uint64_t revision;
-    GY_TRY(gy_table_commit(placement, spec->name, 0, record, &cluster, &revision, err));
+    struct gy_table_change making = {.name = spec->name, .record = record, .new_codebook = true, .cluster = &cluster};
+    GY_TRY(gy_table_commit(placement, &making, &revision, err));
     struct gy_collection_entry *entry;
     pthread_mutex_lock(&placement->mu);
     placement->cluster.next_collection_id = cluster.next_collection_id;
-    status = gy_table_collection_add(placement, record, revision, &entry, err);
+    status = gy_table_collection_add(placement, record, revision, revision, &entry, err);
     pthread_mutex_unlock(&placement->mu);
-    if (status != GYRE_OK) /* out of memory: the record must not stay where nobody looks */
-        GY_IGNORE(gy_table_commit(placement, spec->name, revision, NULL, NULL, &revision, NULL));
+    if (status != GYRE_OK) { /* out of memory: the record must not stay where nobody looks */
+        struct gy_table_change removal = {.name = spec->name, .revision = revision, .collection_id = cluster.next_collection_id - 1,
+                                          .codebook_revision = revision, .codebook_version = 1};
+        GY_IGNORE(gy_table_commit(placement, &removal, &revision, NULL));
+    }
     return status;
 }
 
@@ -110,7 +124,8 @@ static gyre_status move(gy_placement *placement, struct gy_collection_entry *ent
     gy_collection_record changed = entry->record; /* borrows; nobody else changes it under catalog_mu */
     changed.state = state;
     uint64_t revision;
-    GY_TRY(gy_table_commit(placement, changed.spec.name, entry->revision, &changed, NULL, &revision, err));
+    struct gy_table_change change = {.name = changed.spec.name, .revision = entry->revision, .record = &changed};
+    GY_TRY(gy_table_commit(placement, &change, &revision, err));
     pthread_mutex_lock(&placement->mu);
     entry->record.state = state;
     entry->revision = revision;
@@ -139,7 +154,11 @@ static gyre_status forget(gy_placement *placement, uint64_t id, gyre_error *err)
     struct gy_collection_entry *entry = gy_table_collection_of(placement, id);
     pthread_mutex_unlock(&placement->mu);
     uint64_t revision;
-    gyre_status status = entry ? gy_table_commit(placement, entry->record.spec.name, entry->revision, NULL, NULL, &revision, err) : GYRE_OK;
+    gyre_status status = GYRE_OK;
+    if (entry) {
+        struct gy_table_change removal = gy_table_removal(entry);
+        status = gy_table_commit(placement, &removal, &revision, err);
+    }
     if (status == GYRE_OK && entry) {
         gy_routing_withdraw(placement->routing, entry->record.spec.name);
         pthread_mutex_lock(&placement->mu);

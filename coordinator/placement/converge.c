@@ -7,17 +7,24 @@
 #include <stdlib.h>
 
 enum {
-    TOLD_AT_ONCE_MAX = 256, /* messages of one job, each with a codebook of up to 16 KiB; the next report brings the rest */
+    TOLD_AT_ONCE_MAX = 256, /* messages of one job; the next report brings the rest */
     TROUBLED_REPORTS = 4,
+    /* Of messages under way at a time: a codebook with its centroids is up to 64 MiB, and each message is a copy of it. */
+    UNDER_WAY_BYTES_MAX = 256 << 20,
 };
 #define TELL_DEADLINE_NS (10 * GY_SECOND_NS)
 
-/* One thing a node is told. The message owns its texts and codebook (gy_wire_free). */
+/* One thing a node is told. */
 struct telling {
     uint64_t collection_id;
     uint32_t shard;
-    ProtobufCMessage *message; /* EnsureReplica or DropReplica */
-    gy_link *link;             /* held */
+    union {
+        Gyre__Node__EnsureReplica ensure; /* borrows codec and codebook */
+        Gyre__Node__DropReplica drop;
+    } message;
+    char collection[GY_NAME_BYTES_MAX + 1];
+    gy_codebook *codebook; /* held; NULL to drop */
+    gy_link *link;         /* held */
 };
 
 struct tellings {
@@ -29,8 +36,8 @@ struct tellings {
 static void tellings_fini(struct tellings *self)
 {
     for (size_t i = 0; i < self->count; i++) {
-        gy_wire_free(self->items[i].message);
         gy_wire_free(self->calls[i].reply);
+        gy_codebook_release(self->items[i].codebook);
         gy_link_release(self->items[i].link);
     }
     free(self->items);
@@ -47,52 +54,44 @@ static gyre_status tellings_init(struct tellings *self, size_t room, gyre_error 
     return gyre_fail(err, GYRE_NO_MEMORY, "%zu messages to nodes", room);
 }
 
-/* Takes message and holds link. */
-static void add(struct tellings *self, uint64_t collection_id, uint32_t shard, ProtobufCMessage *message, gy_link *link)
+/* The next place, and the call that will bring its message. */
+static struct telling *add(struct tellings *self, uint64_t collection_id, uint32_t shard, gy_link *link, bool ensures)
 {
-    bool ensures = message->descriptor == &gyre__node__ensure_replica__descriptor;
-    self->items[self->count] = (struct telling){collection_id, shard, message, gy_link_hold(link)};
-    self->calls[self->count] = (struct gy_gather_call){
+    struct telling *told = &self->items[self->count];
+    *told = (struct telling){.collection_id = collection_id, .shard = shard, .link = gy_link_hold(link)};
+    self->calls[self->count++] = (struct gy_gather_call){
         .peer = gy_link_peer(link),
         .type = ensures ? GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA : GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA,
-        .request = message,
+        .request = ensures ? &told->message.ensure.base : &told->message.drop.base,
         .reply_type = ensures ? &gyre__node__replica_status__descriptor : &gyre__node__empty__descriptor,
     };
-    self->count++;
+    return told;
 }
 
 static gyre_status add_ensure(struct tellings *self, const struct gy_collection_entry *entry, uint32_t shard, gyre_error *err)
 {
-    Gyre__Node__EnsureReplica *message = malloc(sizeof *message);
-    char *name = strdup(entry->record.spec.name);
-    uint8_t *codebook = malloc(entry->record.codebook.size);
-    if (!message || !name || !codebook) {
-        free(message);
-        free(name);
-        free(codebook);
-        return gyre_fail(err, GYRE_NO_MEMORY, "message to a node");
-    }
+    const gy_collection_record *record = &entry->record;
+    const gyre_codec *codec;
+    GY_TRY(gy_collection_codec(record->spec.codec, record->spec.bits, &codec, err));
+    struct telling *told = add(self, record->id, shard, entry->shards[shard].node->link, true);
+    Gyre__Node__EnsureReplica *message = &told->message.ensure;
     gyre__node__ensure_replica__init(message);
-    message->collection_id = entry->record.id;
-    message->collection = name;
-    message->shard = shard;
-    message->epoch = entry->record.shards[shard].epoch;
-    memcpy(codebook, entry->record.codebook.data, entry->record.codebook.size);
-    message->codebook = (ProtobufCBinaryData){entry->record.codebook.size, codebook};
-    add(self, entry->record.id, shard, &message->base, entry->shards[shard].node->link);
+    memcpy(told->collection, record->spec.name, sizeof told->collection);
+    told->codebook = gy_codebook_hold(record->codebook);
+    const gy_bytes *codebook = gy_codebook_bytes(record->codebook);
+    message->collection_id = record->id, message->collection = told->collection, message->shard = shard;
+    message->epoch = record->shards[shard].epoch;
+    message->codebook = (ProtobufCBinaryData){codebook->size, codebook->data};
+    message->codec = (char *)(uintptr_t)codec->name;
     return GYRE_OK;
 }
 
-static gyre_status add_drop(struct tellings *self, uint64_t collection_id, uint32_t shard, gy_link *link, gyre_error *err)
+static void add_drop(struct tellings *self, uint64_t collection_id, uint32_t shard, gy_link *link)
 {
-    Gyre__Node__DropReplica *message = malloc(sizeof *message);
-    if (!message)
-        return gyre_fail(err, GYRE_NO_MEMORY, "message to a node");
+    Gyre__Node__DropReplica *message = &add(self, collection_id, shard, link, false)->message.drop;
     gyre__node__drop_replica__init(message);
     message->collection_id = collection_id;
     message->shard = shard;
-    add(self, collection_id, shard, &message->base, link);
-    return GYRE_OK;
 }
 
 /* Whether an answer is from before what a report has said meanwhile: none of these numbers ever falls while a replica lives. */
@@ -105,7 +104,12 @@ static bool outdated(const struct gy_shard_entry *shard, const Gyre__Node__Repli
 /* Sends, waits (not longer than cancelled says), counts, and takes over what the nodes answered about their replicas. */
 static void tell(gy_placement *placement, struct tellings *self, int64_t deadline_ns, bool (*cancelled)(void *placement))
 {
-    gy_ask(self->calls, self->count, deadline_ns, cancelled, placement);
+    for (size_t first = 0, next; first < self->count; first = next) {
+        size_t bytes = 0;
+        for (next = first; next < self->count && (next == first || bytes < UNDER_WAY_BYTES_MAX); next++)
+            bytes += self->items[next].codebook ? gy_codebook_bytes(self->items[next].codebook)->size : 0;
+        gy_ask(self->calls + first, next - first, deadline_ns, cancelled, placement);
+    }
     pthread_mutex_lock(&placement->mu);
     for (size_t i = 0; i < self->count; i++) {
         const struct telling *told = &self->items[i];
@@ -213,10 +217,9 @@ static void collect_orphans(gy_placement *placement, struct gy_node_entry *node,
         const Gyre__Node__ReplicaStatus *said = report->replicas[i];
         node->points += said->points;
         bool exists = gy_table_collection_of(placement, said->collection_id) != NULL;
-        gyre_error err;
         if (gy_replica_orphaned(said->collection_id, exists, placement->cluster.first_collection_id, placement->cluster.next_collection_id) &&
             out->count < out->room)
-            GY_IGNORE(add_drop(out, said->collection_id, said->shard, node->link, &err)); /* the next report asks again */
+            add_drop(out, said->collection_id, said->shard, node->link);
     }
 }
 
@@ -261,9 +264,12 @@ static gyre_status collect_all(gy_placement *placement, uint64_t collection_id, 
             continue;
         if (!link)
             return gyre_fail(err, GYRE_UNAVAILABLE, "shard %u: node %s has not reported yet", i, entry->shards[i].node->name);
-        GY_TRY(drop ? add_drop(out, collection_id, i, link, err) : add_ensure(out, entry, i, err));
-        if (!drop)
-            entry->shards[i].told_ns = now_ns;
+        if (drop) {
+            add_drop(out, collection_id, i, link);
+            continue;
+        }
+        GY_TRY(add_ensure(out, entry, i, err));
+        entry->shards[i].told_ns = now_ns;
     }
     return GYRE_OK;
 }

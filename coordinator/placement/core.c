@@ -1,5 +1,6 @@
 #include "placement/core.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 /* ---- where shards go ---- */
@@ -107,7 +108,31 @@ bool gy_training_due(uint64_t trained_at_points, uint64_t points)
 {
     if (trained_at_points == 0)
         return points >= GY_TRAIN_POINTS_MIN;
+    if (trained_at_points < GY_TRAIN_LISTS_POINTS_MIN && points >= GY_TRAIN_LISTS_POINTS_MIN)
+        return true;
     return points / GY_TRAIN_GROWTH >= trained_at_points;
+}
+
+uint32_t gy_training_lists_max(uint32_t dim)
+{
+    uint32_t fit = GY_CENTROIDS_BYTES_MAX / (dim * (uint32_t)sizeof(float));
+    return fit < GY_TRAIN_LISTS_MAX ? fit : GY_TRAIN_LISTS_MAX;
+}
+
+gyre_status gy_training_lists(uint64_t points, uint32_t shards, uint32_t dim, uint32_t asked, uint32_t *lists, gyre_error *err)
+{
+    uint32_t most = gy_training_lists_max(dim);
+    if (asked > most)
+        return gyre_fail(err, GYRE_INVALID, "lists is %u; at dim %u it may be 1 to %u, or 0 for a choice by the number of points", asked, dim, most);
+    if (asked > points)
+        return gyre_fail(err, GYRE_PRECONDITION, "%u lists of %" PRIu64 " points", asked, points);
+    *lists = asked ? asked : 1;
+    if (asked || points < GY_TRAIN_LISTS_POINTS_MIN)
+        return GYRE_OK;
+    /* 2l is nearer to 2·sqrt(p) than l is, in the logarithm, up to sqrt(2) times it: (2l)² <= 8p */
+    while (2 * *lists <= most && (uint64_t)(2 * *lists) * (2 * *lists) <= 8 * points && *lists * UINT64_C(2) * shards * GY_LIST_POINTS_MIN <= points)
+        *lists *= 2;
+    return GYRE_OK;
 }
 
 int64_t gy_training_backoff_ns(uint32_t failures)

@@ -53,6 +53,33 @@ static bool describe_shard(const struct gy_collection_entry *entry, uint32_t ind
     return sent->primary != NULL;
 }
 
+static bool describe_probe_costs(const gy_collection_record *record, Gyre__V1__Collection *out)
+{
+    out->probe_costs = pointers(record->probe_cost_count);
+    for (uint32_t i = 0; out->probe_costs && i < record->probe_cost_count; i++) {
+        Gyre__V1__ProbeCost *sent = out->probe_costs[i] = malloc(sizeof *sent);
+        if (!sent)
+            return false;
+        gyre__v1__probe_cost__init(sent);
+        sent->recall = record->probe_costs[i].recall, sent->lists = record->probe_costs[i].lists;
+        out->n_probe_costs++;
+    }
+    return out->probe_costs != NULL;
+}
+
+static bool describe_training(const struct gy_collection_entry *entry, Gyre__V1__Collection *out)
+{
+    if (!entry->training)
+        return true;
+    Gyre__V1__Training *sent = out->training = malloc(sizeof *sent);
+    if (!sent)
+        return false;
+    gyre__v1__training__init(sent);
+    sent->phase = strdup(entry->training_phase ? entry->training_phase : "queued");
+    sent->done = entry->training_phase ? entry->training_done : 0;
+    return sent->phase != NULL;
+}
+
 gyre_status gy_describe_collection(const struct gy_collection_entry *entry, Gyre__V1__Collection **out, gyre_error *err)
 {
     Gyre__V1__Collection *sent = malloc(sizeof *sent);
@@ -62,7 +89,8 @@ gyre_status gy_describe_collection(const struct gy_collection_entry *entry, Gyre
     sent->id = entry->record.id;
     sent->points = gy_table_points(entry);
     sent->codebook_version = entry->record.codebook_version;
-    bool whole = describe_spec(&entry->record.spec, &sent->spec);
+    sent->lists = entry->record.lists;
+    bool whole = describe_spec(&entry->record.spec, &sent->spec) && describe_probe_costs(&entry->record, sent) && describe_training(entry, sent);
     sent->shards = pointers(entry->record.spec.shards);
     for (uint32_t i = 0; whole && sent->shards && i < entry->record.spec.shards; i++)
         whole = describe_shard(entry, i, &sent->shards[sent->n_shards++]);

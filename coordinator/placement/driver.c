@@ -101,10 +101,39 @@ static double collections_active(void *self)
     return (double)active;
 }
 
+static double trainings_running(void *self)
+{
+    gy_placement *placement = self;
+    size_t running = 0;
+    pthread_mutex_lock(&placement->mu);
+    struct gy_collection_entry *entry, *next;
+    HASH_ITER(hh, placement->collections, entry, next)
+        running += entry->training_phase != NULL;
+    pthread_mutex_unlock(&placement->mu);
+    return (double)running;
+}
+
+/* Of the training that is nearest to the end of its phase. */
+static double training_done(void *self)
+{
+    gy_placement *placement = self;
+    double done = 0;
+    pthread_mutex_lock(&placement->mu);
+    struct gy_collection_entry *entry, *next;
+    HASH_ITER(hh, placement->collections, entry, next)
+        if (entry->training_phase && entry->training_done > done)
+            done = entry->training_done;
+    pthread_mutex_unlock(&placement->mu);
+    return done;
+}
+
 static void make_metrics(gy_placement *placement, gy_metrics *metrics)
 {
     gy_gauge_of(metrics, "gyre_coordinator_nodes_up", NULL, "Nodes that report.", nodes_up, placement);
     gy_gauge_of(metrics, "gyre_coordinator_collections", NULL, "Collections that serve.", collections_active, placement);
+    gy_gauge_of(metrics, "gyre_coordinator_trainings_running", NULL, "Trainings under way.", trainings_running, placement);
+    gy_gauge_of(metrics, "gyre_coordinator_training_done", NULL, "How far the furthest of them is in its phase, 0 to 1.", training_done,
+                placement);
     placement->reports_taken = gy_counter_new(metrics, "gyre_coordinator_reports_total", NULL, "Reports of nodes that were taken.");
     placement->reports_refused = gy_counter_new(metrics, "gyre_coordinator_reports_refused_total", NULL, "Reports that were refused.");
     placement->ensures = gy_counter_new(metrics, "gyre_coordinator_ensures_total", NULL, "Replicas that nodes were told to hold.");

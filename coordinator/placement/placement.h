@@ -54,12 +54,13 @@ GYRE_CHECKED gyre_status gy_placement_list(gy_placement *placement, Gyre__V1__Li
 GYRE_CHECKED gyre_status gy_placement_drop(gy_placement *placement, const char *name, int64_t deadline_ns, gyre_error *err);
 
 struct gy_train_options {
+    uint32_t lists; /* of the new codebook; 1: no partition; 0: by the number of points (core.h) */
     bool wait; /* until every shard's codes are in the new version, else until it is published */
     int64_t deadline_ns;
     bool (*cancelled)(void *arg); /* looked at every heartbeat; NULL: never */
     void *cancelled_arg;
 };
-/* Trains now. GYRE_PRECONDITION for a collection without points. A training that fails changes nothing; one whose wait ran out goes on. */
+/* Trains now. GYRE_PRECONDITION for a collection without points, or with fewer than lists. A training that fails changes nothing; one whose wait ran out goes on. */
 GYRE_CHECKED gyre_status gy_placement_train(gy_placement *placement, const char *name, const struct gy_train_options *options,
                                             Gyre__V1__Collection **out, gyre_error *err);
 

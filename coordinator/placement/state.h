@@ -49,9 +49,11 @@ struct gy_shard_entry {
 
 struct gy_collection_entry {
     gy_collection_record record;
-    uint64_t revision; /* of the record in the catalog */
+    uint64_t revision, codebook_revision; /* of the record and of its codebook in the catalog */
     struct gy_shard_entry *shards; /* [record.spec.shards] */
     bool training;
+    const char *training_phase; /* while training: a name of train.h, static */
+    double training_done;       /* share of that phase */
     uint32_t training_failures; /* in a row */
     int64_t train_again_ns;     /* not before, by itself */
     UT_hash_handle hh;          /* by name */
@@ -95,7 +97,7 @@ struct gy_collection_entry *gy_table_collection_of(gy_placement *placement, uint
 GYRE_CHECKED gyre_status gy_table_active(gy_placement *placement, const char *name, struct gy_collection_entry **out, gyre_error *err);
 /* Takes the record (leaves it zeroed). */
 GYRE_CHECKED gyre_status gy_table_collection_add(gy_placement *placement, gy_collection_record *record, uint64_t revision,
-                                                 struct gy_collection_entry **out, gyre_error *err);
+                                                 uint64_t codebook_revision, struct gy_collection_entry **out, gyre_error *err);
 void gy_table_collection_remove(gy_placement *placement, struct gy_collection_entry *entry);
 uint64_t gy_table_points(const struct gy_collection_entry *entry);
 /* Publishes the collection's route with the links as they are. */
@@ -106,10 +108,20 @@ void gy_table_shard_said(struct gy_shard_entry *shard, const Gyre__Node__Replica
 /* Reads everything from the catalog; no lock, before anybody else is there. */
 GYRE_CHECKED gyre_status gy_table_load(gy_placement *placement, gyre_error *err);
 
-/* Writes an entry's record as *record says (NULL: away), under catalog_mu. After GYRE_INTERNAL the process is asked to stop. */
-GYRE_CHECKED gyre_status gy_table_commit(gy_placement *placement, const char *name, uint64_t expected_revision,
-                                         const gy_collection_record *record, const struct gy_cluster_record *cluster, uint64_t *revision,
-                                         gyre_error *err);
+/* One transaction of the catalog. */
+struct gy_table_change {
+    const char *name;
+    uint64_t revision;                       /* the record is at; 0: there is none yet */
+    const gy_collection_record *record;      /* what it becomes; NULL: away */
+    bool new_codebook;                       /* record's codebook is not stored yet */
+    uint64_t collection_id, codebook_revision; /* the stored codebook that goes, and its version; revision 0: none goes */
+    uint32_t codebook_version;
+    const struct gy_cluster_record *cluster; /* what the cluster's record becomes; NULL: it stays */
+};
+/* Commits it, under catalog_mu. *revision is then that of everything put. After GYRE_INTERNAL the process is asked to stop. */
+GYRE_CHECKED gyre_status gy_table_commit(gy_placement *placement, const struct gy_table_change *change, uint64_t *revision, gyre_error *err);
+/* The change that takes an entry's record and codebook away. */
+struct gy_table_change gy_table_removal(const struct gy_collection_entry *entry);
 
 /* ---- converge.c ---- */
 

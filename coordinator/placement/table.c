@@ -59,8 +59,8 @@ static void entry_free(struct gy_collection_entry *entry)
     free(entry);
 }
 
-gyre_status gy_table_collection_add(gy_placement *placement, gy_collection_record *record, uint64_t revision, struct gy_collection_entry **out,
-                                    gyre_error *err)
+gyre_status gy_table_collection_add(gy_placement *placement, gy_collection_record *record, uint64_t revision, uint64_t codebook_revision,
+                                    struct gy_collection_entry **out, gyre_error *err)
 {
     struct gy_collection_entry *entry = calloc(1, sizeof *entry);
     if (!entry)
@@ -70,6 +70,7 @@ gyre_status gy_table_collection_add(gy_placement *placement, gy_collection_recor
     entry->record = *record;
     *record = (gy_collection_record){0};
     entry->revision = revision;
+    entry->codebook_revision = codebook_revision;
     for (uint32_t i = 0; whole && i < entry->record.spec.shards; i++) {
         entry->shards[i].node = gy_table_node_add(placement, entry->record.shards[i].node);
         whole = entry->shards[i].node != NULL;
@@ -125,25 +126,39 @@ void gy_table_shard_said(struct gy_shard_entry *shard, const Gyre__Node__Replica
 
 /* ---- catalog ---- */
 
-gyre_status gy_table_commit(gy_placement *placement, const char *name, uint64_t expected_revision, const gy_collection_record *record,
-                            const struct gy_cluster_record *cluster, uint64_t *revision, gyre_error *err)
+struct gy_table_change gy_table_removal(const struct gy_collection_entry *entry)
 {
-    char key[sizeof GY_COLLECTION_PREFIX + GY_NAME_BYTES_MAX];
-    snprintf(key, sizeof key, "%s%s", GY_COLLECTION_PREFIX, name);
+    return (struct gy_table_change){
+        .name = entry->record.spec.name, .revision = entry->revision, .collection_id = entry->record.id,
+        .codebook_revision = entry->codebook_revision, .codebook_version = entry->record.codebook_version,
+    };
+}
+
+gyre_status gy_table_commit(gy_placement *placement, const struct gy_table_change *change, uint64_t *revision, gyre_error *err)
+{
+    char key[sizeof GY_COLLECTION_PREFIX + GY_NAME_BYTES_MAX], codebook_key[GY_CODEBOOK_KEY_ROOM], older_key[GY_CODEBOOK_KEY_ROOM];
+    snprintf(key, sizeof key, "%s%s", GY_COLLECTION_PREFIX, change->name);
+    const gy_collection_record *record = change->record;
     gy_bytes value = {0}, cluster_value = {0};
     gyre_status status = record ? gy_collection_record_encode(record, &value, err) : GYRE_OK;
-    if (status == GYRE_OK && cluster)
-        status = gy_cluster_record_encode(cluster, &cluster_value, err);
-    struct gy_catalog_change changes[2] = {
-        {key, expected_revision, record ? &value : NULL},
-        {GY_CLUSTER_KEY, placement->cluster_revision, &cluster_value},
-    };
+    if (status == GYRE_OK && change->cluster)
+        status = gy_cluster_record_encode(change->cluster, &cluster_value, err);
+    struct gy_catalog_change changes[4] = {{key, change->revision, record ? &value : NULL}};
+    size_t count = 1;
+    if (change->new_codebook)
+        changes[count++] = (struct gy_catalog_change){gy_codebook_key(codebook_key, record->id, record->codebook_version), 0,
+                                                      gy_codebook_bytes(record->codebook)};
+    if (change->codebook_revision)
+        changes[count++] = (struct gy_catalog_change){gy_codebook_key(older_key, change->collection_id, change->codebook_version),
+                                                      change->codebook_revision, NULL};
+    if (change->cluster)
+        changes[count++] = (struct gy_catalog_change){GY_CLUSTER_KEY, placement->cluster_revision, &cluster_value};
     if (status == GYRE_OK) {
-        status = placement->catalog->commit(placement->catalog, changes, cluster ? 2 : 1, revision, err);
+        status = placement->catalog->commit(placement->catalog, changes, count, revision, err);
         if (status == GYRE_INTERNAL)
             gy_stop_request(err ? err->text : "the catalog failed", 1);
     }
-    if (status == GYRE_OK && cluster)
+    if (status == GYRE_OK && change->cluster)
         placement->cluster_revision = *revision;
     gy_bytes_free(&value);
     gy_bytes_free(&cluster_value);
@@ -175,8 +190,40 @@ static gyre_status load_cluster(gy_placement *placement, gyre_error *err)
     return status;
 }
 
-/* Adds a collection to the table; one that was being made or dropped when the last coordinator ended goes from the catalog. Its
- * replicas are dropped when their nodes report them. */
+/* Reads the codebook that an active record points to. */
+static gyre_status load_codebook(gy_placement *placement, gy_collection_record *record, uint64_t *revision, gyre_error *err)
+{
+    char key[GY_CODEBOOK_KEY_ROOM];
+    gy_bytes bytes = {0};
+    gyre_status status = placement->catalog->get(placement->catalog, gy_codebook_key(key, record->id, record->codebook_version), &bytes,
+                                                 revision, err);
+    if (status == GYRE_OK)
+        status = gy_collection_record_load_codebook(record, &bytes, err);
+    gy_bytes_free(&bytes);
+    if (status != GYRE_OK)
+        return gyre_wrap(err, status == GYRE_NOT_FOUND ? GYRE_CORRUPT : status, "catalog key '%s'", key);
+    return GYRE_OK;
+}
+
+/* Takes a collection that was half made or half dropped out of the catalog, codebook and all. Its replicas are dropped when their nodes
+ * report them. */
+static gyre_status load_remains(gy_placement *placement, const gy_collection_record *record, uint64_t revision, gyre_error *err)
+{
+    char key[GY_CODEBOOK_KEY_ROOM];
+    gy_bytes bytes = {0};
+    struct gy_table_change removal = {.name = record->spec.name, .revision = revision, .collection_id = record->id,
+                                      .codebook_version = record->codebook_version};
+    gyre_status status = placement->catalog->get(placement->catalog, gy_codebook_key(key, record->id, record->codebook_version), &bytes,
+                                                 &removal.codebook_revision, err);
+    gy_bytes_free(&bytes);
+    if (status != GYRE_OK && status != GYRE_NOT_FOUND)
+        return status;
+    GY_TRY(gy_table_commit(placement, &removal, &revision, err));
+    gy_log(GY_LOG_WARN, "collection_forgotten", "collection=%s reason=%s", record->spec.name,
+           record->state == GY_COLLECTION_CREATING ? "half made" : "half dropped");
+    return GYRE_OK;
+}
+
 static gyre_status load_collection(gy_placement *placement, const struct gy_catalog_entry *stored, gyre_error *err)
 {
     gy_collection_record record = {0};
@@ -189,15 +236,14 @@ static gyre_status load_collection(gy_placement *placement, const struct gy_cata
         status = gyre_fail(err, GYRE_CORRUPT, "its id was never given, or twice");
     else if (record.state == GY_COLLECTION_ACTIVE) {
         struct gy_collection_entry *entry;
-        status = gy_table_collection_add(placement, &record, stored->revision, &entry, err);
+        uint64_t codebook_revision = 0;
+        status = load_codebook(placement, &record, &codebook_revision, err);
+        if (status == GYRE_OK)
+            status = gy_table_collection_add(placement, &record, stored->revision, codebook_revision, &entry, err);
         if (status == GYRE_OK)
             status = gy_table_publish(placement, entry, err);
     } else {
-        uint64_t revision;
-        status = gy_table_commit(placement, record.spec.name, stored->revision, NULL, NULL, &revision, err);
-        if (status == GYRE_OK)
-            gy_log(GY_LOG_WARN, "collection_forgotten", "collection=%s reason=%s", record.spec.name,
-                   record.state == GY_COLLECTION_CREATING ? "half made" : "half dropped");
+        status = load_remains(placement, &record, stored->revision, err);
     }
     gy_collection_record_fini(&record);
     return status;

@@ -1,218 +1,211 @@
-/* Training: the mean of a collection's (normalised) vectors becomes the reference point of a new codebook version.
+/* Training: when it begins, in which order its phases run (train.h), and what becomes of them.
  *
- *   sums of every shard → mean, in the fixed order of shards → record with the new version → primaries told → they re-encode
+ *   sums of every shard → mean → [samples → k-means → probe costs] → record and codebook committed → primaries told → they re-encode
  *
- * Until the record is committed nothing has changed anywhere; after it, a primary that was not told is behind the catalog and
- * hears of it with its next report. Same seed: the rotation serves every version. */
-#include "placement/state.h"
-#include "routing/ask.h"
+ * Until the commit nothing has changed anywhere, so a training that fails or is interrupted leaves everything as it was; after it, a
+ * primary that was not told is behind the catalog and hears of it with its next report. Searches go on throughout: a shard switches
+ * to the new codes at once when they are all there, and until then answers from the old ones (search/README.md). Same seed: the rotation
+ * serves every version. */
+#include "placement/train.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* Reading every full vector of a shard: 3 GB at the pace of a slow disk. */
-#define SUM_DEADLINE_NS (60 * GY_SECOND_NS)
-#define TELL_DEADLINE_NS (10 * GY_SECOND_NS)
-
-struct sums {
-    Gyre__Node__SumVectors *requests; /* [count] */
-    struct gy_gather_call *calls;
-    gy_link **links;                  /* held */
-    uint32_t count, dim;
-};
-
-static void sums_fini(struct sums *self)
-{
-    for (uint32_t i = 0; i < self->count; i++) {
-        if (self->calls)
-            gy_wire_free(self->calls[i].reply);
-        if (self->links)
-            gy_link_release(self->links[i]);
-    }
-    free(self->requests);
-    free(self->calls);
-    free(self->links);
-}
-
-/* Under mu. */
-static gyre_status sums_init(struct sums *self, gy_placement *placement, uint64_t collection_id, gyre_error *err)
-{
-    const struct gy_collection_entry *entry = gy_table_collection_of(placement, collection_id);
-    if (!entry || entry->record.state != GY_COLLECTION_ACTIVE)
-        return gyre_fail(err, GYRE_ABORTED, "the collection was dropped meanwhile");
-    self->count = entry->record.spec.shards;
-    self->dim = entry->record.spec.dim;
-    self->requests = calloc(self->count, sizeof *self->requests);
-    self->calls = calloc(self->count, sizeof *self->calls);
-    self->links = calloc(self->count, sizeof(gy_link *));
-    if (!self->requests || !self->calls || !self->links)
-        return gyre_fail(err, GYRE_NO_MEMORY, "sums of %u shards", self->count);
-    for (uint32_t i = 0; i < self->count; i++) {
-        if (!entry->shards[i].node->link)
-            return gyre_fail(err, GYRE_UNAVAILABLE, "shard %u: node %s has not reported yet", i, entry->shards[i].node->name);
-        self->links[i] = gy_link_hold(entry->shards[i].node->link);
-        gyre__node__sum_vectors__init(&self->requests[i]);
-        self->requests[i].collection_id = collection_id;
-        self->requests[i].shard = i;
-        self->calls[i] = (struct gy_gather_call){
-            .peer = gy_link_peer(self->links[i]),
-            .type = GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS,
-            .request = &self->requests[i].base,
-            .reply_type = &gyre__node__sum_vectors_reply__descriptor,
-        };
-    }
-    return GYRE_OK;
-}
-
-static double load_f64(const uint8_t *p)
-{
-    uint64_t bits = gy_load_u64(p);
-    double value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* mean [dim] and the number of points behind it. Shards are added in their order, so the same replies give the same bits. */
-static gyre_status mean_of(const struct sums *self, float *mean, uint64_t *points, gyre_error *err)
-{
-    double *total = calloc(self->dim, sizeof *total);
-    if (!total)
-        return gyre_fail(err, GYRE_NO_MEMORY, "mean of dim %u", self->dim);
-    gyre_status status = GYRE_OK;
-    *points = 0;
-    for (uint32_t i = 0; status == GYRE_OK && i < self->count; i++) {
-        const Gyre__Node__SumVectorsReply *reply = self->calls[i].reply;
-        if (self->calls[i].status != GYRE_OK)
-            status = gyre_fail(err, self->calls[i].status, "shard %u: %s", i, self->calls[i].err.text);
-        else if (reply->count && reply->sums.len != 8 * (size_t)self->dim)
-            status = gyre_fail(err, GYRE_CORRUPT, "shard %u: sums of %zu bytes for dim %u", i, reply->sums.len, self->dim);
-        for (uint32_t d = 0; status == GYRE_OK && reply->count && d < self->dim; d++)
-            total[d] += load_f64(reply->sums.data + 8 * (size_t)d);
-        if (status == GYRE_OK)
-            *points += reply->count;
-    }
-    if (status == GYRE_OK && *points == 0)
-        status = gyre_fail(err, GYRE_PRECONDITION, "it has no points to train on");
-    for (uint32_t d = 0; status == GYRE_OK && d < self->dim; d++)
-        mean[d] = (float)(total[d] / (double)*points);
-    free(total);
-    return status;
-}
-
-/* Whose training it is. */
-struct trainer {
-    gy_placement *placement;
-    const struct gy_train_options *options; /* NULL: nobody's */
-};
+/* A codebook of 64 MiB to a node on a slow network. */
+#define TELL_DEADLINE_NS (60 * GY_SECOND_NS)
 
 /* Why it should end, if it should. Under mu. */
-static gyre_status check_wanted(const struct trainer *trainer, const char *what, gyre_error *err)
+static gyre_status check_wanted(const struct gy_trainer *trainer, const char *what, gyre_error *err)
 {
     const struct gy_train_options *options = trainer->options;
     if (trainer->placement->stopping)
         return gyre_fail(err, GYRE_UNAVAILABLE, "the coordinator is stopping");
     if (options && options->cancelled && options->cancelled(options->cancelled_arg))
         return gyre_fail(err, GYRE_CANCELLED, "cancelled while waiting for %s", what);
+    if (options && gy_now_ns() >= options->deadline_ns)
+        return gyre_fail(err, GYRE_DEADLINE, "the deadline passed while waiting for %s", what);
     return GYRE_OK;
 }
 
-static gyre_status still_wanted(const struct trainer *trainer, const char *what, gyre_error *err)
+gyre_status gy_trainer_wanted(const struct gy_trainer *trainer, const char *what, gyre_error *err)
 {
-    pthread_mutex_lock(&trainer->placement->mu);
+    gy_placement *placement = trainer->placement;
+    pthread_mutex_lock(&placement->mu);
     gyre_status status = check_wanted(trainer, what, err);
-    pthread_mutex_unlock(&trainer->placement->mu);
+    const struct gy_collection_entry *entry = gy_table_collection_of(placement, trainer->collection_id);
+    if (status == GYRE_OK && (!entry || entry->record.state != GY_COLLECTION_ACTIVE))
+        status = gyre_fail(err, GYRE_ABORTED, "the collection was dropped meanwhile");
+    pthread_mutex_unlock(&placement->mu);
     return status;
 }
 
-static bool unwanted(void *trainer) { return still_wanted(trainer, "", NULL) != GYRE_OK; }
+bool gy_trainer_unwanted(void *trainer) { return gy_trainer_wanted(trainer, "", NULL) != GYRE_OK; }
 
-static gyre_status measure(struct trainer *trainer, uint64_t collection_id, float **mean, uint64_t *points, gyre_error *err)
+int64_t gy_trainer_deadline(const struct gy_trainer *trainer, int64_t own_ns)
 {
-    gy_placement *placement = trainer->placement;
-    int64_t deadline_ns = gy_placement_deadline(trainer->options ? trainer->options->deadline_ns : GY_NEVER, SUM_DEADLINE_NS);
-    struct sums sums = {0};
-    pthread_mutex_lock(&placement->mu);
-    gyre_status status = sums_init(&sums, placement, collection_id, err);
-    pthread_mutex_unlock(&placement->mu);
-    float *made = NULL;
-    if (status == GYRE_OK) {
-        gy_ask(sums.calls, sums.count, deadline_ns, unwanted, trainer);
-        status = still_wanted(trainer, "the sums of the shards", err);
-    }
-    if (status == GYRE_OK) {
-        made = calloc(sums.dim, sizeof *made);
-        status = made ? mean_of(&sums, made, points, err) : gyre_fail(err, GYRE_NO_MEMORY, "mean of dim %u", sums.dim);
-    }
-    sums_fini(&sums);
-    if (status != GYRE_OK) {
-        free(made);
-        return status;
-    }
-    *mean = made;
-    return GYRE_OK;
+    return gy_placement_deadline(trainer->options ? trainer->options->deadline_ns : GY_NEVER, own_ns);
 }
 
-/* Commits and publishes the new version. Under catalog_mu. */
-static gyre_status publish(gy_placement *placement, uint64_t collection_id, const float *mean, uint64_t points, uint32_t *version, gyre_error *err)
+void gy_trainer_says(struct gy_trainer *trainer, const char *phase, double done)
 {
+    gy_placement *placement = trainer->placement;
     pthread_mutex_lock(&placement->mu);
-    struct gy_collection_entry *entry = gy_table_collection_of(placement, collection_id);
+    struct gy_collection_entry *entry = gy_table_collection_of(placement, trainer->collection_id);
+    if (entry) {
+        entry->training_phase = phase;
+        entry->training_done = done;
+    }
+    pthread_mutex_unlock(&placement->mu);
+    if (trainer->phase != phase)
+        gy_log(GY_LOG_INFO, "training_phase", "collection=%s phase=\"%s\"", trainer->name, phase);
+    trainer->phase = phase;
+}
+
+/* What a training has made, before it is anybody's. */
+struct made {
+    float *centroids; /* [lists][dim]; NULL without lists */
+    uint32_t lists;
+    gy_codebook *codebook;
+    struct gy_probe_cost costs[GY_PROBE_COSTS_MAX];
+    uint32_t cost_count;
+    uint64_t points;
+};
+
+static void made_fini(struct made *made)
+{
+    free(made->centroids);
+    gy_codebook_release(made->codebook);
+}
+
+/* The codebook of mean and centroids, one version on. */
+static gyre_status make_codebook(const struct gy_trainer *trainer, const struct gy_train_sums *sums, struct made *made, gyre_error *err)
+{
+    gy_placement *placement = trainer->placement;
+    pthread_mutex_lock(&placement->mu);
+    const struct gy_collection_entry *entry = gy_table_collection_of(placement, trainer->collection_id);
+    gyre_metric metric = entry ? entry->record.spec.metric : GYRE_L2;
+    uint32_t version = entry ? entry->record.codebook_version + 1 : 0;
+    pthread_mutex_unlock(&placement->mu);
+    if (version == 0)
+        return gyre_fail(err, GYRE_ABORTED, "the collection was dropped meanwhile");
+    const uint8_t *seed = placement->cluster.rotation_seed;
+    gyre_codebook *codebook;
+    if (made->centroids)
+        GY_TRY(gyre_codebook_new_partitioned(&codebook, metric, sums->dim, version, seed, sums->mean, made->centroids, made->lists, err));
+    else
+        GY_TRY(gyre_codebook_new(&codebook, metric, sums->dim, version, seed, sums->mean, err));
+    return gy_codebook_new(&made->codebook, codebook, err);
+}
+
+/* Centroids from a sample, and what they are worth. */
+static gyre_status make_lists(struct gy_trainer *trainer, const struct gy_train_sums *sums, struct made *made, gyre_error *err)
+{
+    struct gy_train_sample sample;
+    gyre_status status = gy_train_sample(trainer, sums, made->lists, &sample, err);
+    made->centroids = malloc((size_t)made->lists * sums->dim * sizeof *made->centroids);
+    if (status == GYRE_OK && !made->centroids)
+        status = gyre_fail(err, GYRE_NO_MEMORY, "%u lists of dim %u", made->lists, sums->dim);
+    if (status == GYRE_OK)
+        status = gy_train_lists(trainer, &sample, sums->dim, made->lists, made->centroids, err);
+    if (status == GYRE_OK)
+        status = make_codebook(trainer, sums, made, err);
+    if (status == GYRE_OK)
+        status = gy_train_costs(trainer, gy_codebook_decoded(made->codebook), &sample, made->costs, &made->cost_count, err);
+    gy_train_sample_fini(&sample);
+    return status;
+}
+
+static gyre_status make(struct gy_trainer *trainer, struct made *made, gyre_error *err)
+{
+    struct gy_train_sums sums;
+    gyre_status status = gy_train_sums(trainer, &sums, err);
+    if (status == GYRE_OK)
+        status = gy_training_lists(sums.points, sums.shards, sums.dim, trainer->options ? trainer->options->lists : 0, &made->lists, err);
+    if (status == GYRE_OK)
+        status = made->lists > 1 ? make_lists(trainer, &sums, made, err) : make_codebook(trainer, &sums, made, err);
+    made->points = sums.points;
+    gy_train_sums_fini(&sums);
+    return status;
+}
+
+/* Commits and publishes what was made. Under catalog_mu. */
+static gyre_status publish(const struct gy_trainer *trainer, const struct made *made, gyre_error *err)
+{
+    gy_placement *placement = trainer->placement;
+    pthread_mutex_lock(&placement->mu);
+    struct gy_collection_entry *entry = gy_table_collection_of(placement, trainer->collection_id);
     bool there = entry && entry->record.state == GY_COLLECTION_ACTIVE;
     pthread_mutex_unlock(&placement->mu);
     if (!there)
         return gyre_fail(err, GYRE_ABORTED, "the collection was dropped meanwhile");
-    gy_collection_record changed = entry->record; /* borrows all but the codebook */
-    changed.codebook = (gy_bytes){0};
-    changed.trained_at_points = points;
-    GY_TRY(gy_collection_record_set_codebook(&changed, entry->record.codebook_version + 1, placement->cluster.rotation_seed, mean, err));
+    struct gy_table_change change = gy_table_removal(entry); /* of the older codebook; the record stays */
+    gy_collection_record changed = entry->record;            /* borrows all but the codebook */
+    changed.codebook = NULL;
+    GY_TRY(gy_collection_record_set_codebook(&changed, made->codebook, err));
+    changed.trained_at_points = made->points;
+    memcpy(changed.probe_costs, made->costs, sizeof changed.probe_costs);
+    changed.probe_cost_count = made->cost_count;
+    change.record = &changed, change.new_codebook = true;
     uint64_t revision;
-    gyre_status status = gy_table_commit(placement, changed.spec.name, entry->revision, &changed, NULL, &revision, err);
+    gyre_status status = gy_table_commit(placement, &change, &revision, err);
     if (status != GYRE_OK) {
-        gy_bytes_free(&changed.codebook);
+        gy_codebook_release(changed.codebook);
         return status;
     }
     pthread_mutex_lock(&placement->mu);
-    gy_bytes_free(&entry->record.codebook);
+    gy_codebook *older = entry->record.codebook;
     entry->record = changed;
-    entry->revision = revision;
+    entry->revision = entry->codebook_revision = revision;
     for (uint32_t i = 0; i < changed.spec.shards; i++)
         entry->shards[i].told_ns = 0;
-    *version = changed.codebook_version;
     status = gy_table_publish(placement, entry, err);
     pthread_mutex_unlock(&placement->mu);
+    gy_codebook_release(older);
     return status;
 }
 
-/* The whole of it, by whoever set entry->training. */
-static gyre_status train(struct trainer *trainer, uint64_t collection_id, const char *name, uint32_t *version, gyre_error *err)
+/* Lets go of the collection. */
+static void end(struct gy_trainer *trainer, gyre_status status)
 {
     gy_placement *placement = trainer->placement;
-    float *mean = NULL;
-    uint64_t points = 0;
-    gyre_status status = measure(trainer, collection_id, &mean, &points, err);
-    if (status == GYRE_OK) {
-        pthread_mutex_lock(&placement->catalog_mu);
-        status = publish(placement, collection_id, mean, points, version, err);
-        pthread_mutex_unlock(&placement->catalog_mu);
-    }
-    free(mean);
-    gyre_error told;
-    if (status == GYRE_OK && gy_ensure_all(placement, collection_id, gy_now_ns() + TELL_DEADLINE_NS, gy_placement_stopping, &told) != GYRE_OK)
-        gy_log(GY_LOG_WARN, "codebook_not_told", "collection=%s version=%u error=%s action=%s", name, *version, told.text,
-               "told when it reports");
     pthread_mutex_lock(&placement->mu);
-    struct gy_collection_entry *entry = gy_table_collection_of(placement, collection_id);
+    struct gy_collection_entry *entry = gy_table_collection_of(placement, trainer->collection_id);
     if (entry) {
         entry->training = false;
+        entry->training_phase = NULL;
         entry->training_failures = status == GYRE_OK ? 0 : entry->training_failures + 1;
         entry->train_again_ns = gy_now_ns() + gy_training_backoff_ns(entry->training_failures);
     }
     pthread_cond_broadcast(&placement->changed);
     pthread_mutex_unlock(&placement->mu);
     gy_counter_add(status == GYRE_OK ? placement->trainings : placement->training_failures, 1);
+}
+
+/* The whole of it, by whoever set entry->training. */
+static gyre_status train(struct gy_trainer *trainer, uint32_t *version, gyre_error *err)
+{
+    gy_placement *placement = trainer->placement;
+    int64_t began_ns = gy_now_ns();
+    struct made made = {0};
+    gyre_status status = make(trainer, &made, err);
+    if (status == GYRE_OK) {
+        gy_trainer_says(trainer, "publish", 0);
+        *version = gyre_codebook_version(gy_codebook_decoded(made.codebook));
+        pthread_mutex_lock(&placement->catalog_mu);
+        status = publish(trainer, &made, err);
+        pthread_mutex_unlock(&placement->catalog_mu);
+    }
+    made_fini(&made);
+    gyre_error told;
+    if (status == GYRE_OK &&
+        gy_ensure_all(placement, trainer->collection_id, gy_now_ns() + TELL_DEADLINE_NS, gy_placement_stopping, &told) != GYRE_OK)
+        gy_log(GY_LOG_WARN, "codebook_not_told", "collection=%s version=%u error=%s action=%s", trainer->name, *version, told.text,
+               "told when it reports");
+    end(trainer, status);
     if (status != GYRE_OK)
-        return gyre_wrap(err, status, "training of '%s'", name);
-    gy_log(GY_LOG_INFO, "codebook_published", "collection=%s version=%u points=%" PRIu64, name, *version, points);
+        return gyre_wrap(err, status, "training of '%s'", trainer->name);
+    gy_log(GY_LOG_INFO, "codebook_published", "collection=%s version=%u points=%" PRIu64 " lists=%u ms=%lld", trainer->name, *version,
+           made.points, made.lists, (long long)((gy_now_ns() - began_ns) / GY_MILLISECOND_NS));
     return GYRE_OK;
 }
 
@@ -229,8 +222,8 @@ static void run(void *arg)
     struct train_job *job = arg;
     uint32_t version;
     gyre_error err;
-    struct trainer trainer = {.placement = job->placement};
-    if (!gy_placement_stopping(job->placement) && train(&trainer, job->collection_id, job->name, &version, &err) != GYRE_OK)
+    struct gy_trainer trainer = {.placement = job->placement, .collection_id = job->collection_id, .name = job->name};
+    if (!gy_placement_stopping(job->placement) && train(&trainer, &version, &err) != GYRE_OK)
         gy_log(GY_LOG_WARN, "training_failed", "collection=%s error=%s action=%s", job->name, err.text, "tried again later");
     free(job);
 }
@@ -276,29 +269,30 @@ int64_t gy_train_due(gy_placement *placement, int64_t now_ns)
 /* ---- asked for ---- */
 
 /* Waits under mu for the next change, a heartbeat at most: a client that leaves is no change. Says why the caller should stop waiting. */
-static gyre_status wait_change(const struct trainer *trainer, const char *what, gyre_error *err)
+static gyre_status wait_change(const struct gy_trainer *trainer, const char *what, gyre_error *err)
 {
     gy_placement *placement = trainer->placement;
-    int64_t now_ns = gy_now_ns(), turn_ns = now_ns + placement->heartbeat_ms * GY_MILLISECOND_NS, deadline_ns = trainer->options->deadline_ns;
+    int64_t turn_ns = gy_now_ns() + placement->heartbeat_ms * GY_MILLISECOND_NS, deadline_ns = trainer->options->deadline_ns;
     GY_TRY(check_wanted(trainer, what, err));
-    if (now_ns >= deadline_ns)
-        return gyre_fail(err, GYRE_DEADLINE, "the deadline passed while waiting for %s", what);
     gy_placement_wait(placement, turn_ns < deadline_ns ? turn_ns : deadline_ns);
     return GYRE_OK;
 }
 
 /* Waits for a running training of the collection and then claims it. */
-static gyre_status claim(const struct trainer *trainer, const char *name, uint64_t *id, gyre_error *err)
+static gyre_status claim(struct gy_trainer *trainer, gyre_error *err)
 {
     gy_placement *placement = trainer->placement;
     struct gy_collection_entry *entry;
-    GY_TRY(gy_table_active(placement, name, &entry, err));
+    GY_TRY(gy_table_active(placement, trainer->name, &entry, err));
+    uint32_t lists_max = gy_training_lists_max(entry->record.spec.dim), unused;
+    if (trainer->options->lists > lists_max) /* rather now than after the sums */
+        return gy_training_lists(0, 1, entry->record.spec.dim, trainer->options->lists, &unused, err);
     while (entry->training) {
         GY_TRY(wait_change(trainer, "the training that is running", err));
-        GY_TRY(gy_table_active(placement, name, &entry, err));
+        GY_TRY(gy_table_active(placement, trainer->name, &entry, err));
     }
     entry->training = true;
-    *id = entry->record.id;
+    trainer->collection_id = entry->record.id;
     return GYRE_OK;
 }
 
@@ -313,17 +307,16 @@ static bool all_in(const struct gy_collection_entry *entry, uint32_t version)
 gyre_status gy_placement_train(gy_placement *placement, const char *name, const struct gy_train_options *options, Gyre__V1__Collection **out,
                                gyre_error *err)
 {
-    struct trainer trainer = {placement, options};
-    uint64_t id;
+    struct gy_trainer trainer = {.placement = placement, .options = options, .name = name};
     uint32_t version = 0;
     pthread_mutex_lock(&placement->mu);
-    gyre_status status = claim(&trainer, name, &id, err);
+    gyre_status status = claim(&trainer, err);
     pthread_mutex_unlock(&placement->mu);
     GY_TRY(status);
-    GY_TRY(train(&trainer, id, name, &version, err));
+    GY_TRY(train(&trainer, &version, err));
     pthread_mutex_lock(&placement->mu);
     for (;;) {
-        struct gy_collection_entry *entry = gy_table_collection_of(placement, id);
+        struct gy_collection_entry *entry = gy_table_collection_of(placement, trainer.collection_id);
         if (!entry)
             status = gyre_fail(err, GYRE_NOT_FOUND, "collection '%s' was dropped meanwhile", name);
         else if (!options->wait || all_in(entry, version))

@@ -17,7 +17,8 @@ typedef struct counted_route {
     atomic_size_t holders;
     UT_hash_handle hh; /* in routing->routes, by name */
     char name[GY_NAME_BYTES_MAX + 1];
-    gyre_codebook *codebook;
+    gy_codebook *codebook;
+    struct gy_probe_cost probe_costs[GY_PROBE_COSTS_MAX];
     struct gy_route_shard *shards;
     struct gy_shard_record *assignment; /* owns the nodes' names */
     gy_link **links;
@@ -35,7 +36,7 @@ static void route_release(counted_route *self)
         return;
     for (uint32_t i = 0; self->links && i < self->view.shard_count; i++)
         gy_link_release(self->links[i]);
-    gyre_codebook_free(self->codebook);
+    gy_codebook_release(self->codebook);
     free(self->links);
     free(self->assignment);
     free(self->shards);
@@ -57,7 +58,8 @@ static gyre_status route_new(counted_route **out, const gy_routing *routing, con
     made->links = calloc(count, sizeof(gy_link *));
     if (!made->shards || !made->assignment || !made->links)
         return gyre_fail(err, GYRE_NO_MEMORY, "route of '%s' over %u shards", made->name, count);
-    GY_TRY(gyre_codebook_decode(&made->codebook, record->codebook.data, record->codebook.size, err));
+    made->codebook = gy_codebook_hold(record->codebook);
+    memcpy(made->probe_costs, record->probe_costs, sizeof made->probe_costs);
     memcpy(made->assignment, record->shards, count * sizeof *made->assignment);
     for (uint32_t i = 0; i < count; i++) {
         made->links[i] = gy_link_hold(links[i]);
@@ -66,7 +68,8 @@ static gyre_status route_new(counted_route **out, const gy_routing *routing, con
     }
     made->view = (gy_route){
         .collection_id = record->id, .collection = made->name, .metric = record->spec.metric, .dim = record->spec.dim,
-        .shard_count = count, .shards = made->shards, .codebook = made->codebook,
+        .shard_count = count, .shards = made->shards, .codebook = gy_codebook_decoded(made->codebook), .probe_costs = made->probe_costs,
+        .probe_cost_count = record->probe_cost_count,
     };
     memcpy(made->view.placement_key, routing->placement_key, GY_PLACEMENT_KEY_BYTES);
     *out = GY_TAKE(made);

@@ -7,6 +7,7 @@
 #ifndef GY_ROUTING_H
 #define GY_ROUTING_H
 
+#include "catalog/probe_cost.h"
 #include "gyre/bus.h"
 #include "gyre/codebook.h"
 #include "gyre/point_id.h"
@@ -27,6 +28,8 @@ typedef struct gy_route {
     uint32_t shard_count;
     const struct gy_route_shard *shards; /* [shard_count] */
     const gyre_codebook *codebook;       /* the newest published; its rotation serves every version of the collection */
+    const struct gy_probe_cost *probe_costs; /* [probe_cost_count] of its lists; see probe_cost.h */
+    uint32_t probe_cost_count;
     uint8_t placement_key[16];
 } gy_route;
 

@@ -41,6 +41,10 @@ GYRE_CHECKED gyre_status gy_merge_add(gy_merge *merge, uint32_t shard, const gyr
 /* Forgets everything of a shard that stopped answering. */
 void gy_merge_forget(gy_merge *merge, uint32_t shard);
 
+/* Moves the seeds of the contest to out: those of the best estimates, whatever shard they came from, whose exact distances are needed anyway,
+ * at least k and at most max; returns how many. They make tau rigorous (codec/MATH.md 3.1) and leave it close to where it ends, so that one
+ * round more finds whoever can still win. As with _next they are then no longer open. */
+size_t gy_merge_seeds(gy_merge *merge, struct gy_contender *out, size_t max);
 /* Moves the candidates that can still win to out, at most max and then the best; returns how many. They are then no longer open:
  * offer their exact distances. In no order. */
 size_t gy_merge_next(gy_merge *merge, struct gy_contender *out, size_t max);

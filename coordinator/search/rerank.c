@@ -1,5 +1,6 @@
-/* A round takes the most promising candidates of every query and asks the shards that hold them, one message a node. Most queries
- * need one: the seeds that came with the scan have set tau close to where it ends. */
+/* A round takes the most promising candidates of every query and asks the shards that hold them, one message a node. The first takes the
+ * seeds, which set tau close to where it ends; a second reads who can still win, and nearly every query is then done. Where bounds are tight
+ * the seeds decide everything and there is no second. */
 #include "search/rerank.h"
 
 #include "gyre/node/node.pb-c.h"
@@ -79,6 +80,13 @@ static void round_tasks(const struct gy_contest *contest, struct round *round)
         }
 }
 
+/* The seeds of a query that knows too few distances for a tau, else whoever can still win. */
+static size_t pick_query(struct gy_contest *contest, size_t q, struct gy_contender *out, size_t max)
+{
+    gy_merge *merge = &contest->merges[q];
+    return isfinite(gy_merge_tau(merge)) ? gy_merge_next(merge, out, max) : gy_merge_seeds(merge, out, max);
+}
+
 /* Takes the candidates of this round out of the merges. */
 static gyre_status round_pick(struct gy_contest *contest, struct round *round, gyre_error *err)
 {
@@ -92,7 +100,7 @@ static gyre_status round_pick(struct gy_contest *contest, struct round *round, g
     if (!taking)
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory to re-rank %zu candidates", per_query);
     for (size_t q = 0; q < contest->n; q++) {
-        size_t taken = gy_merge_next(&contest->merges[q], taking, per_query);
+        size_t taken = pick_query(contest, q, taking, per_query);
         for (size_t i = 0; i < taken; i++)
             round->picked[round->count++] = (struct picked){taking[i], (uint32_t)q};
         contest->basis[q].rerank_rounds += taken > 0;

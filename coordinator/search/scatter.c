@@ -39,20 +39,22 @@ gyre_status gy_contest_wanted(const struct gy_contest *contest, const char *doin
 }
 
 /* Checks one query's candidates as a shard sent them: sizes that agree, numbers that are numbers, ids that are ids. */
-static gyre_status candidates_check(const Gyre__Node__Candidates *sent, uint32_t keep, gyre_error *err)
+static gyre_status candidates_check(const Gyre__Node__Candidates *sent, const struct gy_pass *pass, gyre_error *err)
 {
     size_t count = sent->ids.len / GYRE_ID_BYTES;
     if (sent->ids.len % GYRE_ID_BYTES || sent->estimates.len != count * sizeof(float) || sent->half_widths.len != count * sizeof(float))
         return gyre_fail(err, GYRE_CORRUPT, "scan reply with %zu id bytes, %zu estimate bytes, %zu half-width bytes", sent->ids.len,
                          sent->estimates.len, sent->half_widths.len);
-    if (count > keep)
-        return gyre_fail(err, GYRE_CORRUPT, "scan reply with %zu candidates; %u were asked", count, keep);
+    if (count > pass->keep)
+        return gyre_fail(err, GYRE_CORRUPT, "scan reply with %zu candidates; %u were asked", count, pass->keep);
     for (size_t i = 0; i < count; i++) {
         float estimate = gy_load_f32(sent->estimates.data + i * sizeof(float));
         float half_width = gy_load_f32(sent->half_widths.data + i * sizeof(float));
         if (isnan(estimate) || !(half_width >= 0))
             return gyre_fail(err, GYRE_CORRUPT, "scan reply: candidate %zu has estimate %g and half-width %g", i, (double)estimate,
                              (double)half_width);
+        if (pass->alone && half_width != 0)
+            return gyre_fail(err, GYRE_CORRUPT, "scan reply: candidate %zu is undecided; its shard was to decide", i);
         GY_TRY(gyre_point_id_check(sent->ids.data + i * GYRE_ID_BYTES, err));
     }
     if (isnan(sent->cutoff))
@@ -80,9 +82,18 @@ static gyre_status take_candidates(struct gy_contest *contest, uint32_t shard, s
     return status;
 }
 
+/* What the answer to a query rests on, with this shard in it. */
+static void note_basis(const struct gy_contest *contest, const Gyre__Node__ShardCandidates *sent, struct gy_search_basis *basis)
+{
+    if (basis->codebook_version == 0 || sent->codebook_version < basis->codebook_version)
+        basis->codebook_version = sent->codebook_version;
+    bool chose = contest->probes && sent->codebook_version == gyre_codebook_version(contest->route->codebook);
+    uint32_t probed = chose ? contest->probe_count : basis->lists_total; /* of another codebook: all it has */
+    basis->lists_probed = probed < basis->lists_probed ? probed : basis->lists_probed;
+}
+
 /* A shard's part of a reply: its own failure, or one list a query. */
-static gyre_status take_shard(struct gy_contest *contest, const Gyre__Node__ShardCandidates *sent, const size_t *picked,
-                              size_t picked_count, uint32_t keep, gyre_error *err)
+static gyre_status take_shard(struct gy_contest *contest, const Gyre__Node__ShardCandidates *sent, const struct gy_pass *pass, gyre_error *err)
 {
     gyre_error cause = {0};
     if (sent->status != GYRE_OK) {
@@ -90,24 +101,22 @@ static gyre_status take_shard(struct gy_contest *contest, const Gyre__Node__Shar
         return gy_contest_lose(contest, sent->shard, status, &cause, err);
     }
     gyre_status status = GYRE_OK;
-    if (sent->n_queries != picked_count)
-        status = gyre_fail(&cause, GYRE_CORRUPT, "scan reply for %zu queries; %zu were asked", sent->n_queries, picked_count);
-    for (size_t i = 0; status == GYRE_OK && i < picked_count; i++)
-        status = candidates_check(sent->queries[i], keep, &cause);
+    if (sent->n_queries != pass->picked_count)
+        status = gyre_fail(&cause, GYRE_CORRUPT, "scan reply for %zu queries; %zu were asked", sent->n_queries, pass->picked_count);
+    for (size_t i = 0; status == GYRE_OK && i < pass->picked_count; i++)
+        status = candidates_check(sent->queries[i], pass, &cause);
     if (status != GYRE_OK)
         return gy_contest_lose(contest, sent->shard, status, &cause, err);
-    for (size_t i = 0; i < picked_count; i++) {
-        struct gy_search_basis *basis = &contest->basis[picked[i]];
-        GY_TRY(take_candidates(contest, sent->shard, picked[i], sent->queries[i], err));
-        if (basis->codebook_version == 0 || sent->codebook_version < basis->codebook_version)
-            basis->codebook_version = sent->codebook_version;
+    for (size_t i = 0; i < pass->picked_count; i++) {
+        GY_TRY(take_candidates(contest, sent->shard, pass->picked[i], sent->queries[i], err));
+        note_basis(contest, sent, &contest->basis[pass->picked[i]]);
     }
     return GYRE_OK;
 }
 
 /* A node's reply: every shard that was asked must be in it, once. */
 static gyre_status take_reply(struct gy_contest *contest, const struct gy_gather_call *call, const Gyre__Node__Scan *asked,
-                              const size_t *picked, size_t picked_count, uint32_t keep, gyre_error *err)
+                              const struct gy_pass *pass, gyre_error *err)
 {
     const Gyre__Node__ScanReply *reply = call->reply;
     for (size_t s = 0; s < asked->n_shards; s++) {
@@ -117,7 +126,7 @@ static gyre_status take_reply(struct gy_contest *contest, const struct gy_gather
                 if (reply->shards[r]->shard == asked->shards[s])
                     sent = reply->shards[r];
         if (sent) {
-            GY_TRY(take_shard(contest, sent, picked, picked_count, keep, err));
+            GY_TRY(take_shard(contest, sent, pass, err));
             continue;
         }
         gyre_error cause = call->err;
@@ -129,13 +138,13 @@ static gyre_status take_reply(struct gy_contest *contest, const struct gy_gather
     return GYRE_OK;
 }
 
-/* Rows of a [n][dim] matrix side by side; the whole matrix itself when every row is picked. */
-static const float *pick_rows(const float *matrix, size_t n, size_t dim, const size_t *picked, size_t picked_count, float *room)
+/* Rows of a matrix of the contest's queries side by side; the whole matrix itself when every row is picked. NULL stays NULL. */
+static const void *pick_rows(const struct gy_contest *contest, const void *matrix, size_t row_bytes, const struct gy_pass *pass, void *room)
 {
-    if (picked_count == n)
+    if (!matrix || pass->picked_count == contest->n)
         return matrix;
-    for (size_t i = 0; i < picked_count; i++)
-        memcpy(room + i * dim, matrix + picked[i] * dim, dim * sizeof(float));
+    for (size_t i = 0; i < pass->picked_count; i++)
+        memcpy((uint8_t *)room + i * row_bytes, (const uint8_t *)matrix + pass->picked[i] * row_bytes, row_bytes);
     return room;
 }
 
@@ -144,14 +153,16 @@ struct scatter_room {
     struct gy_gather_call *calls;
     Gyre__Node__Scan *scans;
     uint32_t *shards; /* the lists of all scans, one behind the other */
-    float *rows, *limits;
+    float *queries, *rotated, *limits;
+    uint32_t *probes, *probe_counts;
 };
 
 static void room_free(struct scatter_room *room, size_t calls)
 {
     for (size_t c = 0; room->calls && c < calls; c++)
         gy_wire_free(room->calls[c].reply);
-    free(room->calls), free(room->scans), free(room->shards), free(room->rows), free(room->limits);
+    free(room->calls), free(room->scans), free(room->shards), free(room->queries), free(room->rotated), free(room->limits);
+    free(room->probes), free(room->probe_counts);
 }
 
 /* Groups the wanted shards by the peer that serves them: one call each. */
@@ -188,47 +199,74 @@ static gyre_status group_by_peer(struct gy_contest *contest, const bool *wanted,
     return GYRE_OK;
 }
 
-gyre_status gy_scatter(struct gy_contest *contest, const bool *wanted, const size_t *picked, size_t picked_count, uint32_t keep,
-                       uint32_t seed, bool bounded, gyre_error *err)
+static gyre_status room_make(const struct gy_contest *contest, const struct gy_pass *pass, struct scatter_room *room, gyre_error *err)
+{
+    uint32_t shards = contest->route->shard_count;
+    size_t n = pass->picked_count, row_bytes = contest->route->dim * sizeof(float);
+    bool some = n != contest->n; /* else the contest's own matrices are sent */
+    *room = (struct scatter_room){
+        .calls = calloc(shards, sizeof *room->calls),
+        .scans = calloc(shards, sizeof *room->scans),
+        .shards = calloc(shards, sizeof *room->shards),
+        .queries = malloc(some ? n * row_bytes : 1),
+        .rotated = malloc(some ? n * row_bytes : 1),
+        .limits = malloc(n * sizeof(float)),
+        .probes = malloc(some ? n * contest->probe_count * sizeof(uint32_t) : 1),
+        .probe_counts = malloc(n * sizeof(uint32_t)),
+    };
+    if (room->calls && room->scans && room->shards && room->queries && room->rotated && room->limits && room->probes && room->probe_counts)
+        return GYRE_OK;
+    return gyre_fail(err, GYRE_NO_MEMORY, "no memory to ask %u shards", shards);
+}
+
+/* What is the same in every node's message. */
+static Gyre__Node__Scan make_scan(const struct gy_contest *contest, const struct gy_pass *pass, const struct scatter_room *room)
+{
+    size_t n = pass->picked_count, row_bytes = contest->route->dim * sizeof(float), probes_bytes = contest->probe_count * sizeof(uint32_t);
+    for (size_t i = 0; i < n; i++) {
+        room->limits[i] = gy_merge_tau(&contest->merges[pass->picked[i]]);
+        room->probe_counts[i] = contest->probe_count;
+    }
+    Gyre__Node__Scan scan = GYRE__NODE__SCAN__INIT;
+    scan.collection_id = contest->route->collection_id;
+    scan.queries = (ProtobufCBinaryData){n * row_bytes, (uint8_t *)(uintptr_t)pick_rows(contest, contest->queries, row_bytes, pass, room->queries)};
+    if (contest->rotated)
+        scan.rotated = (ProtobufCBinaryData){n * row_bytes,
+                                             (uint8_t *)(uintptr_t)pick_rows(contest, contest->rotated, row_bytes, pass, room->rotated)};
+    if (contest->probes) {
+        scan.probes = (ProtobufCBinaryData){n * probes_bytes,
+                                            (uint8_t *)(uintptr_t)pick_rows(contest, contest->probes, probes_bytes, pass, room->probes)};
+        scan.probe_counts = room->probe_counts, scan.n_probe_counts = n;
+    }
+    scan.codebook_version = gyre_codebook_version(contest->route->codebook);
+    scan.epsilon = contest->epsilon, scan.keep = pass->keep, scan.exact = contest->options->exact, scan.alone = pass->alone;
+    /* An approximate answer goes by estimate, so that none may be left out for its bound. A shard takes no k beyond keep. */
+    scan.k = contest->options->approximate || contest->options->k > pass->keep ? 0 : contest->options->k;
+    if (pass->bounded)
+        scan.limits = (ProtobufCBinaryData){n * sizeof(float), (uint8_t *)room->limits};
+    return scan;
+}
+
+gyre_status gy_scatter(struct gy_contest *contest, const struct gy_pass *pass, gyre_error *err)
 {
     GY_TRY(gy_contest_wanted(contest, "the shards were asked", err));
-    const gy_route *route = contest->route;
-    size_t dim = route->dim, row_bytes = picked_count * dim * sizeof(float), calls = 0;
-    struct scatter_room room = {
-        .calls = calloc(route->shard_count, sizeof *room.calls),
-        .scans = calloc(route->shard_count, sizeof *room.scans),
-        .shards = calloc(route->shard_count, sizeof *room.shards),
-        .rows = picked_count == contest->n ? NULL : malloc(2 * row_bytes),
-        .limits = malloc(picked_count * sizeof(float)),
-    };
-    gyre_status status = GYRE_OK;
-    if (!room.calls || !room.scans || !room.shards || !room.limits || (picked_count != contest->n && !room.rows))
-        status = gyre_fail(err, GYRE_NO_MEMORY, "no memory to ask %u shards", route->shard_count);
+    struct scatter_room room;
+    size_t calls = 0;
+    gyre_status status = room_make(contest, pass, &room, err);
     if (status == GYRE_OK)
-        status = group_by_peer(contest, wanted, &room, &calls, err);
-    if (status != GYRE_OK) {
-        room_free(&room, calls);
-        return status;
+        status = group_by_peer(contest, pass->wanted, &room, &calls, err);
+    if (status == GYRE_OK) {
+        Gyre__Node__Scan scan = make_scan(contest, pass, &room);
+        for (size_t c = 0; c < calls; c++) {
+            uint32_t *shards = room.scans[c].shards;
+            size_t count = room.scans[c].n_shards;
+            room.scans[c] = scan;
+            room.scans[c].shards = shards, room.scans[c].n_shards = count;
+        }
+        gy_contest_ask(contest, room.calls, calls);
     }
-    const float *queries = pick_rows(contest->queries, contest->n, dim, picked, picked_count, room.rows);
-    const float *rotated = contest->rotated ? pick_rows(contest->rotated, contest->n, dim, picked, picked_count,
-                                                        room.rows ? room.rows + picked_count * dim : NULL)
-                                            : NULL;
-    for (size_t i = 0; i < picked_count; i++)
-        room.limits[i] = gy_merge_tau(&contest->merges[picked[i]]);
-    for (size_t c = 0; c < calls; c++) {
-        Gyre__Node__Scan *scan = &room.scans[c];
-        scan->collection_id = route->collection_id;
-        scan->queries = (ProtobufCBinaryData){row_bytes, (uint8_t *)(uintptr_t)queries};
-        if (rotated)
-            scan->rotated = (ProtobufCBinaryData){row_bytes, (uint8_t *)(uintptr_t)rotated};
-        scan->epsilon = contest->epsilon, scan->keep = keep, scan->seed = seed, scan->exact = contest->options->exact;
-        if (bounded)
-            scan->limits = (ProtobufCBinaryData){picked_count * sizeof(float), (uint8_t *)room.limits};
-    }
-    gy_contest_ask(contest, room.calls, calls);
     for (size_t c = 0; status == GYRE_OK && c < calls; c++)
-        status = take_reply(contest, &room.calls[c], &room.scans[c], picked, picked_count, keep, err);
+        status = take_reply(contest, &room.calls[c], &room.scans[c], pass, err);
     room_free(&room, calls);
     return status;
 }

@@ -12,6 +12,8 @@ struct gy_contest {
     const float *rotated; /* [n][dim] P query; NULL when exact */
     size_t n;
     float epsilon;
+    const uint32_t *probes;           /* [n][probe_count] lists of each query; NULL: every list */
+    uint32_t probe_count;
     gy_merge *merges;                 /* [n] */
     struct gy_search_basis *basis;    /* [n]; counts grow as stages run */
     bool *lost;                       /* [shard_count] did not answer; only with allow_partial */
@@ -21,11 +23,18 @@ struct gy_contest {
  *   wanted   [route->shard_count] which shards to ask
  *   picked   [picked_count] rows of queries
  *   keep     candidates a shard sends per query at most
- *   seed     of those it reads at full precision at once
+ *   alone    there is one shard: it decides by itself and sends the keep nearest with their exact distances
  *   bounded  send each query's tau as the largest lower bound of interest
- * A shard that fails is marked lost if a partial answer is allowed, else the search fails. */
-GYRE_CHECKED gyre_status gy_scatter(struct gy_contest *contest, const bool *wanted, const size_t *picked, size_t picked_count,
-                                    uint32_t keep, uint32_t seed, bool bounded, gyre_error *err);
+ * A shard in another codebook than the route's looks into all of its lists. One that fails is marked lost if a partial answer is allowed,
+ * else the search fails. */
+struct gy_pass {
+    const bool *wanted;
+    const size_t *picked;
+    size_t picked_count;
+    uint32_t keep;
+    bool alone, bounded;
+};
+GYRE_CHECKED gyre_status gy_scatter(struct gy_contest *contest, const struct gy_pass *pass, gyre_error *err);
 
 /* Sends the calls of one stage and waits for them: until the client leaves, its deadline, or with allow_partial until only the time to go on
  * without the shards that are silent is left. */

@@ -1,7 +1,9 @@
-/* How a search travels: rotate once → gy_scatter (codes, and each shard's few best at full precision) → gy_rerank (exact distances for
- * whoever can still win) → again with more candidates from a shard whose cut-off could hide a winner → answer. */
+/* How a search travels: rotate once, choose lists → gy_scatter (codes of these lists) → gy_rerank (exact distances, first of the best
+ * estimates of all shards, then of whoever can still win) → again with more candidates from a shard whose cut-off could hide a winner →
+ * answer. A shard that is the only one does all of it by itself. */
 #include "search/search.h"
 
+#include "search/probes.h"
 #include "search/rerank.h"
 
 #include "gyre/bound.h"
@@ -13,12 +15,6 @@
 /* First helping of candidates a shard sends for a query, 24 bytes each: enough for most queries to be certified by one scan. A contest
  * closer than that asks again for KEEP_GROWTH times as many, up to KEEP_MAX a shard and CANDIDATES_MAX in all (what a shard accepts). */
 enum { KEEP_FIRST = 384, KEEP_GROWTH = 8, KEEP_MAX = 65536, CANDIDATES_MAX = 4194304 };
-
-/* Exact seeds over all shards are about 2k: their k-th distance is a rigorous tau (codec/MATH.md 3.1). */
-static uint32_t seeds_per_shard(uint32_t k, uint32_t shards)
-{
-    return (2 * k + shards - 1) / shards + 1;
-}
 
 /* What keep may be at most when so many queries ask so many shards, which may all be on one node. */
 static uint32_t keep_max(size_t queries, uint32_t shards)
@@ -52,27 +48,34 @@ static size_t find_undecided(const struct gy_contest *contest, bool *wanted, siz
     return count;
 }
 
+/* Whether the one shard there is decides by itself: nothing has to be merged, so its candidates need not travel. */
+static bool decides_alone(const struct gy_contest *contest)
+{
+    return contest->route->shard_count == 1 && !contest->options->exact && !contest->options->approximate;
+}
+
 static gyre_status contest_run(struct gy_contest *contest, bool *wanted, size_t *picked, gyre_error *err)
 {
     const struct gy_search_options *options = contest->options;
-    uint32_t shards = contest->route->shard_count, keep = first_keep(options, contest->n, shards);
+    uint32_t shards = contest->route->shard_count;
     for (uint32_t s = 0; s < shards; s++)
         wanted[s] = true;
     for (size_t q = 0; q < contest->n; q++)
         picked[q] = q;
-    bool refine = !options->exact && !options->approximate;
-    uint32_t seed = refine ? seeds_per_shard(options->k, shards) : 0;
-    GY_TRY(gy_scatter(contest, wanted, picked, contest->n, keep, seed < keep ? seed : keep, false, err));
-    if (!refine)
+    struct gy_pass pass = {.wanted = wanted, .picked = picked, .picked_count = contest->n, .alone = decides_alone(contest)};
+    pass.keep = pass.alone ? options->k : first_keep(options, contest->n, shards);
+    GY_TRY(gy_scatter(contest, &pass, err));
+    if (options->exact || options->approximate || pass.alone)
         return GYRE_OK;
+    pass.bounded = true;
     for (;;) {
         GY_TRY(gy_rerank(contest, err));
-        size_t undecided = find_undecided(contest, wanted, picked);
-        uint32_t most = undecided ? keep_max(undecided, shards) : 0;
-        if (keep >= most)
+        pass.picked_count = find_undecided(contest, wanted, picked);
+        uint32_t most = pass.picked_count ? keep_max(pass.picked_count, shards) : 0;
+        if (pass.keep >= most)
             return GYRE_OK;
-        keep = keep > most / KEEP_GROWTH ? most : keep * KEEP_GROWTH;
-        GY_TRY(gy_scatter(contest, wanted, picked, undecided, keep, 0, true, err));
+        pass.keep = pass.keep > most / KEEP_GROWTH ? most : pass.keep * KEEP_GROWTH;
+        GY_TRY(gy_scatter(contest, &pass, err));
     }
 }
 
@@ -94,7 +97,8 @@ static gyre_status contest_answer(struct gy_contest *contest, struct gy_search_a
         basis->shards_total = contest->route->shard_count;
         basis->shards_answered = contest->route->shard_count - lost;
         basis->exact_distances = !options->approximate;
-        basis->certified = options->exact || (!options->approximate && !hidden);
+        basis->certified = options->exact || decides_alone(contest) || (!options->approximate && !hidden);
+        basis->recall_expected = gy_probes_recall(contest->route, basis->lists_probed);
         basis->confidence = options->exact ? 1 : options->confidence;
         basis->candidates = merge->read_count + merge->open_count;
         answers[q].basis = *basis;
@@ -112,6 +116,7 @@ gyre_status gy_search_run(const gy_route *route, const float *queries, size_t n,
                          options->spare ? " and the point itself" : "", n, route->shard_count, CANDIDATES_MAX);
     struct gy_contest contest = {.route = route, .options = options, .queries = queries, .n = n};
     gyre_status status = GYRE_OK;
+    uint32_t *probes = NULL;
     float *rotated = options->exact ? NULL : malloc(n * route->dim * sizeof *rotated);
     bool *wanted = calloc(route->shard_count, sizeof *wanted);
     size_t *picked = calloc(n, sizeof *picked);
@@ -123,10 +128,14 @@ gyre_status gy_search_run(const gy_route *route, const float *queries, size_t n,
     for (size_t q = 0; status == GYRE_OK && q < n; q++) {
         if (rotated)
             gyre_rotation_apply(gyre_codebook_rotation(route->codebook), queries + q * route->dim, rotated + q * route->dim);
+        contest.basis[q].lists_probed = contest.basis[q].lists_total = gyre_codebook_lists(route->codebook);
         status = gy_merge_init(&contest.merges[q], options->k, route->shard_count, err);
     }
+    contest.probe_count = gy_probes_count(route, options);
+    if (status == GYRE_OK)
+        status = gy_probes_choose(route, queries, rotated, n, contest.probe_count, &probes, err);
     if (status == GYRE_OK) {
-        contest.rotated = rotated;
+        contest.rotated = rotated, contest.probes = probes;
         contest.epsilon = gyre_bound_epsilon(options->confidence, route->dim);
         status = contest_run(&contest, wanted, picked, err);
     }
@@ -134,7 +143,7 @@ gyre_status gy_search_run(const gy_route *route, const float *queries, size_t n,
         status = contest_answer(&contest, answers, err);
     for (size_t q = 0; contest.merges && q < n; q++)
         gy_merge_fini(&contest.merges[q]);
-    free(rotated), free(wanted), free(picked), free(contest.lost), free(contest.merges), free(contest.basis);
+    free(rotated), free(probes), free(wanted), free(picked), free(contest.lost), free(contest.merges), free(contest.basis);
     return status;
 }
 

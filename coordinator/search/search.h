@@ -8,10 +8,14 @@
 #include "routing/routing.h"
 
 enum { GY_SEARCH_K_MAX = 10000, GY_SEARCH_BATCH_MAX = 1024 };
+#define GY_CONFIDENCE_DEFAULT 0.98
+#define GY_RECALL_TARGET_DEFAULT 0.99
 
 struct gy_search_options {
     uint32_t k;                  /* 1…GY_SEARCH_K_MAX, and one more for a point that is to be left out of its own answer */
     uint32_t spare;              /* how many of k the client did not ask for */
+    uint32_t nprobe;             /* look into so many lists (all, if there are fewer); 0: as many as recall_target needs */
+    double recall_target;        /* in (0, 1]; 1: every list. exact looks into every list anyway */
     bool exact, approximate, allow_partial;
     double confidence;           /* of each neighbour's bound, in [0.9, 0.9999999] */
     int64_t deadline_ns;
@@ -33,6 +37,8 @@ struct gy_search_basis {
     bool exact_distances, certified;
     double confidence;
     uint32_t codebook_version;
+    uint32_t lists_probed, lists_total; /* probed: in the shard that looked into the fewest */
+    double recall_expected;             /* of lists_probed, as the training measured it; 1 for all, 0: not measured */
 };
 
 struct gy_search_answer {
@@ -44,6 +50,7 @@ struct gy_search_answer {
 /* Answers n queries over every shard of route.
  *   queries  [n][dim] as gyre_vector_normalize leaves them
  *   answers  [n], filled; free with gy_search_answers_free, also after a failure
+ * With one shard the shard decides by itself, in one exchange; else the k nearest of all shards are found by their bounds (README.md).
  * GYRE_INVALID if n · k · shards is above 4,194,304; GYRE_UNAVAILABLE names the shard and node that did not answer, unless allow_partial
  * and at least one did; GYRE_DEADLINE; GYRE_CANCELLED. With allow_partial shards have part of the time only (gy_partial_deadline_ns). */
 GYRE_CHECKED gyre_status gy_search_run(const gy_route *route, const float *queries, size_t n, const struct gy_search_options *options,

@@ -181,6 +181,92 @@ static void a_cutoff_below_the_kth_distance_asks_for_more(void **unused)
     gy_merge_fini(&merge);
 }
 
+/* Spreads the points over so many shards, sends what each would send, and runs the contest as the search does: seeds, then whoever can
+ * still win. Returns the vectors read. */
+static size_t contest_reads(const struct world *world, size_t shards, size_t k, size_t *rounds)
+{
+    gy_merge merge;
+    struct gy_contender out[POINTS];
+    assert_int_equal(gy_merge_init(&merge, k, shards, NULL), GYRE_OK);
+    for (uint32_t s = 0; s < shards; s++) {
+        gyre_point_id ids[POINTS];
+        float estimates[POINTS], half_widths[POINTS];
+        size_t n = 0;
+        for (size_t i = 0; i < POINTS; i++)
+            if (i * 2654435761u / 7 % shards == s)
+                ids[n] = gyre_point_id_from_number(i), estimates[n] = world->estimate[i], half_widths[n++] = world->half_width[i];
+        assert_int_equal(gy_merge_add(&merge, s, ids, estimates, half_widths, n, INFINITY, NULL), GYRE_OK);
+    }
+    size_t n = gy_merge_seeds(&merge, out, POINTS);
+    for (*rounds = 0; n > 0; n = gy_merge_next(&merge, out, POINTS), ++*rounds)
+        for (size_t i = 0; i < n; i++)
+            assert_int_equal(gy_merge_offer(&merge, out[i].shard, &out[i].id, world->distance[gyre_point_id_number(&out[i].id)], NULL), GYRE_OK);
+    size_t reads = merge.read_count;
+    assert_nearest(&merge, world, k, UINT32_MAX);
+    gy_merge_fini(&merge);
+    return reads;
+}
+
+static void what_is_read_does_not_depend_on_the_number_of_shards(void **unused)
+{
+    (void)unused;
+    uint64_t state = 13;
+    size_t all_reads = 0, all_least = 0;
+    for (int trial = 0; trial < 20; trial++) {
+        struct world world;
+        world_make(&world, &state);
+        size_t k = 1 + next_random(&state) % 40, rounds, least = 0;
+        size_t reads = contest_reads(&world, 1, k, &rounds);
+        assert_true(rounds <= 2);
+        struct gy_search_hit all[POINTS];
+        for (size_t i = 0; i < POINTS; i++)
+            all[i] = (struct gy_search_hit){.id = gyre_point_id_from_number(i), .distance = world.distance[i]};
+        qsort(all, POINTS, sizeof *all, nearest_order);
+        for (size_t i = 0; i < POINTS; i++)
+            least += world.estimate[i] - world.half_width[i] <= all[k - 1].distance;
+        all_reads += reads, all_least += least;
+        for (size_t shards = 2; shards <= 16; shards *= 2)
+            assert_int_equal(contest_reads(&world, shards, k, &rounds), reads);
+    }
+    assert_in_range(all_reads * 100 / all_least, 100, 112); /* of what an oracle reads, which knows the k-th distance */
+}
+
+static void seeds_are_those_best_estimates_that_must_be_read_anyway(void **unused)
+{
+    (void)unused;
+    gy_merge merge;
+    assert_int_equal(gy_merge_init(&merge, 2, 1, NULL), GYRE_OK);
+    gyre_point_id ids[6];
+    float estimates[6] = {9, 1, 2, 5, 3, 4}, half_widths[6] = {7.5f, 1, 1.5f, 0.5f, 1.5f, 0.1f};
+    for (size_t i = 0; i < 6; i++)
+        ids[i] = gyre_point_id_from_number(i);
+    assert_int_equal(gy_merge_add(&merge, 0, ids, estimates, half_widths, 6, INFINITY, NULL), GYRE_OK);
+    struct gy_contender out[6];
+    /* The second best estimate is 2; the lower bounds of 1, 2, 3 ± 1.5 and 9 ± 7.5 are not above it: four must be read, the best four
+     * estimates are these. */
+    assert_int_equal(gy_merge_seeds(&merge, out, 6), 4);
+    bool seen[6] = {0};
+    for (size_t i = 0; i < 4; i++)
+        seen[gyre_point_id_number(&out[i].id)] = true;
+    assert_true(seen[1] && seen[2] && seen[4] && seen[5]);
+    assert_int_equal(gy_merge_seeds(&merge, out, 1), 1); /* no more than there is room for */
+    assert_int_equal(gyre_point_id_number(&out[0].id), 3);
+    gy_merge_fini(&merge);
+}
+
+static void tight_bounds_are_decided_by_the_seeds(void **unused)
+{
+    (void)unused;
+    struct world world;
+    for (size_t i = 0; i < POINTS; i++) {
+        world.distance[i] = (float)i;
+        world.half_width[i] = 0.25f, world.estimate[i] = (float)i + 0.1f;
+    }
+    size_t rounds;
+    assert_true(contest_reads(&world, 4, 10, &rounds) <= 11);
+    assert_int_equal(rounds, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +275,9 @@ int main(void)
         cmocka_unit_test(a_lost_shard_takes_its_hits_along_and_others_step_in),
         cmocka_unit_test(few_vectors_are_read_when_bounds_are_tight),
         cmocka_unit_test(a_cutoff_below_the_kth_distance_asks_for_more),
+        cmocka_unit_test(what_is_read_does_not_depend_on_the_number_of_shards),
+        cmocka_unit_test(seeds_are_those_best_estimates_that_must_be_read_anyway),
+        cmocka_unit_test(tight_bounds_are_decided_by_the_seeds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,6 @@
 /* The catalog's records: what is written is read back, and nothing damaged is believed. */
 #include "catalog/records.h"
 
-#include "gyre/codebook.h"
-
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,10 +14,20 @@ static const char cluster_text[] =
     "\"rotation_seed\":\"202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f\","
     "\"first_collection_id\":5,\"next_collection_id\":7}";
 
-static gy_collection_record make_record(void)
+/* A codebook of four lists. */
+static gy_codebook *make_codebook(gyre_metric metric, uint32_t version)
 {
     static const uint8_t seed[GYRE_SEED_BYTES] = {1, 2, 3};
-    static const float mean[3] = {0.5f, -1, 2};
+    static const float mean[3] = {0.5f, -1, 2}, centroids[4][3] = {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {-1, 0, 0}};
+    gyre_codebook *made;
+    gy_codebook *codebook;
+    assert_int_equal(gyre_codebook_new_partitioned(&made, metric, 3, version, seed, mean, centroids[0], 4, NULL), GYRE_OK);
+    assert_int_equal(gy_codebook_new(&codebook, made, NULL), GYRE_OK);
+    return codebook;
+}
+
+static gy_collection_record make_record(void)
+{
     gy_collection_record record = {
         .spec = {.name = "words", .dim = 3, .metric = GYRE_COSINE, .codec = "rabitq", .bits = 1, .shards = 2, .copies = 1},
         .id = 42,
@@ -30,7 +38,13 @@ static gy_collection_record make_record(void)
     gyre_error err = {0};
     record.shards[0] = (struct gy_shard_record){1, "n1"};
     record.shards[1] = (struct gy_shard_record){3, "n2"};
-    assert_int_equal(gy_collection_record_set_codebook(&record, 2, seed, mean, &err), GYRE_OK);
+    gy_codebook *codebook = make_codebook(GYRE_COSINE, 2);
+    assert_int_equal(gy_collection_record_set_codebook(&record, codebook, &err), GYRE_OK);
+    gy_codebook_release(codebook);
+    record.probe_costs[0] = (struct gy_probe_cost){0.8, 1};
+    record.probe_costs[1] = (struct gy_probe_cost){0.995, 3};
+    record.probe_costs[2] = (struct gy_probe_cost){1, 4};
+    record.probe_cost_count = 3;
     return record;
 }
 
@@ -68,6 +82,10 @@ static void a_collection_record_is_read_as_it_was_written(void **state)
     assert_int_equal(again.spec.metric, GYRE_COSINE);
     assert_int_equal(again.state, GY_COLLECTION_ACTIVE);
     assert_int_equal(again.codebook_version, 2);
+    assert_int_equal(again.lists, 4);
+    assert_int_equal(again.probe_cost_count, 3);
+    assert_true(again.probe_costs[1].recall == 0.995 && again.probe_costs[1].lists == 3);
+    assert_null(again.codebook); /* under a key of its own */
     assert_int_equal(again.shards[1].epoch, 3);
     assert_string_equal(again.shards[1].node, "n2");
     assert_int_equal(gy_collection_record_encode(&again, &bytes_again, &err), GYRE_OK);
@@ -115,20 +133,33 @@ static const struct damage {
     {"\"id\":42", "\"id\":42.5", GYRE_CORRUPT, "integer"},
     {"\"id\":42", "\"id\":42,\"id\":43", GYRE_CORRUPT, "duplicate"},
     {"\"name\":\"words\"", "\"name\":\"Words\"", GYRE_CORRUPT, "letter"},
-    {"\"dim\":3", "\"dim\":4", GYRE_CORRUPT, "another dim"},
     {"\"dim\":3", "\"dim\":5000", GYRE_CORRUPT, "4096"},
     {"\"dim\":3", "\"dim\":4294967299", GYRE_CORRUPT, "dim"},
-    {"\"metric\":\"cosine\"", "\"metric\":\"l2\"", GYRE_CORRUPT, "metric"},
     {"\"metric\":\"cosine\"", "\"metric\":\"l3\"", GYRE_CORRUPT, "metric"},
-    {"\"codec\":\"rabitq\"", "\"codec\":\"rabitq-with-a-long-name\"", GYRE_CORRUPT, "codec"},
+    {"\"codec\":\"rabitq\"", "\"codec\":\"rabitq-with-a-name-that-is-far-too-long\"", GYRE_CORRUPT, "codec"},
+    {"\"codec\":\"rabitq\"", "\"codec\":\"pq-p8\"", GYRE_CORRUPT, "pq-p8"},
+    {"\"bits\":1", "\"bits\":9", GYRE_CORRUPT, "1 to 8"},
+    {"\"bits\":1", "\"bits\":0", GYRE_CORRUPT, "bits is 0"},
     {"\"shards\":2", "\"shards\":3", GYRE_CORRUPT, "assignment of 2"},
     {"\"shards\":2", "\"shards\":0", GYRE_CORRUPT, "shards"},
     {"\"shards\":2", "\"shards\":100000000", GYRE_CORRUPT, "shards"},
     {"\"copies\":1", "\"copies\":2", GYRE_CORRUPT, "copies"},
     {"\"state\":\"active\"", "\"state\":\"asleep\"", GYRE_CORRUPT, "state"},
     {"\"trained_at_points\":1000", "\"trained_at_points\":-1", GYRE_CORRUPT, "trained_at_points"},
-    {"\"codebook\":\"", "\"codebook\":\"00", GYRE_CORRUPT, "codebook"},
-    {"\"codebook\":\"", "\"codebook\":\"0", GYRE_CORRUPT, "codebook"},
+    {"\"codebook_version\":2", "\"codebook_version\":0", GYRE_CORRUPT, "codebook_version 0"},
+    {"\"codebook_version\":2,", "", GYRE_CORRUPT, "codebook_version"},
+    {"\"lists\":4", "\"lists\":0", GYRE_CORRUPT, "0 lists"},
+    {"\"lists\":4", "\"lists\":99999999", GYRE_CORRUPT, "99999999 lists"},
+    {"\"lists\":4", "\"lists\":3", GYRE_CORRUPT, "probe_costs[2]"},
+    {"\"lists\":4", "\"lists\":1", GYRE_CORRUPT, "probe_costs of 3"},
+    {"[0.8,1]", "[0,1]", GYRE_CORRUPT, "probe_costs[0]"},
+    {"[0.8,1]", "[0.999,1]", GYRE_CORRUPT, "probe_costs[1]"},
+    {"[0.8,1]", "[0.8,4]", GYRE_CORRUPT, "probe_costs[1]"},
+    {"[0.8,1]", "[0.8,0]", GYRE_CORRUPT, "probe_costs[0]"},
+    {"[0.8,1]", "[0.8,1,1]", GYRE_CORRUPT, "probe_costs[0]"},
+    {"[1.0,4]", "[1.5,4]", GYRE_CORRUPT, "probe_costs[2]"},
+    {"[1.0,4]", "\"all\"", GYRE_CORRUPT, "probe_costs[2]"},
+    {"\"probe_costs\":[", "\"probe_costs\":7,\"more\":[", GYRE_CORRUPT, "more"},
     {"[1,\"n1\"]", "[0,\"n1\"]", GYRE_CORRUPT, "epoch"},
     {"[1,\"n1\"]", "[1,\"n 1\"]", GYRE_CORRUPT, "shard 0"},
     {"[1,\"n1\"]", "[1,\"n1\",2]", GYRE_CORRUPT, "shard 0"},
@@ -176,6 +207,75 @@ static void a_damaged_collection_record_is_refused_by_field(void **state)
     gy_collection_record_fini(&record);
 }
 
+static gy_bytes copy_of(const gy_codebook *codebook)
+{
+    const gy_bytes *bytes = gy_codebook_bytes(codebook);
+    gy_bytes copy = {malloc(bytes->size), bytes->size};
+    memcpy(copy.data, bytes->data, bytes->size);
+    return copy;
+}
+
+static void a_codebook_is_believed_if_it_is_the_one_the_record_points_to(void **state)
+{
+    (void)state;
+    gy_collection_record record = make_record();
+    char key[GY_CODEBOOK_KEY_ROOM];
+    assert_string_equal(gy_codebook_key(key, record.id, record.codebook_version), "codebook/42/2");
+    gy_bytes bytes = copy_of(record.codebook);
+    gy_codebook_release(record.codebook);
+    record.codebook = NULL;
+    gyre_error err = {0};
+    bytes.data[bytes.size / 2] ^= 1;
+    assert_int_equal(gy_collection_record_load_codebook(&record, &bytes, &err), GYRE_CORRUPT);
+    bytes.data[bytes.size / 2] ^= 1;
+    assert_int_equal(gy_collection_record_load_codebook(&record, &bytes, &err), GYRE_OK);
+    assert_null(bytes.data); /* taken */
+    assert_int_equal(gyre_codebook_lists(gy_codebook_decoded(record.codebook)), 4);
+    const struct {
+        gyre_metric metric;
+        uint32_t version;
+    } others[] = {{GYRE_COSINE, 3}, {GYRE_L2, 2}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        gy_codebook *other = make_codebook(others[i].metric, others[i].version);
+        bytes = copy_of(other);
+        assert_int_equal(gy_collection_record_load_codebook(&record, &bytes, &err), GYRE_CORRUPT);
+        gy_bytes_free(&bytes);
+        if (others[i].metric != record.spec.metric)
+            assert_int_equal(gy_collection_record_set_codebook(&record, other, &err), GYRE_INVALID);
+        gy_codebook_release(other);
+    }
+    record.lists = 5;
+    bytes = copy_of(record.codebook);
+    assert_int_equal(gy_collection_record_load_codebook(&record, &bytes, &err), GYRE_CORRUPT);
+    assert_non_null(strstr(err.text, "the record says version 2, dim 3, 5 lists"));
+    gy_bytes_free(&bytes);
+    gy_collection_record_fini(&record);
+}
+
+static void a_codec_is_named_by_bits_or_by_its_own_name(void **state)
+{
+    (void)state;
+    const struct {
+        const char *name;
+        uint32_t bits;
+        const char *codec, *says;
+    } cases[] = {
+        {"rabitq", 0, "rabitq1", NULL}, {"rabitq", 1, "rabitq1", NULL}, {"rabitq", 2, "rabitq2-fast", NULL}, {"rabitq", 8, "rabitq8-fast", NULL},
+        {"rabitq4", 0, "rabitq4", NULL}, {"signtrellis-b3", 3, "signtrellis-b3", NULL}, {"signblock-p8b2", 0, "signblock-p8b2", NULL},
+        {"rabitq", 9, NULL, "bits is 9; it must be 1 to 8"}, {"signblock-p8b2", 3, NULL, "bits is 3, but codec signblock-p8b2 has 2"},
+        {"pq-p8", 0, NULL, "rabitq with bits 1 to 8"}, {"eden2", 0, NULL, "signtrellis-b2"}, {"", 0, NULL, "\"\""},
+        {"hamming", 0, NULL, "cannot hold"}, {"segments1", 0, NULL, "cannot hold"}, {"blockquant-p4b1", 0, NULL, "cannot hold"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const gyre_codec *codec;
+        gyre_error err = {0};
+        gyre_status status = gy_collection_codec(cases[i].name, cases[i].bits, &codec, &err);
+        if (cases[i].codec ? status != GYRE_OK || strcmp(codec->name, cases[i].codec) != 0
+                           : status != GYRE_INVALID || !strstr(err.text, cases[i].says))
+            fail_msg("codec \"%s\" with bits %u: %s \"%s\"", cases[i].name, cases[i].bits, gyre_status_name(status), err.text);
+    }
+}
+
 static void names_are_checked_byte_by_byte(void **state)
 {
     (void)state;
@@ -206,6 +306,8 @@ int main(void)
         cmocka_unit_test(a_collection_record_is_read_as_it_was_written),
         cmocka_unit_test(a_damaged_cluster_record_is_refused_by_field),
         cmocka_unit_test(a_damaged_collection_record_is_refused_by_field),
+        cmocka_unit_test(a_codebook_is_believed_if_it_is_the_one_the_record_points_to),
+        cmocka_unit_test(a_codec_is_named_by_bits_or_by_its_own_name),
         cmocka_unit_test(names_are_checked_byte_by_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

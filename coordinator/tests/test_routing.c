@@ -13,6 +13,8 @@ enum { POINTS = 200000, SHARDS = 16 };
 
 static const uint8_t key[GY_PLACEMENT_KEY_BYTES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
+static const uint8_t seed[GYRE_SEED_BYTES];
+
 struct world {
     gy_bus *bus;
     gy_link *link;
@@ -22,7 +24,7 @@ struct world {
 
 static int make_world(void **state)
 {
-    static const uint8_t seed[GYRE_SEED_BYTES], cluster_key[GY_BUS_KEY_BYTES];
+    static const uint8_t cluster_key[GY_BUS_KEY_BYTES];
     struct world *world = calloc(1, sizeof *world);
     gyre_error err;
     struct gy_bus_options options = {.cluster_key = cluster_key, .node = "test"};
@@ -36,7 +38,13 @@ static int make_world(void **state)
     world->record.shards[0] = (struct gy_shard_record){1, "n1"};
     world->record.shards[1] = (struct gy_shard_record){7, "n2"};
     *state = world;
-    return gy_collection_record_set_codebook(&world->record, 1, seed, NULL, &err) == GYRE_OK ? 0 : -1;
+    gyre_codebook *made;
+    gy_codebook *codebook;
+    if (gyre_codebook_new(&made, GYRE_L2, 3, 1, seed, NULL, &err) != GYRE_OK || gy_codebook_new(&codebook, made, &err) != GYRE_OK ||
+        gy_collection_record_set_codebook(&world->record, codebook, &err) != GYRE_OK)
+        return -1;
+    gy_codebook_release(codebook);
+    return 0;
 }
 
 static int free_world(void **state)
@@ -172,16 +180,26 @@ static void a_held_route_stays_as_it_was_while_newer_ones_come_and_go(void **sta
     gy_route_release(newer);
 }
 
-static void a_record_with_a_damaged_codebook_leaves_the_older_route(void **state)
+static void a_route_keeps_its_codebook_and_probe_costs_while_the_record_moves_on(void **state)
 {
     struct world *world = *state;
+    world->record.probe_costs[0] = (struct gy_probe_cost){0.9, 1};
+    world->record.probe_cost_count = 1;
     publish(world, NULL);
-    world->record.codebook.data[20] ^= 1;
-    gy_link *links[] = {NULL, NULL};
-    gyre_error err = {0};
-    assert_int_equal(gy_routing_publish(world->routing, &world->record, links, &err), GYRE_CORRUPT);
     const gy_route *route;
+    gyre_error err = {0};
     assert_int_equal(gy_route_hold(world->routing, "words", &route, &err), GYRE_OK);
+    gyre_codebook *made;
+    gy_codebook *next;
+    assert_int_equal(gyre_codebook_new(&made, GYRE_L2, 3, 2, seed, NULL, &err), GYRE_OK);
+    assert_int_equal(gy_codebook_new(&next, made, &err), GYRE_OK);
+    assert_int_equal(gy_collection_record_set_codebook(&world->record, next, &err), GYRE_OK);
+    gy_codebook_release(next);
+    assert_int_equal(world->record.probe_cost_count, 0); /* those were of the older codebook */
+    publish(world, NULL);
+    assert_int_equal(gyre_codebook_version(route->codebook), 1);
+    assert_int_equal(route->probe_cost_count, 1);
+    assert_true(route->probe_costs[0].recall == 0.9);
     gy_route_release(route);
 }
 
@@ -199,7 +217,7 @@ int main(void)
         TEST(a_shard_without_a_connection_is_named),
         TEST(a_name_that_is_none_is_told_from_one_that_is_not_there),
         TEST(a_held_route_stays_as_it_was_while_newer_ones_come_and_go),
-        TEST(a_record_with_a_damaged_codebook_leaves_the_older_route),
+        TEST(a_route_keeps_its_codebook_and_probe_costs_while_the_record_moves_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
