@@ -10,8 +10,8 @@
 typedef struct gy_partition gy_partition;
 GY_AUTO_DEFINE(gy_partition, gy_partition_free)
 
-/* Two planes, because a probe looks at all centroids by one bit and at few by four; fast, because a change of the codebook waits. */
-static const char probe_codec[] = "rabitq4-fast";
+/* What a probe scans. */
+static const char probe_codec[] = "rabitq1";
 
 enum { ENCODED_AT_ONCE = 256 };
 
@@ -26,25 +26,20 @@ static gyre_status encode_centroids(struct gy_partition *partition, const gyre_c
     GY_TRY(gyre_codebook_new(&partition->codebook, metric, dim, 0, gy_codebook_seed(codebook), gyre_codebook_mean(codebook), err));
     GY_TRY(gyre_quantizer_new(&partition->quantizer, codec, partition->codebook, err));
     size_t code_bytes = gyre_codec_scan_code_bytes(codec, dim), block_bytes = gyre_block_bytes(code_bytes);
-    size_t row_bytes = gyre_codec_row_bytes(codec, dim), refine_bytes = gyre_codec_refine_row_bytes(codec, dim);
-    size_t block_count = (lists + GYRE_BLOCK_ROWS - 1) / GYRE_BLOCK_ROWS;
+    size_t row_bytes = gyre_codec_row_bytes(codec, dim), block_count = (lists + GYRE_BLOCK_ROWS - 1) / GYRE_BLOCK_ROWS;
     partition->blocks = aligned_alloc(64, block_count * block_bytes);
-    partition->refine_rows = malloc(lists * refine_bytes);
     uint8_t *rows = malloc(ENCODED_AT_ONCE * row_bytes);
     gyre_status status = GYRE_OK;
-    if (!partition->blocks || !partition->refine_rows || !rows)
+    if (!partition->blocks || !rows)
         status = gyre_fail(err, GYRE_NO_MEMORY, "codes of %zu centroids of dim %u", lists, dim);
     for (size_t b = 0; b < block_count && status == GYRE_OK; b++)
         gyre_block_init(code_bytes, partition->blocks + b * block_bytes);
     for (size_t first = 0; first < lists && status == GYRE_OK; first += ENCODED_AT_ONCE) {
         size_t n = lists - first < ENCODED_AT_ONCE ? lists - first : ENCODED_AT_ONCE;
         status = gyre_quantizer_encode(partition->quantizer, gyre_centroids_row(partition->centroids, first), n, first, rows, err);
-        for (size_t i = 0; i < n && status == GYRE_OK; i++) {
-            size_t list = first + i;
-            gyre_block_set(code_bytes, partition->blocks + list / GYRE_BLOCK_ROWS * block_bytes, list % GYRE_BLOCK_ROWS,
+        for (size_t i = 0; i < n && status == GYRE_OK; i++)
+            gyre_block_set(code_bytes, partition->blocks + (first + i) / GYRE_BLOCK_ROWS * block_bytes, (first + i) % GYRE_BLOCK_ROWS,
                            rows + i * row_bytes);
-            memcpy(partition->refine_rows + list * refine_bytes, rows + (i + 1) * row_bytes - refine_bytes, refine_bytes);
-        }
     }
     free(rows);
     return status;
@@ -67,7 +62,7 @@ void gy_partition_free(struct gy_partition *partition)
 {
     if (!partition)
         return;
-    free(partition->blocks), free(partition->refine_rows);
+    free(partition->blocks);
     gyre_quantizer_free(partition->quantizer);
     gyre_codebook_free(partition->codebook);
     gyre_centroids_free(partition->centroids);

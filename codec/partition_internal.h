@@ -10,8 +10,7 @@ struct gy_partition {
     /* Codes of the centroids, for probing; all NULL where lists are so few that distances are faster (probe.c). */
     gyre_codebook *codebook; /* of the same rotation and mean */
     gyre_quantizer *quantizer;
-    uint8_t *blocks;      /* [lists/32 up] first planes */
-    uint8_t *refine_rows; /* [lists] second planes */
+    uint8_t *blocks; /* [lists/32 up] */
 };
 
 /* Of a codebook that is complete but for its partition. centroids [lists][dim] are copied; GYRE_INVALID names what is wrong. */
@@ -21,7 +20,7 @@ void gy_partition_free(struct gy_partition *partition);
 
 static inline const gyre_centroids *gy_partition_centroids(const struct gy_partition *partition) { return partition->centroids; }
 
-/* Whether so many lists are probed by codes. */
+/* Whether so many lists have codes for probing. */
 bool gy_probe_by_codes(size_t lists, uint32_t dim);
 
 #endif
