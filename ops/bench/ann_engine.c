@@ -1,9 +1,10 @@
 /* ann_engine: the scan engine in process, without any RPC, on one set of ops/bench/ann; a JSON line a measured point.
  *
  *   gyre_bench_ann SET_DIRECTORY l2|cosine|ip --place DIRECTORY [--codecs A,B] [--lists N] [--threads N] [--seconds S] [--quick]
+ *                  [--nprobe N] [--confidence C]
  *
  * Learns one codebook, and for each codec makes a replica in DIRECTORY, loads the set, measures, deletes it. Then the same with one list,
- * which is the flat scan; quick: of the first codec only. */
+ * which is the flat scan; quick: of the first codec only. --nprobe and --confidence measure one setting instead of sweeping. */
 #include "ann_engine.h"
 
 #include "gyre/simd.h"
@@ -20,7 +21,7 @@ struct options {
     char *codecs[ANN_CODECS_MAX];
     size_t codec_count;
     uint32_t lists;
-    double threads, seconds;
+    double threads, seconds, nprobe, confidence;
     bool quick;
 };
 
@@ -50,6 +51,8 @@ static bool parse(int argc, char **argv, struct options *o)
             names = argv[++a];
         else if (!value || !((strcmp(argv[a], "--lists") == 0 && parse_number(argv[++a], 1, GYRE_LISTS_MAX, &lists))
                              || (strcmp(argv[a], "--threads") == 0 && parse_number(argv[++a], 1, ANN_THREADS_MAX, &o->threads))
+                             || (strcmp(argv[a], "--nprobe") == 0 && parse_number(argv[++a], 1, GYRE_LISTS_MAX, &o->nprobe))
+                             || (strcmp(argv[a], "--confidence") == 0 && parse_number(argv[++a], 0.501, 0.999999, &o->confidence))
                              || (strcmp(argv[a], "--seconds") == 0 && parse_number(argv[++a], 0.001, 3600, &o->seconds))))
             return false;
     }
@@ -65,7 +68,7 @@ static gyre_status open_set(struct ann_set *out, const struct options *o, char b
     char path[4096];
     snprintf(base, 4096, "%s/base.fbin", o->directory);
     *out = (struct ann_set){.base = base, .metric = gyre_metric_parse(o->metric), .threads = (size_t)o->threads, .seconds = o->seconds,
-                            .quick = o->quick};
+                            .quick = o->quick, .nprobe = (uint32_t)o->nprobe, .confidence = o->confidence};
     if (!out->metric)
         return gyre_fail(err, GYRE_INVALID, "there is no metric %s", o->metric);
     gy_vectors *file;
@@ -138,8 +141,8 @@ int main(int argc, char **argv)
     struct ann_set set = {0};
     gyre_error err = {0};
     if (!parse(argc, argv, &options)) {
-        fprintf(stderr, "usage: %s SET_DIRECTORY l2|cosine|ip --place DIRECTORY [--codecs A,B] [--lists N] [--threads 1-%d] [--seconds S] [--quick]\n",
-                argv[0], ANN_THREADS_MAX);
+        fprintf(stderr, "usage: %s SET_DIRECTORY l2|cosine|ip --place DIRECTORY [--codecs A,B] [--lists N] [--threads 1-%d] [--seconds S] [--quick] [--nprobe N]"
+                " [--confidence C]\n", argv[0], ANN_THREADS_MAX);
         return 2;
     }
     gyre_status status = run(&set, &options, &err);

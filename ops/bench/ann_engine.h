@@ -24,6 +24,8 @@ struct ann_set {
     size_t threads;
     double seconds;              /* a setting is measured for at least */
     bool quick;
+    uint32_t nprobe;             /* only this many lists; 0: a sweep */
+    double confidence;           /* only this one; 0: a sweep */
 };
 
 /* A replica that is loaded, and what loading took. */

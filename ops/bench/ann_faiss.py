@@ -46,7 +46,7 @@ class Asker:
             done += 1
         spent = (time.thread_time() - began) / done
         faiss.omp_set_num_threads(self.threads)
-        some = self.queries[:max(RECALLS_MIN, int(8 * self.seconds / spent))]
+        some = self.queries[:max(RECALLS_MIN, int(4 * self.seconds / spent))]
         faiss.cvar.hnsw_stats.reset()
         done, wall = 0, time.monotonic()
         while not done or time.monotonic() - wall < self.seconds:
@@ -119,7 +119,7 @@ def ivf(chosen, base, kind, options):
                 def measure(nprobe):
                     index.nprobe, refine.k_factor = nprobe, factor
                     return asker.point(refine, k, {"lists": lists, "residual": by_residual, "nprobe": nprobe, "k_factor": factor}, k * factor)
-                climb(steps(1, lists)[::2 if options.quick else 1], measure)
+                climb(steps(max(lists // 256, 1), lists)[::2 if options.quick else 1], measure)
 
 
 def hnsw(chosen, base, kind, options):

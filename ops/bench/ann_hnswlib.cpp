@@ -172,7 +172,7 @@ int main(int argc, char **argv)
                 index->searchKnn(queries.row(done % queries.count), k);
             const double spent = (cpu() - began) / double(done);
 
-            const size_t some = std::min(size_t(queries.count), std::max(recalls_min, size_t(8 * seconds / spent)));
+            const size_t some = std::min(size_t(queries.count), std::max(recalls_min, size_t(4 * seconds / spent)));
             answers found(some);
             index->metric_distance_computations = 0;
             size_t asked = 0;

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { SINGLES_MIN = 20, RECALLS_MIN = 200, READ_ROUNDS = 5 };
+enum { SINGLES_MIN = 20, RECALLS_MIN = 200, RECALL_SHARE = 4, READ_ROUNDS = 5, LISTS_SKIPPED = 256 };
 
 #define FLAT_CONFIDENCE 0.99 /* from here on all lists are worth a line of their own */
 
@@ -121,7 +121,7 @@ static gyre_status measure(struct setting *s, struct outcome *out, gyre_error *e
     free(probes);
     GY_TRY(status);
 
-    double affordable = 8 * set->seconds / spent;
+    double affordable = RECALL_SHARE * set->seconds / spent;
     s->queries = affordable > (double)RECALLS_MIN ? (size_t)fmin(affordable, (double)set->query_count) : RECALLS_MIN;
     s->queries = s->queries < set->query_count ? s->queries : set->query_count;
     atomic_store(&s->hits, 0);
@@ -189,12 +189,13 @@ static void print_flat(const struct setting *s, const struct outcome *o)
     fflush(stdout);
 }
 
-/* Goes up the lists at one confidence until more bring nothing, and to all of them at the end. */
+/* Goes up the lists at one confidence until more bring nothing, and to all of them at the end. Probing a small share of the lists is
+ * never what gives a recall that one would ask for. */
 static gyre_status climb(struct setting *s, gyre_error *err)
 {
     double last = -1, step = s->sweep->set->quick ? 2 : M_SQRT2;
     uint32_t lists = s->sweep->lists;
-    for (double probe = 1;; probe = fmax(probe * step, s->nprobe + 1)) {
+    for (double probe = fmax(1, lists / LISTS_SKIPPED);; probe = fmax(probe * step, s->nprobe + 1)) {
         s->nprobe = probe < lists ? (uint32_t)lround(probe) : lists;
         struct outcome o = {0};
         GY_TRY(measure(s, &o, err));
@@ -210,6 +211,16 @@ static gyre_status climb(struct setting *s, gyre_error *err)
     }
 }
 
+/* One number of lists. */
+static gyre_status one(struct setting *s, uint32_t nprobe, gyre_error *err)
+{
+    struct outcome o = {0};
+    s->nprobe = nprobe < s->sweep->lists ? nprobe : s->sweep->lists;
+    GY_TRY(measure(s, &o, err));
+    print_point(s, &o);
+    return GYRE_OK;
+}
+
 gyre_status ann_sweep(const struct ann_set *set, const struct ann_replica *replica, gyre_error *err)
 {
     struct sweep sweep = {.set = set, .replica = replica, .snapshot = gy_points_snapshot(replica->points)};
@@ -219,13 +230,15 @@ gyre_status ann_sweep(const struct ann_set *set, const struct ann_replica *repli
     sweep.bytes = (double)gy_points_ram_bytes(replica->points) / (double)gy_snapshot_count(sweep.snapshot);
     const double *levels = set->quick ? confidences_quick : confidences;
     size_t level_count = set->quick ? sizeof confidences_quick / sizeof *levels : sizeof confidences / sizeof *levels;
+    if (set->confidence > 0)
+        levels = &set->confidence, level_count = 1;
     static const uint32_t ks[] = {10, ANN_K_MAX};
     gyre_status status = GYRE_OK;
     for (size_t k = 0; k < 2; k++)
         for (size_t l = 0; status == GYRE_OK && l < level_count; l++) {
             struct setting setting = {.sweep = &sweep, .k = ks[k], .confidence = levels[l], .mu = PTHREAD_MUTEX_INITIALIZER,
                                       .epsilon = gyre_bound_epsilon(levels[l], set->dim)};
-            status = climb(&setting, err);
+            status = set->nprobe ? one(&setting, set->nprobe, err) : climb(&setting, err);
         }
     gy_snapshot_release(sweep.snapshot);
     return status;
