@@ -32,6 +32,9 @@ json_t *collection_json(const Gyre__V1__Collection *collection)
     json_t *object = json_pack("{sI sI si sI so so}", "id", (json_int_t)collection->id, "points", (json_int_t)collection->points,
                                "codebook_version", (int)collection->codebook_version, "lists", (json_int_t)collection->lists,
                                "probe_costs", costs, "shards", shards);
+    if (collection->training)
+        json_object_set_new(object, "training", json_pack("{ss sf}", "phase", collection->training->phase, "done",
+                                                          collection->training->done));
     if (spec)
         json_object_set_new(object, "spec",
                             json_pack("{ss si ss ss si si si si}", "name", spec->name, "dim", (int)spec->dim, "metric",
@@ -120,6 +123,11 @@ void collection_print(const Gyre__V1__Collection *collection, bool json, FILE *o
     }
     Gyre__V1__Collection *one[] = {(Gyre__V1__Collection *)collection};
     collections_print(one, 1, out);
+    if (collection->training) {
+        char phase[64];
+        snprintf(phase, sizeof phase, "%.63s", collection->training->phase);
+        fprintf(out, "training: %s, %.0f%% of it done\n", text_harmless(phase), collection->training->done * 100);
+    }
     fprintf(out, "\n");
     print_shards(collection, out);
     print_costs(collection, out);

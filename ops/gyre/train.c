@@ -1,7 +1,7 @@
 /* train: a collection's partition and codes follow its points, now.
  *
  * One call does all of it and answers at its end. Meanwhile this asks, over and over, what the collection looks like, and shows
- * that: first the partition is found, then a codebook is published, then shard after shard re-encodes. It decides nothing. */
+ * that: the phases of the training until a codebook is published, then shard after shard re-encodes. It decides nothing. */
 #include "args.h"
 #include "collection.h"
 #include "output.h"
@@ -52,8 +52,12 @@ char *training_text(const Gyre__V1__Collection *now, uint32_t version_before, do
     char lists[NUMBER_TEXT_BYTES], time[NUMBER_TEXT_BYTES];
     size_t done = 0;
     duration_text(seconds, time);
-    if (now->codebook_version <= version_before) {
-        snprintf(out, PROGRESS_TEXT_BYTES, "finding the partition, %s", time);
+    if (now->training) {
+        snprintf(out, PROGRESS_TEXT_BYTES, "training: %.32s %.0f%%, %s", now->training->phase, now->training->done * 100, time);
+        return text_harmless(out);
+    }
+    if (now->codebook_version <= version_before) { /* asked for, not begun */
+        snprintf(out, PROGRESS_TEXT_BYTES, "training, %s", time);
         return out;
     }
     for (size_t i = 0; i < now->n_shards; i++)

@@ -113,7 +113,19 @@ static void a_training_shows_where_it_is(void **state)
     struct example example;
     char text[PROGRESS_TEXT_BYTES];
     const Gyre__V1__Collection *now = example_make(&example);
-    assert_string_equal(training_text(now, 3, 7, text), "finding the partition, 0:07");
+    Gyre__V1__Training training = GYRE__V1__TRAINING__INIT;
+    assert_string_equal(training_text(now, 3, 7, text), "training, 0:07");
+    training.phase = (char *)"probe costs";
+    training.done = 0.4;
+    example.collection.training = &training;
+    assert_string_equal(training_text(now, 3, 7, text), "training: probe costs 40%, 0:07");
+    char *page = printed(now, false);
+    assert_non_null(strstr(page, "\ntraining: probe costs, 40% of it done\n"));
+    free(page);
+    json_t *object = collection_json(now);
+    assert_string_equal(json_string_value(json_object_get(json_object_get(object, "training"), "phase")), "probe costs");
+    json_decref(object);
+    example.collection.training = NULL;
     assert_string_equal(training_text(now, 2, 61, text), "codebook 3 of 1,024 lists: 1 of 2 shards re-encoded, 1:01");
 }
 

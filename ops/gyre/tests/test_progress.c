@@ -76,12 +76,12 @@ static void a_sentence_is_shown_as_a_count_is(void **state)
     progress_init(&progress, page.out, false, "", "", 0);
     progress_say(&progress, "too early");
     progress.started_ns -= 4 * GY_SECOND_NS;
-    progress_say(&progress, "finding the partition, 0:04");
+    progress_say(&progress, "training, 0:04");
     progress_say(&progress, "too soon after that");
     progress.terminal = true;
     progress.shown_ns -= GY_SECOND_NS;
     progress_say(&progress, "almost");
-    assert_string_equal(page_close(&page), "finding the partition, 0:04\n\ralmost\033[K");
+    assert_string_equal(page_close(&page), "training, 0:04\n\ralmost\033[K");
 }
 
 static void quiet_is_silent(void **state)
