@@ -67,17 +67,23 @@ gyre_status gy_vector_prepare(gyre_metric metric, const float *in, float *out, s
     return GYRE_OK;
 }
 
-float gyre_distance(gyre_metric metric, const float *stored, const float *query, size_t dim)
+double gyre_vector_norm(const float *vector, size_t dim)
+{
+    return sqrt(gy_sum_squares(vector, dim));
+}
+
+float gyre_distance_normed(gyre_metric metric, const float *stored, double norm, const float *query, size_t dim)
 {
     const gy_kernels *kernels = gy_kernels_current();
     switch (metric) {
     case GYRE_L2: return kernels->vector->l2(stored, query, dim);
     case GYRE_IP: return -kernels->vector->dot(stored, query, dim);
-    case GYRE_COSINE: {
-        /* The norm in double, as gyre_vector_normalize sums it; the quotient in double costs one division per vector. */
-        double norm = sqrt(gy_sum_squares(stored, dim));
-        return (float)(1.0 - (double)kernels->vector->dot(stored, query, dim) / norm);
-    }
+    case GYRE_COSINE: return (float)(1.0 - (double)kernels->vector->dot(stored, query, dim) / norm); /* one division in double */
     }
     return INFINITY;
+}
+
+float gyre_distance(gyre_metric metric, const float *stored, const float *query, size_t dim)
+{
+    return gyre_distance_normed(metric, stored, metric == GYRE_COSINE ? gyre_vector_norm(stored, dim) : 1, query, dim);
 }

@@ -146,8 +146,15 @@ class Codebook:
             matrix = np.frombuffer(data, "<f4", self.dim ** 2, matrix_at + 4).reshape(self.dim, self.dim)
             off = np.abs(matrix.astype(np.float64) @ matrix.T - np.eye(self.dim)).sum(axis=1)
             assert off.max() <= 4e-6, "not a rotation"
-        assert magic == b"GYCB" and form in (1, 2)
-        assert len(data) == matrix_at + (4 + 4 * self.dim ** 2 if form == 2 else 0) + 8
+        count, self.lists = {1: 0, 2: 4 + 4 * self.dim ** 2}.get(form, 0), None
+        if form == 3:
+            (lists,) = struct.unpack_from("<I", data, matrix_at)
+            assert 1 <= lists <= 1 << 24, "lists"
+            count = 4 + 4 * lists * self.dim
+            self.lists = np.frombuffer(data, "<f4", lists * self.dim, matrix_at + 4).reshape(lists, self.dim)
+            assert np.isfinite(self.lists).all(), "centroids"
+        assert magic == b"GYCB" and form in (1, 2, 3)
+        assert len(data) == matrix_at + count + 8
         assert checksum(data[:-8]) == data[-8:], "checksum"
         self.fingerprint = checksum(data[:12] + bytes(4) + data[16:-8])
         self.seed = seed

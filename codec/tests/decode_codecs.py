@@ -481,6 +481,39 @@ def check_row(quantizer, vector, row, zbs, decoded):
     assert quantizer.decoded(parts, zb, r2).astype(f32).tobytes() == decoded, "decoded"
 
 
+def check_list_row(quantizer, vector, reference, row):
+    """A row of a list: codes and factors as of any row of x - reference, add with what the reference adds, one for each plane."""
+    codebook, own = quantizer.codebook, row
+    if len(quantizer.planes) > 1:
+        own, second_add = row[:-4], row[-4:]
+    parts, add, r2 = quantizer.split(own)
+    r = codebook.normalise(f32s(vector)) - reference
+    z, offset = codebook.rotation.apply(r), codebook.rotation.apply(reference - codebook.mean)
+    exact, l2 = products(r, r), codebook.metric == 1
+    u = f32(math.sqrt(codebook.dim / exact)) if exact > 0 else f32(0)
+    assert struct.pack("<f", exact) == struct.pack("<f", r2), "r2"
+    adds = [struct.pack("<f", add)] + ([second_add] if len(parts) > 1 else [])
+    for plane, (code, s, e), stored in zip(quantizer.planes, parts, adds):
+        assert plane.encode(z, u, parts[0][0]) == code, "code"
+        zb = plane.decode(code, parts[0][0]).astype(f32)
+        own_s, own_e = quantizer.factors(plane, z, zb, exact)
+        assert struct.pack("<f", own_s) == struct.pack("<f", s) and bf16_up(own_e) == e, "s and e"
+        folded = (2.0 if l2 else 1.0) * (s * products(offset, zb))
+        wanted = exact if l2 else -products(r, reference)
+        assert struct.pack("<f", wanted + folded if folded else wanted) == stored, "add"
+
+
+def check_lists(path):
+    lines = [line.split() for line in path.read_text().splitlines()]
+    fields = {name: bytes.fromhex(value) for name, value in lines}
+    each = {name: [bytes.fromhex(v) for n, v in lines if n == name] for name in ("vector", "list", "row")}
+    codebook = Codebook(fields["codebook"])
+    quantizer = Quantizer(fields["header"], codebook)
+    for vector, number, row in zip(each["vector"], each["list"], each["row"]):
+        check_list_row(quantizer, vector, codebook.lists[struct.unpack("<I", number)[0]], row)
+    return len(each["row"])
+
+
 def check(path):
     lines = [line.split() for line in path.read_text().splitlines()]
     fields = {name: bytes.fromhex(value) for name, value in lines}
@@ -498,12 +531,13 @@ def check(path):
 
 def main():
     FOLDERS["books"], FOLDERS["trellis"] = pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
-    paths = sorted(pathlib.Path(sys.argv[1]).glob("codec-*.txt"))
-    if not paths:
-        sys.exit(f"no golden files in {sys.argv[1]}")
-    for path in paths:
+    folder = pathlib.Path(sys.argv[1])
+    paths = [(path, check) for path in sorted(folder.glob("codec-*.txt"))] + [(path, check_lists) for path in sorted(folder.glob("list-*.txt"))]
+    if len({reader for _, reader in paths}) < 2:
+        sys.exit(f"not all golden files are in {sys.argv[1]}")
+    for path, reader in paths:
         try:
-            print(f"{path.name}: {check(path)} rows, equal")
+            print(f"{path.name}: {reader(path)} rows, equal")
         except AssertionError as reason:
             sys.exit(f"{path.name}: {reason}")
 

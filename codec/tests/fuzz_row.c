@@ -1,5 +1,6 @@
 /* fuzz_row: u16 dim, u8 metric and codec, then a row: what gyre_codec_row_check lets through survives a block, every table's
- * scan of it is finite and the same, and estimates, refinements and the decoded vector are finite and agree. */
+ * scan of it is finite and the same, and estimates, refinements and the decoded vector are finite and agree. The same of rows of lists
+ * that gyre_codec_list_row_check lets through, for queries moved as far as any can be. */
 #include "query_internal.h"
 #include "sums.h"
 
@@ -24,7 +25,7 @@ static struct {
     uint32_t dim;
     gyre_codebook *codebook;
     gyre_quantizer *quantizer;
-    gyre_query *queries[3];
+    gyre_query *queries[3], *moved[3]; /* NULL: the codec codes no rows of lists */
 } kept;
 
 /* At dim 1 many directions equal that of the mean, and teach nothing; principal components take two vectors a dimension. */
@@ -57,7 +58,7 @@ static void keep(const gyre_codec *codec, gyre_metric metric, uint32_t dim)
     if (kept.codec == codec && kept.metric == metric && kept.dim == dim)
         return;
     for (size_t q = 0; q < 3; q++)
-        gyre_query_free(kept.queries[q]), kept.queries[q] = NULL;
+        gyre_query_free(kept.queries[q]), gyre_query_free(kept.moved[q]), kept.queries[q] = kept.moved[q] = NULL;
     gyre_quantizer_free(kept.quantizer), kept.quantizer = NULL;
     gyre_codebook_free(kept.codebook), kept.codebook = NULL;
     kept.codec = codec, kept.metric = metric, kept.dim = dim;
@@ -75,13 +76,20 @@ static void keep(const gyre_codec *codec, gyre_metric metric, uint32_t dim)
     sample_fill(kept.codebook, sample, n, &random);
     demand(gyre_quantizer_train(&kept.quantizer, codec, kept.codebook, sample, n, NULL) == GYRE_OK);
     free(sample);
-    for (size_t q = 0; q < 3; q++)
+    for (uint32_t i = 0; i < dim; i++)
+        point[i] *= -1; /* the reference of a list */
+    for (size_t q = 0; q < 3; q++) {
         demand(gyre_query_new(&kept.queries[q], kept.quantizer, asked, NULL,
                               &(gyre_query_options){.epsilon = 1e4f,
                                                     .bound = (gyre_bound_kind)(1 + q),
                                                     .refine_bits = q == 1 ? 8 : 0,
                                                     .epsilon_is_measured = true},
                               NULL) == GYRE_OK);
+        if (gy_quantizer_folds(kept.quantizer)) {
+            demand(gyre_query_copy(&kept.moved[q], kept.queries[q], NULL) == GYRE_OK);
+            gyre_query_move(kept.moved[q], point);
+        }
+    }
 }
 
 static void demand_estimate(const gyre_estimate *estimate)
@@ -90,11 +98,11 @@ static void demand_estimate(const gyre_estimate *estimate)
            estimate->low <= estimate->high);
 }
 
-static void scan(const uint8_t *row, const gyre_estimate *estimate, const gyre_query *query)
+/*   refine_bytes  of this sort of row */
+static void scan(const uint8_t *row, size_t refine_bytes, const gyre_estimate *estimate, const gyre_query *query)
 {
     size_t code_bytes = gyre_codec_scan_code_bytes(kept.codec, kept.dim),
            scan_bytes = gyre_codec_scan_row_bytes(kept.codec, kept.dim);
-    size_t refine_bytes = gyre_codec_refine_row_bytes(kept.codec, kept.dim);
     uint8_t *block = aligned_alloc(64, gyre_block_bytes(code_bytes)), *back = malloc(scan_bytes);
     uint8_t *refine = calloc(GYRE_BLOCK_ROWS, refine_bytes + 1);
     demand(block && back && refine);
@@ -118,6 +126,17 @@ static void scan(const uint8_t *row, const gyre_estimate *estimate, const gyre_q
     free(block), free(back), free(refine);
 }
 
+static void ask(const uint8_t *row, size_t refine_bytes, gyre_query *const *queries)
+{
+    for (size_t q = 0; q < 3; q++) {
+        gyre_estimate estimate;
+        gyre_query_estimate(queries[q], &row, 1, &estimate);
+        demand_estimate(&estimate);
+        if (gyre_codec_scans(kept.codec))
+            scan(row, refine_bytes, &estimate, queries[q]);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 3)
@@ -133,19 +152,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             return 0;
     }
     const uint8_t *row = data + 3;
-    if (size - 3 != gyre_codec_row_bytes(codec, dim))
-        return 0;
     gyre_error err;
-    if (gyre_codec_row_check(codec, dim, row, &err) != GYRE_OK)
+    bool plain = size - 3 == gyre_codec_row_bytes(codec, dim) && gyre_codec_row_check(codec, dim, row, &err) == GYRE_OK;
+    bool listed = size - 3 == gyre_codec_list_row_bytes(codec, dim) && gyre_codec_list_row_check(codec, dim, row, &err) == GYRE_OK;
+    if (!plain && !listed)
         return 0;
     keep(codec, (gyre_metric)(1 + data[2] % 3), dim);
-    for (size_t q = 0; q < 3; q++) {
-        gyre_estimate estimate;
-        gyre_query_estimate(kept.queries[q], &row, 1, &estimate);
-        demand_estimate(&estimate);
-        if (gyre_codec_scans(codec))
-            scan(row, &estimate, kept.queries[q]);
-    }
+    if (plain)
+        ask(row, gyre_codec_refine_row_bytes(codec, dim), kept.queries);
+    if (listed && kept.moved[0])
+        ask(row, gyre_codec_list_refine_row_bytes(codec, dim), kept.moved);
+    if (!plain)
+        return 0;
     float decoded[GYRE_DIM_MAX];
     gyre_quantizer_decode(kept.quantizer, row, decoded);
     for (uint32_t i = 0; i < dim; i++)

@@ -2,7 +2,9 @@
  * `test_codec_golden_codecs --write DIR` writes the file of a codec that has none yet.
  *
  * A file is lines "name hex" in this order: codec (its name), codebook, header (the quantizer's), then per vector: vector,
- * row, zb (of each plane), decoded; and, of codecs that scan, block (all rows in places 0, 1, …; the rest empty). */
+ * row, zb (of each plane), decoded; and, of codecs that scan, block (all rows in places 0, 1, …; the rest empty).
+ *
+ * Files of rows of lists, for a codec of each sort: codec, codebook (of format 3), header, then per vector: vector, list (u32), row. */
 #include "each_codec.h"
 #include "golden.h"
 
@@ -100,6 +102,56 @@ static void write_golden(const gyre_codec *codec, gyre_metric metric, const char
     free(header), free(rows);
 }
 
+/* Rows of lists; every other vector belongs to the second. */
+static void write_golden_lists(const gyre_codec *codec, gyre_metric metric, struct text *text)
+{
+    enum { DIM = 21, LISTS = 2 };
+    uint8_t seed[GYRE_SEED_BYTES], encoded[512], header[64], row[128];
+    float mean[DIM], centroids[LISTS * DIM], vector[DIM];
+    random_state = 4000 + codec->kind;
+    random_seed_bytes(seed);
+    golden_floats(mean, DIM), golden_floats(centroids, LISTS * DIM);
+    for (size_t i = 0; i < DIM; i++)
+        mean[i] /= 64;
+    GY_AUTO(gyre_codebook) *codebook = NULL;
+    GY_AUTO(gyre_quantizer) *quantizer = NULL;
+    must(gyre_codebook_new_partitioned(&codebook, metric, DIM, 1, seed, mean, centroids, LISTS, &err));
+    must(gyre_quantizer_new(&quantizer, codec, codebook, &err));
+    put(text, "codec", (const uint8_t *)codec->name, strlen(codec->name));
+    assert_true(gyre_codebook_encoded_bytes(codebook) <= sizeof encoded && gyre_quantizer_encoded_bytes(quantizer) <= sizeof header);
+    gyre_codebook_encode(codebook, encoded);
+    put(text, "codebook", encoded, gyre_codebook_encoded_bytes(codebook));
+    gyre_quantizer_encode_header(quantizer, header);
+    put(text, "header", header, gyre_quantizer_encoded_bytes(quantizer));
+    assert_true(gyre_codec_list_row_bytes(codec, DIM) <= sizeof row);
+    for (uint32_t v = 0; v < VECTORS; v++) {
+        const float *centroid = gyre_codebook_centroid(codebook, v % LISTS);
+        golden_floats(vector, DIM);
+        if (v == 3 && metric != GYRE_COSINE) /* the fourth is its centroid */
+            memcpy(vector, centroid, sizeof vector);
+        put_floats(text, "vector", vector, DIM);
+        put_u32(text, "list", v % LISTS);
+        must(gyre_quantizer_encode_list(quantizer, centroid, vector, 1, 0, row, &err));
+        put(text, "row", row, gyre_codec_list_row_bytes(codec, DIM));
+    }
+}
+
+static bool for_every_sort_of_list(const char *directory, bool (*use)(const char *path, const struct text *now))
+{
+    static const char *const names[] = {"rabitq1", "rabitq4", "signblock-p8b2", "signtrellis-b3", "eden2-biased", "dithered3"};
+    bool good = true;
+    for (size_t c = 0; c < sizeof names / sizeof *names; c++) {
+        struct text now = {must_alloc(TEXT_BYTES), 0};
+        char path[512];
+        gyre_metric metric = (gyre_metric)(1 + c % 3);
+        snprintf(path, sizeof path, "%s/list-%s-%s-21.txt", directory, names[c], gyre_metric_name(metric));
+        write_golden_lists(codec_named(names[c]), metric, &now);
+        good = use(path, &now) && good;
+        free(now.at);
+    }
+    return good;
+}
+
 /* Calls for every codec with its path and text; false if any call was. */
 static bool for_every_codec(const char *directory, bool (*use)(const char *path, const struct text *now))
 {
@@ -125,12 +177,19 @@ static void the_golden_bytes_of_every_codec_never_change(void **state)
     for_every_codec(VECTORS_DIR, golden_compare);
 }
 
+static void the_golden_bytes_of_rows_of_lists_never_change(void **state)
+{
+    (void)state;
+    for_every_sort_of_list(VECTORS_DIR, golden_compare);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "--write") == 0)
-        return for_every_codec(argv[2], golden_create) ? 0 : 1;
+        return for_every_codec(argv[2], golden_create) && for_every_sort_of_list(argv[2], golden_create) ? 0 : 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_golden_bytes_of_every_codec_never_change),
+        cmocka_unit_test(the_golden_bytes_of_rows_of_lists_never_change),
     };
     return cmocka_run_group_tests_name("codec.golden_codecs", tests, NULL, NULL);
 }

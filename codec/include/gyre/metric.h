@@ -37,6 +37,12 @@ void gyre_vector_normalize(gyre_metric metric, const float *in, float *out, size
  * Float sums in the fixed order of kernels/kernels.h: the same bits on every instruction set. */
 float gyre_distance(gyre_metric metric, const float *stored, const float *query, size_t dim);
 
+/* |x|, summed as gyre_vector_normalize does. */
+double gyre_vector_norm(const float *vector, size_t dim);
+/* gyre_distance of a stored vector whose norm is known, to the same bits: under cosine, the only metric that asks for it, it is not
+ * summed again. */
+float gyre_distance_normed(gyre_metric metric, const float *stored, double norm, const float *query, size_t dim);
+
 #ifdef __cplusplus
 }
 #endif
