@@ -175,6 +175,7 @@ static inline struct gy_candidate *world_nearest(struct world *world, const floa
 
 struct slow_row {
     struct gy_candidate item; /* half_width from the lower bound */
+    struct gy_candidate hit;  /* of the first plane */
     uint32_t list, slot;
     float upper;
 };
@@ -206,7 +207,11 @@ static inline struct slow_row *world_rows(struct world *world, gy_snapshot *snap
                     gyre_query_refine(prepared, block, chunk.refine + b * GYRE_BLOCK_ROWS * refine_bytes, &hits[i], 1, &refined);
                     low = fmaxf(low, refined.low), high = fminf(high, refined.high), estimate = refined.distance;
                 }
-                rows[(*count)++] = (struct slow_row){{chunk.ids[place], estimate, estimate - low}, chunk.list, (uint32_t)c * GY_CHUNK_ROWS + place, high};
+                rows[(*count)++] = (struct slow_row){{chunk.ids[place], estimate, estimate - low},
+                                                      {chunk.ids[place], hits[i].estimate, hits[i].half_width},
+                                                      chunk.list,
+                                                      (uint32_t)c * GY_CHUNK_ROWS + place,
+                                                      high};
             }
         }
     }

@@ -1,61 +1,27 @@
-/* Scans: equal to sorting every bound, whatever the split; limits, seeds, cutoffs and deadlines. */
-#include "points_fixture.h"
+/* Scans, one promise at a time: sorting every bound, splits, limits, seeds, cutoffs, probes, deadlines, cancellation. */
+#include "scan_fixture.h"
 
-#include "scan/scan.h"
-
-#include <math.h>
 #include <pthread.h>
 
-enum { DIM = 33 };
+enum { DIM = 33, QUERIES = 8 /* so many make several parts of 40,000 codes */ };
 
-struct answer {
-    struct gy_candidates out[4];
-    uint32_t version;
-    uint64_t seq;
-    size_t queries;
-};
-
-static struct answer scan(struct fixture *f, gy_pool *pool, const struct gy_scan_request *request)
+static struct answer scan(struct world *world, gy_pool *pool, const struct gy_scan_request *request)
 {
-    gyre_error err;
-    struct answer answer = {.queries = request->query_count};
-    assert_ok(gy_scan_run(f->points, pool, request, answer.out, &answer.version, &answer.seq, &err));
+    struct answer answer;
+    world_scan(world, pool, request, &answer);
     return answer;
 }
 
-static void answer_free(struct answer *answer)
+/* Every row of the replica as a candidate, sorted. For codecs of one plane. */
+static struct gy_candidate *all_rows(struct world *world, const float *query, float epsilon, size_t *count)
 {
-    gy_candidates_free(answer->out, answer->queries);
-}
-
-static int by_bound(const void *a, const void *b)
-{
-    const struct gy_candidate *x = a, *y = b;
-    float p = x->estimate - x->half_width, q = y->estimate - y->half_width;
-    return p < q ? -1 : p > q ? 1 : gyre_point_id_compare(&x->id, &y->id);
-}
-
-/* Every row of the replica with its estimate, sorted: block by block, through no threshold. */
-static struct gy_candidate *all_rows(struct fixture *f, const float *query, float epsilon, size_t *count)
-{
-    gyre_error err;
-    gyre_query *prepared = NULL;
-    gyre_hit hits[GYRE_BLOCK_ROWS];
-    gy_snapshot *snapshot = gy_points_snapshot(f->points);
-    struct gy_candidate *rows = malloc((gy_snapshot_count(snapshot) + 1) * sizeof *rows);
-    assert_ok(gyre_query_new(&prepared, gy_snapshot_quantizer(snapshot), query, NULL, &(gyre_query_options){.epsilon = epsilon}, &err));
-    *count = 0;
-    for (size_t c = 0; c < gy_snapshot_chunk_count(snapshot); c++)
-        for (size_t b = 0; b < GY_CHUNK_ROWS / GYRE_BLOCK_ROWS; b++) {
-            struct gy_chunk_view chunk = gy_snapshot_chunk(snapshot, c);
-            const uint8_t *block = chunk.blocks + b * gyre_block_bytes(gy_replica_code_bytes(DIM));
-            size_t n = gyre_query_scan(prepared, block, 1, INFINITY, hits);
-            for (size_t i = 0; i < n; i++)
-                rows[(*count)++] = (struct gy_candidate){chunk.ids[b * GYRE_BLOCK_ROWS + hits[i].row], hits[i].estimate, hits[i].half_width};
-        }
-    assert_int_equal(*count, gy_snapshot_count(snapshot));
+    gy_snapshot *snapshot = gy_points_snapshot(world->f.points);
+    struct slow_row *slow = world_rows(world, snapshot, query, &(gyre_query_options){.epsilon = epsilon}, count);
+    struct gy_candidate *rows = malloc((*count + 1) * sizeof *rows);
+    for (size_t i = 0; i < *count; i++)
+        rows[i] = slow[i].hit;
     qsort(rows, *count, sizeof *rows, by_bound);
-    gyre_query_free(prepared);
+    free(slow);
     gy_snapshot_release(snapshot);
     return rows;
 }
@@ -69,12 +35,10 @@ static void assert_same_items(const struct gy_candidate *a, const struct gy_cand
     }
 }
 
-static void delete_some(struct fixture *f, uint64_t below, uint64_t every)
+static void delete_every(struct world *world, size_t every)
 {
-    for (uint64_t n = 0; n < below; n += every) {
-        struct gy_operation operation = {.id = gyre_point_id_from_number(n)};
-        fixture_apply(f, &operation, 1, NULL);
-    }
+    for (size_t n = 0; n < world->ids; n += every)
+        world_put(world, n, 1, false);
 }
 
 static void a_scan_keeps_what_sorting_every_bound_puts_first(void **state)
@@ -82,95 +46,99 @@ static void a_scan_keeps_what_sorting_every_bound_puts_first(void **state)
     (void)state;
     const gyre_metric metrics[] = {GYRE_L2, GYRE_IP, GYRE_COSINE};
     for (int m = 0; m < 3; m++) {
-        struct fixture f;
-        uint64_t random = 11 + (uint64_t)m;
-        fixture_init(&f, metrics[m], DIM);
-        fixture_fill(&f, 0, 5000, 900, &random);
-        delete_some(&f, 5000, 37);
+        struct world world;
+        world_init(&world, metrics[m], DIM, "rabitq1", m == 1 ? 1 : 6, 3000, 11 + (uint64_t)m);
+        world_fill(&world);
+        delete_every(&world, 37);
         float queries[3 * DIM];
-        for (int q = 0; q < 3; q++) {
-            fixture_vector(&random, queries + q * DIM, DIM);
-            gyre_vector_normalize(metrics[m], queries + q * DIM, queries + q * DIM, DIM);
-        }
+        for (int q = 0; q < 3; q++)
+            world_query(&world, queries + q * DIM);
         const uint32_t keeps[] = {1, 10, 500, 6000};
         for (int k = 0; k < 4; k++) {
             struct gy_scan_request request = {.queries = queries, .query_count = 3, .epsilon = 2.5f, .keep = keeps[k], .deadline_ns = GY_NEVER};
-            struct answer answer = scan(&f, NULL, &request);
+            struct answer answer = scan(&world, NULL, &request);
             assert_int_equal(answer.version, 1);
-            assert_int_equal(answer.seq, f.seq);
+            assert_int_equal(answer.seq, world.f.seq);
             for (size_t q = 0; q < 3; q++) {
                 size_t count;
-                struct gy_candidate *rows = all_rows(&f, queries + q * DIM, 2.5f, &count);
+                struct gy_candidate *rows = all_rows(&world, queries + q * DIM, 2.5f, &count);
                 size_t kept = count < keeps[k] ? count : keeps[k];
                 assert_int_equal(answer.out[q].count, kept);
                 assert_int_equal(answer.out[q].scanned, count);
                 assert_same_items(answer.out[q].items, rows, kept);
-                float cutoff = count > keeps[k] ? rows[kept - 1].estimate - rows[kept - 1].half_width : INFINITY;
+                float cutoff = count > keeps[k] ? bound_of(&rows[kept - 1]) : INFINITY;
                 assert_true(answer.out[q].cutoff == cutoff);
                 free(rows);
             }
             answer_free(&answer);
         }
-        fixture_fini(&f);
+        world_fini(&world);
     }
 }
 
 static void equal_bounds_are_decided_by_id_wherever_they_lie(void **state)
 {
     (void)state;
-    struct fixture f;
-    fixture_init(&f, GYRE_L2, DIM);
+    struct world world;
+    world_init(&world, GYRE_L2, DIM, "rabitq1", 3, 2501, 12);
     float same[DIM] = {1, 2};
     struct gy_operation operations[2500];
     for (uint64_t i = 0; i < 2500; i++) /* descending ids: slots and ids run against each other */
         operations[i] = (struct gy_operation){gyre_point_id_from_number(2500 - i), same, ""};
-    fixture_apply(&f, operations, 2500, NULL);
+    fixture_apply(&world.f, operations, 2500, NULL);
     float query[DIM] = {0};
     struct gy_scan_request request = {.queries = query, .query_count = 1, .epsilon = 2, .keep = 100, .deadline_ns = GY_NEVER};
-    for (int exact = 0; exact < 2; exact++) {
-        request.exact = exact;
-        struct answer answer = scan(&f, NULL, &request);
+    for (int mode = 0; mode < 3; mode++) {
+        request.exact = mode == 1, request.alone = mode == 2;
+        struct answer answer = scan(&world, NULL, &request);
         assert_int_equal(answer.out[0].count, 100);
         for (size_t i = 0; i < 100; i++)
             assert_int_equal(gyre_point_id_number(&answer.out[0].items[i].id), i + 1);
         answer_free(&answer);
     }
-    fixture_fini(&f);
+    world_fini(&world);
+}
+
+/* Enough codes for several parts. */
+static void fill_many(struct world *world, size_t ids, uint32_t lists, uint64_t random)
+{
+    world_init(world, GYRE_L2, DIM, "rabitq1", lists, ids, random);
+    world_fill(world);
 }
 
 static void every_split_gives_the_same_bytes(void **state)
 {
     (void)state;
     gyre_error err;
-    struct fixture f;
-    uint64_t random = 21;
-    fixture_init(&f, GYRE_L2, DIM);
-    fixture_fill(&f, 0, 200000, 20000, &random); /* four parts */
-    float queries[2 * DIM];
-    for (int q = 0; q < 2; q++)
-        fixture_vector(&random, queries + q * DIM, DIM);
-    struct gy_scan_request request = {.queries = queries, .query_count = 2, .epsilon = 2, .keep = 300, .seed = 20, .deadline_ns = GY_NEVER};
-    struct answer alone = scan(&f, NULL, &request);
-    for (size_t threads = 1; threads <= 3; threads++) {
-        gy_pool *pool = NULL;
-        assert_ok(gy_pool_new(&pool, "scan", threads, threads == 2 ? 1 : 8, &err)); /* once too small a queue */
-        for (int i = 0; i < 10; i++) {
-            struct answer split = scan(&f, pool, &request);
-            for (int q = 0; q < 2; q++) {
-                assert_int_equal(split.out[q].count, alone.out[q].count);
-                assert_same_items(split.out[q].items, alone.out[q].items, alone.out[q].count);
-                assert_true(split.out[q].cutoff == alone.out[q].cutoff);
+    for (uint32_t lists = 1; lists <= 20; lists += 19) {
+        struct world world;
+        fill_many(&world, 40000, lists, 21);
+        float queries[QUERIES * DIM];
+        for (int q = 0; q < QUERIES; q++)
+            world_query(&world, queries + q * DIM);
+        for (int mode = 0; mode < 3; mode++) {
+            struct gy_scan_request request = {.queries = queries, .query_count = QUERIES, .epsilon = 2, .keep = 100, .seed = 20, .deadline_ns = GY_NEVER};
+            request.k = mode == 1 ? 10 : 0, request.alone = mode == 2;
+            struct answer alone = scan(&world, NULL, &request);
+            for (size_t threads = 1; threads <= 3; threads++) {
+                gy_pool *pool = NULL;
+                assert_ok(gy_pool_new(&pool, "scan", threads, threads == 2 ? 1 : 8, &err)); /* once too small a queue */
+                for (int i = 0; i < 5; i++) {
+                    struct answer split = scan(&world, pool, &request);
+                    for (int q = 0; q < QUERIES; q++)
+                        assert_same_candidates(&split.out[q], &alone.out[q]);
+                    answer_free(&split);
+                }
+                gy_pool_free(pool);
             }
-            answer_free(&split);
+            answer_free(&alone);
         }
-        gy_pool_free(pool);
+        world_fini(&world);
     }
-    answer_free(&alone);
-    fixture_fini(&f);
 }
 
 struct nested {
-    struct fixture *f;
+    struct world *world;
     gy_pool *pool;
     const struct gy_scan_request *request;
     struct answer answer;
@@ -182,7 +150,7 @@ struct nested {
 static void scan_inside(void *arg)
 {
     struct nested *nested = arg;
-    nested->answer = scan(nested->f, nested->pool, nested->request);
+    nested->answer = scan(nested->world, nested->pool, nested->request);
     pthread_mutex_lock(&nested->mu);
     nested->finished = true;
     pthread_cond_signal(&nested->done);
@@ -193,13 +161,11 @@ static void a_scan_on_the_only_thread_of_its_own_pool_ends(void **state)
 {
     (void)state;
     gyre_error err;
-    struct fixture f;
-    uint64_t random = 22;
-    fixture_init(&f, GYRE_L2, DIM);
-    fixture_fill(&f, 0, 140000, 20000, &random);
-    float query[DIM] = {1};
-    struct gy_scan_request request = {.queries = query, .query_count = 1, .epsilon = 2, .keep = 10, .deadline_ns = GY_NEVER};
-    struct nested nested = {.f = &f, .request = &request, .mu = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
+    struct world world;
+    fill_many(&world, 40000, 1, 22);
+    float queries[QUERIES * DIM] = {1};
+    struct gy_scan_request request = {.queries = queries, .query_count = QUERIES, .epsilon = 2, .keep = 10, .deadline_ns = GY_NEVER};
+    struct nested nested = {.world = &world, .request = &request, .mu = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
     assert_ok(gy_pool_new(&nested.pool, "scan", 1, 8, &err));
     assert_ok(gy_pool_submit(nested.pool, scan_inside, &nested, &err));
     pthread_mutex_lock(&nested.mu);
@@ -209,42 +175,43 @@ static void a_scan_on_the_only_thread_of_its_own_pool_ends(void **state)
     assert_int_equal(nested.answer.out[0].count, 10);
     answer_free(&nested.answer);
     gy_pool_free(nested.pool);
-    fixture_fini(&f);
+    world_fini(&world);
 }
 
 static void a_limit_cuts_rows_and_not_the_cutoff(void **state)
 {
     (void)state;
-    struct fixture f;
-    uint64_t random = 23;
-    fixture_init(&f, GYRE_L2, DIM);
-    fixture_fill(&f, 0, 3000, 1000, &random);
+    struct world world;
+    fill_many(&world, 3000, 4, 23);
     float query[DIM];
-    fixture_vector(&random, query, DIM);
+    world_query(&world, query);
     size_t count;
-    struct gy_candidate *rows = all_rows(&f, query, 2, &count);
-    float limit = rows[99].estimate - rows[99].half_width;
+    struct gy_candidate *rows = all_rows(&world, query, 2, &count);
+    float limit = bound_of(&rows[99]);
     struct gy_scan_request request = {.queries = query, .limits = &limit, .query_count = 1, .epsilon = 2, .keep = 500, .deadline_ns = GY_NEVER};
-    struct answer answer = scan(&f, NULL, &request);
+    struct answer answer = scan(&world, NULL, &request);
     assert_int_equal(answer.out[0].count, 100); /* the row at the limit is within it */
     assert_true(answer.out[0].cutoff == INFINITY);
     answer_free(&answer);
-    request.keep = 40;
-    answer = scan(&f, NULL, &request);
+    request.alone = true;
+    answer = scan(&world, NULL, &request);
+    assert_int_equal(answer.out[0].count, 100);
+    answer_free(&answer);
+    request.alone = false, request.keep = 40;
+    answer = scan(&world, NULL, &request);
     assert_int_equal(answer.out[0].count, 40);
     assert_same_items(answer.out[0].items, rows, 40);
-    assert_true(answer.out[0].cutoff == rows[39].estimate - rows[39].half_width);
+    assert_true(answer.out[0].cutoff == bound_of(&rows[39]));
     answer_free(&answer);
     limit = -INFINITY;
-    answer = scan(&f, NULL, &request);
-    assert_int_equal(answer.out[0].count, 0);
-    answer_free(&answer);
-    request.exact = true, limit = 0;
-    answer = scan(&f, NULL, &request);
-    assert_int_equal(answer.out[0].count, 0);
-    answer_free(&answer);
+    for (int mode = 0; mode < 3; mode++) {
+        request.exact = mode == 1, request.alone = mode == 2;
+        answer = scan(&world, NULL, &request);
+        assert_int_equal(answer.out[0].count, 0);
+        answer_free(&answer);
+    }
     free(rows);
-    fixture_fini(&f);
+    world_fini(&world);
 }
 
 static void seeds_are_the_best_estimates_made_exact(void **state)
@@ -252,17 +219,15 @@ static void seeds_are_the_best_estimates_made_exact(void **state)
     (void)state;
     enum { KEEP = 200, SEED = 30 };
     gyre_error err;
-    struct fixture f;
-    uint64_t random = 24;
-    fixture_init(&f, GYRE_COSINE, DIM);
-    fixture_fill(&f, 0, 3000, 1000, &random);
+    struct world world;
+    world_init(&world, GYRE_COSINE, DIM, "rabitq1", 5, 3000, 24);
+    world_fill(&world);
     float query[DIM];
-    fixture_vector(&random, query, DIM);
-    gyre_vector_normalize(GYRE_COSINE, query, query, DIM);
+    world_query(&world, query);
     struct gy_scan_request request = {.queries = query, .query_count = 1, .epsilon = 3, .keep = KEEP, .deadline_ns = GY_NEVER};
-    struct answer plain = scan(&f, NULL, &request);
+    struct answer plain = scan(&world, NULL, &request);
     request.seed = SEED;
-    struct answer seeded = scan(&f, NULL, &request);
+    struct answer seeded = scan(&world, NULL, &request);
     assert_int_equal(seeded.out[0].count, KEEP);
     assert_int_equal(seeded.out[0].seeds_read, SEED);
     assert_true(seeded.out[0].cutoff == plain.out[0].cutoff);
@@ -283,22 +248,21 @@ static void seeds_are_the_best_estimates_made_exact(void **state)
             continue;
         float distance;
         exact++;
-        assert_ok(gy_points_distances(f.points, query, &item->id, 1, &distance, &err));
+        assert_ok(gy_points_distances(world.f.points, query, &item->id, 1, &distance, &err));
         assert_true(distance == item->estimate);
     }
     assert_int_equal(exact, SEED);
     answer_free(&plain);
     answer_free(&seeded);
-    fixture_fini(&f);
+    world_fini(&world);
 }
 
 static void requests_beyond_their_limits_are_refused_by_name(void **state)
 {
     (void)state;
-    struct fixture f;
-    uint64_t random = 25;
-    fixture_init(&f, GYRE_L2, DIM);
-    fixture_fill(&f, 0, 10, 10, &random);
+    struct world world;
+    fill_many(&world, 10, 3, 25);
+    const uint32_t twice[] = {1, 2, 1}, beyond[] = {3}, three = 3, one = 1, four = 4;
     static float queries[GY_SCAN_QUERIES_MAX * DIM];
     static struct gy_candidates out[GY_SCAN_QUERIES_MAX];
     float nan = NAN;
@@ -313,6 +277,13 @@ static void requests_beyond_their_limits_are_refused_by_name(void **state)
         {{.queries = queries, .query_count = GY_SCAN_QUERIES_MAX, .epsilon = 1, .keep = GY_SCAN_KEEP_MAX}, GYRE_INVALID, "4194304"},
         {{.queries = queries, .query_count = 1, .epsilon = 1, .keep = 5, .seed = 6}, GYRE_INVALID, "seed is 6"},
         {{.queries = queries, .query_count = 1, .epsilon = 1, .keep = 5, .limits = &nan}, GYRE_INVALID, "limit of query 0"},
+        {{.queries = queries, .query_count = 1, .epsilon = 1, .keep = 5, .k = 6}, GYRE_INVALID, "k is 6"},
+        {{.queries = queries, .query_count = 1, .epsilon = 1, .keep = 5, .scan_bits = 5}, GYRE_INVALID, "scan_bits is 5"},
+        {{.queries = queries, .query_count = 1, .epsilon = 1, .keep = 5, .scan_bits = 260}, GYRE_INVALID, "scan_bits is 260"},
+        {{.queries = queries, .query_count = 1, .epsilon = 0, .keep = 5}, GYRE_INVALID, "query 0: epsilon is 0"},
+        {{.queries = queries, .query_count = 1, .epsilon = 1, .keep = 5, .probes = twice, .probe_counts = &three}, GYRE_INVALID, "list 1 twice"},
+        {{.queries = queries, .query_count = 1, .epsilon = 1, .keep = 5, .probes = beyond, .probe_counts = &one}, GYRE_INVALID, "there are 3"},
+        {{.queries = queries, .query_count = 1, .epsilon = 1, .keep = 5, .probes = twice, .probe_counts = &four}, GYRE_INVALID, "probes 4 lists"},
         {{.queries = queries, .query_count = 1, .epsilon = 1, .keep = 5, .deadline_ns = 1}, GYRE_DEADLINE, "deadline"},
         {{.queries = queries, .query_count = 1, .epsilon = 1, .keep = 5, .deadline_ns = 1, .exact = true}, GYRE_DEADLINE, "deadline"},
     };
@@ -323,30 +294,95 @@ static void requests_beyond_their_limits_are_refused_by_name(void **state)
         struct gy_scan_request request = cases[i].request;
         if (!request.deadline_ns)
             request.deadline_ns = GY_NEVER;
-        assert_int_equal(gy_scan_run(f.points, NULL, &request, out, &version, &seq, &err), cases[i].status);
+        assert_int_equal(gy_scan_run(world.f.points, NULL, NULL, &request, out, &version, &seq, &err), cases[i].status);
         if (!strstr(err.text, cases[i].says))
             fail_msg("case %zu: %s", i, err.text);
         gy_candidates_free(out, request.query_count);
     }
-    fixture_fini(&f);
+    world_fini(&world);
 }
 
 static void an_empty_replica_answers_with_nothing(void **state)
 {
     (void)state;
-    struct fixture f;
-    fixture_init(&f, GYRE_L2, DIM);
+    struct world world;
+    world_init(&world, GYRE_L2, DIM, "rabitq4-fast", 3, 1, 26);
     float query[DIM] = {0};
     struct gy_scan_request request = {.queries = query, .query_count = 1, .epsilon = 1, .keep = 5, .seed = 5, .deadline_ns = GY_NEVER};
-    for (int exact = 0; exact < 2; exact++) {
-        request.exact = exact;
-        struct answer answer = scan(&f, NULL, &request);
+    for (int mode = 0; mode < 3; mode++) {
+        request.exact = mode == 1, request.alone = mode == 2;
+        struct answer answer = scan(&world, NULL, &request);
         assert_int_equal(answer.out[0].count, 0);
         assert_int_equal(answer.out[0].scanned, 0);
         assert_true(answer.out[0].cutoff == INFINITY);
         answer_free(&answer);
     }
-    fixture_fini(&f);
+    world_fini(&world);
+}
+
+/* ---- what ends a scan ---- */
+
+struct ending {
+    size_t asked, after;
+};
+
+static bool cancelled_later(void *arg)
+{
+    struct ending *ending = arg;
+    return ending->asked++ >= ending->after;
+}
+
+static void a_cancelled_scan_ends_wherever_it_is(void **state)
+{
+    (void)state;
+    gyre_error err;
+    struct world world;
+    fill_many(&world, 20000, 5, 27);
+    float queries[3 * DIM];
+    for (int q = 0; q < 3; q++)
+        world_query(&world, queries + q * DIM);
+    for (int mode = 0; mode < 3; mode++)
+        for (size_t after = 0;; after++) { /* the 1st, 2nd, … look says that it is */
+            struct ending ending = {0, after};
+            struct gy_scan_request request = {.queries = queries, .query_count = 3, .epsilon = 2, .keep = 10, .deadline_ns = GY_NEVER};
+            request.exact = mode == 1, request.alone = mode == 2;
+            request.cancelled = cancelled_later, request.cancelled_arg = &ending;
+            struct answer answer = {.queries = 3};
+            gyre_status status = gy_scan_run(world.f.points, NULL, NULL, &request, answer.out, &answer.version, &answer.seq, &err);
+            answer_free(&answer);
+            if (status == GYRE_OK) {
+                assert_int_equal(ending.asked, after);
+                assert_true(after > 10); /* it was looked at between chunks */
+                break;
+            }
+            assert_int_equal(status, GYRE_CANCELLED);
+            assert_int_equal(ending.asked, after + 1); /* and at once */
+        }
+    world_fini(&world);
+}
+
+/* ---- snapshots ---- */
+
+static void a_held_snapshot_is_scanned_as_it_was(void **state)
+{
+    (void)state;
+    gyre_error err;
+    struct world world;
+    fill_many(&world, 2000, 3, 28);
+    float query[DIM];
+    world_query(&world, query);
+    struct gy_scan_request request = {.queries = query, .query_count = 1, .epsilon = 2, .keep = 50, .deadline_ns = GY_NEVER};
+    struct answer before = scan(&world, NULL, &request), after = {.queries = 1};
+    gy_snapshot *snapshot = gy_points_snapshot(world.f.points);
+    for (size_t i = 0; i < before.out[0].count; i++) /* every one of them goes */
+        world_put(&world, gyre_point_id_number(&before.out[0].items[i].id), 1, false);
+    assert_ok(gy_scan_run(world.f.points, snapshot, NULL, &request, after.out, &after.version, &after.seq, &err));
+    assert_int_equal(after.seq, before.seq);
+    assert_same_candidates(&after.out[0], &before.out[0]);
+    gy_candidates_free(after.out, 1);
+    gy_snapshot_release(snapshot);
+    answer_free(&before);
+    world_fini(&world);
 }
 
 int main(void)
@@ -360,6 +396,8 @@ int main(void)
         cmocka_unit_test(seeds_are_the_best_estimates_made_exact),
         cmocka_unit_test(requests_beyond_their_limits_are_refused_by_name),
         cmocka_unit_test(an_empty_replica_answers_with_nothing),
+        cmocka_unit_test(a_cancelled_scan_ends_wherever_it_is),
+        cmocka_unit_test(a_held_snapshot_is_scanned_as_it_was),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
