@@ -1,5 +1,8 @@
 #include "fake_node.h"
 
+#include "gyre/point_id.h"
+
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -27,9 +30,6 @@ static void describe(const struct fake_replica *replica, Gyre__Node__ReplicaStat
 
 static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *asked, gy_bytes *reply, gyre_error *err)
 {
-    node->ensures++;
-    if (node->refuse_ensure != GYRE_OK)
-        return gyre_fail(err, node->refuse_ensure, "this node makes no replica");
     gyre_codebook *codebook;
     GY_TRY(gyre_codebook_decode(&codebook, asked->codebook.data, asked->codebook.len, err));
     struct fake_replica *replica = find(node, asked->collection_id, asked->shard);
@@ -45,6 +45,7 @@ static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *aske
     }
     gyre_codebook_free(replica->asked);
     replica->asked = codebook;
+    snprintf(replica->codec, sizeof replica->codec, "%s", asked->codec);
     replica->epoch = asked->epoch;
     if (!node->slow_to_encode)
         replica->codebook_version = gyre_codebook_version(codebook);
@@ -56,28 +57,28 @@ static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *aske
 static gyre_status drop(fake_node *node, const Gyre__Node__DropReplica *asked, gy_bytes *reply, gyre_error *err)
 {
     (void)reply, (void)err; /* an empty message has no bytes */
-    node->drops++;
     struct fake_replica *replica = find(node, asked->collection_id, asked->shard);
     if (replica) {
         gyre_codebook_free(replica->asked);
+        free(replica->vectors);
         *replica = node->replicas[--node->count];
     }
     return GYRE_OK;
 }
 
-/* Every vector of shard s is (s + 1) · (1, 2, 3, …). */
 static gyre_status sum(fake_node *node, const Gyre__Node__SumVectors *asked, gy_bytes *reply, gyre_error *err)
 {
-    node->sums++;
     const struct fake_replica *replica = find(node, asked->collection_id, asked->shard);
-    if (node->refuse_sums != GYRE_OK || !replica)
-        return gyre_fail(err, replica ? node->refuse_sums : GYRE_NOT_FOUND, "no sums here");
+    if (!replica)
+        return gyre_fail(err, GYRE_NOT_FOUND, "no such replica");
     uint32_t dim = gyre_codebook_dim(replica->asked);
     uint8_t *sums = calloc(dim, sizeof(double));
     if (!sums)
         return gyre_fail(err, GYRE_NO_MEMORY, "sums");
     for (uint32_t d = 0; d < dim; d++) {
-        double value = (double)replica->points * (asked->shard + 1) * (d + 1);
+        double value = replica->vectors ? 0 : (double)replica->points * (asked->shard + 1) * (d + 1);
+        for (size_t i = 0; replica->vectors && i < replica->points; i++)
+            value += (double)replica->vectors[i * dim + d];
         uint64_t bits;
         memcpy(&bits, &value, sizeof bits);
         gy_store_u64(sums + 8 * (size_t)d, bits);
@@ -90,6 +91,147 @@ static gyre_status sum(fake_node *node, const Gyre__Node__SumVectors *asked, gy_
     return status;
 }
 
+/* Every so-manieth vector; the same whatever the seed. */
+static gyre_status sample(fake_node *node, const Gyre__Node__Sample *asked, gy_bytes *reply, gyre_error *err)
+{
+    const struct fake_replica *replica = find(node, asked->collection_id, asked->shard);
+    if (!replica || !replica->vectors)
+        return gyre_fail(err, GYRE_NOT_FOUND, "no such replica");
+    uint32_t dim = gyre_codebook_dim(replica->asked);
+    size_t n = asked->count < replica->points ? asked->count : replica->points;
+    float *vectors = malloc((n + 1) * dim * sizeof *vectors);
+    for (size_t i = 0; i < n; i++)
+        memcpy(vectors + i * dim, replica->vectors + i * replica->points / n * dim, dim * sizeof *vectors);
+    Gyre__Node__SampleReply message = GYRE__NODE__SAMPLE_REPLY__INIT;
+    message.vectors = (ProtobufCBinaryData){n * dim * sizeof *vectors, (uint8_t *)vectors};
+    message.points = replica->points;
+    gyre_status status = gy_wire_pack(reply, &message.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+    free(vectors);
+    return status;
+}
+
+enum { NEAREST = 16 }; /* exact candidates that a scan sends at most: more than any test asks for */
+
+/* The nearest of one replica to one query, in the bytes of a reply, and its candidates, which borrow them. */
+struct scanned {
+    uint8_t ids[NEAREST * GYRE_ID_BYTES], distances[NEAREST * sizeof(float)], zeros[NEAREST * sizeof(float)];
+    Gyre__Node__Candidates candidates, *pointer;
+};
+
+static void scan_replica(const struct fake_replica *replica, const float *query, uint32_t keep, struct scanned *out)
+{
+    uint32_t dim = gyre_codebook_dim(replica->asked);
+    float distances[NEAREST];
+    uint64_t ids[NEAREST];
+    size_t n = 0, most = keep < NEAREST ? keep : NEAREST;
+    for (size_t i = 0; i < replica->points; i++) {
+        float distance = gyre_distance(gyre_codebook_metric(replica->asked), replica->vectors + i * dim, query, dim);
+        if (n == most && distance >= distances[n - 1])
+            continue;
+        size_t at = n < most ? n++ : n - 1;
+        for (; at > 0 && distances[at - 1] > distance; at--)
+            distances[at] = distances[at - 1], ids[at] = ids[at - 1];
+        distances[at] = distance, ids[at] = (uint64_t)replica->shard * FAKE_ID_OF_SHARD + i;
+    }
+    gyre__node__candidates__init(&out->candidates);
+    out->pointer = &out->candidates;
+    for (size_t i = 0; i < n; i++) {
+        gyre_point_id id = gyre_point_id_from_number(ids[i]);
+        memcpy(out->ids + i * GYRE_ID_BYTES, id.bytes, GYRE_ID_BYTES);
+        gy_store_f32(out->distances + i * sizeof(float), distances[i]);
+        gy_store_f32(out->zeros + i * sizeof(float), 0);
+    }
+    out->candidates.ids = (ProtobufCBinaryData){n * GYRE_ID_BYTES, out->ids};
+    out->candidates.estimates = (ProtobufCBinaryData){n * sizeof(float), out->distances};
+    out->candidates.half_widths = (ProtobufCBinaryData){n * sizeof(float), out->zeros};
+    out->candidates.cutoff = INFINITY, out->candidates.scanned = replica->points;
+    out->candidates.lists_probed = gyre_codebook_lists(replica->asked);
+}
+
+static gyre_status scan(fake_node *node, const Gyre__Node__Scan *asked, gy_bytes *reply, gyre_error *err)
+{
+    Gyre__Node__ShardCandidates shards[FAKE_REPLICAS_MAX], *shard_pointers[FAKE_REPLICAS_MAX];
+    Gyre__Node__Candidates **queries[FAKE_REPLICAS_MAX] = {0};
+    struct scanned *scanned[FAKE_REPLICAS_MAX] = {0};
+    gyre_status status = GYRE_OK;
+    for (size_t s = 0; status == GYRE_OK && s < asked->n_shards && s < FAKE_REPLICAS_MAX; s++) {
+        const struct fake_replica *replica = find(node, asked->collection_id, asked->shards[s]);
+        if (!replica || !replica->vectors) {
+            status = gyre_fail(err, GYRE_NOT_FOUND, "no such replica");
+            break;
+        }
+        size_t row_bytes = gyre_codebook_dim(replica->asked) * sizeof(float), n = asked->queries.len / row_bytes;
+        queries[s] = calloc(n, sizeof(Gyre__Node__Candidates *));
+        scanned[s] = calloc(n, sizeof *scanned[s]);
+        for (size_t q = 0; q < n; q++) {
+            float query[GYRE_DIM_MAX];
+            memcpy(query, asked->queries.data + q * row_bytes, row_bytes);
+            scan_replica(replica, query, asked->keep, &scanned[s][q]);
+            queries[s][q] = scanned[s][q].pointer;
+        }
+        gyre__node__shard_candidates__init(&shards[s]);
+        shards[s].shard = asked->shards[s], shards[s].codebook_version = replica->codebook_version;
+        shards[s].queries = queries[s], shards[s].n_queries = n;
+        shard_pointers[s] = &shards[s];
+    }
+    Gyre__Node__ScanReply message = GYRE__NODE__SCAN_REPLY__INIT;
+    message.shards = shard_pointers, message.n_shards = asked->n_shards;
+    if (status == GYRE_OK)
+        status = gy_wire_pack(reply, &message.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+    for (size_t s = 0; s < FAKE_REPLICAS_MAX; s++)
+        free(queries[s]), free(scanned[s]);
+    return status;
+}
+
+static gyre_status read(fake_node *node, const Gyre__Node__Read *asked, gy_bytes *reply, gyre_error *err)
+{
+    const struct fake_replica *replica = find(node, asked->collection_id, asked->shard);
+    if (!replica || !replica->vectors)
+        return gyre_fail(err, GYRE_NOT_FOUND, "no such replica");
+    uint32_t dim = gyre_codebook_dim(replica->asked);
+    size_t n = asked->ids.len / GYRE_ID_BYTES;
+    Gyre__Node__ReadPoint *points = calloc(n + 1, sizeof *points), **pointers = calloc(n + 1, sizeof(Gyre__Node__ReadPoint *));
+    for (size_t i = 0; i < n; i++) {
+        gyre_point_id id;
+        memcpy(id.bytes, asked->ids.data + i * GYRE_ID_BYTES, GYRE_ID_BYTES);
+        gyre__node__read_point__init(pointers[i] = &points[i]);
+        uint64_t place = gyre_point_id_number(&id) - (uint64_t)asked->shard * FAKE_ID_OF_SHARD;
+        points[i].found = place < replica->points;
+        if (points[i].found)
+            points[i].vector = (ProtobufCBinaryData){dim * sizeof(float), (uint8_t *)(replica->vectors + place * dim)};
+    }
+    Gyre__Node__ReadReply message = GYRE__NODE__READ_REPLY__INIT;
+    message.points = pointers, message.n_points = n;
+    gyre_status status = gy_wire_pack(reply, &message.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+    free(points), free(pointers);
+    return status;
+}
+
+static const ProtobufCMessageDescriptor *const descriptors[FAKE_TYPES] = {
+    [GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA] = &gyre__node__ensure_replica__descriptor,
+    [GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA] = &gyre__node__drop_replica__descriptor,
+    [GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS] = &gyre__node__sum_vectors__descriptor,
+    [GYRE__NODE__MESSAGE_TYPE__SAMPLE] = &gyre__node__sample__descriptor,
+    [GYRE__NODE__MESSAGE_TYPE__SCAN] = &gyre__node__scan__descriptor,
+    [GYRE__NODE__MESSAGE_TYPE__READ] = &gyre__node__read__descriptor,
+};
+
+/* Under mu. */
+static gyre_status answer(fake_node *node, uint16_t type, const void *asked, gy_bytes *reply, gyre_error *err)
+{
+    node->asked[type]++;
+    if (node->refuse[type] != GYRE_OK)
+        return gyre_fail(err, node->refuse[type], "this node refuses requests of type %u", type);
+    switch (type) {
+    case GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA: return ensure(node, asked, reply, err);
+    case GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA: return drop(node, asked, reply, err);
+    case GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS: return sum(node, asked, reply, err);
+    case GYRE__NODE__MESSAGE_TYPE__SAMPLE: return sample(node, asked, reply, err);
+    case GYRE__NODE__MESSAGE_TYPE__SCAN: return scan(node, asked, reply, err);
+    default: return read(node, asked, reply, err);
+    }
+}
+
 /* Small work without waiting: done on the bus's own thread. */
 static void on_request(void *self, gy_bus_request *request)
 {
@@ -97,23 +239,18 @@ static void on_request(void *self, gy_bus_request *request)
     size_t bytes;
     const uint8_t *body = gy_bus_request_body(request, &bytes);
     uint16_t type = gy_bus_request_type(request);
-    const ProtobufCMessageDescriptor *descriptor = type == GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA ? &gyre__node__ensure_replica__descriptor
-                                                   : type == GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA ? &gyre__node__drop_replica__descriptor
-                                                                                                    : &gyre__node__sum_vectors__descriptor;
     void *asked = NULL;
     gyre_error err = {0};
     gy_bytes reply = {0};
-    gyre_status status = gy_wire_unpack(&asked, descriptor, body, bytes, &err);
+    bool known = type < FAKE_TYPES && descriptors[type];
+    gyre_status status = known ? gy_wire_unpack(&asked, descriptors[type], body, bytes, &err)
+                               : gyre_fail(&err, GYRE_UNIMPLEMENTED, "type %u", type);
     pthread_mutex_lock(&node->mu);
-    bool swallows = type == GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS && node->swallow_sums && node->swallowed_count < FAKE_REPLICAS_MAX;
+    bool swallows = type == node->swallows && node->swallowed_count < FAKE_REPLICAS_MAX;
     if (swallows)
         node->swallowed[node->swallowed_count++] = request;
-    else if (status == GYRE_OK && type == GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA)
-        status = ensure(node, asked, &reply, &err);
-    else if (status == GYRE_OK && type == GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA)
-        status = drop(node, asked, &reply, &err);
     else if (status == GYRE_OK)
-        status = sum(node, asked, &reply, &err);
+        status = answer(node, type, asked, &reply, &err);
     pthread_cond_broadcast(&node->changed);
     pthread_mutex_unlock(&node->mu);
     if (!swallows)
@@ -138,7 +275,7 @@ static void disconnect(fake_node *node)
     gyre_status status = gyre_fail(&err, GYRE_UNAVAILABLE, "this node ends");
     while (node->swallowed_count > 0)
         gy_bus_answer(node->swallowed[--node->swallowed_count], status, &err, NULL, 0);
-    node->swallow_sums = false;
+    node->swallows = 0;
     pthread_mutex_unlock(&node->mu);
     gy_peer_free(node->coordinator);
     gy_bus_close(node->bus);
@@ -161,7 +298,7 @@ void fake_node_close(fake_node *node)
 {
     disconnect(node);
     for (size_t i = 0; i < node->count; i++)
-        gyre_codebook_free(node->replicas[i].asked);
+        gyre_codebook_free(node->replicas[i].asked), free(node->replicas[i].vectors);
     pthread_cond_destroy(&node->changed);
     pthread_mutex_destroy(&node->mu);
 }
@@ -202,6 +339,32 @@ void fake_node_fill(fake_node *node, uint64_t points_per_replica)
     pthread_mutex_lock(&node->mu);
     for (size_t i = 0; i < node->count; i++)
         node->replicas[i].points = points_per_replica;
+    pthread_mutex_unlock(&node->mu);
+}
+
+static float unit(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (float)(*state >> 40) / (float)(1 << 24);
+}
+
+void fake_node_grow(fake_node *node, uint64_t points_per_replica)
+{
+    enum { CLUSTERS = 200 };
+    pthread_mutex_lock(&node->mu);
+    for (size_t r = 0; r < node->count; r++) {
+        struct fake_replica *replica = &node->replicas[r];
+        uint32_t dim = gyre_codebook_dim(replica->asked);
+        uint64_t state = replica->shard + 1;
+        free(replica->vectors);
+        replica->vectors = malloc(points_per_replica * dim * sizeof *replica->vectors);
+        replica->points = points_per_replica;
+        for (size_t i = 0; i < points_per_replica; i++) {
+            uint64_t cluster = (uint64_t)(unit(&state) * CLUSTERS) * 7919;
+            for (uint32_t d = 0; d < dim; d++)
+                replica->vectors[i * dim + d] = 10 * unit(&cluster) + unit(&state);
+        }
+    }
     pthread_mutex_unlock(&node->mu);
 }
 

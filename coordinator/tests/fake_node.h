@@ -9,13 +9,15 @@
 
 #include <pthread.h>
 
-enum { FAKE_REPLICAS_MAX = 64 };
+enum { FAKE_REPLICAS_MAX = 64, FAKE_TYPES = 16, FAKE_ID_OF_SHARD = 1000000 /* ids of shard s begin at s times this */ };
 #define FAKE_PATIENCE_NS (20 * GY_SECOND_NS) /* a test that waits this long has failed */
 
 struct fake_replica {
     uint64_t collection_id, epoch, points;
     uint32_t shard, codebook_version;
     gyre_codebook *asked; /* the newest it was told */
+    char codec[32];       /* of which it was told */
+    float *vectors;       /* [points][dim]; NULL: see fake_node_fill */
 };
 
 typedef struct fake_node {
@@ -27,10 +29,10 @@ typedef struct fake_node {
     pthread_cond_t changed;
     struct fake_replica replicas[FAKE_REPLICAS_MAX]; /* guarded by mu, as is all below */
     size_t count;
-    unsigned ensures, drops, sums;
-    gyre_status refuse_ensure, refuse_sums; /* GYRE_OK: obey */
+    unsigned asked[FAKE_TYPES];             /* requests by message type */
+    gyre_status refuse[FAKE_TYPES];         /* by message type; GYRE_OK: obey */
+    uint16_t swallows;                      /* requests of this type are answered only when it closes, as of a frozen daemon that is killed */
     bool slow_to_encode;                    /* keeps the older codebook until fake_node_encode */
-    bool swallow_sums;                      /* answers them only when it closes, as a frozen daemon that is killed */
     gy_bus_request *swallowed[FAKE_REPLICAS_MAX];
     size_t swallowed_count;
 } fake_node;
@@ -46,8 +48,11 @@ gyre_status fake_node_report(fake_node *node, gyre_error *err);
 /* The same under another name than the connection's. */
 gyre_status fake_node_report_as(fake_node *node, const char *name, gyre_error *err);
 
-/* Every replica gets this many points. */
+/* Every replica gets this many points; every vector of shard s is (s + 1) · (1, 2, 3, …). */
 void fake_node_fill(fake_node *node, uint64_t points_per_replica);
+/* Every replica gets this many points of its own, in clusters that the shards share. They can be summed, sampled, scanned (exactly) and
+ * read. */
+void fake_node_grow(fake_node *node, uint64_t points_per_replica);
 /* Re-encodes to the newest codebook it was told. */
 void fake_node_encode(fake_node *node);
 /* Waits until done(node, arg), called under mu, is true; fails the test after FAKE_PATIENCE_NS. */

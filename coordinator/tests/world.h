@@ -1,0 +1,67 @@
+/* world: a coordinator in this process, with a client of its gRPC services and nodes that the test plays on a real bus. */
+#ifndef GY_TEST_WORLD_H
+#define GY_TEST_WORLD_H
+
+#include "fake_node.h"
+
+#include "api/cluster.h"
+#include "api/collections.h"
+#include "http/pages.h"
+
+#include <inttypes.h>
+#include <sodium.h>
+
+enum { NODES = 2, PATH_BYTES = 512 };
+
+extern const uint8_t world_key[GY_BUS_KEY_BYTES];
+
+struct world {
+    char dir[64];
+    gy_metrics *metrics;
+    gy_catalog *catalog;
+    gy_placement *placement;
+    gy_bus *bus;
+    gy_pool *pool;
+    gy_collections_service *collections;
+    gy_cluster_service *cluster;
+    gy_rpc_server *server;
+    gyre_client *client;
+    fake_node nodes[NODES];
+    size_t node_count;
+};
+
+/* For use where an err is in scope. */
+#define MUST(expression)                                                     \
+    do {                                                                     \
+        if ((expression) != GYRE_OK)                                         \
+            fail_msg("%s: %s", #expression, err.text);                       \
+    } while (0)
+
+/* cmocka fixtures: without nodes, or with NODES that have reported. */
+int world_make_empty(void **state);
+int world_make_full(void **state);
+int world_free(void **state);
+
+void world_start(struct world *world);
+void world_stop(struct world *world);
+/* The coordinator ends and starts again on the same disk; the nodes find it. */
+void world_restart(struct world *world);
+/* One heartbeat of a node; the test fails if it is refused. */
+void world_report(fake_node *node);
+
+/* ---- calls, as a client makes them ---- */
+
+gyre_status world_call(struct world *world, const char *path, const ProtobufCMessage *request, const ProtobufCMessageDescriptor *type,
+                       void *reply, gyre_error *err);
+/* "words", dim 3, l2, defaults for the rest. */
+Gyre__V1__CollectionSpec world_a_spec(void);
+gyre_status world_create(struct world *world, Gyre__V1__CollectionSpec *spec, Gyre__V1__Collection **made, gyre_error *err);
+void world_create_words(struct world *world);
+gyre_status world_get(struct world *world, const char *name, Gyre__V1__Collection **found, gyre_error *err);
+gyre_status world_drop(struct world *world, const char *name, gyre_error *err);
+gyre_status world_train(struct world *world, uint32_t lists, bool wait, Gyre__V1__Collection **trained, gyre_error *err);
+size_t world_list_count(struct world *world);
+uint32_t world_codebook_version(struct world *world); /* of "words" */
+void assert_says(const gyre_error *err, const char *words);
+
+#endif
