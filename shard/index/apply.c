@@ -83,6 +83,7 @@ static gyre_status upsert(struct applying *applying, const struct gy_operation *
     GY_TRY(remove_point(applying, &operation->id, version, &known, err));
     GY_TRY(gy_places_put(&points->places, applying->next, list, &operation->id, row, &slot, err));
     applying->touched[applying->touched_count++] = (struct touch){slot, version};
+    gy_segment_put(gy_snapshot_at(applying->next, slot / GY_CHUNK_ROWS)->mirror, slot % GY_CHUNK_ROWS, operation->vector);
     uint8_t header[GY_POINT_HEADER_BYTES];
     gy_store_u64(header, version);
     const char *payload = operation->payload ? operation->payload : "";
@@ -122,6 +123,7 @@ static gyre_status put_chunk(struct applying *applying, const struct touch *touc
         gy_codes_delete(&applying->codes, chunk, number);
         return gy_places_drop(&applying->points->places, applying->next, number, err);
     }
+    gy_compaction_ask(applying->points, chunk, number);
     if (chunk->outstanding + count >= GY_PACK_ROWS) {
         gy_codes_pack(&applying->codes, chunk, number, applying->applied_seq);
         return GYRE_OK;

@@ -89,6 +89,8 @@ struct gy_chunk *gy_chunk_copy(const struct gy_layout *layout, const struct gy_c
         return NULL;
     chunk->packed_seq = from->packed_seq;
     chunk->rows = from->rows, chunk->held = from->held, chunk->outstanding = from->outstanding;
+    chunk->asked = from->asked;
+    chunk->mirror = gy_segment_hold(from->mirror);
     memcpy(chunk->blocks, from->blocks, blocks * layout->block_bytes);
     memcpy(chunk->ids, from->ids, rows * sizeof *chunk->ids);
     memcpy(chunk->refine, from->refine, rows * layout->refine_row_bytes);
@@ -104,8 +106,10 @@ struct gy_chunk *gy_chunk_hold(struct gy_chunk *chunk)
 
 void gy_chunk_release(struct gy_chunk *chunk)
 {
-    if (chunk && atomic_fetch_sub_explicit(&chunk->references, 1, memory_order_acq_rel) == 1)
-        free(chunk);
+    if (!chunk || atomic_fetch_sub_explicit(&chunk->references, 1, memory_order_acq_rel) != 1)
+        return;
+    gy_segment_release(chunk->mirror);
+    free(chunk);
 }
 
 static uint8_t *block_of(const struct gy_layout *layout, const struct gy_chunk *chunk, size_t place)

@@ -82,8 +82,10 @@ static gyre_status load_list(struct loading *loading, uint32_t number, struct gy
     if (number >= loading->count || !loading->chunks[number])
         return gyre_fail(err, GYRE_CORRUPT, "chunk of list %u has no rows", list);
     loading->chunks[number]->list = list;
+    loading->chunks[number]->mirror = gy_segment_new(loading->points->vectors); /* or none */
     if (!gy_snapshot_add(loading->snapshot, number, loading->chunks[number]))
         return gyre_fail(err, GYRE_NO_MEMORY, "chunk of list %u", list);
+    gy_compaction_ask(loading->points, loading->chunks[number], number);
     loading->chunks[number] = NULL;
     return GYRE_OK;
 }

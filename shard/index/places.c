@@ -4,9 +4,9 @@
 
 #include <stdlib.h>
 
-void gy_places_init(struct gy_places *places)
+void gy_places_init(struct gy_places *places, gy_vectors *vectors)
 {
-    *places = (struct gy_places){0};
+    *places = (struct gy_places){.vectors = vectors};
     gy_slots_init(&places->slots);
 }
 
@@ -74,10 +74,17 @@ uint32_t gy_places_take_number(struct gy_places *places, const gy_snapshot *snap
     return places->free_count ? places->free[--places->free_count] : (uint32_t)snapshot->count;
 }
 
+void gy_places_free_number(struct gy_places *places, uint32_t number)
+{
+    places->free[places->free_count++] = number;
+}
+
 static gyre_status new_chunk(struct gy_places *places, gy_snapshot *snapshot, uint32_t list, uint32_t *number, gyre_error *err)
 {
     struct gy_chunk *chunk = gy_chunk_new(&snapshot->codebook->layout, list, 1);
     *number = gy_places_take_number(places, snapshot);
+    if (chunk)
+        chunk->mirror = gy_segment_new(places->vectors); /* or none */
     if (chunk && gy_snapshot_add(snapshot, *number, chunk))
         return GYRE_OK;
     gy_chunk_release(chunk);
@@ -111,7 +118,7 @@ gyre_status gy_places_drop(struct gy_places *places, gy_snapshot *snapshot, uint
     GY_TRY(reserve_free(places, 1, err));
     if (!gy_snapshot_drop(snapshot, number))
         return gyre_fail(err, GYRE_NO_MEMORY, "list of chunk %u", number);
-    places->free[places->free_count++] = number;
+    gy_places_free_number(places, number);
     return GYRE_OK;
 }
 

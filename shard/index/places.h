@@ -7,12 +7,13 @@
 #include "index/slots.h"
 
 struct gy_places {
+    gy_vectors *vectors; /* that new chunks are mirrored in */
     struct gy_slots slots;
     uint32_t *free; /* chunk numbers below the snapshot's count without a chunk */
     size_t free_count, free_room;
 };
 
-void gy_places_init(struct gy_places *places);
+void gy_places_init(struct gy_places *places, gy_vectors *vectors);
 void gy_places_fini(struct gy_places *places);
 /* Makes sure that count puts into snapshot, and as many removals and drops, fail for want of a chunk's memory only. GYRE_EXHAUSTED
  * when chunk numbers would run out. */
@@ -28,6 +29,8 @@ GYRE_CHECKED gyre_status gy_places_put(struct gy_places *places, gy_snapshot *sn
 GYRE_CHECKED gyre_status gy_places_remove(struct gy_places *places, gy_snapshot *snapshot, const gyre_point_id *id, uint32_t slot, gyre_error *err);
 /* A free number, taken. */
 uint32_t gy_places_take_number(struct gy_places *places, const gy_snapshot *snapshot);
+/* Room for two was reserved. */
+void gy_places_free_number(struct gy_places *places, uint32_t number);
 /* Takes a chunk without points away and frees its number for whatever comes next. */
 GYRE_CHECKED gyre_status gy_places_drop(struct gy_places *places, gy_snapshot *snapshot, uint32_t number, gyre_error *err);
 /* As allocated. */

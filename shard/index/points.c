@@ -17,11 +17,17 @@ gyre_status gy_points_open(gy_points **out, gy_store *store, gyre_error *err)
     points->disk_free_min = GY_DISK_FLOOR_BYTES;
     pthread_mutex_init(&points->apply_mu, NULL);
     pthread_mutex_init(&points->mu, NULL);
-    pthread_cond_init(&points->wake, NULL);
-    gy_places_init(&points->places);
-    gyre_status status = gy_points_load(points, err);
-    if (status == GYRE_OK && pthread_create(&points->encoder, NULL, gy_points_encoder, points) != 0)
-        status = gyre_fail(err, GYRE_EXHAUSTED, "thread for re-encoding cannot be started");
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&points->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    gyre_status status = gy_vectors_new(&points->vectors, gy_store_path(store), points->metric, points->dim, err);
+    gy_places_init(&points->places, points->vectors);
+    if (status == GYRE_OK)
+        status = gy_points_load(points, err);
+    if (status == GYRE_OK && pthread_create(&points->background, NULL, gy_points_background, points) != 0)
+        status = gyre_fail(err, GYRE_EXHAUSTED, "background thread cannot be started");
     if (status != GYRE_OK) {
         points->closing = true; /* no thread to wait for */
         gy_points_close(points);
@@ -41,11 +47,15 @@ void gy_points_close(gy_points *points)
     pthread_cond_signal(&points->wake);
     pthread_mutex_unlock(&points->mu);
     if (running)
-        pthread_join(points->encoder, NULL);
+        pthread_join(points->background, NULL);
+    if (points->vectors)
+        gy_vectors_retire(points->vectors);
     gy_snapshot_release(points->current);
     gyre_codebook_free(points->target);
     gy_places_fini(&points->places);
+    gy_vectors_free(points->vectors);
     free(points->dirty.ids);
+    free(points->compaction.numbers);
     pthread_cond_destroy(&points->wake);
     pthread_mutex_destroy(&points->mu);
     pthread_mutex_destroy(&points->apply_mu);

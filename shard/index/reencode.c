@@ -72,7 +72,7 @@ static void encoding_fini(struct encoding *encoding)
 static gyre_status encoding_init(struct encoding *encoding, gyre_error *err)
 {
     gy_points *points = encoding->points;
-    gy_places_init(&encoding->places);
+    gy_places_init(&encoding->places, points->vectors);
     encoding->next = gy_snapshot_new(encoding->codebook);
     encoding->batch = gy_batch_new();
     encoding->ids = malloc(GROUP_POINTS * sizeof *encoding->ids);
@@ -187,6 +187,7 @@ static gyre_status put_group(struct encoding *encoding, gyre_error *err)
         uint32_t slot;
         GY_TRY(remove_point(encoding, &encoding->ids[i], err));
         GY_TRY(gy_places_put(&encoding->places, encoding->next, encoding->lists[i], &encoding->ids[i], encoding->rows + i * row_bytes, &slot, err));
+        gy_segment_put(gy_snapshot_at(encoding->next, slot / GY_CHUNK_ROWS)->mirror, slot % GY_CHUNK_ROWS, encoding->addresses[i]);
         GY_TRY(mark_stale(encoding, slot / GY_CHUNK_ROWS, err));
     }
     encoding->group = 0;
@@ -346,7 +347,7 @@ static gyre_status discard(struct encoding *encoding, gyre_error *err)
     return gy_store_commit(encoding->points->store, encoding->batch, err);
 }
 
-static void encode_to(gy_points *points, gyre_codebook *target)
+void gy_points_reencode(gy_points *points, gyre_codebook *target)
 {
     gyre_error err = {0};
     struct encoding encoding = {.points = points, .version = gyre_codebook_version(target)};
@@ -373,24 +374,6 @@ static void encode_to(gy_points *points, gyre_codebook *target)
     pthread_mutex_unlock(&points->mu);
     encoding_fini(&encoding);
     atomic_store(&points->side_bytes, 0);
-}
-
-void *gy_points_encoder(void *arg)
-{
-    gy_points *points = arg;
-    pthread_mutex_lock(&points->mu);
-    while (!points->closing) {
-        if (!points->target) {
-            pthread_cond_wait(&points->wake, &points->mu);
-            continue;
-        }
-        gyre_codebook *target = GY_TAKE(points->target);
-        pthread_mutex_unlock(&points->mu);
-        encode_to(points, target);
-        pthread_mutex_lock(&points->mu);
-    }
-    pthread_mutex_unlock(&points->mu);
-    return NULL;
 }
 
 /* Equal seeds rotate every vector alike; two different ones rotate this one differently but by an accident of 2^-24 or less
@@ -436,6 +419,7 @@ void gy_points_limit_disk(gy_points *points, uint64_t free_min)
     pthread_mutex_lock(&points->mu);
     points->disk_free_min = free_min;
     pthread_mutex_unlock(&points->mu);
+    gy_vectors_limit_disk(points->vectors, free_min);
 }
 
 void gy_points_trouble(gy_points *points, char *text, size_t bytes)

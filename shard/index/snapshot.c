@@ -343,7 +343,7 @@ bool gy_snapshot_add(gy_snapshot *snapshot, size_t number, struct gy_chunk *chun
     page->chunks[number % GY_PAGE_CHUNKS] = chunk;
     list->points += chunk->held;
     snapshot->points += chunk->held;
-    snapshot->bytes += gy_chunk_bytes(&snapshot->codebook->layout, chunk->capacity);
+    snapshot->bytes += gy_chunk_bytes(&snapshot->codebook->layout, chunk->capacity) + gy_segment_bytes();
     return true;
 }
 
@@ -358,7 +358,7 @@ bool gy_snapshot_drop(gy_snapshot *snapshot, size_t number)
         return false;
     list->points -= chunk->held;
     snapshot->points -= chunk->held;
-    snapshot->bytes -= gy_chunk_bytes(&snapshot->codebook->layout, chunk->capacity);
+    snapshot->bytes -= gy_chunk_bytes(&snapshot->codebook->layout, chunk->capacity) + gy_segment_bytes();
     page->chunks[number % GY_PAGE_CHUNKS] = NULL;
     gy_chunk_release(chunk);
     return true;

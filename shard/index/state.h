@@ -18,16 +18,24 @@ struct gy_dirty {
     size_t count, room;
 };
 
+/* Chunks that might be worth a compaction. */
+struct gy_chunk_queue {
+    uint32_t *numbers;
+    size_t count, room;
+};
+
 struct gy_points {
     gy_store *store;
     uint32_t dim;
     gyre_metric metric;
+    gy_vectors *vectors;
 
     pthread_mutex_t apply_mu;
     struct gy_places places;   /* this and below guarded by apply_mu */
     bool broken;               /* an apply failed half-way: RAM and disk may differ */
     bool tracking;             /* a re-encoding runs and wants to know what changes */
     struct gy_dirty dirty;
+    struct gy_chunk_queue compaction;
 
     pthread_mutex_t mu;
     pthread_cond_t wake;       /* target or closing changed */
@@ -35,9 +43,12 @@ struct gy_points {
     gyre_codebook *target;     /* to re-encode to; NULL: nothing to do */
     uint32_t target_version;   /* newest that was asked for and has not failed; the current one when idle */
     uint64_t disk_free_min;    /* for re-encoding */
+    bool compaction_wanted;    /* something was put into the queue */
     bool closing;
     char trouble[GY_TROUBLE_BYTES];
-    pthread_t encoder;
+    pthread_t background;
+
+    atomic_bool is_warm;                   /* every row found at opening is mirrored, as far as there was room */
 
     atomic_uint_least64_t table_bytes;     /* of places, as allocated */
     atomic_uint_least64_t side_bytes;      /* of what a re-encoding builds */
@@ -51,7 +62,16 @@ GYRE_CHECKED gyre_status gy_points_load(gy_points *points, gyre_error *err);
 void gy_points_publish(gy_points *points, gy_snapshot *snapshot);
 GYRE_CHECKED gyre_status gy_dirty_reserve(struct gy_dirty *dirty, size_t more, gyre_error *err);
 
-/* reencode.c: the background thread. arg: the points. */
-void *gy_points_encoder(void *arg);
+/* compact.c, under apply_mu: has the background look at a chunk, which is the caller's to change, if it has many holes. */
+void gy_compaction_ask(gy_points *points, struct gy_chunk *chunk, uint32_t number);
+/* Looks at one chunk that was asked for and rewrites it if that is worth it, with a neighbour if they fit in one. false: nothing more
+ * to look at. Takes apply_mu itself. */
+bool gy_compaction_step(gy_points *points);
+
+/* reencode.c: re-encodes to target, which it takes. For the background thread. */
+void gy_points_reencode(gy_points *points, gyre_codebook *target);
+
+/* background.c: the thread. arg: the points. */
+void *gy_points_background(void *arg);
 
 #endif
