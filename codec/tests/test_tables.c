@@ -1,11 +1,12 @@
 /* The whole library gives the same bytes from every kernel table that runs here: rows of every codec, what is decoded from them,
- * what scans find and what estimates say; rotations, what is learned from data, and the coarse partition too.
+ * what scans find and what estimates say, of lists too; rotations, what is learned from data, and the coarse partition.
  * `test_codec_tables --print` prints a line a codec and dim with the hash of each: test_portable and test_neon compare these lines
  * between compilers, optimisation levels and processors.
  *
  * Inputs are made without any library function, and so is all that is hashed: epsilon is a constant. */
 #include "gyre/kmeans.h"
 #include "gyre/learn.h"
+#include "gyre/partition.h"
 #include "kernels/kernels.h"
 #include "support.h"
 
@@ -221,6 +222,52 @@ static void say_learned(struct text *text)
         (unsigned long long)cayley, (unsigned long long)hash_floats(1, centroids, LISTS * DIM), (unsigned long long)assigned);
 }
 
+/* A partition: lists of vectors, lists to probe (at the largest dim by codes), rows of a list and what queries moved to it find. */
+static void say_lists(struct text *text, const char *name, uint32_t dim, gyre_metric metric)
+{
+    enum { LISTS = 400, PROBED = 30 };
+    random_state = 104729 * dim + metric;
+    uint8_t seed[GYRE_SEED_BYTES];
+    random_seed_bytes(seed);
+    float *vectors = must_alloc((size_t)(LISTS + VECTORS) * dim * sizeof *vectors), *queries = vectors + (size_t)LISTS * dim;
+    exact_vectors(vectors, LISTS + VECTORS, dim);
+    vectors[0] = queries[0] = 1;
+    GY_AUTO(gyre_codebook) *codebook = NULL;
+    GY_AUTO(gyre_quantizer) *quantizer = NULL;
+    must(gyre_codebook_new_partitioned(&codebook, metric, dim, 1, seed, vectors + 5 * dim, vectors, LISTS, &err));
+    must(gyre_quantizer_new(&quantizer, codec_named(name), codebook, &err));
+    const gyre_codec *codec = gyre_quantizer_codec(quantizer);
+    size_t row_bytes = gyre_codec_list_row_bytes(codec, dim);
+    uint8_t *rows = must_alloc(VECTORS * row_bytes);
+    uint32_t lists[VECTORS];
+    must(gyre_partition_assign(codebook, queries, VECTORS, 0, lists, &err));
+    uint64_t assigned = hash(1, lists, sizeof lists), probed = 1, coded = 1, hits = 1, estimates = 1;
+    for (size_t q = 0; q < QUERIES; q++) {
+        GY_AUTO(gyre_query) *query = NULL;
+        gyre_vector_normalize(metric, queries + q * dim, queries + q * dim, dim);
+        must(gyre_partition_probe(codebook, queries + q * dim, NULL, PROBED, lists, &err));
+        probed = hash(probed, lists, PROBED * sizeof *lists);
+        must(gyre_query_new(&query, quantizer, queries + q * dim, NULL, &(gyre_query_options){.epsilon = 2.5f}, &err));
+        for (size_t l = 0; l < PROBED; l += 10) {
+            const float *centroid = gyre_codebook_centroid(codebook, lists[l]);
+            must(gyre_quantizer_encode_list(quantizer, centroid, queries, VECTORS, 0, rows, &err));
+            coded = hash(coded, rows, VECTORS * row_bytes);
+            gyre_query_move(query, centroid);
+            gyre_hit found[VECTORS];
+            hits = hash_hits(hits, found, gyre_query_scan_rows(query, rows, row_bytes, VECTORS, INFINITY, found));
+            for (size_t i = 0; i < VECTORS; i++) {
+                gyre_estimate known;
+                gyre_query_estimate(query, &(const uint8_t *){rows + i * row_bytes}, 1, &known);
+                estimates = hash_floats(estimates, (float[]){known.distance, known.low, known.high}, 3);
+            }
+        }
+    }
+    say(text, "lists %s %u %s assigned %016llx probed %016llx rows %016llx hits %016llx estimates %016llx\n", name, dim,
+        gyre_metric_name(metric), (unsigned long long)assigned, (unsigned long long)probed, (unsigned long long)coded,
+        (unsigned long long)hits, (unsigned long long)estimates);
+    free(vectors), free(rows);
+}
+
 /* Everything, by one kernel table. Training is left out at the largest dim: seconds a table. */
 static struct text *all_lines(const char *table)
 {
@@ -236,6 +283,8 @@ static struct text *all_lines(const char *table)
                 say_codec(text, &codecs[c], dims[d], (gyre_metric)(1 + (codecs[c].kind + codecs[c].bits + d) % 3));
     }
     say_learned(text);
+    for (size_t d = 2; d < DIMS; d++)
+        say_lists(text, d % 2 ? "rabitq4" : "signblock-p8b2", dims[d], (gyre_metric)(1 + d % 3));
     must(gyre_simd_select(NULL, &err));
     return text;
 }
