@@ -1,15 +1,9 @@
 /* Search and SearchBatch: resolve the queries, run the contest, dress the hits. A single search is a batch of one. */
 #include "api/points_service.h"
+#include "api/search_options.h"
 #include "routing/fetch.h"
-#include "search/search.h"
-
-#include "gyre/kmeans.h"
 
 #include <stdlib.h>
-
-#define CONFIDENCE_MIN 0.9
-#define CONFIDENCE_MAX 0.9999999
-#define RECALL_TARGET_MIN 0.5
 
 /* A request's queries on their way to answers. */
 struct batch {
@@ -47,52 +41,6 @@ static void batch_fini(struct batch *batch)
 static bool call_cancelled(void *call)
 {
     return gy_rpc_cancelled(call);
-}
-
-/* How many lists to look into: by number, by recall, or all. */
-static gyre_status probing_check(const Gyre__V1__SearchOptions *sent, gyre_error *err)
-{
-    if (sent->nprobe > GYRE_LISTS_MAX)
-        return gyre_fail(err, GYRE_INVALID, "options.nprobe is %u; it must be 1 to %d, or 0 for as many as options.recall_target takes",
-                         sent->nprobe, GYRE_LISTS_MAX);
-    if (sent->recall_target != 0 && !(sent->recall_target >= RECALL_TARGET_MIN && sent->recall_target <= 1))
-        return gyre_fail(err, GYRE_INVALID, "options.recall_target is %g; it must be %g to 1, or 0 for %g", sent->recall_target,
-                         RECALL_TARGET_MIN, GY_RECALL_TARGET_DEFAULT);
-    if (sent->nprobe && sent->recall_target != 0)
-        return gyre_fail(err, GYRE_INVALID, "options.nprobe and options.recall_target exclude each other: one says how many lists, the other "
-                                            "lets them be chosen");
-    if (sent->exact && (sent->nprobe || sent->recall_target != 0))
-        return gyre_fail(err, GYRE_INVALID, "options.exact looks into every list; leave options.%s out", sent->nprobe ? "nprobe" : "recall_target");
-    return GYRE_OK;
-}
-
-static gyre_status options_read(const Gyre__V1__SearchOptions *sent, bool any_like, int64_t deadline_ns, gy_rpc_call *call,
-                                struct gy_search_options *out, gyre_error *err)
-{
-    if (!sent)
-        return gyre_fail(err, GYRE_INVALID, "options is missing; options.k says how many hits are wanted");
-    if (sent->k == 0 || sent->k > GY_SEARCH_K_MAX)
-        return gyre_fail(err, GYRE_INVALID, "options.k is %u; it must be 1 to %d", sent->k, GY_SEARCH_K_MAX);
-    if (sent->exact && sent->approximate)
-        return gyre_fail(err, GYRE_INVALID, "options.exact and options.approximate exclude each other");
-    if (sent->confidence != 0 && !(sent->confidence >= CONFIDENCE_MIN && sent->confidence <= CONFIDENCE_MAX))
-        return gyre_fail(err, GYRE_INVALID, "options.confidence is %g; it must be %g to %.7f, or 0 for %g", sent->confidence, CONFIDENCE_MIN,
-                         CONFIDENCE_MAX, GY_CONFIDENCE_DEFAULT);
-    GY_TRY(probing_check(sent, err));
-    *out = (struct gy_search_options){
-        .nprobe = sent->nprobe,
-        .recall_target = sent->recall_target != 0 ? sent->recall_target : GY_RECALL_TARGET_DEFAULT,
-        .k = sent->k + any_like, /* room for the point itself, which is left out afterwards */
-        .spare = any_like,
-        .exact = sent->exact,
-        .approximate = sent->approximate,
-        .allow_partial = sent->allow_partial,
-        .confidence = sent->confidence != 0 ? sent->confidence : GY_CONFIDENCE_DEFAULT,
-        .deadline_ns = deadline_ns,
-        .cancelled = call_cancelled,
-        .cancelled_arg = call,
-    };
-    return GYRE_OK;
 }
 
 /* Puts the field of query q in front of a sentence: "queries[3].vector". */
@@ -241,9 +189,10 @@ static gyre_status batch_run(struct gy_points_service *service, struct batch *ba
 {
     bool any_like;
     struct gy_search_options options;
-    GY_TRY(options_read(batch->options, false, batch->deadline_ns, call, &options, err)); /* before any work */
+    GY_TRY(gy_search_options_read(batch->options, &options, err)); /* before any work */
     GY_TRY(queries_resolve(batch, &any_like, err));
-    GY_TRY(options_read(batch->options, any_like, batch->deadline_ns, call, &options, err));
+    options.k += any_like, options.spare = any_like; /* room for the point itself, which is left out afterwards */
+    options.deadline_ns = batch->deadline_ns, options.cancelled = call_cancelled, options.cancelled_arg = call;
     batch->answers = calloc(batch->n, sizeof *batch->answers);
     Gyre__V1__SearchReply *replies = calloc(batch->n, sizeof *replies);
     Gyre__V1__SearchReply **pointers = calloc(batch->n, sizeof *pointers);

@@ -2,6 +2,7 @@
 #include "search/search.h"
 
 #include "gyre/node/node.pb-c.h"
+#include "gyre/partition.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -14,7 +15,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-enum { NODES = 3, SHARDS = 6, POINTS = 4000, DIM = 8 };
+enum { NODES = 3, SHARDS = 6, POINTS = 4000, DIM = 8, LISTS = 16, VERSION = 3 };
 
 typedef enum mischief { HONEST, WRONG_SIZES, NOT_A_NUMBER, MISSING_SHARD, REFUSING, FROZEN, FROZEN_AFTER_SCAN } mischief;
 
@@ -38,6 +39,16 @@ struct world {
     pthread_mutex_t mu;
     gy_bus_request *swallowed[64]; /* guarded by mu: what frozen nodes have not answered */
     size_t swallowed_count;
+    gyre_codebook *partitioned; /* VERSION, of LISTS lists */
+    uint32_t lists[POINTS];     /* in it */
+    uint32_t version[SHARDS];   /* the codebook each shard is in; it has no lists but those of VERSION */
+    bool undecided;             /* a shard that is alone leaves its candidates undecided */
+    struct {                    /* guarded by mu: the last scan */
+        uint32_t probes[64 * LISTS], probe_counts[64];
+        size_t probe_count, query_count;
+        uint32_t keep, k, seed, codebook_version;
+        bool alone;
+    } last;
     uint32_t keep_max; /* what a shard sends at most, whatever was asked: to provoke second scans; 0: no limit */
 };
 
@@ -66,6 +77,35 @@ static int lower_order(const void *left, const void *right)
     return gyre_point_id_compare(&a->id, &b->id);
 }
 
+/* Whether this shard looks at a point for query q. */
+static bool probed(const struct world *world, const Gyre__Node__Scan *scan, uint32_t shard, size_t q, size_t point)
+{
+    if (shard_of(point) != shard)
+        return false;
+    if (!scan->probes.len || world->version[shard] != scan->codebook_version)
+        return true;
+    size_t first = 0;
+    for (size_t i = 0; i < q; i++)
+        first += scan->probe_counts[i];
+    for (size_t i = 0; i < scan->probe_counts[q]; i++)
+        if (gy_load_u32(scan->probes.data + (first + i) * 4) == world->lists[point])
+            return true;
+    return false;
+}
+
+static void note_scan(struct world *world, const Gyre__Node__Scan *scan)
+{
+    pthread_mutex_lock(&world->mu);
+    world->last.probe_count = scan->probes.len / 4, world->last.query_count = scan->queries.len / (DIM * sizeof(float));
+    for (size_t i = 0; i < world->last.probe_count && i < 64 * LISTS; i++)
+        world->last.probes[i] = gy_load_u32(scan->probes.data + i * 4);
+    for (size_t i = 0; i < scan->n_probe_counts && i < 64; i++)
+        world->last.probe_counts[i] = scan->probe_counts[i];
+    world->last.keep = scan->keep, world->last.k = scan->k, world->last.seed = scan->seed, world->last.alone = scan->alone;
+    world->last.codebook_version = scan->codebook_version;
+    pthread_mutex_unlock(&world->mu);
+}
+
 static void play_shard(struct node *node, const Gyre__Node__Scan *scan, uint32_t shard, size_t q, Gyre__Node__Candidates *out)
 {
     struct world *world = node->world;
@@ -74,10 +114,11 @@ static void play_shard(struct node *node, const Gyre__Node__Scan *scan, uint32_t
     struct scanned *rows = calloc(POINTS, sizeof *rows);
     size_t n = 0;
     for (size_t i = 0; i < POINTS; i++)
-        if (shard_of(i) == shard) {
+        if (probed(world, scan, shard, q, i)) {
             float distance = gyre_distance(GYRE_L2, world->vectors[i], query, DIM);
-            float half_width = scan->exact ? 0 : 0.5f + fabsf(world->noise[i]);
-            rows[n++] = (struct scanned){gyre_point_id_from_number(i), scan->exact ? distance : distance + world->noise[i], half_width};
+            bool decides = scan->exact || (scan->alone && !world->undecided);
+            float half_width = decides ? 0 : 0.5f + fabsf(world->noise[i]);
+            rows[n++] = (struct scanned){gyre_point_id_from_number(i), decides ? distance : distance + world->noise[i], half_width};
         }
     qsort(rows, n, sizeof *rows, lower_order);
     size_t keep = world->keep_max && world->keep_max < scan->keep && !scan->limits.len ? world->keep_max : scan->keep;
@@ -94,6 +135,8 @@ static void play_shard(struct node *node, const Gyre__Node__Scan *scan, uint32_t
         rows[i].estimate = gyre_distance(GYRE_L2, world->vectors[gyre_point_id_number(&rows[i].id)], query, DIM), rows[i].half_width = 0;
     out->seeds_read = scan->seed < n ? scan->seed : (uint32_t)n;
     out->scanned = POINTS / SHARDS;
+    if (scan->alone)
+        out->seeds_read = 2 * scan->keep;
     out->ids.data = malloc(n * 24 + 1);
     out->estimates.data = out->ids.data + n * 16, out->half_widths.data = out->estimates.data + n * 4;
     for (size_t i = 0; i < n; i++) {
@@ -112,13 +155,14 @@ static void play_shard(struct node *node, const Gyre__Node__Scan *scan, uint32_t
 static gyre_status play_scan(struct node *node, const Gyre__Node__Scan *scan, gy_bytes *reply, gyre_error *err)
 {
     size_t queries = scan->queries.len / (DIM * sizeof(float));
+    note_scan(node->world, scan);
     Gyre__Node__ScanReply done = GYRE__NODE__SCAN_REPLY__INIT;
     Gyre__Node__ShardCandidates shards[SHARDS], *shard_pointers[SHARDS];
     Gyre__Node__Candidates *lists = calloc(SHARDS * queries, sizeof *lists), **pointers = calloc(SHARDS * queries, sizeof *pointers);
     for (size_t s = 0; s < scan->n_shards; s++) {
         gyre__node__shard_candidates__init(&shards[s]);
         shard_pointers[s] = &shards[s];
-        shards[s].shard = scan->shards[s], shards[s].codebook_version = 1;
+        shards[s].shard = scan->shards[s], shards[s].codebook_version = node->world->version[scan->shards[s]];
         if (node->mischief == REFUSING)
             shards[s].status = GYRE_NOT_FOUND, shards[s].error = (char *)(uintptr_t)"no such replica here";
         shards[s].queries = pointers + s * queries, shards[s].n_queries = queries;
@@ -225,6 +269,11 @@ static int world_open(void **state)
         world->noise[i] = uniform(&random) - 0.5f;
     }
     assert_int_equal(gyre_codebook_new(&world->codebook, GYRE_L2, DIM, 1, seed, NULL, NULL), GYRE_OK);
+    assert_int_equal(gyre_codebook_new_partitioned(&world->partitioned, GYRE_L2, DIM, VERSION, seed, world->vectors[0], world->vectors[0], LISTS, NULL),
+                     GYRE_OK); /* the first points are the centroids */
+    assert_int_equal(gyre_partition_assign(world->partitioned, world->vectors[0], POINTS, 0, world->lists, NULL), GYRE_OK);
+    for (uint32_t s = 0; s < SHARDS; s++)
+        world->version[s] = 1;
     assert_int_equal(gy_bus_open(&world->client, &(struct gy_bus_options){.cluster_key = key, .node = "client"}, NULL), GYRE_OK);
     for (uint32_t n = 0; n < NODES; n++) {
         struct node *node = &world->nodes[n];
@@ -250,7 +299,7 @@ static int world_close(void **state)
     gy_bus_close(world->client);
     for (size_t n = 0; n < NODES; n++)
         gy_bus_close(world->nodes[n].bus);
-    gyre_codebook_free(world->codebook);
+    gyre_codebook_free(world->codebook), gyre_codebook_free(world->partitioned);
     pthread_mutex_destroy(&world->mu);
     free(world);
     return 0;
@@ -299,8 +348,13 @@ static void answers_equal_brute_force_and_say_so(void **state)
             assert_brute_force(world, world->vectors[7 + q], &answers[q], k, UINT32_MAX);
             assert_true(answers[q].basis.certified && answers[q].basis.exact_distances);
             assert_int_equal(answers[q].basis.shards_answered, SHARDS);
+            assert_true(answers[q].basis.lists_probed == 1 && answers[q].basis.lists_total == 1 && answers[q].basis.recall_expected == 1);
+            assert_true(answers[q].basis.rerank_rounds <= 2);
         }
         gy_search_answers_free(answers, 3);
+        assert_int_equal(world->last.k, k <= world->last.keep ? k : 0); /* a shard must not leave out what it does not know to be beaten */
+        assert_int_equal(world->last.seed, 0);
+        assert_false(world->last.alone);
     }
 }
 
@@ -469,6 +523,160 @@ static void a_cancelled_or_late_search_ends(void **state)
     gy_search_answers_free(&answer, 1);
 }
 
+/* ---- lists ---- */
+
+static const struct gy_probe_cost probe_costs[] = {{0.9, 2}, {0.99, 5}, {1, LISTS}};
+
+/* The world's route with lists, every shard in its codebook. */
+static gy_route listed(struct world *world)
+{
+    for (uint32_t s = 0; s < SHARDS; s++)
+        world->version[s] = VERSION;
+    gy_route route = world->route;
+    route.codebook = world->partitioned, route.probe_costs = probe_costs, route.probe_cost_count = 3;
+    return route;
+}
+
+/* The answer is brute force's over the points in these lists, and over all points of node `everything`. */
+static void assert_brute_force_within(const struct world *world, const float *query, const struct gy_search_answer *answer, size_t k,
+                                      uint32_t nprobe, uint32_t everything)
+{
+    uint32_t probes[LISTS];
+    assert_int_equal(gyre_partition_probe(world->partitioned, query, NULL, nprobe, probes, NULL), GYRE_OK);
+    bool looked[LISTS] = {0};
+    for (uint32_t i = 0; i < nprobe; i++)
+        looked[probes[i]] = true;
+    struct gy_search_hit *all = calloc(POINTS, sizeof *all);
+    size_t n = 0;
+    for (size_t i = 0; i < POINTS; i++)
+        if (looked[world->lists[i]] || shard_of(i) % NODES == everything)
+            all[n++] = (struct gy_search_hit){.id = gyre_point_id_from_number(i), .distance = gyre_distance(GYRE_L2, world->vectors[i], query, DIM)};
+    qsort(all, n, sizeof *all, nearest_order);
+    assert_int_equal(answer->count, k < n ? k : n);
+    for (size_t i = 0; i < answer->count; i++)
+        assert_memory_equal(answer->hits[i].id.bytes, all[i].id.bytes, GYRE_ID_BYTES);
+    free(all);
+}
+
+static void every_query_looks_into_its_own_lists(void **state)
+{
+    enum { QUERIES = 20, NPROBE = 4, K = 15 };
+    struct world *world = *state;
+    gy_route route = listed(world);
+    for (uint32_t keep_max = 0; keep_max <= 3; keep_max += 3) { /* 3: some queries ask again, with their lists */
+        world->keep_max = keep_max;
+        struct gy_search_answer answers[QUERIES];
+        struct gy_search_options options = options_of(K);
+        options.nprobe = NPROBE;
+        assert_int_equal(gy_search_run(&route, world->vectors[100], QUERIES, &options, answers, NULL), GYRE_OK);
+        for (size_t q = 0; q < QUERIES; q++) {
+            assert_brute_force_within(world, world->vectors[100 + q], &answers[q], K, NPROBE, UINT32_MAX);
+            assert_true(answers[q].basis.certified && answers[q].basis.lists_probed == NPROBE && answers[q].basis.lists_total == LISTS);
+            assert_true(answers[q].basis.recall_expected == 0.9); /* measured for 2 lists, and 4 are more */
+            assert_int_equal(answers[q].basis.codebook_version, VERSION);
+        }
+        gy_search_answers_free(answers, QUERIES);
+        assert_int_equal(world->last.codebook_version, VERSION);
+        assert_int_equal(world->last.probe_count, world->last.query_count * NPROBE);
+        assert_int_equal(world->last.probe_counts[world->last.query_count - 1], NPROBE);
+        if (keep_max == 0) { /* the first query's come first, most promising first */
+            uint32_t probes[NPROBE];
+            assert_int_equal(gyre_partition_probe(world->partitioned, world->vectors[100], NULL, NPROBE, probes, NULL), GYRE_OK);
+            assert_memory_equal(world->last.probes, probes, sizeof probes);
+        }
+    }
+    world->keep_max = 0;
+}
+
+static void a_recall_is_bought_with_as_many_lists_as_the_training_says(void **state)
+{
+    struct world *world = *state;
+    gy_route route = listed(world);
+    const struct {
+        double target;
+        uint32_t nprobe, lists;
+        double expected;
+    } cases[] = {{0.5, 0, 2, 0.9}, {0.9, 0, 2, 0.9}, {0.91, 0, 5, 0.99}, {0.99, 0, 5, 0.99}, {0.995, 0, LISTS, 1}, {1, 0, LISTS, 1},
+                 {0.99, 1, 1, 0}, {0.99, 5, 5, 0.99}, {0.99, LISTS, LISTS, 1}, {0.99, 1000, LISTS, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct gy_search_answer answer;
+        struct gy_search_options options = options_of(10);
+        options.recall_target = cases[i].target, options.nprobe = cases[i].nprobe;
+        assert_int_equal(gy_search_run(&route, world->vectors[9], 1, &options, &answer, NULL), GYRE_OK);
+        assert_brute_force_within(world, world->vectors[9], &answer, 10, cases[i].lists, UINT32_MAX);
+        assert_int_equal(answer.basis.lists_probed, cases[i].lists);
+        assert_true(answer.basis.recall_expected == cases[i].expected);
+        assert_int_equal(world->last.probe_count, cases[i].lists == LISTS ? 0 : cases[i].lists); /* all of them need no list of lists */
+        gy_search_answers_free(&answer, 1);
+    }
+    struct gy_search_answer answer;
+    struct gy_search_options options = options_of(10);
+    options.exact = true, options.recall_target = 0.9;
+    assert_int_equal(gy_search_run(&route, world->vectors[9], 1, &options, &answer, NULL), GYRE_OK);
+    assert_true(answer.basis.lists_probed == LISTS && answer.basis.recall_expected == 1 && world->last.probe_count == 0);
+    assert_brute_force(world, world->vectors[9], &answer, 10, UINT32_MAX);
+    gy_search_answers_free(&answer, 1);
+    route.probe_cost_count = 0; /* nothing was measured: all lists */
+    options.exact = false;
+    assert_int_equal(gy_search_run(&route, world->vectors[9], 1, &options, &answer, NULL), GYRE_OK);
+    assert_int_equal(answer.basis.lists_probed, LISTS);
+    gy_search_answers_free(&answer, 1);
+}
+
+static void a_shard_in_another_codebook_scans_all_and_the_basis_is_honest(void **state)
+{
+    struct world *world = *state;
+    gy_route route = listed(world);
+    world->version[2] = world->version[5] = VERSION - 1; /* node 2 re-encodes still */
+    struct gy_search_answer answer;
+    struct gy_search_options options = options_of(10);
+    options.nprobe = 2;
+    assert_int_equal(gy_search_run(&route, world->vectors[50], 1, &options, &answer, NULL), GYRE_OK);
+    assert_brute_force_within(world, world->vectors[50], &answer, 10, 2, 2);
+    assert_int_equal(answer.basis.lists_probed, 2); /* of the others: what all shards have looked into */
+    assert_int_equal(answer.basis.codebook_version, VERSION - 1);
+    gy_search_answers_free(&answer, 1);
+    for (uint32_t s = 0; s < SHARDS; s++)
+        world->version[s] = VERSION + 1;
+    assert_int_equal(gy_search_run(&route, world->vectors[50], 1, &options, &answer, NULL), GYRE_OK);
+    assert_brute_force(world, world->vectors[50], &answer, 10, UINT32_MAX);
+    assert_true(answer.basis.lists_probed == LISTS && answer.basis.recall_expected == 1);
+    gy_search_answers_free(&answer, 1);
+}
+
+/* ---- alone ---- */
+
+static void the_only_shard_decides_in_one_exchange(void **state)
+{
+    struct world *world = *state;
+    gy_route route = listed(world);
+    route.shard_count = 1;
+    world->scans = world->reads = 0;
+    struct gy_search_answer answers[2];
+    struct gy_search_options options = options_of(12);
+    options.nprobe = 3;
+    gyre_error err = {0};
+    assert_int_equal(gy_search_run(&route, world->vectors[20], 2, &options, answers, &err), GYRE_OK);
+    assert_true(world->scans == 1 && world->reads == 0 && world->last.alone && world->last.keep == 12);
+    for (size_t q = 0; q < 2; q++) {
+        assert_int_equal(answers[q].count, 12);
+        for (size_t i = 0; i < answers[q].count; i++)
+            assert_true(answers[q].hits[i].half_width == 0 && answers[q].hits[i].shard == 0);
+        assert_true(answers[q].basis.certified && answers[q].basis.exact_distances && answers[q].basis.reranked == 24);
+        assert_int_equal(answers[q].basis.rerank_rounds, 0);
+    }
+    gy_search_answers_free(answers, 2);
+    world->undecided = true;
+    assert_int_equal(gy_search_run(&route, world->vectors[20], 1, &options, answers, &err), GYRE_CORRUPT);
+    assert_non_null(strstr(err.text, "undecided"));
+    gy_search_answers_free(answers, 1);
+    world->undecided = false;
+    options.approximate = true; /* estimates are asked for: nothing is to be decided */
+    assert_int_equal(gy_search_run(&route, world->vectors[20], 1, &options, answers, &err), GYRE_OK);
+    assert_false(world->last.alone);
+    gy_search_answers_free(answers, 1);
+}
+
 int main(void)
 {
     if (sodium_init() < 0)
@@ -484,6 +692,10 @@ int main(void)
         cmocka_unit_test(a_client_that_leaves_does_not_wait_for_a_frozen_node),
         cmocka_unit_test(one_more_than_the_largest_k_can_be_found),
         cmocka_unit_test(a_cancelled_or_late_search_ends),
+        cmocka_unit_test(every_query_looks_into_its_own_lists),
+        cmocka_unit_test(a_recall_is_bought_with_as_many_lists_as_the_training_says),
+        cmocka_unit_test(a_shard_in_another_codebook_scans_all_and_the_basis_is_honest),
+        cmocka_unit_test(the_only_shard_decides_in_one_exchange),
     };
     return cmocka_run_group_tests(tests, world_open, world_close);
 }
