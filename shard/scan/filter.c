@@ -9,10 +9,7 @@ enum { FEW_ROWS = 1024 };
 
 bool gy_filter_is_few(const struct gy_scan_request *request)
 {
-    if (!request->allowed)
-        return false;
-    uint64_t few = request->keep > FEW_ROWS ? request->keep : FEW_ROWS;
-    return roaring_bitmap_get_cardinality(request->allowed) <= few;
+    return request->allowed && roaring_bitmap_get_cardinality(request->allowed) <= FEW_ROWS;
 }
 
 gyre_status gy_filter_few(const struct gy_scanning *scanning, uint32_t **slots, size_t *count, gyre_error *err)

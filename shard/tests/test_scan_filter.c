@@ -57,8 +57,8 @@ static void filtered_init(struct filtered *f, const char *codec, gyre_metric met
     gyre_error err;
     world_init(&f->world, metric, DIM, codec, LISTS, IDS, 31);
     world_fill(&f->world);
-    for (size_t n = 0; n < IDS; n += 9)
-        world_put(&f->world, n, 1 + n % 4, n % 2);
+    for (size_t n = 0; n + 50 < IDS; n += 200)
+        world_put(&f->world, n, 1 + n % 47, n % 400 == 0);
     f->snapshot = gy_points_snapshot(f->world.f.points);
     for (size_t q = 0; q < QUERIES; q++) {
         float *query = f->queries + q * DIM;
@@ -145,7 +145,7 @@ static void a_filter_leaves_what_the_whole_search_says_of_allowed_rows(void **st
         answer = scan(&f, exact);
         assert_nearest(&f, &answer, 25);
         answer_free(&answer);
-        struct gy_scan_request all = {.queries = f.queries, .query_count = QUERIES, .keep = 8000}; /* bounds do not change with a filter */
+        struct gy_scan_request all = {.queries = f.queries, .query_count = QUERIES, .keep = 5000}; /* bounds do not change with a filter */
         struct answer some = scan(&f, all);
         all.epsilon = 2.5f, all.deadline_ns = GY_NEVER, all.keep = IDS;
         struct answer whole;
