@@ -1,181 +1,14 @@
 /* A node behind a real bus on loopback: every request, from the happy one to the hostile ones. */
-#include "replica_fixture.h"
+#include "server_fixture.h"
 
 #include "server/datadir.h"
 #include "server/fan.h"
 #include "server/report.h"
-#include "server/server.h"
 
-#include "gyre/bus.h"
 #include "gyre/simd.h"
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
-
-#include <cmocka.h>
-
-enum { COLLECTION = 7, DIM = FIXTURE_DIM };
-
-struct world {
-    char *directory;
-    uint64_t memory_budget; /* 0: plenty */
-    gy_metrics *metrics;
-    gy_node *node;
-    gy_server *server;
-    gy_bus *bus, *client;
-    gy_peer *peer;
-    gyre_codebook *codebook;
-};
-
-static const uint8_t key[GY_BUS_KEY_BYTES] = {1, 2, 3};
-
-static void start(struct world *world)
-{
-    gyre_error err = {0};
-    struct gy_node_options node = {.data_dir = world->directory,
-                                   .name = "n1",
-                                   .cache_bytes = 8 << 20,
-                                   .memory_budget = world->memory_budget ? world->memory_budget : 1 << 30,
-                                   .limits = {.queue_bytes_max = 32 << 20, .disk_free_min = 1 << 20, .log_keep = 10}};
-    if (gy_metrics_new(&world->metrics, &err) != GYRE_OK || gy_node_open(&world->node, &node, &err) != GYRE_OK)
-        fail_msg("%s", err.text);
-    struct gy_server_options server = {
-        .node = world->node, .metrics = world->metrics, .scan_threads = 2, .scan_queue = 64, .message_bytes_max = 64 << 20};
-    if (gy_server_new(&world->server, &server, &err) != GYRE_OK)
-        fail_msg("%s", err.text);
-    struct gy_bus_options bus = {
-        .listen = "127.0.0.1:0", .cluster_key = key, .node = "n1", .on_request = gy_server_on_request, .self = world->server};
-    struct gy_bus_options client = {.cluster_key = key, .node = "tester"};
-    if (gy_bus_open(&world->bus, &bus, &err) != GYRE_OK || gy_bus_open(&world->client, &client, &err) != GYRE_OK ||
-        gy_peer_new(&world->peer, world->client, gy_bus_address(world->bus), NULL, NULL, &err) != GYRE_OK)
-        fail_msg("%s", err.text);
-}
-
-static void stop(struct world *world)
-{
-    gy_peer_free(world->peer);
-    gy_bus_close(world->client);
-    gy_bus_close(world->bus);
-    gy_server_free(world->server);
-    gy_node_close(world->node);
-    gy_metrics_free(world->metrics);
-}
-
-static int set_up(void **state)
-{
-    struct world *world = calloc(1, sizeof *world);
-    world->directory = fixture_directory();
-    world->codebook = fixture_codebook(GYRE_L2, DIM, 1, NULL);
-    start(world);
-    *state = world;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct world *world = *state;
-    stop(world);
-    gyre_codebook_free(world->codebook);
-    fixture_directory_free(world->directory);
-    free(world);
-    return 0;
-}
-
-/* ---- requests ---- */
-
-static gyre_error last_error;
-
-static gyre_status ask(struct world *world, uint16_t type, const ProtobufCMessage *request, const ProtobufCMessageDescriptor *reply_type, void *reply)
-{
-    last_error = (gyre_error){0};
-    return gy_call(world->peer, type, request, reply_type, reply, gy_now_ns() + 20 * GY_SECOND_NS, &last_error);
-}
-
-static void assert_refused(gyre_status expected, gyre_status status, const char *words)
-{
-    if (status != expected || !strstr(last_error.text, words))
-        fail_msg("expected %s with '%s'; got %s: %s", gyre_status_name(expected), words, gyre_status_name(status), last_error.text);
-}
-
-static void assert_ok(gyre_status status)
-{
-    if (status != GYRE_OK)
-        fail_msg("%s: %s", gyre_status_name(status), last_error.text);
-}
-
-static gyre_status ensure(struct world *world, uint32_t shard, uint64_t epoch, const gyre_codebook *codebook, uint32_t *codebook_version)
-{
-    Gyre__Node__EnsureReplica request = GYRE__NODE__ENSURE_REPLICA__INIT;
-    uint8_t bytes[8192];
-    request.collection_id = COLLECTION;
-    request.collection = (char *)(uintptr_t)"words";
-    request.shard = shard;
-    request.epoch = epoch;
-    request.codebook = (ProtobufCBinaryData){gyre_codebook_encoded_bytes(codebook), bytes};
-    assert_true(request.codebook.len <= sizeof bytes);
-    gyre_codebook_encode(codebook, bytes);
-    Gyre__Node__ReplicaStatus *reply;
-    gyre_status status =
-        ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, &gyre__node__replica_status__descriptor, &reply);
-    if (status == GYRE_OK) {
-        assert_int_equal(reply->collection_id, COLLECTION);
-        assert_int_equal(reply->shard, shard);
-        assert_int_equal(reply->epoch, epoch);
-        if (codebook_version)
-            *codebook_version = reply->codebook_version;
-        gy_wire_free(reply);
-    }
-    return status;
-}
-
-static gyre_status write_points(struct world *world, uint32_t shard, uint64_t first, size_t count, uint64_t revision, uint32_t dim)
-{
-    Gyre__Node__Write *request = fixture_write(4, first, count, revision, dim);
-    Gyre__Node__WriteReply *reply;
-    request->shard = shard;
-    gyre_status status = ask(world, GYRE__NODE__MESSAGE_TYPE__WRITE, &request->base, &gyre__node__write_reply__descriptor, &reply);
-    gy_wire_free(request);
-    if (status == GYRE_OK)
-        gy_wire_free(reply);
-    return status;
-}
-
-/* A scan for the given points' own vectors, with everything right; tests then break one field. */
-struct scan {
-    Gyre__Node__Scan message;
-    float queries[8 * DIM], rotated[8 * DIM], limits[8];
-    uint32_t shards[4];
-};
-
-static void make_scan(struct scan *scan, const gyre_codebook *codebook, size_t query_count, size_t shard_count)
-{
-    gyre__node__scan__init(&scan->message);
-    for (size_t i = 0; i < query_count; i++) {
-        fixture_vector(scan->queries + i * DIM, DIM, i, 0);
-        gyre_rotation_apply(gyre_codebook_rotation(codebook), scan->queries + i * DIM, scan->rotated + i * DIM);
-        scan->limits[i] = INFINITY;
-    }
-    for (size_t i = 0; i < shard_count; i++)
-        scan->shards[i] = (uint32_t)i;
-    scan->message.collection_id = COLLECTION;
-    scan->message.n_shards = shard_count;
-    scan->message.shards = scan->shards;
-    scan->message.queries = (ProtobufCBinaryData){query_count * DIM * sizeof(float), (uint8_t *)scan->queries};
-    scan->message.rotated = (ProtobufCBinaryData){query_count * DIM * sizeof(float), (uint8_t *)scan->rotated};
-    scan->message.epsilon = 3;
-    scan->message.keep = 10;
-    scan->message.seed = 5;
-}
-
-static gyre_status run_scan(struct world *world, struct scan *scan, Gyre__Node__ScanReply **reply)
-{
-    return ask(world, GYRE__NODE__MESSAGE_TYPE__SCAN, &scan->message.base, &gyre__node__scan_reply__descriptor, reply);
-}
-
-/* ---- tests ---- */
 
 static void ensure_creates_once_and_takes_only_newer_epochs(void **state)
 {
@@ -210,6 +43,41 @@ static void ensure_refuses_nonsense(void **state)
     assert_refused(GYRE_CORRUPT, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply), "codebook");
 }
 
+static void a_codec_is_known_scans_and_stays(void **state)
+{
+    struct world *world = *state;
+    char name[100];
+    memset(name, 'x', sizeof name - 1);
+    name[99] = '\0';
+    world->codec = name;
+    assert_refused(GYRE_INVALID, ensure(world, 0, 4, world->codebook, NULL), "codec name of 99 bytes; it has at most 64");
+    world->codec = "zip";
+    assert_refused(GYRE_INVALID, ensure(world, 0, 4, world->codebook, NULL), "codec: ");
+    world->codec = "hamming";
+    gyre_status status = ensure(world, 0, 4, world->codebook, NULL);
+    if (status != GYRE_INVALID)
+        fail_msg("%s", last_error.text);
+    assert_refused(GYRE_NOT_FOUND, write_points(world, 0, 0, 1, 0, DIM), "no replica");
+    world->codec = "rabitq4";
+    assert_ok(ensure(world, 0, 4, world->codebook, NULL));
+    assert_ok(write_points(world, 0, 0, 300, 0, DIM));
+    world->codec = "rabitq1";
+    assert_refused(GYRE_INVALID, ensure(world, 0, 4, world->codebook, NULL), "asked to be in codec 'rabitq1'; it was made with 'rabitq4', which is fixed");
+    world->codec = NULL; /* the same */
+    assert_refused(GYRE_INVALID, ensure(world, 0, 4, world->codebook, NULL), "'rabitq1'");
+    struct scan scan;
+    Gyre__Node__ScanReply *reply;
+    make_scan(&scan, world->codebook, 1, 1);
+    assert_ok(run_scan(world, &scan, &reply));
+    assert_int_equal(reply->shards[0]->status, GYRE_OK);
+    assert_int_equal(reply->shards[0]->queries[0]->scanned, 300);
+    gy_wire_free(reply);
+    stop(world);
+    start(world);
+    world->codec = "rabitq4";
+    assert_ok(ensure(world, 0, 4, world->codebook, NULL));
+}
+
 static void written_points_are_read_back_bit_for_bit(void **state)
 {
     struct world *world = *state;
@@ -240,21 +108,6 @@ static void written_points_are_read_back_bit_for_bit(void **state)
     assert_int_equal(reply->points[0]->vector.len, 0);
     assert_string_equal(reply->points[0]->payload, "");
     gy_wire_free(reply);
-}
-
-static void on_reply(void *arg, gyre_status status, const gyre_error *err, const uint8_t *body, size_t bytes)
-{
-    (void)body, (void)bytes;
-    fixture_on_written(arg, status, err, 0, 0);
-}
-
-static void submit(gy_server *server, uint16_t type, const ProtobufCMessage *request, struct fixture_answer *answer)
-{
-    gy_bytes packed;
-    *answer = (struct fixture_answer)FIXTURE_ANSWER;
-    assert_int_equal(gy_wire_pack(&packed, request, 64 << 20, NULL), GYRE_OK);
-    gy_server_submit(server, type, packed.data, packed.size, gy_now_ns() + 60 * GY_SECOND_NS, on_reply, answer);
-    gy_bytes_free(&packed);
 }
 
 static void a_read_of_more_than_a_reply_holds_is_refused(void **state)
@@ -323,6 +176,56 @@ static void count_and_sum_see_every_point(void **state)
     memcpy(&first, summed->sums.data, sizeof first);
     assert_true(first == expected);
     gy_wire_free(summed);
+}
+
+static gyre_status take_sample(struct world *world, uint32_t count, uint64_t seed, Gyre__Node__SampleReply **reply)
+{
+    Gyre__Node__Sample request = GYRE__NODE__SAMPLE__INIT;
+    request.collection_id = COLLECTION;
+    request.count = count;
+    request.seed = seed;
+    return ask(world, GYRE__NODE__MESSAGE_TYPE__SAMPLE, &request.base, &gyre__node__sample_reply__descriptor, reply);
+}
+
+static void a_sample_is_of_the_points_and_the_same_for_a_seed(void **state)
+{
+    struct world *world = *state;
+    enum { POINTS = 200, COUNT = 50, ROW = DIM * sizeof(float) };
+    Gyre__Node__SampleReply *first, *again, *other, *all;
+    assert_refused(GYRE_NOT_FOUND, take_sample(world, 1, 1, &first), "no replica of collection 7 shard 0");
+    assert_ok(ensure(world, 0, 4, world->codebook, NULL));
+    assert_ok(take_sample(world, COUNT, 1, &first));
+    assert_int_equal(first->vectors.len, 0);
+    assert_int_equal(first->points, 0);
+    gy_wire_free(first);
+    assert_ok(write_points(world, 0, 0, POINTS, 0, DIM));
+    assert_ok(take_sample(world, COUNT, 1, &first));
+    assert_ok(take_sample(world, COUNT, 1, &again));
+    assert_ok(take_sample(world, COUNT, 2, &other));
+    assert_ok(take_sample(world, 100000, 1, &all));
+    assert_int_equal(first->points, POINTS);
+    assert_int_equal(first->vectors.len, COUNT * ROW);
+    assert_int_equal(all->vectors.len, POINTS * ROW);
+    assert_memory_equal(first->vectors.data, again->vectors.data, COUNT * ROW);
+    assert_memory_not_equal(first->vectors.data, other->vectors.data, COUNT * ROW);
+    bool drawn[POINTS] = {false};
+    for (size_t i = 0; i < COUNT; i++) {
+        size_t found = POINTS;
+        for (size_t number = 0; number < POINTS; number++) {
+            float vector[DIM];
+            fixture_vector(vector, DIM, number, 0);
+            if (memcmp(vector, first->vectors.data + i * ROW, ROW) == 0)
+                found = number;
+        }
+        assert_true(found < POINTS && !drawn[found]); /* without replacement */
+        drawn[found] = true;
+    }
+    gy_wire_free(first);
+    gy_wire_free(again);
+    gy_wire_free(other);
+    gy_wire_free(all);
+    assert_refused(GYRE_INVALID, take_sample(world, 0, 1, &first), "count is 0");
+    assert_refused(GYRE_INVALID, take_sample(world, UINT32_MAX, 1, &first), "count is 4294967295; of 24 dimensions a sample has 1 to 699050 vectors");
 }
 
 static void a_scan_finds_each_point_by_its_own_vector(void **state)
@@ -420,6 +323,8 @@ static void scans_with_wrong_fields_are_refused_by_name(void **state)
     REFUSE(scan.queries[0] = INFINITY, "queries");
     REFUSE(scan.message.rotated.len = DIM * 4, "rotated has 96 bytes");
     REFUSE(scan.message.exact = true, "rotated has 192 bytes");
+    REFUSE(scan.message.k = 11, "k is 11; it may be at most keep, 10");
+    REFUSE(scan.message.scan_bits = 5, "scan_bits is 5");
     REFUSE(scan.rotated[5] = NAN, "rotated row 0 column 5");
     REFUSE(scan.message.limits = ((ProtobufCBinaryData){4, (uint8_t *)scan.limits}), "limits has 4 bytes");
     REFUSE((scan.message.limits = (ProtobufCBinaryData){8, (uint8_t *)scan.limits}, scan.limits[1] = NAN), "limits[1]");
@@ -582,7 +487,7 @@ static void bytes_that_are_no_message_are_refused(void **state)
 {
     struct world *world = *state;
     static const uint8_t junk[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-    for (uint16_t type = GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA; type <= GYRE__NODE__MESSAGE_TYPE__DISTANCES; type++) {
+    for (uint16_t type = GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA; type <= GYRE__NODE__MESSAGE_TYPE__SAMPLE; type++) {
         struct fixture_answer answer = FIXTURE_ANSWER;
         gy_peer_call(world->peer, type, junk, sizeof junk, gy_now_ns() + 20 * GY_SECOND_NS, on_reply, &answer);
         fixture_wait(&answer);
@@ -831,6 +736,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(ensure_creates_once_and_takes_only_newer_epochs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(ensure_refuses_nonsense, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_codec_is_known_scans_and_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_sample_is_of_the_points_and_the_same_for_a_seed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(written_points_are_read_back_bit_for_bit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_read_of_more_than_a_reply_holds_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(count_and_sum_see_every_point, set_up, tear_down),
