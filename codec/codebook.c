@@ -232,14 +232,14 @@ gyre_status gyre_codebook_decode(gyre_codebook **out, const uint8_t *data, size_
                          GYRE_DIM_MAX);
     const uint8_t *behind = data + MEAN_AT + 4 * (size_t)dim;
     if (bytes < encoded_bytes(format, dim, 0))
-        return gyre_fail(err, GYRE_CORRUPT, "codebook of %zu bytes; format version %u of dim %u takes %zu at least", bytes, format, dim,
-                         encoded_bytes(format, dim, 0));
+        return gyre_fail(err, GYRE_CORRUPT, "codebook of %zu bytes; format version %u of dim %u takes %zu at least", bytes,
+                         format, dim, encoded_bytes(format, dim, 0));
     uint32_t lists = partitioned ? gy_load_u32(behind) : 1;
     if (partitioned && (lists == 0 || lists > GYRE_LISTS_MAX))
         return gyre_fail(err, GYRE_CORRUPT, "codebook claims %u lists; there must be 1 to %d", lists, GYRE_LISTS_MAX);
     if (bytes != encoded_bytes(format, dim, lists))
-        return gyre_fail(err, GYRE_CORRUPT, "codebook of %zu bytes; format version %u of dim %u takes %zu (lists: %u)", bytes, format,
-                         dim, encoded_bytes(format, dim, lists), lists);
+        return gyre_fail(err, GYRE_CORRUPT, "codebook of %zu bytes; format version %u of dim %u takes %zu (lists: %u)", bytes,
+                         format, dim, encoded_bytes(format, dim, lists), lists);
     if (gy_load_u64(data + bytes - CHECKSUM_BYTES) != hash64(data, bytes - CHECKSUM_BYTES))
         return gyre_fail(err, GYRE_CORRUPT, "codebook of dim %u: checksum differs", dim);
     if (learned && gy_load_u32(behind) != GY_ROTATION_LEARNED)

@@ -1,5 +1,5 @@
-/* move: a query turned to the rows of one list. Its tables and its rounded y = P (q - m), m the codebook's mean, stay: rows of a list
- * carry what their reference c adds (quantizer.c), so only the sizes that depend on c are made anew, from one pass over it.
+/* move: a query turned to the rows of one list. Its tables and its rounded y = P (q - m), m the codebook's mean, stay: rows of a
+ * list carry what their reference c adds (quantizer.c), so only the sizes that depend on c are made anew, from one pass over it.
  *
  * With d = P (c - m), S = s·|zb|:    g = q - c,  s·<P g,zb> = s·<y,zb> - s·<d,zb>,  and a row's add has factor·s·<d,zb> in it. */
 #include "query_internal.h"
@@ -9,10 +9,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* How far P v in floats is from P v, in units of |v|, added up over the three vectors that are rotated for one estimate. Each level of
- * butterflies and each scale rounds every coordinate once, so moves a vector by at most 2^-24 of its length: 3·14 times that at most,
- * over P q, P m and P (c - m); 9 more for what adds and subtracts them, and half as much again where |s·zb| is known only to a factor
- * of sqrt 2 (GY_SCALE_OWN). A learned matrix sums dim products for each coordinate, hence a share more. */
+/* How far P v in floats is from P v, in units of |v|, added up over the three vectors that are rotated for one estimate. Each
+ * level of butterflies and each scale rounds every coordinate once, so moves a vector by at most 2^-24 of its length: 3·14 times
+ * that at most, over P q, P m and P (c - m); 9 more for what adds and subtracts them, and half as much again where |s·zb| is
+ * known only to a factor of sqrt 2 (GY_SCALE_OWN). A learned matrix sums dim products for each coordinate, hence a share more. */
 static double rotation_share(const gyre_query *query, double share)
 {
     return 0x1.2p-17 + (gyre_codebook_is_learned(query->quantizer->codebook) ? share : 0);
@@ -21,9 +21,9 @@ static double rotation_share(const gyre_query *query, double share)
 /* What float arithmetic may lose (query.c: share and tiny), for rows of a list.
  *   reference2  |c|^2;  exact: by how much g2 may differ from |q - c|^2
  * Sizes: L = |q|, M = |m|, N = |c|, A = |q - m|, C = |c - m|, G; of a row R and S, R <= S at the unbiased scale.
- *   rotations      y and d err by a share of L + M and of C, which S multiplies. (P r errs by one of R: R·G is within what follows)
+ *   rotations      y and d err by a share of L + M and of C, which S multiplies. (P r errs by one of R: within what follows)
  *   l2             |x-q|^2 <= 2(R^2 + G^2), as in other rows. But add is R^2 + 2·s·<d,zb> here, not R^2, and may be negative:
- *                  R^2 <= add + 2·C·S, so a share of R^2 is that of add and one of 2·C for each S. In estimates r2 is at hand
+ *                  R^2 <= add + 2·C·S, so a share of R^2 is that of add and one of 2·C for each S. Estimates have r2 at hand
  *   ip, cosine     |<x,q>| <= N·L + R·L, |<r,c>| <= R·N
  *   estimates      besides, <y,zb> is summed in floats: a share of A·S */
 static void allow_for_rounding(gyre_query *query, double reference2, double exact)
@@ -58,8 +58,8 @@ void gyre_query_move(gyre_query *query, const float *reference)
     gyre_metric metric = gyre_codebook_metric(query->quantizer->codebook);
     double center, reference2;
     gy_sum_pair(query->vector, reference, dim, &center, &reference2);
-    /* |q-c|^2 from sums of exact products in double: what cancellation can leave of their roundings is exact, and g2 has it on top, so
-     * that no width is too small where the query is its list's centroid. */
+    /* |q-c|^2 from sums of exact products in double: what cancellation can leave of their roundings is exact, and g2 has it on
+     * top, so that no width is too small where the query is its list's centroid. */
     double exact = (dim / 8.0 + 8) * 0x1p-51 * (query->query2 + reference2);
     double distance2 = fmax(0, query->query2 - 2 * center + reference2);
     query->g2 = distance2 + exact;

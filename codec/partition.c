@@ -23,7 +23,8 @@ static gyre_status encode_centroids(struct gy_partition *partition, const gyre_c
     size_t lists = gyre_centroids_count(partition->centroids);
     gyre_metric metric = gyre_codebook_metric(codebook) == GYRE_IP ? GYRE_IP : GYRE_L2;
     GY_TRY(gyre_codec_find(&codec, probe_codec, err));
-    GY_TRY(gyre_codebook_new(&partition->codebook, metric, dim, 0, gy_codebook_seed(codebook), gyre_codebook_mean(codebook), err));
+    GY_TRY(
+        gyre_codebook_new(&partition->codebook, metric, dim, 0, gy_codebook_seed(codebook), gyre_codebook_mean(codebook), err));
     GY_TRY(gyre_quantizer_new(&partition->quantizer, codec, partition->codebook, err));
     size_t code_bytes = gyre_codec_scan_code_bytes(codec, dim), block_bytes = gyre_block_bytes(code_bytes);
     size_t row_bytes = gyre_codec_row_bytes(codec, dim), block_count = (lists + GYRE_BLOCK_ROWS - 1) / GYRE_BLOCK_ROWS;
@@ -36,10 +37,11 @@ static gyre_status encode_centroids(struct gy_partition *partition, const gyre_c
         gyre_block_init(code_bytes, partition->blocks + b * block_bytes);
     for (size_t first = 0; first < lists && status == GYRE_OK; first += ENCODED_AT_ONCE) {
         size_t n = lists - first < ENCODED_AT_ONCE ? lists - first : ENCODED_AT_ONCE;
-        status = gyre_quantizer_encode(partition->quantizer, gyre_centroids_row(partition->centroids, first), n, first, rows, err);
+        status =
+            gyre_quantizer_encode(partition->quantizer, gyre_centroids_row(partition->centroids, first), n, first, rows, err);
         for (size_t i = 0; i < n && status == GYRE_OK; i++)
-            gyre_block_set(code_bytes, partition->blocks + (first + i) / GYRE_BLOCK_ROWS * block_bytes, (first + i) % GYRE_BLOCK_ROWS,
-                           rows + i * row_bytes);
+            gyre_block_set(code_bytes, partition->blocks + (first + i) / GYRE_BLOCK_ROWS * block_bytes,
+                           (first + i) % GYRE_BLOCK_ROWS, rows + i * row_bytes);
     }
     free(rows);
     return status;
@@ -69,8 +71,8 @@ void gy_partition_free(struct gy_partition *partition)
     free(partition);
 }
 
-gyre_status gyre_partition_assign(const gyre_codebook *codebook, const float *vectors, size_t n, size_t first_row, uint32_t *lists,
-                                  gyre_error *err)
+gyre_status gyre_partition_assign(const gyre_codebook *codebook, const float *vectors, size_t n, size_t first_row,
+                                  uint32_t *lists, gyre_error *err)
 {
     const struct gy_partition *partition = gy_codebook_partition(codebook);
     if (partition)

@@ -1,5 +1,5 @@
-/* probe: the lists nearest to a query, by distances to their centroids. These are many floats, so of many lists all are scanned by one bit
- * a coordinate first, and only those have their distances taken that this leaves in doubt. */
+/* probe: the lists nearest to a query, by distances to their centroids. These are many floats, so of many lists all are scanned
+ * by one bit a coordinate first, and only those have their distances taken that this leaves in doubt. */
 #include "gyre/partition.h"
 #include "gyre/query.h"
 
@@ -9,8 +9,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Standard errors that a list may be estimated beyond the m-th. Less is faster and loses more of the true first m: of clustered data 4% at
- * 1.5, 1% at 2, 0.3% at 2.5, where data without any order lose 1% (README.md). */
+/* Standard errors that a list may be estimated beyond the m-th. Less is faster and loses more of the true first m: of clustered
+ * data 4% at 1.5, 1% at 2, 0.3% at 2.5, where data without any order lose 1% (README.md). */
 static const float doubt = 2.5f;
 
 /* Up to a MiB of centroids, which a second-level cache holds, is read faster than a query is prepared for a scan. */
@@ -46,8 +46,8 @@ static void sort_keys(uint64_t *keys, size_t n, uint64_t *spare)
         memcpy(keys, from, n * sizeof *keys);
 }
 
-/* Puts the m smallest keys first, in no order; spare [n]. By the highest digit in which keys differ: those whose digit is below that of the
- * m-th are in, those above are out, and the next digit decides among the rest. No two keys are equal, so it ends. */
+/* Puts the m smallest keys first, in no order; spare [n]. By the highest digit in which keys differ: those whose digit is below
+ * that of the m-th are in, those above are out, and the next digit decides among the rest. No two keys are equal, so it ends. */
 static void select_keys(uint64_t *keys, size_t n, size_t m, uint64_t *spare)
 {
     enum { DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS };
@@ -79,8 +79,8 @@ static float distance_of(const gyre_codebook *codebook, uint32_t list, const flo
 
 /* Keys of the lists that may be among the m nearest, by exact distance; how many they are.
  *   hits  [lists up to a multiple of 32] */
-static gyre_status keys_by_codes(const gyre_codebook *codebook, const float *query, const float *rotated, size_t m, uint64_t *keys,
-                                 uint64_t *spare, gyre_hit *hits, size_t *found, gyre_error *err)
+static gyre_status keys_by_codes(const gyre_codebook *codebook, const float *query, const float *rotated, size_t m,
+                                 uint64_t *keys, uint64_t *spare, gyre_hit *hits, size_t *found, gyre_error *err)
 {
     const struct gy_partition *partition = gy_codebook_partition(codebook);
     uint32_t dim = gyre_codebook_dim(codebook), lists = gyre_codebook_lists(codebook);
@@ -105,8 +105,8 @@ static gyre_status keys_by_codes(const gyre_codebook *codebook, const float *que
     return GYRE_OK;
 }
 
-gyre_status gyre_partition_probe(const gyre_codebook *codebook, const float *query, const float *rotated, size_t m, uint32_t *lists,
-                                 gyre_error *err)
+gyre_status gyre_partition_probe(const gyre_codebook *codebook, const float *query, const float *rotated, size_t m,
+                                 uint32_t *lists, gyre_error *err)
 {
     const struct gy_partition *partition = gy_codebook_partition(codebook);
     size_t count = gyre_codebook_lists(codebook);

@@ -184,8 +184,8 @@ struct frame {
     size_t row_bytes;
 };
 
-/* Stores the add of a plane whose s is stored: of the reference, the query's <y,zb> knows only the mean, and what it lacks, <d,zb>, is
- * folded in here, by the s that estimates will take. */
+/* Stores the add of a plane whose s is stored: of the reference, the query's <y,zb> knows only the mean, and what it lacks,
+ * <d,zb>, is folded in here, by the s that estimates will take. */
 static void store_add(const struct frame *frame, double add, double factor, const float *zb, uint32_t dim, const uint8_t *s_at,
                       uint8_t *add_at)
 {
@@ -196,7 +196,8 @@ static void store_add(const struct frame *frame, double add, double factor, cons
 }
 
 /* vector is normalised and checked. */
-static void encode_one(const gyre_quantizer *quantizer, const struct frame *frame, const float *vector, uint8_t *row, void *scratch)
+static void encode_one(const gyre_quantizer *quantizer, const struct frame *frame, const float *vector, uint8_t *row,
+                       void *scratch)
 {
     const gyre_codebook *codebook = quantizer->codebook;
     uint32_t dim = gyre_codebook_dim(codebook);
@@ -262,8 +263,8 @@ static gyre_status encode_rows(const gyre_quantizer *quantizer, const struct fra
     return status;
 }
 
-gyre_status gyre_quantizer_encode(const gyre_quantizer *quantizer, const float *vectors, size_t n, size_t first_row, uint8_t *rows,
-                                  gyre_error *err)
+gyre_status gyre_quantizer_encode(const gyre_quantizer *quantizer, const float *vectors, size_t n, size_t first_row,
+                                  uint8_t *rows, gyre_error *err)
 {
     const struct frame frame = {.reference = gyre_codebook_mean(quantizer->codebook),
                                 .row_bytes = gyre_codec_row_bytes(quantizer->codec, gy_quantizer_dim(quantizer))};
@@ -276,7 +277,8 @@ gyre_status gyre_quantizer_encode_list(const gyre_quantizer *quantizer, const fl
     uint32_t dim = gy_quantizer_dim(quantizer);
     const float *mean = gyre_codebook_mean(quantizer->codebook);
     if (!gy_quantizer_folds(quantizer))
-        return gyre_fail(err, GYRE_INVALID, "codec %s cannot code rows of lists: its estimates are not sums over one rotated residual",
+        return gyre_fail(err, GYRE_INVALID,
+                         "codec %s cannot code rows of lists: its estimates are not sums over one rotated residual",
                          quantizer->codec->name);
     if (gyre_vector_check(GYRE_L2, reference, dim, 0, err) != GYRE_OK)
         return gyre_wrap(err, GYRE_INVALID, "reference of a list");

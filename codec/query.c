@@ -112,7 +112,8 @@ void gy_query_place_scan(gyre_query *query)
     struct gy_scan *scan = &query->scan;
     bool certain = query->bound == GYRE_BOUND_CERTAIN; /* a + b <= sqrt(2·(a^2 + b^2)) */
     scan->base = (float)query->base;
-    scan->per_e = query->factor * (certain ? sqrt(2 * query->g2 * (query->quantizer->dim - 1.0)) : query->epsilon * sqrt(query->g2));
+    scan->per_e =
+        query->factor * (certain ? sqrt(2 * query->g2 * (query->quantizer->dim - 1.0)) : query->epsilon * sqrt(query->g2));
     scan->rounding_base = query->rounding_base;
     scan->rounding_add = query->rounding_add;
     scan->rounding_s = query->rounding_s * query->reach;
@@ -205,7 +206,8 @@ gyre_status gyre_query_new(gyre_query **out, const gyre_quantizer *quantizer, co
     }
 
     size_t lookup_bytes = scan_bytes(quantizer, options), vector_bytes = aligned(dim * sizeof *query);
-    size_t bytes = aligned(sizeof(gyre_query)) + vector_bytes + lookup_bytes + aligned(prepared_bytes(quantizer, options->refine_bits));
+    size_t bytes =
+        aligned(sizeof(gyre_query)) + vector_bytes + lookup_bytes + aligned(prepared_bytes(quantizer, options->refine_bits));
     GY_AUTO(gyre_query) *made = aligned_alloc(64, bytes);
     if (!made)
         return gyre_fail(err, GYRE_NO_MEMORY, "query of dim %u: %zu bytes", dim, bytes);

@@ -2,9 +2,9 @@
  *
  *   codec_bench_probe [dim, default 768] [lists, default 4096] [m, default 128] [runs, default 9]
  *
- * One thread, microseconds a query; a run is all queries. First row the plain way: all distances and the m nearest by a sort of them
- * (the sort is not counted). Data vary in 32 directions about 200 clusters and a little in all others, and centroids are learned from
- * them. Below, how many of the true first m a probe returns. */
+ * One thread, microseconds a query; a run is all queries. First row the plain way: all distances and the m nearest by a sort of
+ * them (the sort is not counted). Data vary in 32 directions about 200 clusters and a little in all others, and centroids are
+ * learned from them. Below, how many of the true first m a probe returns. */
 #include "bench.h"
 #include "gyre/kmeans.h"
 #include "gyre/partition.h"
@@ -65,7 +65,8 @@ static void run_probe(void *arg)
     struct work *work = arg;
     gyre_error err;
     for (size_t q = 0; q < QUERIES; q++)
-        must(gyre_partition_probe(work->codebook, work->queries + q * work->dim, work->rotated + q * work->dim, work->m, work->probed, &err),
+        must(gyre_partition_probe(work->codebook, work->queries + q * work->dim, work->rotated + q * work->dim, work->m,
+                                  work->probed, &err),
              &err);
 }
 
@@ -111,7 +112,8 @@ int main(int argc, char **argv)
     uint64_t random = 1;
     gyre_error err;
     size_t n = (size_t)lists * SAMPLE_PER_LIST;
-    float *vectors = bench_alloc((n + QUERIES) * dim * sizeof(float)), *centroids = bench_alloc((size_t)lists * dim * sizeof(float));
+    float *vectors = bench_alloc((n + QUERIES) * dim * sizeof(float)),
+          *centroids = bench_alloc((size_t)lists * dim * sizeof(float));
     float *mean = calloc(dim, sizeof *mean), *rotated = bench_alloc((size_t)QUERIES * dim * sizeof(float));
     make_vectors(vectors, n + QUERIES, dim, &random);
     must(gyre_kmeans_train(&(gyre_kmeans_options){.iterations_max = 5}, vectors, n, dim, lists, centroids, NULL, &err), &err);
@@ -129,7 +131,8 @@ int main(int argc, char **argv)
     must(gyre_quantizer_new(&quantizer, codec, work.codebook, &err), &err);
     for (size_t q = 0; q < QUERIES; q++) {
         gyre_rotation_apply(gyre_codebook_rotation(work.codebook), work.queries + q * dim, rotated + q * dim);
-        must(gyre_query_new(&work.moved[q], quantizer, work.queries + q * dim, NULL, &(gyre_query_options){.epsilon = 2}, &err), &err);
+        must(gyre_query_new(&work.moved[q], quantizer, work.queries + q * dim, NULL, &(gyre_query_options){.epsilon = 2}, &err),
+             &err);
     }
 
     struct bench_contender contenders[] = {{.name = "all distances", .run = run_distances, .work = &work},
@@ -140,7 +143,8 @@ int main(int argc, char **argv)
     bench_measure(contenders, CONTENDERS, runs);
     printf("\ndim %u, %u lists, m = %zu\n", dim, lists, m);
     for (size_t c = 0; c < CONTENDERS; c++)
-        printf("%-24s %9.1f us   %6.2f\n", contenders[c].name, contenders[c].seconds[runs / 2] / QUERIES * 1e6, contenders[c].ratios[runs / 2]);
+        printf("%-24s %9.1f us   %6.2f\n", contenders[c].name, contenders[c].seconds[runs / 2] / QUERIES * 1e6,
+               contenders[c].ratios[runs / 2]);
     printf("codebook made in %.1f ms; of the true first %zu a probe returns %.4f\n", made * 1e3, m, recall(&work));
     for (size_t q = 0; q < QUERIES; q++)
         gyre_query_free(work.moved[q]);

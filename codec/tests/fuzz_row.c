@@ -1,6 +1,6 @@
 /* fuzz_row: u16 dim, u8 metric and codec, then a row: what gyre_codec_row_check lets through survives a block, every table's
- * scan of it is finite and the same, and estimates, refinements and the decoded vector are finite and agree. The same of rows of lists
- * that gyre_codec_list_row_check lets through, for queries moved as far as any can be. */
+ * scan of it is finite and the same, and estimates, refinements and the decoded vector are finite and agree. The same of rows of
+ * lists that gyre_codec_list_row_check lets through, for queries moved as far as any can be. */
 #include "query_internal.h"
 #include "sums.h"
 
@@ -154,7 +154,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const uint8_t *row = data + 3;
     gyre_error err;
     bool plain = size - 3 == gyre_codec_row_bytes(codec, dim) && gyre_codec_row_check(codec, dim, row, &err) == GYRE_OK;
-    bool listed = size - 3 == gyre_codec_list_row_bytes(codec, dim) && gyre_codec_list_row_check(codec, dim, row, &err) == GYRE_OK;
+    bool listed =
+        size - 3 == gyre_codec_list_row_bytes(codec, dim) && gyre_codec_list_row_check(codec, dim, row, &err) == GYRE_OK;
     if (!plain && !listed)
         return 0;
     keep(codec, (gyre_metric)(1 + data[2] % 3), dim);

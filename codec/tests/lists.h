@@ -1,5 +1,5 @@
-/* lists: what tests of rows of a list share: a query, a list whose reference is as far from the codebook's mean as asked, and rows of
- * vectors around both. */
+/* lists: what tests of rows of a list share: a query, a list whose reference is as far from the codebook's mean as asked, and
+ * rows of vectors around both. */
 #ifndef GYRE_CODEC_TESTS_LISTS_H
 #define GYRE_CODEC_TESTS_LISTS_H
 
@@ -38,7 +38,8 @@ static UNUSED void list_fill(struct list *list, double length)
 {
     for (size_t i = 0; i < LIST_ROWS; i++) {
         random_step(list->stored[i], i % 3 ? list->reference : list->query, list->dim, length * (i % 3 ? 1 : .2));
-        must(gyre_quantizer_encode_list(list->quantizer, list->reference, list->stored[i], 1, 0, list->rows + i * list->row_bytes, &err));
+        must(gyre_quantizer_encode_list(list->quantizer, list->reference, list->stored[i], 1, 0, list->rows + i * list->row_bytes,
+                                        &err));
     }
 }
 
@@ -91,7 +92,8 @@ static UNUSED uint8_t *list_blocks(const struct list *list)
     uint8_t *blocks = must_alloc(2 * block_bytes);
     gyre_block_init(code_bytes, blocks), gyre_block_init(code_bytes, blocks + block_bytes);
     for (size_t i = 0; i < LIST_ROWS; i++)
-        gyre_block_set(code_bytes, blocks + i / GYRE_BLOCK_ROWS * block_bytes, i % GYRE_BLOCK_ROWS, list->rows + i * list->row_bytes);
+        gyre_block_set(code_bytes, blocks + i / GYRE_BLOCK_ROWS * block_bytes, i % GYRE_BLOCK_ROWS,
+                       list->rows + i * list->row_bytes);
     return blocks;
 }
 static UNUSED uint8_t *list_refine_rows(const struct list *list)

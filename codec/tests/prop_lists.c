@@ -1,5 +1,5 @@
-/* Rows of lists obey the law of other rows (codec/MATH.md section 0), however far the list is from the codebook's mean: estimates are
- * unbiased, as wide as they say, and what is certain is never violated. */
+/* Rows of lists obey the law of other rows (codec/MATH.md section 0), however far the list is from the codebook's mean: estimates
+ * are unbiased, as wide as they say, and what is certain is never violated. */
 #include "lists.h"
 
 static const gyre_metric metrics[] = {GYRE_L2, GYRE_IP, GYRE_COSINE};
@@ -28,11 +28,12 @@ static void check_certain(const struct list *list, const gyre_codec *codec, uint
     gyre_query_move(query, list->reference);
     list_estimate(list, query, estimates);
     for (size_t i = 0; i < LIST_ROWS; i++) {
-        double exact = exact_distance(list, i), given = (double)gyre_distance(list->metric, list->stored[i], list->query, list->dim);
+        double exact = exact_distance(list, i),
+               given = (double)gyre_distance(list->metric, list->stored[i], list->query, list->dim);
         double low = (double)estimates[i].low, high = (double)estimates[i].high;
         if (!(low <= exact && exact <= high && low <= given && given <= high))
-            fail_msg("%s dim %u metric %d bits %d: %.9g (%.9g) is not in %.9g…%.9g", codec->name, list->dim, (int)list->metric, bits,
-                     exact, given, low, high);
+            fail_msg("%s dim %u metric %d bits %d: %.9g (%.9g) is not in %.9g…%.9g", codec->name, list->dim, (int)list->metric,
+                     bits, exact, given, low, high);
     }
     if (!gyre_codec_scans(codec))
         return;
@@ -41,8 +42,8 @@ static void check_certain(const struct list *list, const gyre_codec *codec, uint
     for (size_t i = 0; i < LIST_ROWS; i++) {
         double off = fabs(exact_distance(list, i) - (double)hits[i].estimate);
         if (!(off <= (double)hits[i].half_width))
-            fail_msg("%s dim %u metric %d bits %d: a scan is off by %g, not at most %g", codec->name, list->dim, (int)list->metric, bits,
-                     off, (double)hits[i].half_width);
+            fail_msg("%s dim %u metric %d bits %d: a scan is off by %g, not at most %g", codec->name, list->dim,
+                     (int)list->metric, bits, off, (double)hits[i].half_width);
     }
     free(blocks);
 }
@@ -66,8 +67,8 @@ static void what_is_certain_is_never_violated(void **state)
                 }
 }
 
-/* Where a code errs by next to nothing and a vector, its centroid, the mean and the query lie far from the origin or near each other,
- * the certain bound is all float arithmetic. */
+/* Where a code errs by next to nothing and a vector, its centroid, the mean and the query lie far from the origin or near each
+ * other, the certain bound is all float arithmetic. */
 static void what_float_arithmetic_loses_is_within_the_certain_bound(void **state)
 {
     (void)state;
@@ -81,7 +82,8 @@ static void what_float_arithmetic_loses_is_within_the_certain_bound(void **state
                 uint32_t dim = some_dims[d];
                 float origin[LIST_DIM_MAX] = {0};
                 double far = pow(10, (double)(round % 6)), scale = pow(10, (double)(round % 5) * 4 - 10);
-                list = (struct list){.metric = metrics[round % 3], .dim = dim, .row_bytes = gyre_codec_list_row_bytes(codec, dim)};
+                list =
+                    (struct list){.metric = metrics[round % 3], .dim = dim, .row_bytes = gyre_codec_list_row_bytes(codec, dim)};
                 random_step(origin, origin, dim, scale * far);
                 random_step(list.reference, origin, dim, scale);
                 random_step(list.mean, origin, dim, scale * (round % 2 ? 1 : far));
@@ -150,11 +152,11 @@ static void estimates_are_unbiased_and_as_wide_as_they_say(void **state)
                 }
                 double mean = tally.sum / tally.n, deviation = sqrt(tally.squares / tally.n - mean * mean);
                 if (fabs(mean) > 6 / sqrt(tally.n) || fabs(deviation - 1) > .08)
-                    fail_msg("%s metric %d far %g: errors of mean %g and deviation %g", codecs[c].name, (int)m + 1, distances[f], mean,
-                             deviation);
+                    fail_msg("%s metric %d far %g: errors of mean %g and deviation %g", codecs[c].name, (int)m + 1, distances[f],
+                             mean, deviation);
                 if (tally.beyond / tally.n > .07 || tally.scan_beyond / tally.n > .07)
-                    fail_msg("%s metric %d far %g: %g of the estimates, %g of the scan's are beyond their bounds", codecs[c].name, (int)m + 1,
-                             distances[f], tally.beyond / tally.n, tally.scan_beyond / tally.n);
+                    fail_msg("%s metric %d far %g: %g of the estimates, %g of the scan's are beyond their bounds", codecs[c].name,
+                             (int)m + 1, distances[f], tally.beyond / tally.n, tally.scan_beyond / tally.n);
             }
     }
 }

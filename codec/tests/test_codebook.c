@@ -118,7 +118,8 @@ static void the_fingerprint_depends_on_every_centroid(void **state)
     random_vector(centroids, LISTS * DIM, 1);
     const uint8_t seed[GYRE_SEED_BYTES] = {7};
     GY_AUTO(gyre_codebook) *plain = NULL, *first = new_partitioned(GYRE_IP, 1, mean, centroids);
-    GY_AUTO(gyre_codebook) *version = new_partitioned(GYRE_IP, 2, mean, centroids), *metric = new_partitioned(GYRE_L2, 1, mean, centroids);
+    GY_AUTO(gyre_codebook) *version = new_partitioned(GYRE_IP, 2, mean, centroids),
+                           *metric = new_partitioned(GYRE_L2, 1, mean, centroids);
     must(gyre_codebook_new(&plain, GYRE_IP, DIM, 1, seed, mean, &err));
     centroids[LISTS * DIM - 1] += 1;
     GY_AUTO(gyre_codebook) *last = new_partitioned(GYRE_IP, 1, mean, centroids);
@@ -268,7 +269,8 @@ static void lying_fields_are_refused_under_a_good_checksum(void **state)
     gy_store_u16(encoded + 4, 4), seal(encoded, bytes);
     must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_UNIMPLEMENTED, "format version 4");
     gy_store_u16(encoded + 4, 3), seal(encoded, bytes);
-    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "format version 3 of dim 37 takes 208 at least");
+    must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT,
+              "format version 3 of dim 37 takes 208 at least");
     gy_store_u16(encoded + 4, 2), seal(encoded, bytes);
     must_fail(gyre_codebook_decode(&codebook, encoded, bytes, &err), GYRE_CORRUPT, "format version 2 of dim 37 takes");
     gy_store_u16(encoded + 4, 0), seal(encoded, bytes);

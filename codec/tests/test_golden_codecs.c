@@ -4,7 +4,8 @@
  * A file is lines "name hex" in this order: codec (its name), codebook, header (the quantizer's), then per vector: vector,
  * row, zb (of each plane), decoded; and, of codecs that scan, block (all rows in places 0, 1, …; the rest empty).
  *
- * Files of rows of lists, for a codec of each sort: codec, codebook (of format 3), header, then per vector: vector, list (u32), row. */
+ * Files of rows of lists, for a codec of each sort: codec, codebook (of format 3), header, then per vector: vector, list (u32),
+ * row. */
 #include "each_codec.h"
 #include "golden.h"
 
@@ -118,7 +119,8 @@ static void write_golden_lists(const gyre_codec *codec, gyre_metric metric, stru
     must(gyre_codebook_new_partitioned(&codebook, metric, DIM, 1, seed, mean, centroids, LISTS, &err));
     must(gyre_quantizer_new(&quantizer, codec, codebook, &err));
     put(text, "codec", (const uint8_t *)codec->name, strlen(codec->name));
-    assert_true(gyre_codebook_encoded_bytes(codebook) <= sizeof encoded && gyre_quantizer_encoded_bytes(quantizer) <= sizeof header);
+    assert_true(gyre_codebook_encoded_bytes(codebook) <= sizeof encoded &&
+                gyre_quantizer_encoded_bytes(quantizer) <= sizeof header);
     gyre_codebook_encode(codebook, encoded);
     put(text, "codebook", encoded, gyre_codebook_encoded_bytes(codebook));
     gyre_quantizer_encode_header(quantizer, header);

@@ -1,4 +1,5 @@
-/* Rows of lists and queries moved to them: which bytes they are, what agrees with what bit for bit, and that what is certain is. */
+/* Rows of lists and queries moved to them: which bytes they are, what agrees with what bit for bit, and that what is certain
+ * is. */
 #include "kernels/kernels.h"
 #include "lists.h"
 
@@ -129,8 +130,8 @@ static void check_estimates(const gyre_codec *codec, const struct list *list)
         double low = wanted - half, high = wanted + half;
         if (!((double)estimates[i].low <= low + slack / 100 && (double)estimates[i].low >= low - slack) ||
             !((double)estimates[i].high >= high - slack / 100 && (double)estimates[i].high <= high + slack))
-            fail_msg("%s dim %u: %g…%g, wanted %g…%g", codec->name, list->dim, (double)estimates[i].low, (double)estimates[i].high, low,
-                     high);
+            fail_msg("%s dim %u: %g…%g, wanted %g…%g", codec->name, list->dim, (double)estimates[i].low,
+                     (double)estimates[i].high, low, high);
     }
 }
 
@@ -147,7 +148,8 @@ static void check_ways(const gyre_codec *codec, const struct list *list)
     uint8_t *blocks = list_blocks(list), *refine_rows = list_refine_rows(list);
     for (uint8_t bits = 0; bits <= 8; bits = bits ? (uint8_t)(bits + 2) : 4) {
         gyre_hit one[2 * GYRE_BLOCK_ROWS], found[2][2 * GYRE_BLOCK_ROWS], other[2 * GYRE_BLOCK_ROWS];
-        GY_AUTO(gyre_query) *query = list_query(list, &(gyre_query_options){.epsilon = 2, .scan_bits = bits, .refine_bits = bits});
+        GY_AUTO(gyre_query) *query =
+            list_query(list, &(gyre_query_options){.epsilon = 2, .scan_bits = bits, .refine_bits = bits});
         gyre_query_move(query, list->reference);
         assert_int_equal(gyre_query_scan(query, blocks, 2, INFINITY, one), LIST_ROWS);
         float threshold = one[LIST_ROWS / 2].estimate;
@@ -255,12 +257,14 @@ static void codecs_and_references_that_cannot_serve_are_refused(void **state)
         GY_AUTO(gyre_quantizer) *quantizer = any_quantizer(&codecs[c], codebook);
         reference[5] = 1;
         if (!codec_folds(&codecs[c])) {
-            must_fail(gyre_quantizer_encode_list(quantizer, reference, vector, 1, 0, rows, &err), GYRE_INVALID, "cannot code rows of lists");
+            must_fail(gyre_quantizer_encode_list(quantizer, reference, vector, 1, 0, rows, &err), GYRE_INVALID,
+                      "cannot code rows of lists");
             continue;
         }
         must(gyre_quantizer_encode_list(quantizer, reference, vector, 1, 0, rows, &err));
         reference[5] = NAN;
-        must_fail(gyre_quantizer_encode_list(quantizer, reference, vector, 1, 0, rows, &err), GYRE_INVALID, "reference of a list");
+        must_fail(gyre_quantizer_encode_list(quantizer, reference, vector, 1, 0, rows, &err), GYRE_INVALID,
+                  "reference of a list");
     }
     free(rows);
 }

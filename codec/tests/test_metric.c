@@ -64,6 +64,20 @@ static void distances_follow_the_one_convention(void **state)
     assert_float_equal(gyre_distance(GYRE_COSINE, stored, unit, 3), 1 - 1.8f / 5, 1e-6f);
 }
 
+static void a_known_norm_gives_the_same_distance(void **state)
+{
+    (void)state;
+    enum { DIM = 131 };
+    float stored[DIM], query[DIM];
+    random_vector(stored, DIM, 3), random_unit(query, DIM);
+    for (gyre_metric metric = GYRE_L2; metric <= GYRE_COSINE; metric++) {
+        float summed = gyre_distance(metric, stored, query, DIM);
+        float known = gyre_distance_normed(metric, stored, gyre_vector_norm(stored, DIM), query, DIM);
+        assert_memory_equal(&summed, &known, sizeof summed);
+    }
+    assert_true(gyre_distance_normed(GYRE_COSINE, stored, 1, query, DIM) != gyre_distance(GYRE_COSINE, stored, query, DIM));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -72,6 +86,7 @@ int main(void)
         cmocka_unit_test(norms_beyond_the_limits_are_refused),
         cmocka_unit_test(normalize_makes_unit_vectors_for_cosine_only),
         cmocka_unit_test(distances_follow_the_one_convention),
+        cmocka_unit_test(a_known_norm_gives_the_same_distance),
     };
     return cmocka_run_group_tests_name("codec.metric", tests, NULL, NULL);
 }

@@ -174,7 +174,8 @@ static void the_order_of_many_lists_is_nearly_exact(void **state)
                (double)first / QUERIES);
         bool exact = cases[c].lists * cases[c].dim <= 1 << 18;
         if (share < (exact ? 1 : .98) || first < (exact ? QUERIES : QUERIES * 95 / 100))
-            fail_msg("dim %u, %u lists: %g of the first %zu, %zu first of %d", cases[c].dim, cases[c].lists, share, m, first, QUERIES);
+            fail_msg("dim %u, %u lists: %g of the first %zu, %zu first of %d", cases[c].dim, cases[c].lists, share, m, first,
+                     QUERIES);
         scene_close(&scene);
     }
 }

@@ -222,7 +222,8 @@ static void say_learned(struct text *text)
         (unsigned long long)cayley, (unsigned long long)hash_floats(1, centroids, LISTS * DIM), (unsigned long long)assigned);
 }
 
-/* A partition: lists of vectors, lists to probe (at the largest dim by codes), rows of a list and what queries moved to it find. */
+/* A partition: lists of vectors, lists to probe (at the largest dim by codes), rows of a list and what queries moved to it
+ * find. */
 static void say_lists(struct text *text, const char *name, uint32_t dim, gyre_metric metric)
 {
     enum { LISTS = 400, PROBED = 30 };

@@ -39,8 +39,8 @@ float gyre_distance(gyre_metric metric, const float *stored, const float *query,
 
 /* |x|, summed as gyre_vector_normalize does. */
 double gyre_vector_norm(const float *vector, size_t dim);
-/* gyre_distance of a stored vector whose norm is known, to the same bits: under cosine, the only metric that asks for it, it is not
- * summed again. */
+/* gyre_distance of a stored vector whose norm is known, to the same bits: under cosine, the only metric that asks for it, it is
+ * not summed again. */
 float gyre_distance_normed(gyre_metric metric, const float *stored, double norm, const float *query, size_t dim);
 
 #ifdef __cplusplus

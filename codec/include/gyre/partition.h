@@ -3,8 +3,9 @@
  *
  * Lists are cells of the l2 distance among the vectors that gyre_vector_normalize gives, whatever the metric. A codebook without
  * centroids has one list, centred on its mean.
- * Probing many lists looks at one bit a coordinate of every centroid first, and at the centroids themselves only where this leaves a doubt,
- * so that thousands of lists cost some ten microseconds; the answer depends on codebook and query alone, never on the CPU.
+ * Probing many lists looks at one bit a coordinate of every centroid first, and at the centroids themselves only where this
+ * leaves a doubt, so that thousands of lists cost some ten microseconds; the answer depends on codebook and query alone, never
+ * on the CPU.
  * Source   inverted file: Jégou, Douze & Schmid, PAMI 33 (2011)          Threads  no state of its own; call from anywhere */
 #ifndef GYRE_PARTITION_H
 #define GYRE_PARTITION_H
@@ -21,11 +22,11 @@ extern "C" {
 GYRE_CHECKED gyre_status gyre_partition_assign(const gyre_codebook *codebook, const float *vectors, size_t n, size_t first_row,
                                                uint32_t *lists, gyre_error *err);
 
-/* The m lists to look into first (1 <= m <= gyre_codebook_lists, else GYRE_INVALID), most promising first: by l2 distance of query and
- * centroid (metric ip: by inner product), the lowest of equals. Up to 2^18 floats of centroids, or for more than a quarter of the lists,
- * these are the true first m. Else they are the first m of those lists that one bit does not place more than 2.5 standard errors beyond the
- * m-th: in true order, 99% or more of the true first m in data of every kind tried (codec/README.md), and the nearest with them.
- * Allocates 28 bytes a list and a query.
+/* The m lists to look into first (1 <= m <= gyre_codebook_lists, else GYRE_INVALID), most promising first: by l2 distance of
+ * query and centroid (metric ip: by inner product), the lowest of equals. Up to 2^18 floats of centroids, or for more than a
+ * quarter of the lists, these are the true first m. Else they are the first m of those lists that one bit does not place more
+ * than 2.5 standard errors beyond the m-th: in true order, 99% or more of the true first m in data of every kind tried
+ * (codec/README.md), and the nearest with them. Allocates 28 bytes a list and a query.
  *   query    [dim] through gyre_vector_normalize
  *   rotated  [dim] P query, or NULL
  *   lists    [m], written, each list once */

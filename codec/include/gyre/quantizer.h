@@ -52,7 +52,8 @@ GYRE_CHECKED gyre_status gyre_quantizer_encode(const gyre_quantizer *quantizer, 
  *   reference  [dim] centroid of the list, in the space of gyre_vector_normalize
  *   rows       [n][gyre_codec_list_row_bytes]
  * With reference equal to the codebook's mean the scan rows are those of _encode, bit for bit. GYRE_INVALID besides for codecs that
- * cannot (those that do not rotate or spread their error: pq, segments, hamming), or a reference that gyre_vector_check refuses under l2. */
+ * cannot (those that do not rotate or spread their error: pq, segments, hamming), or a reference that gyre_vector_check refuses
+ * under l2. */
 GYRE_CHECKED gyre_status gyre_quantizer_encode_list(const gyre_quantizer *quantizer, const float *reference, const float *vectors,
                                                     size_t n, size_t first_row, uint8_t *rows, gyre_error *err);
 

@@ -42,7 +42,8 @@ GY_AUTO_DEFINE(gyre_query, gyre_query_free)
  * gyre_quantizer_encode_list made with this reference (refine rows: gyre_codec_list_refine_row_bytes). Costs one pass over [dim]; no
  * tables are made anew. A query that is moved belongs to one thread: give others a copy. A moved query takes PLAIN for CALIBRATED
  * (codec/MATH.md 0.4), and it never goes back to rows of no list.
- *   reference  [dim] finite, |c| at most GYRE_NORM_MAX, as gyre_codebook_centroid gives it. The codec must be one that _encode_list takes */
+ *   reference  [dim] finite, |c| at most GYRE_NORM_MAX, as gyre_codebook_centroid gives it. The codec must be one that
+ *              _encode_list takes */
 void gyre_query_move(gyre_query *query, const float *reference);
 /* A query of its own, where the other is at present; the quantizer is shared. */
 GYRE_CHECKED gyre_status gyre_query_copy(gyre_query **out, const gyre_query *query, gyre_error *err);
