@@ -256,6 +256,7 @@ static void codecs_and_references_that_cannot_serve_are_refused(void **state)
     for (size_t c = 0; c < count; c++) {
         GY_AUTO(gyre_quantizer) *quantizer = any_quantizer(&codecs[c], codebook);
         reference[5] = 1;
+        assert_true(codec_folds(&codecs[c]) || !gyre_codec_has_signs(&codecs[c])); /* what collections may choose */
         if (!codec_folds(&codecs[c])) {
             must_fail(gyre_quantizer_encode_list(quantizer, reference, vector, 1, 0, rows, &err), GYRE_INVALID,
                       "cannot code rows of lists");

@@ -46,14 +46,14 @@ const gyre_codebook *gyre_quantizer_codebook(const gyre_quantizer *quantizer);
 GYRE_CHECKED gyre_status gyre_quantizer_encode(const gyre_quantizer *quantizer, const float *vectors, size_t n, size_t first_row,
                                                uint8_t *rows, gyre_error *err);
 
-/* As _encode, for rows of a list: residuals are taken from reference instead of the codebook's mean, so they are shorter and so are the
- * bounds. What the reference adds to <y,zb> is folded into the row (FORMAT.md, "row of a list"), so that a query is rounded once and
- * serves every list (gyre_query_move).
+/* As _encode, for rows of a list: residuals are taken from reference instead of the codebook's mean, so they are shorter and so
+ * are the bounds. What the reference adds to <y,zb> is folded into the row (FORMAT.md, "row of a list"), so that a query is
+ * rounded once and serves every list (gyre_query_move).
  *   reference  [dim] centroid of the list, in the space of gyre_vector_normalize
  *   rows       [n][gyre_codec_list_row_bytes]
- * With reference equal to the codebook's mean the scan rows are those of _encode, bit for bit. GYRE_INVALID besides for codecs that
- * cannot (those that do not rotate or spread their error: pq, segments, hamming), or a reference that gyre_vector_check refuses
- * under l2. */
+ * With reference equal to the codebook's mean the scan rows are those of _encode, bit for bit. GYRE_INVALID besides for codecs
+ * that cannot (those that do not rotate or spread their error: pq, segments, hamming; all that gyre_codec_has_signs can), or a
+ * reference that gyre_vector_check refuses under l2. */
 GYRE_CHECKED gyre_status gyre_quantizer_encode_list(const gyre_quantizer *quantizer, const float *reference, const float *vectors,
                                                     size_t n, size_t first_row, uint8_t *rows, gyre_error *err);
 
