@@ -118,6 +118,8 @@ static void tell(gy_placement *placement, struct tellings *self, int64_t deadlin
         struct gy_collection_entry *entry = gy_table_collection_of(placement, told->collection_id);
         if (ensured && self->calls[i].status == GYRE_OK && entry && !outdated(&entry->shards[told->shard], self->calls[i].reply))
             gy_table_shard_said(&entry->shards[told->shard], self->calls[i].reply);
+        else if (ensured && self->calls[i].status != GYRE_OK && entry) /* it did not hear: soon again, whatever it is about */
+            entry->shards[told->shard].told_ns = gy_now_ns() - GY_REENCODE_AGAIN_NS + GY_ENSURE_AGAIN_NS;
     }
     pthread_cond_broadcast(&placement->changed);
     pthread_mutex_unlock(&placement->mu);

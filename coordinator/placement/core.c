@@ -97,7 +97,8 @@ gy_replica_verdict gy_replica_judge(const struct gy_wanted_replica *wanted, cons
 {
     if (held && held->epoch >= wanted->epoch && held->codebook_version >= wanted->codebook_version)
         return GY_REPLICA_GOOD;
-    if (wanted->told_ns && now_ns - wanted->told_ns < GY_ENSURE_AGAIN_NS)
+    int64_t again_ns = held && held->epoch >= wanted->epoch ? GY_REENCODE_AGAIN_NS : GY_ENSURE_AGAIN_NS;
+    if (wanted->told_ns && now_ns - wanted->told_ns < again_ns)
         return GY_REPLICA_WAIT;
     return GY_REPLICA_ENSURE;
 }

@@ -68,9 +68,11 @@ struct gy_held_replica {
 typedef enum gy_replica_verdict {
     GY_REPLICA_GOOD,
     GY_REPLICA_ENSURE, /* missing, of an older epoch or in an older codebook: tell it */
-    GY_REPLICA_WAIT,   /* the same, but it was told less than GY_ENSURE_AGAIN_NS ago and may be at it */
+    GY_REPLICA_WAIT,   /* the same, but it was told a while ago and may be at it */
 } gy_replica_verdict;
+/* When it is told again. Re-encoding takes minutes, and its message carries a codebook of up to 64 MiB. */
 #define GY_ENSURE_AGAIN_NS (5 * GY_SECOND_NS)
+#define GY_REENCODE_AGAIN_NS (60 * GY_SECOND_NS)
 
 /* held: what the node reported of that replica, NULL if nothing. A replica that is newer than wanted is good: the report of an
  * older configuration must never be answered by going back. */

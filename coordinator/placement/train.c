@@ -57,7 +57,7 @@ void gy_trainer_says(struct gy_trainer *trainer, const char *phase, double done)
     }
     pthread_mutex_unlock(&placement->mu);
     if (trainer->phase != phase)
-        gy_log(GY_LOG_INFO, "training_phase", "collection=%s phase=\"%s\"", trainer->name, phase);
+        gy_log(GY_LOG_INFO, "training_phase", "collection=%s phase=%s", trainer->name, phase);
     trainer->phase = phase;
 }
 

@@ -76,8 +76,13 @@ static void a_replica_is_told_what_it_lacks_and_not_at_every_report(void **state
     assert_int_equal(gy_replica_judge(&wanted, &held, now_ns), GY_REPLICA_ENSURE);
     wanted.told_ns = now_ns - 1;
     assert_int_equal(gy_replica_judge(&wanted, &held, now_ns), GY_REPLICA_WAIT);
+    assert_int_equal(gy_replica_judge(&wanted, NULL, now_ns), GY_REPLICA_WAIT);
     wanted.told_ns = now_ns - GY_ENSURE_AGAIN_NS;
+    assert_int_equal(gy_replica_judge(&wanted, NULL, now_ns), GY_REPLICA_ENSURE);
+    assert_int_equal(gy_replica_judge(&wanted, &held, now_ns), GY_REPLICA_WAIT); /* it re-encodes: that takes longer */
+    wanted.told_ns = now_ns - GY_REENCODE_AGAIN_NS;
     assert_int_equal(gy_replica_judge(&wanted, &held, now_ns), GY_REPLICA_ENSURE);
+    wanted.told_ns = now_ns - GY_ENSURE_AGAIN_NS;
     held = (struct gy_held_replica){.collection_id = 1, .epoch = 2, .codebook_version = 2};
     assert_int_equal(gy_replica_judge(&wanted, &held, now_ns), GY_REPLICA_ENSURE);
     held = (struct gy_held_replica){.collection_id = 1, .epoch = 4, .codebook_version = 3};
