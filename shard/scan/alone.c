@@ -1,15 +1,16 @@
 /* Deciding alone: full vectors of the rows whose bounds leave a doubt, so that the k nearest are known at once.
  *
- * A row need not be read if its lower bound is above the exact distance of the k-th nearest of those read: this threshold is worth
- * most early, but a row read early may be one that a later threshold would have spared. So rows gather, and a few of the best estimates
- * are read in rounds, each when the rows that went by have grown by a factor; at the end whatever is still undecided is read, best
- * estimates first. That is little more than the rows whose lower bound is below the k-th distance, which nobody can avoid.
+ * A row need not be read if its lower bound is above the exact distance of the k-th nearest of those read, or above k upper bounds. The
+ * first threshold is worth most early, but a row read early may be one that a later threshold would have spared. So rows gather, and a
+ * few of the best estimates are read in rounds, each when the rows that went by have grown by a factor; at the end whatever is still
+ * undecided is read, best estimates first. That is little more than the rows whose lower bound is below the k-th distance, which
+ * nobody can avoid.
  *
  * What the answer is must not depend on what happened to be read, and it would, where a bound failed: a row that is nearer than its
- * lower bound says is found if read early and missed if not. So a row counts as no nearer than its lower bound: the answer is the
- * keep rows of smallest (max(distance, lower bound), id), a property of the set of rows, with their distances. Rows are skipped only
- * if that of keep others is smaller for certain, so any order of reading gives it. Where no bound failed, and so always with the
- * certain bound, these are the nearest. */
+ * lower bound says is found if read early and missed if not. So a row counts as no nearer than its lower and no farther than its upper
+ * bound: the answer is the keep rows of smallest (distance, brought between the bounds; id), a property of the set of rows, with their
+ * distances. Rows are skipped only if that of keep others is smaller for certain, so any order of reading gives it. Where no bound
+ * failed, and so always with the certain bound, these are the nearest. */
 #include "scan/internal.h"
 
 #include <math.h>
@@ -52,7 +53,7 @@ static gyre_status read_rows(struct gy_scanning *scanning, uint32_t query, struc
         if (distances[i] == INFINITY) /* deleted since */
             continue;
         struct gy_top_item item = *rows[i];
-        item.bound = distances[i] > item.bound ? distances[i] : item.bound;
+        item.bound = fmaxf(item.bound, fminf(distances[i], item.estimate + item.half_width));
         item.estimate = distances[i], item.half_width = 0;
         GY_TRY(gy_top_offer(&keeper->top, &item, err));
     }

@@ -45,7 +45,7 @@ struct gy_filter {
 /* What one worker keeps of one query. */
 struct gy_keeper {
     struct gy_top top;           /* candidates: by lower bound; exact and alone: what was read, by distance (alone.c) */
-    float *uppers;               /* heap of the k smallest upper bounds, if rows may be left out for them */
+    float *uppers;               /* heap of the upper_most smallest upper bounds, if rows may be left out for them */
     size_t upper_count;
     struct gy_top_item *pending; /* alone: rows that may have to be read, in no order */
     size_t pending_count, pending_room;
@@ -69,6 +69,7 @@ struct gy_scanning {
     uint32_t dim, list_count;
     size_t code_bytes, block_bytes;
     bool compare;                /* full vectors at once: request->exact */
+    size_t upper_most;           /* a row beyond so many upper bounds is out: k, alone keep; 0: there is no such rule */
     struct gy_filter filter;
     struct gy_plan plan;
     gyre_query **prepared;       /* [query_count], never moved where there are several parts; NULL to compare */

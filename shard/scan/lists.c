@@ -50,19 +50,11 @@ static struct gy_top_item both_planes(const gyre_hit *hit, const gyre_estimate *
     return (struct gy_top_item){.bound = estimate - half_width, .estimate = estimate, .half_width = half_width};
 }
 
-static gyre_status offer(struct gy_scanning *scanning, struct gy_keeper *keeper, const struct gy_top_item *item, gyre_error *err)
-{
-    if (scanning->request->alone)
-        return gy_alone_gather(keeper, item, err);
-    if (keeper->uppers)
-        gy_smallest_offer(keeper->uppers, &keeper->upper_count, scanning->request->k, item->estimate + item->half_width);
-    return gy_top_offer(&keeper->top, item, err);
-}
-
-/* Takes the hits of one query in one chunk. */
-static gyre_status take_hits(struct gy_scanning *scanning, struct gy_worker *worker, uint32_t q, size_t chunk, const struct gy_chunk_view *view,
+/* Takes rows of a chunk that one query's scan let through, after the second plane if there is one. */
+static gyre_status take_some(struct gy_scanning *scanning, struct gy_worker *worker, uint32_t q, size_t chunk, const struct gy_chunk_view *view,
                              const gyre_hit *hits, size_t count, gyre_error *err)
 {
+    const struct gy_scan_request *request = scanning->request;
     struct gy_keeper *keeper = &worker->keepers[q];
     float threshold = atomic_load_explicit(&scanning->thresholds[q], memory_order_relaxed);
     gyre_estimate refined[GY_CHUNK_ROWS];
@@ -78,14 +70,57 @@ static gyre_status take_hits(struct gy_scanning *scanning, struct gy_worker *wor
             continue;
         item.slot = (uint32_t)(chunk * GY_CHUNK_ROWS + hits[i].row);
         item.id = view->ids[hits[i].row];
-        GY_TRY(offer(scanning, keeper, &item, err));
+        if (keeper->uppers)
+            gy_smallest_offer(keeper->uppers, &keeper->upper_count, scanning->upper_most, item.estimate + item.half_width);
+        GY_TRY(request->alone ? gy_alone_gather(keeper, &item, err) : gy_top_offer(&keeper->top, &item, err));
     }
-    if (count && !scanning->request->alone) {
+    if (!request->alone)
         gy_scan_lower(&scanning->thresholds[q], gy_top_threshold(&keeper->top));
-        if (keeper->uppers && keeper->upper_count == scanning->request->k)
-            gy_scan_lower(&scanning->thresholds[q], keeper->uppers[0]);
-    }
+    if (keeper->uppers && keeper->upper_count == scanning->upper_most)
+        gy_scan_lower(&scanning->thresholds[q], keeper->uppers[0]);
     return GYRE_OK;
+}
+
+/* The n best estimates come first; which of equals does not matter. */
+static void best_first(gyre_hit *hits, size_t count, size_t n)
+{
+    while (count > n) { /* Hoare's selection about a middle one */
+        float pivot = hits[count / 2].estimate;
+        size_t i = 0, j = count - 1;
+        for (;; i++, j--) {
+            while (hits[i].estimate < pivot)
+                i++;
+            while (hits[j].estimate > pivot)
+                j--;
+            if (i >= j)
+                break;
+            gyre_hit hit = hits[i];
+            hits[i] = hits[j], hits[j] = hit;
+        }
+        if (i == 0 || n == i)
+            return;
+        if (n < i)
+            count = i;
+        else
+            hits += i, count -= i, n -= i;
+    }
+}
+
+/* Takes the hits of one query in one chunk. As long as almost everything is let through, a second plane looks at the best first: their
+ * upper bounds spare it most of the others. */
+static gyre_status take_hits(struct gy_scanning *scanning, struct gy_worker *worker, uint32_t q, size_t chunk, const struct gy_chunk_view *view,
+                             gyre_hit *hits, size_t count, gyre_error *err)
+{
+    size_t best = 2 * scanning->upper_most, left = 0;
+    if (!view->refine || !best || count <= 2 * best)
+        return count ? take_some(scanning, worker, q, chunk, view, hits, count, err) : GYRE_OK;
+    best_first(hits, count, best);
+    GY_TRY(take_some(scanning, worker, q, chunk, view, hits, best, err));
+    float threshold = atomic_load_explicit(&scanning->thresholds[q], memory_order_relaxed);
+    for (size_t i = best; i < count; i++)
+        if (hits[i].estimate - hits[i].half_width <= threshold)
+            hits[best + left++] = hits[i];
+    return left ? take_some(scanning, worker, q, chunk, view, hits + best, left, err) : GYRE_OK;
 }
 
 /* Hits that a mask leaves. */
@@ -199,7 +234,6 @@ static gyre_status worker_start(struct gy_scanning *scanning, struct gy_worker *
 /* Turns the queries to a list, after making what a worker needs for them. */
 static gyre_status turn(struct gy_scanning *scanning, struct gy_worker *worker, uint32_t list, const uint32_t *queries, size_t count, gyre_error *err)
 {
-    const struct gy_scan_request *request = scanning->request;
     const float *centroid = gyre_codebook_centroid(scanning->codebook, list);
     for (size_t i = 0; i < count; i++) {
         uint32_t q = queries[i];
@@ -208,10 +242,10 @@ static gyre_status turn(struct gy_scanning *scanning, struct gy_worker *worker, 
             worker->queries[q] = GY_TAKE(scanning->prepared[q]);
         if (!worker->queries[q])
             GY_TRY(gyre_query_copy(&worker->queries[q], scanning->prepared[q], err));
-        if (request->k && !request->alone && !keeper->uppers) {
-            keeper->uppers = malloc(request->k * sizeof *keeper->uppers);
+        if (scanning->upper_most && !keeper->uppers) {
+            keeper->uppers = malloc(scanning->upper_most * sizeof *keeper->uppers);
             if (!keeper->uppers)
-                return gyre_fail(err, GYRE_NO_MEMORY, "%u upper bounds", request->k);
+                return gyre_fail(err, GYRE_NO_MEMORY, "%zu upper bounds", scanning->upper_most);
         }
         gyre_query_move(worker->queries[q], centroid);
     }

@@ -239,6 +239,7 @@ gyre_status gy_scan_run(gy_points *points, gy_snapshot *snapshot, gy_pool *pool,
         .code_bytes = code_bytes,
         .block_bytes = gyre_block_bytes(code_bytes),
         .compare = request->exact,
+        .upper_most = request->exact ? 0 : request->alone ? request->keep : request->k,
         .filter = {.allowed = request->allowed},
         .out = out,
     };

@@ -139,14 +139,14 @@ static void check_candidates(struct world *world, const float *query, const stru
     assert_true(out->cutoff == INFINITY || missing || request->keep == count);
 }
 
-/* The keep smallest of max(distance, lower bound) among the probed rows. */
+/* The keep smallest of distances brought between their bounds, among the probed rows. */
 static void check_alone(struct world *world, const float *query, const struct gy_scan_request *request, const struct gy_candidates *out,
                         struct slow_row *rows, size_t count)
 {
     size_t expected = count < request->keep ? count : request->keep, wrong = 0;
     float *gauges = malloc(count * sizeof *gauges);
     for (size_t r = 0; r < count; r++)
-        gauges[r] = fmaxf(low_of(&rows[r]), distance_to(world, &rows[r].item.id, query));
+        gauges[r] = fmaxf(low_of(&rows[r]), fminf(rows[r].upper, distance_to(world, &rows[r].item.id, query)));
     assert_int_equal(out->count, expected);
     for (size_t i = 0; i < out->count; i++) {
         assert_true(out->items[i].estimate == distance_to(world, &out->items[i].id, query));
