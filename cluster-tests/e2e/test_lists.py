@@ -15,16 +15,20 @@ def clustered(seed, points=POINTS):
     """Clusters of unequal sizes and spreads around centres with a falling spectrum, as real vectors have them."""
     random = numpy.random.default_rng(seed)
     spectrum = numpy.arange(1, DIM + 1) ** -0.4
-    centres = random.normal(size=(400, DIM)) * spectrum * 2
+    centres = random.normal(size=(400, DIM)) * spectrum
     weights = random.random(400) ** 2
     of = random.choice(400, points, p=weights / weights.sum())
-    return (centres[of] + random.normal(size=(points, DIM)) * spectrum * (0.3 + random.random((points, 1)))).astype(numpy.float32)
+    return (centres[of] + random.normal(size=(points, DIM)) * spectrum * (0.5 + random.random((points, 1)))).astype(numpy.float32)
 
 
 class Data:
-    base = clustered(1)
-    queries = clustered(1)[:QUERIES] + numpy.random.default_rng(2).normal(size=(QUERIES, DIM)).astype(numpy.float32) * 0.1
-    truth = [brute_force("L2", base, query, K) for query in queries]
+    """Points, queries near some of them, and the truth."""
+
+    def __init__(self):
+        self.base = clustered(1)
+        noise = numpy.random.default_rng(2).normal(size=(QUERIES, DIM)) * 0.1
+        self.queries = (self.base[::POINTS // QUERIES] + noise).astype(numpy.float32)
+        self.truth = [brute_force("L2", self.base, query, K) for query in self.queries]
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,10 @@ static void remove_world(void)
 static void make_world(void)
 {
     world.directory = fixture_directory();
-    world.codebook = fixture_codebook(GYRE_L2, 4, 1, NULL);
+    static const uint8_t seed[GYRE_SEED_BYTES] = {7};
+    static const float centroids[3][4] = {{1, 2, 3, 4}, {-1, 0, 0, 1}, {0, 0, 0, 0}};
+    if (gyre_codebook_new_partitioned(&world.codebook, GYRE_L2, 4, 1, seed, NULL, centroids[0], 3, NULL) != GYRE_OK)
+        abort();
     struct gy_node_options node = {.data_dir = world.directory,
                                    .name = "n1",
                                    .cache_bytes = 1 << 20,

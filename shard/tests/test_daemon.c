@@ -131,6 +131,46 @@ static void it_says_when_it_serves_and_ends_with_zero_when_asked(void **state)
     assert_int_equal(await_end(&daemon), 0);
 }
 
+/* The number behind "name " in a page of metrics. */
+static double metric(const char *page, const char *name)
+{
+    char wanted[128];
+    snprintf(wanted, sizeof wanted, "\n%s ", name);
+    const char *at = strstr(page, wanted);
+    if (!at)
+        fail_msg("no metric %s", name);
+    return strtod(at + strlen(wanted), NULL);
+}
+
+static void the_memory_budget_is_a_size_or_a_share_and_shown(void **state)
+{
+    struct world *world = *state;
+    struct daemon daemon = {0};
+    static char page[1 << 20];
+    static const struct {
+        const char *value;
+        double share;
+    } cases[] = {{"64M", 0}, {"50%", 0.5}, {NULL, 0.85}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double expected = cases[i].share > 0 ? cases[i].share * (double)gy_memory_limit("") : 64 << 20;
+        start(world, &daemon, cases[i].value ? "--memory-budget" : NULL, cases[i].value);
+        assert_true(await_ready(&daemon));
+        http_get(daemon.http, "/metrics", page, sizeof page);
+        double shown = metric(page, "gyre_shard_memory_budget_bytes");
+        assert_true(shown <= expected && shown > expected - 100); /* whole percents of whole bytes */
+        assert_true(metric(page, "gyre_shard_memory_budget_used_bytes") <= 0);
+        assert_true(metric(page, "gyre_shard_codes_bytes") <= 0);
+        kill(daemon.pid, SIGTERM);
+        assert_int_equal(await_end(&daemon), 0);
+    }
+    static const char *const wrong[] = {"0", "0%", "200%", "much"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        start(world, &daemon, "--memory-budget", wrong[i]);
+        assert_false(await_ready(&daemon));
+        assert_int_equal(await_end(&daemon), 2);
+    }
+}
+
 static void a_second_process_on_the_same_data_is_refused(void **state)
 {
     struct world *world = *state;
@@ -290,6 +330,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(it_says_when_it_serves_and_ends_with_zero_when_asked, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_memory_budget_is_a_size_or_a_share_and_shown, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_second_process_on_the_same_data_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(wrong_arguments_end_with_two, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_acknowledged_over_the_bus_survives_kill_9, set_up, tear_down),
