@@ -40,6 +40,7 @@ def arguments():
     parser.add_argument("--only", help=f"engines, of {','.join(ENGINES)}")
     parser.add_argument("--skip", default="", help="engines to leave out")
     parser.add_argument("--codecs", default=CODECS, help=f"of gyre; default {CODECS}")
+    parser.add_argument("--scan-bits", type=int, default=4, choices=[4, 6, 8], help="of the query in gyre's scan; default 4")
     parser.add_argument("--lists", type=int, default=0, help="of gyre and faiss-ivf; default twice the root of the rows")
     parser.add_argument("--rows", type=int, default=0, help="rows of the clustered set or of a file")
     parser.add_argument("--metric", choices=["l2", "cosine", "ip"], help="of a file; default l2")
@@ -80,7 +81,7 @@ def gyre(chosen, given):
     with tempfile.TemporaryDirectory(prefix="store-", dir=given.cache) as place:
         lists = ["--lists", given.lists] if given.lists else []
         yield from lines_of([program, chosen.directory, chosen.metric, "--codecs", given.codecs, "--threads", given.threads, "--seconds",
-                             given.seconds, "--place", place, *lists, *(["--quick"] if given.quick else [])])
+                             given.seconds, "--place", place, "--scan-bits", given.scan_bits, *lists, *(["--quick"] if given.quick else [])])
 
 
 def faiss(what):

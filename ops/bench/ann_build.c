@@ -1,5 +1,5 @@
-/* ann_build: from vectors of a file to a replica that can be searched: training, encoding, loading. Rows pass through memory in runs;
- * only the sample of training is held whole. */
+/* ann_build: from vectors of a file to a replica that can be searched: training, encoding, loading. Rows pass through memory
+ * in runs; only the sample of training is held whole. */
 #include "ann_engine.h"
 
 #include "vectors.h"
@@ -163,7 +163,8 @@ static void assign_part(void *self, size_t i)
 {
     struct encoding *e = self;
     size_t from = i * PART_ROWS;
-    gyre_status status = gyre_partition_assign(e->codebook, e->rows + from * e->set->dim, part_end(e, i) - from, from, e->lists + from, NULL);
+    const float *rows = e->rows + from * e->set->dim;
+    gyre_status status = gyre_partition_assign(e->codebook, rows, part_end(e, i) - from, from, e->lists + from, NULL);
     if (status != GYRE_OK)
         e->status = (int)status;
 }
@@ -218,18 +219,20 @@ static gyre_status gather(void *self, const float *rows, size_t n, uint64_t firs
     return e->gathered + ANN_ROWS > ENCODE_ROWS || first_row + n == e->set->count ? encode_gathered(e, err) : GYRE_OK;
 }
 
-gyre_status ann_encode(const struct ann_set *set, const gyre_codebook *codebook, const char *codec, double *assign_s, double *encode_s,
-                       gyre_error *err)
+gyre_status ann_encode(const struct ann_set *set, const gyre_codebook *codebook, const char *codec, double *assign_s,
+                       double *encode_s, gyre_error *err)
 {
     const gyre_codec *found;
     GY_TRY(gyre_codec_find(&found, codec, err));
     GY_AUTO(gyre_quantizer) *quantizer = NULL;
     GY_TRY(gyre_quantizer_new(&quantizer, found, codebook, err));
-    struct encoding e = {.set = set, .codebook = codebook, .quantizer = quantizer, .row_bytes = gyre_codec_list_row_bytes(found, set->dim)};
+    struct encoding e = {.set = set, .codebook = codebook, .quantizer = quantizer,
+                         .row_bytes = gyre_codec_list_row_bytes(found, set->dim)};
     e.rows = malloc(sizeof *e.rows * ENCODE_ROWS * set->dim);
     e.lists = malloc(sizeof *e.lists * ENCODE_ROWS);
     e.order = malloc(sizeof *e.order * ENCODE_ROWS);
-    gyre_status status = e.rows && e.lists && e.order ? each_run(set, gather, &e, err) : gyre_fail(err, GYRE_NO_MEMORY, "no memory to encode");
+    gyre_status status = e.rows && e.lists && e.order ? each_run(set, gather, &e, err)
+                                                      : gyre_fail(err, GYRE_NO_MEMORY, "no memory to encode");
     free(e.rows);
     free(e.lists);
     free(e.order);
@@ -252,7 +255,8 @@ static gyre_status apply(void *self, const float *rows, size_t n, uint64_t first
 {
     struct loading *l = self;
     for (size_t i = 0; i < n; i++) {
-        l->operations[i] = (struct gy_operation){.id = gyre_point_id_from_number(first_row + i), .vector = rows + i * l->set->dim, .payload = ""};
+        l->operations[i] = (struct gy_operation){.id = gyre_point_id_from_number(first_row + i), .vector = rows + i * l->set->dim,
+                                                 .payload = ""};
         l->versions[i] = first_row + i + 1;
     }
     int64_t began = gy_now_ns();

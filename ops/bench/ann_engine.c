@@ -1,10 +1,11 @@
 /* ann_engine: the scan engine in process, without any RPC, on one set of ops/bench/ann; a JSON line a measured point.
  *
- *   gyre_bench_ann SET_DIRECTORY l2|cosine|ip --place DIRECTORY [--codecs A,B] [--lists N] [--threads N] [--seconds S] [--quick]
- *                  [--nprobe N] [--confidence C]
+ *   gyre_bench_ann SET_DIRECTORY l2|cosine|ip --place DIRECTORY [--codecs A,B] [--lists N] [--threads N] [--seconds S]
+ *                  [--quick] [--scan-bits 4|6|8] [--nprobe N] [--confidence C]
  *
- * Learns one codebook, and for each codec makes a replica in DIRECTORY, loads the set, measures, deletes it. Then the same with one list,
- * which is the flat scan; quick: of the first codec only. --nprobe and --confidence measure one setting instead of sweeping. */
+ * Learns one codebook, and for each codec makes a replica in DIRECTORY, loads the set, measures, deletes it. Then the same
+ * with one list, which is the flat scan; quick: of the first codec only. --nprobe and --confidence measure one setting instead
+ * of sweeping. */
 #include "ann_engine.h"
 
 #include "gyre/simd.h"
@@ -21,7 +22,7 @@ struct options {
     char *codecs[ANN_CODECS_MAX];
     size_t codec_count;
     uint32_t lists;
-    double threads, seconds, nprobe, confidence;
+    double threads, seconds, nprobe, confidence, scan_bits;
     bool quick;
 };
 
@@ -37,7 +38,7 @@ static bool parse(int argc, char **argv, struct options *o)
     static char codecs[] = "rabitq1";
     double lists = 0;
     char *names = codecs, *rest = NULL;
-    *o = (struct options){.threads = 1, .seconds = 1};
+    *o = (struct options){.threads = 1, .seconds = 1, .scan_bits = 4};
     if (argc < 3)
         return false;
     o->directory = argv[1], o->metric = argv[2];
@@ -53,6 +54,7 @@ static bool parse(int argc, char **argv, struct options *o)
                              || (strcmp(argv[a], "--threads") == 0 && parse_number(argv[++a], 1, ANN_THREADS_MAX, &o->threads))
                              || (strcmp(argv[a], "--nprobe") == 0 && parse_number(argv[++a], 1, GYRE_LISTS_MAX, &o->nprobe))
                              || (strcmp(argv[a], "--confidence") == 0 && parse_number(argv[++a], 0.501, 0.999999, &o->confidence))
+                             || (strcmp(argv[a], "--scan-bits") == 0 && parse_number(argv[++a], 4, 8, &o->scan_bits))
                              || (strcmp(argv[a], "--seconds") == 0 && parse_number(argv[++a], 0.001, 3600, &o->seconds))))
             return false;
     }
@@ -67,8 +69,9 @@ static gyre_status open_set(struct ann_set *out, const struct options *o, char b
 {
     char path[4096];
     snprintf(base, 4096, "%s/base.fbin", o->directory);
-    *out = (struct ann_set){.base = base, .metric = gyre_metric_parse(o->metric), .threads = (size_t)o->threads, .seconds = o->seconds,
-                            .quick = o->quick, .nprobe = (uint32_t)o->nprobe, .confidence = o->confidence};
+    *out = (struct ann_set){.base = base, .metric = gyre_metric_parse(o->metric), .threads = (size_t)o->threads,
+                            .seconds = o->seconds, .quick = o->quick, .nprobe = (uint32_t)o->nprobe, .confidence = o->confidence,
+                            .scan_bits = (uint32_t)o->scan_bits};
     if (!out->metric)
         return gyre_fail(err, GYRE_INVALID, "there is no metric %s", o->metric);
     gy_vectors *file;
@@ -80,9 +83,11 @@ static gyre_status open_set(struct ann_set *out, const struct options *o, char b
     GY_TRY(gy_vectors_open(&file, path, err));
     size_t wanted = (size_t)gy_vectors_count(file);
     out->queries = malloc(sizeof(float) * wanted * out->dim);
-    gyre_status status = !out->queries                          ? gyre_fail(err, GYRE_NO_MEMORY, "no memory for queries")
-                         : gy_vectors_dim(file) != out->dim     ? gyre_fail(err, GYRE_INVALID, "%s: queries of another dimension", path)
-                                                                : gy_vectors_read(file, out->queries, wanted, &out->query_count, err);
+    gyre_status status = out->queries ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "no memory for queries");
+    if (status == GYRE_OK && gy_vectors_dim(file) != out->dim)
+        status = gyre_fail(err, GYRE_INVALID, "%s: queries of another dimension", path);
+    if (status == GYRE_OK)
+        status = gy_vectors_read(file, out->queries, wanted, &out->query_count, err);
     gy_vectors_close(file);
     GY_TRY(status);
     for (size_t q = 0; q < out->query_count; q++)
@@ -97,7 +102,8 @@ static gyre_status open_set(struct ann_set *out, const struct options *o, char b
 }
 
 /* One codebook, every codec. */
-static gyre_status run_lists(const struct ann_set *set, const struct options *o, uint32_t lists, size_t codec_count, gyre_error *err)
+static gyre_status run_lists(const struct ann_set *set, const struct options *o, uint32_t lists, size_t codec_count,
+                             gyre_error *err)
 {
     GY_AUTO(gyre_codebook) *codebook = NULL;
     double train_s;
@@ -109,8 +115,9 @@ static gyre_status run_lists(const struct ann_set *set, const struct options *o,
         gyre_status status = ann_load(&replica, set, codebook, o->codecs[c], o->place, err);
         replica.train_s = train_s;
         if (status == GYRE_OK)
-            printf("{\"fact\": \"Gyre %s, %u list%s: training %.1f s; %llu vectors on %zu threads: assigned in %.1f s, encoded in %.1f s; "
-                   "all of it and storing, through the replica: %.1f s\"}\n", o->codecs[c], lists, lists == 1 ? "" : "s", train_s,
+            printf("{\"fact\": \"Gyre %s, %u list%s: training %.1f s; %llu vectors on %zu threads: assigned in %.1f s, encoded "
+                   "in %.1f s; all of it and storing, through the replica: %.1f s\"}\n", o->codecs[c], lists,
+                   lists == 1 ? "" : "s", train_s,
                    (unsigned long long)set->count, set->threads, assign_s, encode_s, replica.load_s);
         if (status == GYRE_OK)
             status = ann_sweep(set, &replica, err);
@@ -141,8 +148,8 @@ int main(int argc, char **argv)
     struct ann_set set = {0};
     gyre_error err = {0};
     if (!parse(argc, argv, &options)) {
-        fprintf(stderr, "usage: %s SET_DIRECTORY l2|cosine|ip --place DIRECTORY [--codecs A,B] [--lists N] [--threads 1-%d] [--seconds S] [--quick] [--nprobe N]"
-                " [--confidence C]\n", argv[0], ANN_THREADS_MAX);
+        fprintf(stderr, "usage: %s SET_DIRECTORY l2|cosine|ip --place DIRECTORY [--codecs A,B] [--lists N] [--threads 1-%d]"
+                " [--seconds S] [--quick] [--scan-bits 4|6|8] [--nprobe N] [--confidence C]\n", argv[0], ANN_THREADS_MAX);
         return 2;
     }
     gyre_status status = run(&set, &options, &err);

@@ -26,6 +26,7 @@ struct ann_set {
     bool quick;
     uint32_t nprobe;             /* only this many lists; 0: a sweep */
     double confidence;           /* only this one; 0: a sweep */
+    uint32_t scan_bits;
 };
 
 /* A replica that is loaded, and what loading took. */
@@ -41,18 +42,19 @@ struct ann_replica {
 void ann_spread(size_t threads, size_t parts, void (*part)(void *self, size_t i), void *self);
 double ann_seconds_since(int64_t start_ns);
 
-/* Learns lists centroids, or with 1 list the mean alone, from a sample of the set: the codebook of all codecs. seconds: what learning
- * took. */
-GYRE_CHECKED gyre_status ann_train(gyre_codebook **out, const struct ann_set *set, uint32_t lists, double *seconds, gyre_error *err);
+/* Learns lists centroids, or with 1 list the mean alone, from a sample of the set: the codebook of all codecs. seconds: what
+ * learning took. */
+GYRE_CHECKED gyre_status ann_train(gyre_codebook **out, const struct ann_set *set, uint32_t lists, double *seconds,
+                                   gyre_error *err);
 
-/* Assigns and encodes the whole set by the codec library alone, on all threads, and throws the codes away: the time that building takes
- * at least. */
+/* Assigns and encodes the whole set by the codec library alone, on all threads, and throws the codes away: the time that
+ * building takes at least. */
 GYRE_CHECKED gyre_status ann_encode(const struct ann_set *set, const gyre_codebook *codebook, const char *codec, double *assign_s,
                                     double *encode_s, gyre_error *err);
 
 /* Makes a replica in directory and applies the set to it, ids being rows. Undone by ann_unload, also after a failure. */
-GYRE_CHECKED gyre_status ann_load(struct ann_replica *out, const struct ann_set *set, const gyre_codebook *codebook, const char *codec,
-                                  const char *directory, gyre_error *err);
+GYRE_CHECKED gyre_status ann_load(struct ann_replica *out, const struct ann_set *set, const gyre_codebook *codebook,
+                                  const char *codec, const char *directory, gyre_error *err);
 /* Closes a replica and deletes its files. */
 void ann_unload(struct ann_replica *replica);
 

@@ -1,10 +1,11 @@
-/* ann_hnswlib: hnswlib on one set of ops/bench/ann, a JSON line a measured point. Built by ops/bench/ann where the header (Debian's
- * libhnswlib-dev) and a C++ compiler are, for the CPU it runs on, as its users build it; no part of any other build.
+/* ann_hnswlib: hnswlib on one set of ops/bench/ann, a JSON line a measured point. Built by ops/bench/ann where the header
+ * (Debian's libhnswlib-dev) and a C++ compiler are, for the CPU it runs on, as its users build it; no part of any other build.
  *
  *   ann_hnswlib SET_DIRECTORY l2|cosine|ip THREADS SECONDS QUICK(0|1)
  *
- * One thread, one query at a time, in CPU time; then all threads, each with queries of its own, in wall time. An index that was built
- * before is read: it takes many minutes, and how many is kept beside it. Full vectors read: the distances it computes. */
+ * One thread, one query at a time, in CPU time; then all threads, each with queries of its own, in wall time. An index that
+ * was built before is read: it takes many minutes, and how many is kept beside it. Full vectors read: the distances it
+ * computes. */
 #include <hnswlib/hnswlib.h>
 
 #include <atomic>
@@ -133,7 +134,8 @@ int main(int argc, char **argv)
 {
     if (argc != 6)
         fail("usage: ann_hnswlib SET_DIRECTORY l2|cosine|ip THREADS SECONDS QUICK");
-    const std::string directory = argv[1], kept = directory + "/hnswlib-16-200.index", note = directory + "/hnswlib-16-200.seconds";
+    const std::string directory = argv[1], kept = directory + "/hnswlib-16-200.index";
+    const std::string note = directory + "/hnswlib-16-200.seconds";
     const size_t threads = std::strtoul(argv[3], nullptr, 10);
     const double seconds = std::strtod(argv[4], nullptr);
     const bool quick = argv[5][0] == '1';
@@ -145,7 +147,9 @@ int main(int argc, char **argv)
 
     hnswlib::L2Space l2(queries.dim);
     hnswlib::InnerProductSpace ip(queries.dim);
-    hnswlib::SpaceInterface<float> *space = std::string(argv[2]) == "l2" ? static_cast<hnswlib::SpaceInterface<float> *>(&l2) : &ip;
+    hnswlib::SpaceInterface<float> *space = &ip;
+    if (std::string(argv[2]) == "l2")
+        space = &l2;
     std::unique_ptr<graph> index;
     double built = 0;
     if (std::ifstream(note) >> built) {
@@ -179,10 +183,11 @@ int main(int argc, char **argv)
             for (from = wall(); asked == 0 || wall() - from < seconds; asked += some)
                 spread(some, threads, [&](size_t q) { found[q] = index->searchKnn(queries.row(q), k); });
             const double all = double(asked) / (wall() - from), recall = recall_of(found, truth, k);
-            std::printf("{\"engine\": \"hnswlib\", \"k\": %zu, \"knobs\": {\"ef\": %zu}, \"recall\": %.5f, \"qps\": %.1f, \"qps_all\": %.1f, "
-                        "\"reads\": %.1f, \"bytes\": %.1f, \"bytes_full\": %.1f, \"train_s\": 0, \"build_s\": %.2f}\n",
-                        k, ef, recall, 1 / spent, all, double(index->metric_distance_computations) / double(asked), whole - 4.0 * queries.dim,
-                        whole, built);
+            const double reads = double(index->metric_distance_computations) / double(asked);
+            std::printf("{\"engine\": \"hnswlib\", \"k\": %zu, \"knobs\": {\"ef\": %zu}, \"recall\": %.5f, \"qps\": %.1f, "
+                        "\"qps_all\": %.1f, \"reads\": %.1f, \"bytes\": %.1f, \"bytes_full\": %.1f, \"train_s\": 0, "
+                        "\"build_s\": %.2f}\n",
+                        k, ef, recall, 1 / spent, all, reads, whole - 4.0 * queries.dim, whole, built);
             std::fflush(stdout);
             if (recall > 0.9995 || (recall > 0.5 && recall < last + 0.0003))
                 break;

@@ -47,8 +47,8 @@ def summary(points):
 
 def ratios(engines):
     """[peer][level]: our best over the peer's, one core and all; None where either does not get there."""
-    def best(level, cores, ours):
-        speeds = [e["levels"][level][cores] for name, e in engines.items() if name.startswith("Gyre") == ours and ours]
+    def best(level, cores):
+        speeds = [e["levels"][level][cores] for name, e in engines.items() if name.startswith("Gyre")]
         return max((s["qps"] for s in speeds if s), default=None)
 
     out = {}
@@ -59,10 +59,18 @@ def ratios(engines):
         for level in LEVELS:
             pair = {}
             for cores in ("one", "all"):
-                mine, theirs = best(level, cores, True), engine["levels"][level][cores]
+                mine, theirs = best(level, cores), engine["levels"][level][cores]
                 pair[cores] = mine / theirs["qps"] if mine and theirs else None
             out[name][level] = pair
     return out
+
+
+def memory_ratio(engines, peer):
+    """Bytes of our fastest at 0.95, whose full vectors may stay on disk, over all of the peer's."""
+    ours = [e for name, e in engines.items() if name.startswith("Gyre") and e["levels"][0.95]["one"]]
+    if not ours:
+        return "-"
+    return f"{max(ours, key=lambda e: e['levels'][0.95]['one']['qps'])['bytes'] / engines[peer]['bytes_full']:.3f}"
 
 
 def number(value):
@@ -76,20 +84,21 @@ def table(title, notes, facts, points, threads):
     lines = [title, *(f"  {note}" for note in notes), ""]
     for k, engines in summary(points).items():
         lines.append(f"recall@{k}: queries a second, by recall; 1: one core, one query at a time, of CPU time; {threads}: all cores, wall time")
-        lines.append(f"{'':28}" + "".join(f"{f'{level:.2f} (1)':>11}{f'({threads})':>9}{'read':>8}" for level in LEVELS)
+        lines.append(f"{'':34}" + "".join(f"{f'{level:.2f} (1)':>11}{f'({threads})':>9}{'read':>8}" for level in LEVELS)
                      + f"{'B/vector':>10}{'with full':>10}{'train s':>9}{'build s':>9}")
         for name, engine in engines.items():
             cells = ""
             for level in LEVELS:
                 one, both = engine["levels"][level]["one"], engine["levels"][level]["all"]
                 cells += f"{number(one and one['qps']):>11}{number(both and both['qps']):>9}{number(one and one['reads']):>8}"
-            lines.append(f"{name:28}{cells}{number(engine['bytes']):>10}{number(engine['bytes_full']):>10}"
+            lines.append(f"{name:34}{cells}{number(engine['bytes']):>10}{number(engine['bytes_full']):>10}"
                          f"{engine['train_s']:>9.1f}{engine['build_s']:>9.1f}")
         if any(name.startswith("Gyre") for name in engines):
             for peer, levels in ratios(engines).items():
                 cells = "".join(f"{'x ' + format(levels[level]['one'], '.2f') if levels[level]['one'] else '-':>11}"
                                 f"{format(levels[level]['all'], '.2f') if levels[level]['all'] else '-':>9}{'':8}" for level in LEVELS)
-                lines.append(f"{'Gyre / ' + peer:28.28}{cells}")
+                lines.append(f"{'Gyre / ' + peer:34}{cells}{memory_ratio(engines, peer):>10}")
+            lines.append("Gyre / peer: the fastest Gyre of each recall; its memory (the one of 0.95) without full vectors over the peer's with them")
         lines.append("")
     if facts:
         lines.append("Besides")

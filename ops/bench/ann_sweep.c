@@ -1,8 +1,8 @@
 /* ann_sweep: recall against speed of a loaded replica, over lists probed and confidence of the bound.
  *
- * One query is what a client would send: rotated, its lists picked, scanned and decided by full vectors (alone). On one thread queries
- * go one after the other in CPU time; on all threads each has queries of its own, in wall time. Full vectors are in the page cache, as
- * those of a replica that fits the machine are. */
+ * One query is what a client would send: rotated, its lists picked, scanned and decided by full vectors (alone). On one thread
+ * queries go one after the other in CPU time; on all threads each has queries of its own, in wall time. Full vectors are in
+ * the page cache, as those of a replica that fits the machine are. */
 #include "ann_engine.h"
 
 #include <math.h>
@@ -74,7 +74,8 @@ static gyre_status ask(const struct setting *s, size_t q, uint32_t *probes, stru
         GY_TRY(gyre_partition_probe(sweep->codebook, query, rotated, s->nprobe, probes, err));
     struct gy_scan_request request = {.queries = query, .rotated = rotated, .probes = all ? NULL : probes,
         .probe_counts = all ? NULL : &s->nprobe, .codebook_version = gyre_codebook_version(sweep->codebook), .query_count = 1,
-        .epsilon = s->epsilon, .k = s->k, .keep = s->k, .alone = true, .deadline_ns = GY_NEVER};
+        .epsilon = s->epsilon, .scan_bits = sweep->set->scan_bits, .k = s->k, .keep = s->k, .alone = true,
+        .deadline_ns = GY_NEVER};
     uint32_t version;
     uint64_t seq;
     return gy_scan_run(sweep->replica->points, NULL, NULL, &request, found, &version, &seq, err);
@@ -136,18 +137,20 @@ static gyre_status measure(struct setting *s, struct outcome *out, gyre_error *e
             *err = s->err;
         return (gyre_status)s->status;
     }
-    *out = (struct outcome){.recall = (double)s->hits / ((double)done * s->k), .reads = (double)s->reads / (double)done, .qps = 1 / spent,
-                            .qps_all = (double)done / wall};
+    *out = (struct outcome){.recall = (double)s->hits / ((double)done * s->k), .reads = (double)s->reads / (double)done,
+                            .qps = 1 / spent, .qps_all = (double)done / wall};
     return GYRE_OK;
 }
 
 static void print_point(const struct setting *s, const struct outcome *o)
 {
     const struct sweep *sweep = s->sweep;
-    printf("{\"engine\": \"Gyre %s%s\", \"k\": %u, \"knobs\": {\"lists\": %u, \"nprobe\": %u, \"confidence\": %g}, \"recall\": %.5f, "
-           "\"qps\": %.2f, \"qps_all\": %.2f, \"reads\": %.2f, \"bytes\": %.2f, \"bytes_full\": %.2f, \"train_s\": %.2f, \"build_s\": %.2f}\n",
-           sweep->codec, sweep->lists == 1 ? ", one list" : "", s->k, sweep->lists, s->nprobe, s->confidence, o->recall, o->qps, o->qps_all,
-           o->reads, sweep->bytes, sweep->bytes + 4.0 * sweep->set->dim, sweep->replica->train_s, sweep->replica->load_s);
+    printf("{\"engine\": \"Gyre %s%s\", \"k\": %u, \"knobs\": {\"lists\": %u, \"nprobe\": %u, \"confidence\": %g, "
+           "\"scan_bits\": %u}, ", sweep->codec, sweep->lists == 1 ? ", one list" : "", s->k, sweep->lists, s->nprobe,
+           s->confidence, sweep->set->scan_bits);
+    printf("\"recall\": %.5f, \"qps\": %.2f, \"qps_all\": %.2f, \"reads\": %.2f, \"bytes\": %.2f, \"bytes_full\": %.2f, "
+           "\"train_s\": %.2f, \"build_s\": %.2f}\n", o->recall, o->qps, o->qps_all, o->reads, sweep->bytes,
+           sweep->bytes + 4.0 * sweep->set->dim, sweep->replica->train_s, sweep->replica->load_s);
     fflush(stdout);
 }
 
@@ -183,14 +186,15 @@ static void print_flat(const struct setting *s, const struct outcome *o)
     double bytes = (double)gy_snapshot_count(sweep->snapshot)
                    * (double)gyre_codec_scan_row_bytes(gy_points_codec(sweep->replica->points), sweep->set->dim);
     double plain = read_seconds((size_t)bytes);
-    printf("{\"fact\": \"Gyre %s, all of %u list%s, recall@%u %.4f at confidence %g: %.3f ms, %.1f full vectors read; a plain read of its "
-           "%.1f MB of codes takes %.3f ms: %.2f of read bandwidth\"}\n", sweep->codec, sweep->lists, sweep->lists == 1 ? "" : "s", s->k,
-           o->recall, s->confidence, 1e3 / o->qps, o->reads, bytes / 1e6, plain * 1e3, plain * o->qps);
+    printf("{\"fact\": \"Gyre %s, all of %u list%s, recall@%u %.4f at confidence %g: %.3f ms, %.1f full vectors read; a plain "
+           "read of its %.1f MB of codes takes %.3f ms: %.2f of read bandwidth\"}\n",
+           sweep->codec, sweep->lists, sweep->lists == 1 ? "" : "s", s->k, o->recall, s->confidence, 1e3 / o->qps,
+           o->reads, bytes / 1e6, plain * 1e3, plain * o->qps);
     fflush(stdout);
 }
 
-/* Goes up the lists at one confidence until more bring nothing, and to all of them at the end. Probing a small share of the lists is
- * never what gives a recall that one would ask for. */
+/* Goes up the lists at one confidence until more bring nothing, and to all of them at the end. Probing a small share of the
+ * lists is never what gives a recall that one would ask for. */
 static gyre_status climb(struct setting *s, gyre_error *err)
 {
     double last = -1, step = s->sweep->set->quick ? 2 : M_SQRT2;

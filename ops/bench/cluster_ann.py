@@ -48,7 +48,7 @@ def filled(options, chosen, shards):
 def in_process(options, chosen, lists):
     """Points of gyre_bench_ann with as many lists as the cluster's training chose."""
     given = argparse.Namespace(build=pathlib.Path(options.build).resolve(), cache=options.cache, codecs=options.codec, lists=lists,
-                               threads=os.cpu_count(), seconds=0.3, quick=True)
+                               threads=os.cpu_count(), seconds=0.3, quick=True, scan_bits=4)
     return [line for line in ann.gyre(chosen, given) if line.get("k") == 10]
 
 
