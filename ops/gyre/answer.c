@@ -32,7 +32,8 @@ char *basis_text(const Gyre__V1__SearchBasis *basis, char out[BASIS_TEXT_BYTES])
         snprintf(certified, sizeof certified, "certain%s", within);
     else if (basis->certified)
         snprintf(certified, sizeof certified, "certified%s at confidence %.9g", within, basis->confidence);
-    snprintf(out, BASIS_TEXT_BYTES, "%s%u of %u shards, %s%s codes scanned, %s candidates, %s re-ranked in %u round%s, distances %s, %s",
+    snprintf(out, BASIS_TEXT_BYTES,
+             "%s%u of %u shards, %s%s codes scanned, %s candidates, %s re-ranked in %u round%s, distances %s, %s",
              basis->shards_answered < basis->shards_total ? "PARTIAL: " : "", basis->shards_answered, basis->shards_total,
              lists_text(basis, lists), number_text(basis->codes_scanned, scanned), number_text(basis->candidates, candidates),
              number_text(basis->reranked, reranked), basis->rerank_rounds, basis->rerank_rounds == 1 ? "" : "s",
@@ -84,10 +85,10 @@ json_t *answer_json(const Gyre__V1__SearchReply *reply)
             json_object_set_new(object, "vector", json_vector(hit->vector, hit->n_vector));
         json_array_append_new(hits, object);
     }
-    return json_pack("{so s{si si sI sI sI si sb sb sf si sI sI sf}}", "hits", hits, "basis", "shards_answered", (int)basis->shards_answered,
-                     "shards_total", (int)basis->shards_total, "codes_scanned", (json_int_t)basis->codes_scanned, "candidates",
+    return json_pack("{so s{si si sI sI sI si sb sb sf si sI sI sf}}", "hits", hits, "basis", "shards_answered",
+                     (int)basis->shards_answered, "shards_total", (int)basis->shards_total, "codes_scanned", (json_int_t)basis->codes_scanned, "candidates",
                      (json_int_t)basis->candidates, "reranked", (json_int_t)basis->reranked, "rerank_rounds", (int)basis->rerank_rounds,
                      "exact_distances", basis->exact_distances, "certified", basis->certified, "confidence", basis->confidence,
-                     "codebook_version", (int)basis->codebook_version, "lists_probed", (json_int_t)basis->lists_probed, "lists_total",
-                     (json_int_t)basis->lists_total, "recall_expected", basis->recall_expected);
+                     "codebook_version", (int)basis->codebook_version, "lists_probed", (json_int_t)basis->lists_probed,
+                     "lists_total", (json_int_t)basis->lists_total, "recall_expected", basis->recall_expected);
 }

@@ -79,7 +79,7 @@ int command_collection_create(struct cli *cli, int argc, char **argv)
     const struct arg args[] = {
         {"dim", 0, ARG_COUNT, &dim, 1, GYRE_DIM_MAX, "N", "floats in a vector (needed)"},
         {"metric", 0, ARG_TEXT, &metric, 0, 0, "NAME", "l2 (the default), ip or cosine"},
-        {"codec", 0, ARG_TEXT, &codec, 0, 0, "NAME", "rabitq (the default), or a name that `gyre codec list` marks for collections"},
+        {"codec", 0, ARG_TEXT, &codec, 0, 0, "NAME", "rabitq (the default), or a name marked in `gyre codec list`"},
         {"bits", 0, ARG_COUNT, &bits, 1, BITS_MAX, "N", "of code per float with rabitq: 1 to 8 (1); the other names say theirs"},
         {"shards", 0, ARG_COUNT, &shards, 1, 1024, "N", "parts the points are spread over (4)"},
         {"copies", 0, ARG_COUNT, &copies, 1, UINT32_MAX, "N", "full copies of each shard (1; this version has no other)"},

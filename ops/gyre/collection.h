@@ -23,12 +23,13 @@ void collections_print(Gyre__V1__Collection *const *collections, size_t count, F
 void collection_print(const Gyre__V1__Collection *collection, bool json, FILE *out);
 json_t *collection_json(const Gyre__V1__Collection *collection);
 
-/* How far a training is: its codebook and which shards are in it; version_before: the newest codebook when it began. Returns out. */
+/* How far a training is: its phase, then which shards are in its codebook. version_before: the newest codebook when it began.
+ * Returns out. */
 char *training_text(const Gyre__V1__Collection *now, uint32_t version_before, double seconds, char out[PROGRESS_TEXT_BYTES]);
 
 /* Reads "l2", "ip" or "cosine" as a person gave it to --metric. */
 GYRE_CHECKED gyre_status metric_read(const char *text, Gyre__V1__Metric *out, gyre_error *err);
-/* Puts into out the codec a person named: "rabitq" with bits (0: the server's default), or a name that says its bits, with bits 0.
+/* Puts into out the codec a person named: "rabitq" with bits (0: the server's default), or a name that says its bits, bits 0.
  * GYRE_INVALID names the choices. out->codec points at name. */
 GYRE_CHECKED gyre_status codec_read(const char *name, uint64_t bits, Gyre__V1__CollectionSpec *out, gyre_error *err);
 const char *metric_text(Gyre__V1__Metric metric);

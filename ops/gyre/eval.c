@@ -258,10 +258,12 @@ struct eval_words {
 };
 
 /* Measures with one recall; says so at once, or with more to come in a row of the table. */
-static gyre_status measure_one(struct eval *eval, const struct eval_words *words, double recall, struct table *table, gyre_error *err)
+static gyre_status measure_one(struct eval *eval, const struct eval_words *words, double recall, struct table *table,
+                               gyre_error *err)
 {
     struct tally tally = {0};
-    struct eval_asked asked = {.k = eval->k, .threads = (size_t)words->threads, .recall_target = recall, .nprobe = eval->options.nprobe};
+    struct eval_asked asked = {.k = eval->k, .threads = (size_t)words->threads, .nprobe = eval->options.nprobe};
+    asked.recall_target = recall;
     eval->options.recall_target = recall;
     GY_TRY(warm_up(eval, err));
     gyre_status status = measure(eval, asked.threads, words->quiet, &tally, &asked.seconds, err);
@@ -305,7 +307,7 @@ int command_eval(struct cli *cli, int argc, char **argv)
         {"limit", 0, ARG_COUNT, &run_words.limit, 1, UINT32_MAX, "N", "only the first queries of the file"},
         {"rounds", 0, ARG_COUNT, &rounds, 1, ROUNDS_MAX, "N", "how often the queries are asked (1)"},
         SEARCH_WORDS_ARGS(&words),
-        {"recall", 0, ARG_TEXT, &words.recall, 0, 0, "R[,R…]", "look into as many lists as find this share of the neighbours (0.99)"},
+        {"recall", 0, ARG_TEXT, &words.recall, 0, 0, "R[,R…]", "look into as many lists as find this share of them (0.99)"},
         {"quiet", 'q', ARG_SWITCH, &run_words.quiet, 0, 0, NULL, "no progress"},
         {"json", 0, ARG_SWITCH, &run_words.json, 0, 0, NULL, "print JSON; with several recalls an object a line"},
     };

@@ -48,12 +48,12 @@ json_t *eval_json(const struct eval_asked *asked, struct tally *tally)
 {
     struct figures figures = figures_of(asked, tally);
     return json_pack("{sI sI sI sf sI sf sf sf sf sf sf sf sI sf sf sf sf sf}", "queries", (json_int_t)tally->queries, "k",
-                     (json_int_t)asked->k, "concurrency", (json_int_t)asked->threads, "recall_target", asked->recall_target, "nprobe",
-                     (json_int_t)asked->nprobe, "recall", figures.recall, "qps", figures.qps, "seconds", asked->seconds, "p50_ms",
-                     figures.p50_ms, "p95_ms", figures.p95_ms, "p99_ms", figures.p99_ms, "lists_probed_mean", figures.probed,
-                     "lists_total", (json_int_t)tally->lists_total, "recall_expected_mean", figures.recall_expected,
-                     "codes_scanned_mean", figures.scanned, "candidates_mean", figures.candidates, "reranked_mean", figures.reranked,
-                     "certified_share", figures.certified);
+                     (json_int_t)asked->k, "concurrency", (json_int_t)asked->threads, "recall_target", asked->recall_target,
+                     "nprobe", (json_int_t)asked->nprobe, "recall", figures.recall, "qps", figures.qps, "seconds", asked->seconds,
+                     "p50_ms", figures.p50_ms, "p95_ms", figures.p95_ms, "p99_ms", figures.p99_ms, "lists_probed_mean",
+                     figures.probed, "lists_total", (json_int_t)tally->lists_total, "recall_expected_mean", figures.recall_expected,
+                     "codes_scanned_mean", figures.scanned, "candidates_mean", figures.candidates, "reranked_mean",
+                     figures.reranked, "certified_share", figures.certified);
 }
 
 struct table eval_table(void)

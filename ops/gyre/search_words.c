@@ -8,7 +8,8 @@ gyre_status search_words_options(const struct search_words *words, Gyre__V1__Sea
     if (words->exact && words->approximate)
         return gyre_fail(err, GYRE_INVALID, "--exact and --approximate exclude each other");
     if (words->exact && (words->nprobe || words->recall))
-        return gyre_fail(err, GYRE_INVALID, "--exact looks into every list; it and %s exclude each other", words->nprobe ? "--nprobe" : "--recall");
+        return gyre_fail(err, GYRE_INVALID, "--exact looks into every list; it and %s exclude each other",
+                         words->nprobe ? "--nprobe" : "--recall");
     if (words->nprobe && words->recall)
         return gyre_fail(err, GYRE_INVALID, "--nprobe and --recall exclude each other: the one says what the other asks for");
     gyre__v1__search_options__init(out);

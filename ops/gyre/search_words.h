@@ -19,7 +19,7 @@ struct search_words {
     {"k", 'k', ARG_COUNT, &(w)->k, 1, SEARCH_K_MAX, "N", "how many neighbours (10)"}, \
     {"exact", 0, ARG_SWITCH, &(w)->exact, 0, 0, NULL, "compare with every full vector"}, \
     {"approximate", 0, ARG_SWITCH, &(w)->approximate, 0, 0, NULL, "answer from codes alone: distances are estimates"}, \
-    {"nprobe", 0, ARG_COUNT, &(w)->nprobe, 1, SEARCH_NPROBE_MAX, "N", "look into the N most promising lists (else: as --recall needs)"}, \
+    {"nprobe", 0, ARG_COUNT, &(w)->nprobe, 1, SEARCH_NPROBE_MAX, "N", "look into the N most promising lists (as --recall needs)"}, \
     {"confidence", 0, ARG_REAL, &(w)->confidence, 0.9, 0.9999999, "P", "of each neighbour's bound: 0.9 to 0.9999999 (0.98)"}, \
     {"allow-partial", 0, ARG_SWITCH, &(w)->partial, 0, 0, NULL, "answer from the shards that can be reached, and say so"}
 
