@@ -86,8 +86,8 @@ json_t *answer_json(const Gyre__V1__SearchReply *reply)
         json_array_append_new(hits, object);
     }
     return json_pack("{so s{si si sI sI sI si sb sb sf si sI sI sf}}", "hits", hits, "basis", "shards_answered",
-                     (int)basis->shards_answered, "shards_total", (int)basis->shards_total, "codes_scanned", (json_int_t)basis->codes_scanned, "candidates",
-                     (json_int_t)basis->candidates, "reranked", (json_int_t)basis->reranked, "rerank_rounds", (int)basis->rerank_rounds,
+                     (int)basis->shards_answered, "shards_total", (int)basis->shards_total, "codes_scanned",
+                     (json_int_t)basis->codes_scanned, "candidates", (json_int_t)basis->candidates, "reranked", (json_int_t)basis->reranked, "rerank_rounds", (int)basis->rerank_rounds,
                      "exact_distances", basis->exact_distances, "certified", basis->certified, "confidence", basis->confidence,
                      "codebook_version", (int)basis->codebook_version, "lists_probed", (json_int_t)basis->lists_probed,
                      "lists_total", (json_int_t)basis->lists_total, "recall_expected", basis->recall_expected);

@@ -22,8 +22,8 @@ json_t *collection_json(const Gyre__V1__Collection *collection)
     for (size_t i = 0; i < collection->n_shards; i++) {
         const Gyre__V1__ShardInfo *shard = collection->shards[i];
         json_array_append_new(shards, json_pack("{si sI ss sb sI sI si}", "shard", (int)shard->shard, "epoch",
-                                                (json_int_t)shard->epoch, "primary", shard->primary, "reachable", shard->reachable, "points",
-                                                (json_int_t)shard->points, "applied_seq", (json_int_t)shard->applied_seq,
+                                                (json_int_t)shard->epoch, "primary", shard->primary, "reachable", shard->reachable,
+                                                "points", (json_int_t)shard->points, "applied_seq", (json_int_t)shard->applied_seq,
                                                 "codebook_version", (int)shard->codebook_version));
     }
     for (size_t i = 0; i < collection->n_probe_costs; i++)

@@ -34,8 +34,8 @@ static void *train(void *arg)
     struct training *training = arg;
     Gyre__V1__Collection *trained = NULL;
     gyre_error err;
-    gyre_status status = gyre_client_call(training->client, TRAIN, &training->request.base, &gyre__v1__collection__descriptor, &trained,
-                                          cli_deadline_ns(training->cli, TRAIN_SECONDS), &err);
+    gyre_status status = gyre_client_call(training->client, TRAIN, &training->request.base, &gyre__v1__collection__descriptor,
+                                          &trained, cli_deadline_ns(training->cli, TRAIN_SECONDS), &err);
     pthread_mutex_lock(&training->mu);
     training->ended = true;
     training->trained = trained;
@@ -125,7 +125,8 @@ int command_collection_train(struct cli *cli, int argc, char **argv)
         "collection train", "NAME", 1, 1,
         "Partitions a collection into lists of near points, publishes that as a codebook, measures what a recall costs, and\n"
         "re-encodes the codes. Runs by itself as a collection grows; this asks for it now. Searches go on meanwhile.",
-        "  gyre collection train words\n  gyre collection train words --wait\n  gyre collection train words --lists 4096 --wait\n"};
+        "  gyre collection train words --wait\n"
+        "  gyre collection train words --lists 4096 --wait\n"};
     int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
     if (stop != ARGS_READ)
         return stop;

@@ -147,7 +147,7 @@ static void a_codec_is_a_name_with_signs_or_rabitq_with_bits(void **state)
     assert_int_equal(codec_read("king", 0, &spec, &err), GYRE_INVALID);
     assert_non_null(strstr(err.text, "rabitq (with --bits)"));
     assert_non_null(strstr(err.text, "rabitq8-fast"));
-    assert_string_equal(err.text + strlen(err.text) - strlen("signtrellis-b4"), "signtrellis-b4"); /* the last choice has room, too */
+    assert_string_equal(err.text + strlen(err.text) - strlen("signtrellis-b4"), "signtrellis-b4"); /* all have room */
 }
 
 int main(void)

@@ -39,8 +39,8 @@ static void recalls_are_read_in_their_order(void **state)
 static void what_is_no_recall_is_refused(void **state)
 {
     (void)state;
-    static const char *const wrong[] = {"", ",", "0.9,", ",0.9", "0.9,,1", "0.4999", "1.0001", "nan", "inf", "0x1p-1", "+0.9", " 0.9", "-1",
-                                        "0.9 ", "0.9.1", "0.9;1", "king", "0.9,0.9,0.9,0.9"};
+    static const char *const wrong[] = {"", ",", "0.9,", ",0.9", "0.9,,1", "0.4999", "1.0001", "nan", "inf", "0x1p-1",
+                                        "+0.9", " 0.9", "-1", "0.9 ", "0.9.1", "0.9;1", "king", "0.9,0.9,0.9,0.9"};
     double out[3];
     size_t count;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
