@@ -53,8 +53,9 @@ void *gy_points_background(void *arg)
     pthread_mutex_lock(&points->mu);
     while (!points->closing) {
         gyre_codebook *target = GY_TAKE(points->target);
-        bool compact = points->compaction_wanted, more = false;
-        points->compaction_wanted = false;
+        bool compact = !target && points->compaction_wanted, more = false;
+        if (compact)
+            points->compaction_wanted = false;
         int64_t rest_ns = 0;
         if (!target && !compact && atomic_load(&points->is_warm)) {
             pthread_cond_wait(&points->wake, &points->mu);

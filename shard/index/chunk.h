@@ -33,7 +33,7 @@ struct gy_chunk {
     uint16_t capacity;    /* rows there is memory for, a multiple of GYRE_BLOCK_ROWS */
     uint16_t rows;        /* places ever used: the next one to append to */
     uint16_t held;        /* places that hold a point */
-    uint8_t asked;        /* how urgently compaction was asked to look: 0 not at all */
+    uint8_t asked;        /* how urgent its compaction was when last changed: 0 not at all */
     uint16_t outstanding; /* row records on disk that are newer than the packed value */
     uint8_t *blocks;      /* [capacity / GYRE_BLOCK_ROWS], aligned */
     uint8_t *refine;      /* [capacity][refine_row_bytes] */

@@ -54,11 +54,18 @@ static void ask(gy_points *points, uint32_t number)
 
 void gy_compaction_ask(gy_points *points, struct gy_chunk *chunk, uint32_t number)
 {
-    uint8_t level = urgency(chunk);
-    if (level <= chunk->asked)
-        return;
-    chunk->asked = level;
-    ask(points, number);
+    uint8_t level = urgency(chunk), before = chunk->asked;
+    chunk->asked = level; /* rows appended since lower it: then it may rise, and be asked for, again */
+    if (level > before)
+        ask(points, number);
+}
+
+void gy_compaction_ask_all(gy_points *points, gy_snapshot *snapshot)
+{
+    points->compaction.count = 0; /* numbers of other chunks */
+    for (size_t c = 0; c < snapshot->count; c++)
+        if (gy_snapshot_at(snapshot, c))
+            gy_compaction_ask(points, gy_snapshot_at(snapshot, c), (uint32_t)c);
 }
 
 /* ---- what to rewrite ---- */
@@ -198,6 +205,7 @@ static gyre_status rewrite(gy_points *points, struct compaction *compaction, gyr
     for (size_t i = 0; i < compaction->count; i++)
         gy_places_free_number(&points->places, compaction->numbers[i]);
     gy_points_publish(points, GY_TAKE(next));
+    points->compacted += compaction->count;
     ask(points, number); /* for a partner */
     return GYRE_OK;
 }

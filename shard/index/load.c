@@ -85,7 +85,6 @@ static gyre_status load_list(struct loading *loading, uint32_t number, struct gy
     loading->chunks[number]->mirror = gy_segment_new(loading->points->vectors); /* or none */
     if (!gy_snapshot_add(loading->snapshot, number, loading->chunks[number]))
         return gyre_fail(err, GYRE_NO_MEMORY, "chunk of list %u", list);
-    gy_compaction_ask(loading->points, loading->chunks[number], number);
     loading->chunks[number] = NULL;
     return GYRE_OK;
 }
@@ -147,6 +146,7 @@ static gyre_status load(struct loading *loading, gyre_error *err)
         return gyre_fail(err, GYRE_CORRUPT, "codes of %" PRIu64 " points; the replica holds %" PRIu64, held, counted);
     loading->snapshot->applied_seq = gy_store_applied_seq(points->store);
     atomic_store(&points->table_bytes, gy_places_bytes(&points->places));
+    gy_compaction_ask_all(points, loading->snapshot);
     gy_points_publish(points, GY_TAKE(loading->snapshot));
     return GYRE_OK;
 }

@@ -318,6 +318,7 @@ static gyre_status switch_over(struct encoding *encoding, gyre_error *err)
     points->places = encoding->places;
     encoding->places = places; /* freed with the rest */
     atomic_store(&points->table_bytes, gy_places_bytes(&points->places));
+    gy_compaction_ask_all(points, encoding->next);
     gy_points_publish(points, GY_TAKE(encoding->next));
     return GYRE_OK;
 }

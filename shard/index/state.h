@@ -36,6 +36,7 @@ struct gy_points {
     bool tracking;             /* a re-encoding runs and wants to know what changes */
     struct gy_dirty dirty;
     struct gy_chunk_queue compaction;
+    uint64_t compacted;        /* chunks rewritten since the start */
 
     pthread_mutex_t mu;
     pthread_cond_t wake;       /* target or closing changed */
@@ -64,6 +65,8 @@ GYRE_CHECKED gyre_status gy_dirty_reserve(struct gy_dirty *dirty, size_t more, g
 
 /* compact.c, under apply_mu: has the background look at a chunk, which is the caller's to change, if it has many holes. */
 void gy_compaction_ask(gy_points *points, struct gy_chunk *chunk, uint32_t number);
+/* The same for all chunks of a snapshot that is about to take over, and for no others. */
+void gy_compaction_ask_all(gy_points *points, gy_snapshot *snapshot);
 /* Looks at one chunk that was asked for and rewrites it if that is worth it, with a neighbour if they fit in one. false: nothing more
  * to look at. Takes apply_mu itself. */
 bool gy_compaction_step(gy_points *points);

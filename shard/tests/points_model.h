@@ -6,7 +6,7 @@
 #include "points_fixture.h"
 
 #include "gyre/partition.h"
-#include "index/chunk.h"
+#include "index/state.h"
 
 enum { IDS = 2600, DIM_MAX = 70, BATCH_MAX = 300 };
 
@@ -213,6 +213,26 @@ static inline void model_check_codes(struct fixture *f, const struct model *mode
     free(slots);
     free(numbers);
     free(distances);
+}
+
+/* Compaction has looked at all that it was asked to look at; no chunk is left that is mostly holes and takes more blocks for it. */
+static inline void model_wait_for_compaction(struct fixture *f)
+{
+    size_t waiting = 1;
+    while (waiting) {
+        pthread_mutex_lock(&f->points->apply_mu);
+        waiting = f->points->compaction.count;
+        pthread_mutex_unlock(&f->points->apply_mu);
+        if (waiting)
+            usleep(200);
+    }
+    gy_snapshot *snapshot = gy_points_snapshot(f->points);
+    for (size_t c = 0; c < snapshot->count; c++) {
+        const struct gy_chunk *chunk = gy_snapshot_at(snapshot, c);
+        if (chunk && 2 * (chunk->rows - chunk->held) > chunk->rows)
+            assert_int_equal((chunk->held + 31) / 32, (chunk->rows + 31) / 32);
+    }
+    gy_snapshot_release(snapshot);
 }
 
 #endif

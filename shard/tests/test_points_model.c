@@ -65,6 +65,9 @@ static void run(uint64_t *random, const char *codec)
         case 3:
             assert_ok(gy_points_flush(f.points, &err));
             break;
+        case 4:
+            model_wait_for_compaction(&f);
+            break;
         default:
             break;
         }
