@@ -10,7 +10,8 @@
  * lower bound says is found if read early and missed if not. So a row counts as no nearer than its lower and no farther than its upper
  * bound: the answer is the keep rows of smallest (distance, brought between the bounds; id), a property of the set of rows, with their
  * distances. Rows are skipped only if that of keep others is smaller for certain, so any order of reading gives it. Where no bound
- * failed, and so always with the certain bound, these are the nearest. */
+ * failed, and so always with the certain bound, these are the nearest. The upper bounds here are of twice the half width: they only
+ * serve until the first distances are known, so they may well be loose, and a row that fails them would take a better one's place. */
 #include "scan/internal.h"
 
 #include <math.h>
@@ -53,7 +54,7 @@ static gyre_status read_rows(struct gy_scanning *scanning, uint32_t query, struc
         if (distances[i] == INFINITY) /* deleted since */
             continue;
         struct gy_top_item item = *rows[i];
-        item.bound = fmaxf(item.bound, fminf(distances[i], item.estimate + item.half_width));
+        item.bound = fmaxf(item.bound, fminf(distances[i], gy_scan_upper(scanning->request, &item)));
         item.estimate = distances[i], item.half_width = 0;
         GY_TRY(gy_top_offer(&keeper->top, &item, err));
     }

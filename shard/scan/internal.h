@@ -125,4 +125,10 @@ static inline float gy_scan_limit(const struct gy_scan_request *request, size_t 
     return request->limits ? request->limits[q] : __builtin_inff();
 }
 
+/* The upper bound that others are measured by. Alone it is loose on purpose (alone.c). */
+static inline float gy_scan_upper(const struct gy_scan_request *request, const struct gy_top_item *item)
+{
+    return item->estimate + (request->alone ? 2 * item->half_width : item->half_width);
+}
+
 #endif

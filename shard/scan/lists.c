@@ -71,7 +71,7 @@ static gyre_status take_some(struct gy_scanning *scanning, struct gy_worker *wor
         item.slot = (uint32_t)(chunk * GY_CHUNK_ROWS + hits[i].row);
         item.id = view->ids[hits[i].row];
         if (keeper->uppers)
-            gy_smallest_offer(keeper->uppers, &keeper->upper_count, scanning->upper_most, item.estimate + item.half_width);
+            gy_smallest_offer(keeper->uppers, &keeper->upper_count, scanning->upper_most, gy_scan_upper(request, &item));
         GY_TRY(request->alone ? gy_alone_gather(keeper, &item, err) : gy_top_offer(&keeper->top, &item, err));
     }
     if (!request->alone)

@@ -115,18 +115,18 @@ static gyre_status merge(struct gy_scanning *scanning, size_t q, gyre_error *err
  * Rows that the running threshold dropped for the upper bounds of others do not show: where the k smallest upper bounds were all of
  * rows that are kept, their largest is no smaller than the final one, and the row would be left out here; where one was not, its lower
  * bound and so the dropped row's is beyond those kept. */
-static gyre_status leave_out(struct gy_keeper *keeper, uint32_t k, bool *left_out, gyre_error *err)
+static gyre_status leave_out(const struct gy_scan_request *request, struct gy_top *top, bool *left_out, gyre_error *err)
 {
-    struct gy_top *top = &keeper->top;
+    size_t k = request->k;
     *left_out = false;
     if (!k || top->count <= k)
         return GYRE_OK;
     float *uppers = malloc(k * sizeof *uppers);
     if (!uppers)
-        return gyre_fail(err, GYRE_NO_MEMORY, "%u upper bounds", k);
+        return gyre_fail(err, GYRE_NO_MEMORY, "%zu upper bounds", k);
     size_t count = 0, kept = 0;
     for (size_t i = 0; i < top->count; i++)
-        gy_smallest_offer(uppers, &count, k, top->items[i].estimate + top->items[i].half_width);
+        gy_smallest_offer(uppers, &count, k, gy_scan_upper(request, &top->items[i]));
     for (size_t i = 0; i < top->count; i++)
         if (top->items[i].bound <= uppers[0])
             top->items[kept++] = top->items[i];
@@ -197,7 +197,7 @@ static gyre_status decide(void *self, size_t worker, size_t q, gyre_error *err)
         gy_top_sort_estimates(top->items, top->count);
     } else {
         bool left_out;
-        GY_TRY(leave_out(keeper, request->k, &left_out, err));
+        GY_TRY(leave_out(request, top, &left_out, err));
         out->cutoff = left_out ? INFINITY : out->cutoff;
         GY_TRY(read_seeds(scanning, q, keeper, err));
         gy_top_sort(top);
