@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { BATCH = 1000, READS = 200, READ_KEYS = 200, CACHE_BYTES = 128 << 20 };
@@ -33,6 +34,14 @@ static double cpu_seconds(void)
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+/* Of the calling thread: what apply costs whoever calls it, on a busy machine too. */
+static double thread_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
 static double resident_mb(void)
@@ -80,7 +89,7 @@ static void write_points(gy_store *store, gy_points *points, size_t count, uint3
     struct gy_operation *operations = calloc(BATCH, sizeof *operations);
     uint64_t versions[BATCH], state = 1, seq = gy_points_applied_seq(points);
     bool deleted[BATCH];
-    double logged = 0, applied = 0;
+    double logged = 0, applied = 0, applied_cpu = 0;
     for (size_t done = 0; done < count; done += BATCH) {
         fill(vectors, BATCH * dim, &state);
         struct gy_log_entry entry = {1, ++seq, (const uint8_t *)vectors, BATCH * dim * sizeof *vectors};
@@ -90,13 +99,15 @@ static void write_points(gy_store *store, gy_points *points, size_t count, uint3
         }
         double start = seconds();
         must(gy_store_log_append(store, &entry, 1, &err), "log");
-        double between = seconds();
+        double between = seconds(), cpu = thread_seconds();
         must(gy_points_apply(points, operations, versions, BATCH, seq, deleted, &err), "apply");
         logged += between - start;
         applied += seconds() - between;
+        applied_cpu += thread_seconds() - cpu;
     }
     printf("log append         %8.0f points/s  %6.2f us/point (synced, %d points an entry)\n", (double)count / logged, logged / (double)count * 1e6, BATCH);
     printf("apply              %8.0f points/s  %6.2f us/point\n", (double)count / applied, applied / (double)count * 1e6);
+    printf("  of its thread    %8.0f points/s  %6.2f us/point of processor\n", (double)count / applied_cpu, applied_cpu / (double)count * 1e6);
     free(vectors);
     free(operations);
 }
@@ -119,6 +130,31 @@ static void read_distances(gy_points *points, size_t count, uint32_t dim, const 
     }
     printf("exact distances    %8.2f us/key mean, %.2f best (%d keys a call, %s)\n", all / READS / READ_KEYS * 1e6, best / READ_KEYS * 1e6,
            READ_KEYS, what);
+}
+
+/* As a scan does it: rows of a snapshot, from the mirror. */
+static void rank_rows(gy_points *points, uint32_t dim, const char *what)
+{
+    uint32_t slots[READ_KEYS];
+    float out[READ_KEYS], query[GYRE_DIM_MAX];
+    uint64_t state = 9;
+    double best = 1e9, all = 0;
+    gy_snapshot *snapshot = gy_points_snapshot(points);
+    fill(query, dim, &state);
+    for (int r = 0; r < READS; r++) {
+        for (size_t i = 0; i < READ_KEYS; i++) {
+            uint32_t chunk = (uint32_t)(next_random(&state) % gy_snapshot_chunk_count(snapshot)), rows = gy_snapshot_chunk(snapshot, chunk).rows;
+            slots[i] = chunk * GY_CHUNK_ROWS + (uint32_t)(next_random(&state) % rows); /* nothing was deleted: all are there */
+        }
+        double start = seconds();
+        must(gy_points_rank(points, snapshot, query, slots, READ_KEYS, out, &err), "rank");
+        double took = seconds() - start;
+        all += took;
+        best = took < best ? took : best;
+    }
+    gy_snapshot_release(snapshot);
+    printf("rank               %8.3f us/row mean, %.3f best (%d rows a call, %s)\n", all / READS / READ_KEYS * 1e6, best / READ_KEYS * 1e6, READ_KEYS,
+           what);
 }
 
 static void scan_codes(gy_points *points, uint32_t dim)
@@ -172,6 +208,7 @@ int main(int argc, char **argv)
     write_points(store, points, count, dim);
     printf("processor          %8.2f us/point, flushes and compactions included; resident %.0f MB\n", (cpu_seconds() - cpu) / (double)count * 1e6, resident_mb());
     scan_codes(points, dim);
+    rank_rows(points, dim, "just written");
     read_distances(points, count, dim, "just written");
     start = seconds();
     must(gy_points_flush(points, &err), "flush");
@@ -187,6 +224,8 @@ int main(int argc, char **argv)
     double loaded = seconds();
     printf("open + load        %8.2f + %.2f s, %.2f M codes/s; RAM %.1f bytes/code; resident %.0f MB\n", opened - start, loaded - opened,
            (double)gy_points_count(points) / (loaded - opened) / 1e6, (double)gy_points_ram_bytes(points) / (double)count, resident_mb());
+    rank_rows(points, dim, "reopened");
+    rank_rows(points, dim, "reopened, warm");
     read_distances(points, count, dim, "reopened");
     read_distances(points, count, dim, "reopened, warm");
 

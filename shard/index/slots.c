@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
-enum { PLACES_MIN = 1024 };
+enum { PLACES_MIN = 960 };
 
 void gy_slots_init(struct gy_slots *slots)
 {
@@ -34,20 +34,38 @@ static uint32_t entry_slot(uint64_t entry)
     return (uint32_t)entry - 1;
 }
 
+/* Where the search for a hash begins: its share of the places, so that there may be any number of them. */
+static size_t home_of(uint32_t hash, size_t places)
+{
+    return (size_t)((uint64_t)hash * places >> 32);
+}
+
+static size_t next_of(size_t at, size_t places)
+{
+    return at + 1 == places ? 0 : at + 1;
+}
+
+/* How far at is behind from, going round. */
+static size_t distance(size_t from, size_t at, size_t places)
+{
+    return at >= from ? at - from : at + places - from;
+}
+
 static void enter(uint64_t *table, size_t places, uint64_t entry)
 {
-    size_t at = entry_hash(entry) & (places - 1);
+    size_t at = home_of(entry_hash(entry), places);
     while (table[at])
-        at = (at + 1) & (places - 1);
+        at = next_of(at, places);
     table[at] = entry;
 }
 
-/* At most three quarters full: probes stay short. */
+/* Four fifths full at most, so that probes stay short; grown by a third, so that it is three fifths full at least: a quarter of what
+ * doubling would take on average is saved, for each entry moved three times more. */
 gyre_status gy_slots_reserve(struct gy_slots *slots, size_t count, gyre_error *err)
 {
     size_t places = slots->places ? slots->places : PLACES_MIN;
-    while ((slots->used + count) > places / 4 * 3)
-        places *= 2;
+    while (slots->used + count > places / 5 * 4)
+        places += places / 3;
     if (places == slots->places)
         return GYRE_OK;
     uint64_t *table = calloc(places, sizeof *table);
@@ -67,7 +85,7 @@ bool gy_slots_find(const struct gy_slots *slots, const gy_snapshot *snapshot, co
     if (!slots->places)
         return false;
     uint32_t hash = hash_of(slots, id);
-    for (size_t at = hash & (slots->places - 1); slots->table[at]; at = (at + 1) & (slots->places - 1)) {
+    for (size_t at = home_of(hash, slots->places); slots->table[at]; at = next_of(at, slots->places)) {
         if (entry_hash(slots->table[at]) != hash)
             continue;
         uint32_t found = entry_slot(slots->table[at]);
@@ -87,19 +105,19 @@ void gy_slots_enter(struct gy_slots *slots, const gyre_point_id *id, uint32_t sl
 
 static size_t place_of(const struct gy_slots *slots, const gyre_point_id *id, uint32_t slot)
 {
-    size_t mask = slots->places - 1, at = hash_of(slots, id) & mask;
+    size_t at = home_of(hash_of(slots, id), slots->places);
     while (entry_slot(slots->table[at]) != slot)
-        at = (at + 1) & mask;
+        at = next_of(at, slots->places);
     return at;
 }
 
 void gy_slots_remove(struct gy_slots *slots, const gyre_point_id *id, uint32_t slot)
 {
-    size_t mask = slots->places - 1, hole = place_of(slots, id, slot);
-    for (size_t at = (hole + 1) & mask; slots->table[at]; at = (at + 1) & mask) {
-        size_t home = entry_hash(slots->table[at]) & mask;
-        /* The entry may move into the hole unless its home lies behind the hole (cyclically). */
-        if (((at - home) & mask) >= ((at - hole) & mask)) {
+    size_t places = slots->places, hole = place_of(slots, id, slot);
+    for (size_t at = next_of(hole, places); slots->table[at]; at = next_of(at, places)) {
+        size_t home = home_of(entry_hash(slots->table[at]), places);
+        /* The entry may move into the hole unless its home lies behind the hole (going round). */
+        if (distance(home, at, places) >= distance(hole, at, places)) {
             slots->table[hole] = slots->table[at];
             hole = at;
         }

@@ -10,7 +10,7 @@
 
 struct gy_slots {
     uint64_t *table; /* hash << 32 | slot + 1; 0: empty */
-    size_t places;   /* a power of two */
+    size_t places;
     size_t used;
     uint64_t key;
 };
