@@ -29,30 +29,40 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 struct options {
     char *listen, *advertise, *http_listen, *data_dir, *coordinators, *cluster_key_file, *node, *log_level;
-    uint64_t scan_threads, scan_queue, cache_bytes, memory_budget, disk_free_min, log_keep, write_queue_bytes, message_bytes_max, ready_fd;
+    uint64_t scan_threads, scan_queue, cache_bytes, memory_budget, disk_free_min, log_keep, write_queue_bytes, message_bytes_max,
+        ready_fd;
 };
 
 #define FIELD(name) offsetof(struct options, name)
 static const struct gy_option option_table[] = {
     {"data-dir", GY_OPTION_TEXT, FIELD(data_dir), NULL, 0, 0, "DIR", "where this node keeps its replicas; one process only"},
-    {"cluster-key-file", GY_OPTION_TEXT, FIELD(cluster_key_file), NULL, 0, 0, "FILE", "the cluster's key: 64 hex digits, readable by its owner only"},
-    {"listen", GY_OPTION_TEXT, FIELD(listen), "127.0.0.1:7701", 0, 0, "ADDRESS", "where other nodes reach this one; port 0 for any"},
-    {"advertise", GY_OPTION_TEXT, FIELD(advertise), "", 0, 0, "ADDRESS", "what other nodes are told to dial; default: the address listened on"},
-    {"http-listen", GY_OPTION_TEXT, FIELD(http_listen), "127.0.0.1:7702", 0, 0, "ADDRESS", "where /metrics and /healthz are; port 0 for any"},
-    {"coordinators", GY_OPTION_TEXT, FIELD(coordinators), "", 0, 0, "ADDRESSES", "bus addresses of the coordinators, separated by commas"},
-    {"node", GY_OPTION_TEXT, FIELD(node), "", 0, 0, "NAME", "this node's name; default: the one in the data directory, or a new random one"},
+    {"cluster-key-file", GY_OPTION_TEXT, FIELD(cluster_key_file), NULL, 0, 0, "FILE",
+     "the cluster's key: 64 hex digits, readable by its owner only"},
+    {"listen", GY_OPTION_TEXT, FIELD(listen), "127.0.0.1:7701", 0, 0, "ADDRESS",
+     "where other nodes reach this one; port 0 for any"},
+    {"advertise", GY_OPTION_TEXT, FIELD(advertise), "", 0, 0, "ADDRESS",
+     "what other nodes are told to dial; default: the address listened on"},
+    {"http-listen", GY_OPTION_TEXT, FIELD(http_listen), "127.0.0.1:7702", 0, 0, "ADDRESS",
+     "where /metrics and /healthz are; port 0 for any"},
+    {"coordinators", GY_OPTION_TEXT, FIELD(coordinators), "", 0, 0, "ADDRESSES",
+     "bus addresses of the coordinators, separated by commas"},
+    {"node", GY_OPTION_TEXT, FIELD(node), "", 0, 0, "NAME",
+     "this node's name; default: the one in the data directory, or a new random one"},
     {"scan-threads", GY_OPTION_COUNT, FIELD(scan_threads), "0", 0, 1024, "N", "threads that scan; 0: one per core"},
     {"scan-queue", GY_OPTION_COUNT, FIELD(scan_queue), "1024", 1, 1 << 20, "N", "scans that may wait; more are refused"},
-    {"cache-bytes", GY_OPTION_BYTES, FIELD(cache_bytes), "32M", 1 << 20, UINT64_C(1) << 40, "BYTES", "block cache shared by all replicas"},
+    {"cache-bytes", GY_OPTION_BYTES, FIELD(cache_bytes), "32M", 1 << 20, UINT64_C(1) << 40, "BYTES",
+     "block cache shared by all replicas"},
     {"memory-budget", GY_OPTION_MEMORY, FIELD(memory_budget), "85%", 1 << 20, UINT64_C(1) << 50, "BYTES|%",
      "what codes in RAM may take, or a share of the machine's (or its control group's) memory; upserts beyond are refused"},
     /* A replica may hold about 32 MiB unflushed and write it back in addition to its log; many replicas share the disk. */
     {"disk-free-min", GY_OPTION_BYTES, FIELD(disk_free_min), "512M", 1 << 20, UINT64_C(1) << 50, "BYTES",
      "refuse writes when the disk has less free; reads go on"},
-    {"log-keep", GY_OPTION_COUNT, FIELD(log_keep), "256", 0, UINT64_C(1) << 32, "N", "applied log entries kept per replica, for followers that catch up; of large ones fewer"},
+    {"log-keep", GY_OPTION_COUNT, FIELD(log_keep), "256", 0, UINT64_C(1) << 32, "N",
+     "applied log entries kept per replica, for followers that catch up; of large ones fewer"},
     {"write-queue-bytes", GY_OPTION_BYTES, FIELD(write_queue_bytes), "32M", 1 << 20, UINT64_C(1) << 32, "BYTES",
      "writes that may wait per replica, and the largest single one"},
-    {"message-bytes-max", GY_OPTION_BYTES, FIELD(message_bytes_max), "256M", 1 << 20, GY_BUS_MESSAGE_BYTES_MAX, "BYTES", "largest request and reply"},
+    {"message-bytes-max", GY_OPTION_BYTES, FIELD(message_bytes_max), "256M", 1 << 20, GY_BUS_MESSAGE_BYTES_MAX, "BYTES",
+     "largest request and reply"},
     {"log-level", GY_OPTION_TEXT, FIELD(log_level), "info", 0, 0, "LEVEL", "debug, info, warn or error"},
     {"ready-fd", GY_OPTION_COUNT, FIELD(ready_fd), "0", 0, 1 << 20, "FD", "write one JSON line here when serving; 0: do not"},
 };
@@ -101,7 +111,9 @@ static gyre_status start_node(struct daemon *daemon, const struct options *optio
         .name = daemon->name,
         .cache_bytes = options->cache_bytes,
         .memory_budget = options->memory_budget,
-        .limits = {.queue_bytes_max = options->write_queue_bytes, .disk_free_min = options->disk_free_min, .log_keep = options->log_keep},
+        .limits = {.queue_bytes_max = options->write_queue_bytes,
+                   .disk_free_min = options->disk_free_min,
+                   .log_keep = options->log_keep},
     };
     GY_TRY(gy_node_open(&daemon->node, &node, err));
     gy_gauges_new(daemon->metrics, daemon->node);
@@ -139,7 +151,8 @@ static gyre_status start_doors(struct daemon *daemon, const struct options *opti
     gyre_status status = gy_bus_open(&daemon->bus, &bus, err);
     sodium_memzero(key, sizeof key);
     GY_TRY(status);
-    struct gy_http_options http = {.listen = options->http_listen, .metrics = daemon->metrics, .trouble = trouble, .self = daemon};
+    struct gy_http_options http = {
+        .listen = options->http_listen, .metrics = daemon->metrics, .trouble = trouble, .self = daemon};
     GY_TRY(gy_http_open(&daemon->http, &http, err));
     struct gy_report_options report = {
         .node = daemon->node,
@@ -171,8 +184,8 @@ static void stop(struct daemon *daemon)
 static int serve(struct daemon *daemon, const struct options *options)
 {
     char line[512];
-    snprintf(line, sizeof line, "{\"node\":\"%s\",\"bus\":\"%s\",\"http\":\"%s\",\"pid\":%d}", daemon->name, gy_bus_address(daemon->bus),
-             gy_http_address(daemon->http), (int)getpid());
+    snprintf(line, sizeof line, "{\"node\":\"%s\",\"bus\":\"%s\",\"http\":\"%s\",\"pid\":%d}", daemon->name,
+             gy_bus_address(daemon->bus), gy_http_address(daemon->http), (int)getpid());
     gy_log(GY_LOG_INFO, "serving", "node=%s bus=%s http=%s version=%s simd=%s", daemon->name, gy_bus_address(daemon->bus),
            gy_http_address(daemon->http), gy_version(), gyre_simd_name());
     gy_ready_tell(options->ready_fd ? (int)options->ready_fd : -1, line);
@@ -194,7 +207,8 @@ static int run(const struct options *options)
     gyre_error err;
     gy_log_level level;
     if (!gy_log_parse_level(options->log_level, &level)) {
-        GY_IGNORE(gyre_fail(&err, GYRE_INVALID, "log-level '%s'; it is debug, info, warn or error", options->log_level)); /* printed below */
+        GY_IGNORE(gyre_fail(&err, GYRE_INVALID, "log-level '%s'; it is debug, info, warn or error",
+                            options->log_level)); /* printed below */
         return usage_error(&err);
     }
     gy_log_set_level(level);

@@ -58,7 +58,8 @@ static gyre_status parse_limited(const struct gy_option *option, const char *tex
 }
 
 /* A share of the memory there is, or a size. */
-static gyre_status parse_memory(const struct gy_option *option, const char *text, const char *source, uint64_t *out, gyre_error *err)
+static gyre_status parse_memory(const struct gy_option *option, const char *text, const char *source, uint64_t *out,
+                                gyre_error *err)
 {
     static const struct unit percent[] = {{"%", 1}, {NULL, 0}};
     uint64_t share, limit;
@@ -80,7 +81,8 @@ gyre_status gy_option_parse(const struct gy_option *option, const char *text, co
     switch (option->kind) {
     case GY_OPTION_TEXT:
         out->text = strdup(text);
-        return out->text ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "%s (%s): a text of %zu bytes", option->name, source, strlen(text));
+        return out->text ? GYRE_OK
+                         : gyre_fail(err, GYRE_NO_MEMORY, "%s (%s): a text of %zu bytes", option->name, source, strlen(text));
     case GY_OPTION_BYTES:
         return parse_limited(option, text, source, byte_units, "size; examples: 64, 64k, 64M, 2G", &out->number, err);
     case GY_OPTION_MEMORY:
@@ -91,7 +93,8 @@ gyre_status gy_option_parse(const struct gy_option *option, const char *text, co
         return parse_limited(option, text, source, time_units, "time; examples: 500ms, 3s, 2m", &out->number, err);
     case GY_OPTION_SWITCH:
         if (!is_one_of(text, on_words) && !is_one_of(text, off_words))
-            return gyre_fail(err, GYRE_INVALID, "%s (%s): '%.60s' is neither on, true, yes nor off, false, no", option->name, source, text);
+            return gyre_fail(err, GYRE_INVALID, "%s (%s): '%.60s' is neither on, true, yes nor off, false, no", option->name,
+                             source, text);
         out->on = is_one_of(text, on_words);
         return GYRE_OK;
     }

@@ -54,7 +54,8 @@ static uint64_t group_bytes(const char *root, const char *mount, const char *gro
     return bytes;
 }
 
-/* A limit anywhere between the group and the root binds. In a container the names may be those of outside: then only the root is there. */
+/* A limit anywhere between the group and the root binds. In a container the names may be those of outside: then only the root is
+ * there. */
 static void lower_by_groups(uint64_t *limit, const char *root, const char *mount, char *group, const char *name)
 {
     char *slash;

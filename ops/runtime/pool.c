@@ -1,7 +1,8 @@
 /* pool: a ring of jobs under one mutex; threads wait on one condition.
  *
- * Offers stand in the same ring, in the order they came, but are counted apart and have room of their own (one a thread): they can
- * neither take the places of jobs nor be passed over for ever, and under load few of them wait for threads that come too late. */
+ * Offers stand in the same ring, in the order they came, but are counted apart and have room of their own (one a thread): they
+ * can neither take the places of jobs nor be passed over for ever, and under load few of them wait for threads that come too
+ * late. */
 #include "gyre/pool.h"
 
 #include <pthread.h>

@@ -101,10 +101,11 @@ static double mebibytes(uint64_t bytes)
 
 static gyre_status refuse(const gy_budget *budget, uint64_t bytes, const char *what, gyre_error *err)
 {
-    return gyre_fail(err, GYRE_EXHAUSTED,
-                     "this node's memory budget is %.1f MiB (--memory-budget): codes take %.1f MiB, writes on their way %.1f MiB, and %s "
-                     "%.3f MiB more; delete points, move shards to other nodes, or raise the budget", mebibytes(budget->bytes_max),
-                     mebibytes(budget->sum), mebibytes(budget->reserved), what, mebibytes(bytes));
+    return gyre_fail(
+        err, GYRE_EXHAUSTED,
+        "this node's memory budget is %.1f MiB (--memory-budget): codes take %.1f MiB, writes on their way %.1f MiB, and %s "
+        "%.3f MiB more; delete points, move shards to other nodes, or raise the budget",
+        mebibytes(budget->bytes_max), mebibytes(budget->sum), mebibytes(budget->reserved), what, mebibytes(bytes));
 }
 
 /* ---- setting aside ---- */

@@ -1,5 +1,5 @@
-/* budget: how much memory the codes of all replicas of a node may take. A write that would go beyond it is refused before it is logged,
- * so that the machine never swaps; searches, deletes and what is logged already go on.
+/* budget: how much memory the codes of all replicas of a node may take. A write that would go beyond it is refused before it is
+ * logged, so that the machine never swaps; searches, deletes and what is logged already go on.
  *
  * Counted are codes, factors, ids and tables as allocated (gy_points_ram_bytes), what writes on their way may add, and for a
  * re-encoding the same codes once more, from when it is asked for. Not counted: the block cache, memtables, what is in flight.
@@ -30,13 +30,14 @@ void gy_budget_leave(gy_budget *budget, struct gy_budget_member *member);
 GYRE_CHECKED gyre_status gy_budget_reserve(gy_budget *budget, uint64_t bytes, gyre_error *err);
 void gy_budget_release(gy_budget *budget, uint64_t bytes);
 /* Sets aside what a re-encoding of a member to a newer codebook needs, until the member is in that version or in trouble. */
-GYRE_CHECKED gyre_status gy_budget_expect_reencoding(gy_budget *budget, struct gy_budget_member *member, uint32_t version, gyre_error *err);
+GYRE_CHECKED gyre_status gy_budget_expect_reencoding(gy_budget *budget, struct gy_budget_member *member, uint32_t version,
+                                                     gyre_error *err);
 
 uint64_t gy_budget_used(gy_budget *budget);
 uint64_t gy_budget_max(const gy_budget *budget);
 
-/* What a written point may add at most, in any chunk: its row and id, their share of a chunk that was just made twice as large, and its
- * place in a table that was. */
+/* What a written point may add at most, in any chunk: its row and id, their share of a chunk that was just made twice as large,
+ * and its place in a table that was. */
 uint64_t gy_budget_point_bytes(const gyre_codec *codec, uint32_t dim);
 
 #endif

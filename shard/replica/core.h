@@ -101,7 +101,7 @@ typedef struct gy_replica_core {
     uint64_t applied, committed, synced, last;
     bool appending, applying, storing_epoch, disk_low;
     size_t group_bytes_max;
-    /* Accepted and unanswered, a ring, oldest first: the first `logged` have the seqs last - logged + 1 … last, the others wait. */
+    /* Accepted and unanswered, a ring, oldest first: the first `logged` have the seqs last - logged + 1 … last; the rest wait. */
     struct gy_core_write writes[GY_CORE_WRITES_MAX];
     size_t head, count, logged;
 } gy_replica_core;

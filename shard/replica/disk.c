@@ -10,7 +10,8 @@ enum { LOOK_EVERY_MS = 100, LOOK_AFTER_BYTES = 8 << 20 };
 
 bool gy_disk_watch_low(gy_disk_watch *watch, int64_t now_ns)
 {
-    if (!watch->looked_ns || now_ns - watch->looked_ns >= LOOK_EVERY_MS * GY_MILLISECOND_NS || watch->spent_bytes >= LOOK_AFTER_BYTES) {
+    if (!watch->looked_ns || now_ns - watch->looked_ns >= LOOK_EVERY_MS * GY_MILLISECOND_NS ||
+        watch->spent_bytes >= LOOK_AFTER_BYTES) {
         uint64_t total;
         if (gy_disk_free(watch->path, &watch->free_bytes, &total, NULL) != GYRE_OK)
             watch->free_bytes = 0;

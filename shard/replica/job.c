@@ -5,7 +5,8 @@
 gyre_status gy_job_new(struct gy_job **out, Gyre__Node__Write *write, size_t body_bytes_max, gyre_error *err)
 {
     struct gy_job *job = calloc(1, sizeof *job);
-    gyre_status status = job ? gy_wire_pack(&job->body, &write->base, body_bytes_max, err) : gyre_fail(err, GYRE_NO_MEMORY, "no memory for a write");
+    gyre_status status = job ? gy_wire_pack(&job->body, &write->base, body_bytes_max, err)
+                             : gyre_fail(err, GYRE_NO_MEMORY, "no memory for a write");
     if (status != GYRE_OK) {
         free(job);
         gy_wire_free(write);

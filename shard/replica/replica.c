@@ -86,21 +86,24 @@ static gyre_status explain(const gy_replica *replica, gy_reply_why why, uint64_t
     case GY_REPLY_DONE:
         return GYRE_OK;
     case GY_REPLY_EPOCH:
-        return gyre_fail(err, GYRE_ABORTED, "shard %u of collection %" PRIu64 ": sent for epoch %" PRIu64 ", the replica is at epoch %" PRIu64,
+        return gyre_fail(err, GYRE_ABORTED,
+                         "shard %u of collection %" PRIu64 ": sent for epoch %" PRIu64 ", the replica is at epoch %" PRIu64,
                          identity->shard, identity->collection_id, asked_epoch,
                          replica->core.storing_epoch ? replica->core.epoch_asked : replica->core.epoch);
     case GY_REPLY_DISK:
         return gy_disk_watch_fail(&replica->disk, err);
     case GY_REPLY_FULL:
-        return gyre_fail(err, GYRE_EXHAUSTED, "shard %u of collection %" PRIu64 ": %d writes wait; that is the limit", identity->shard,
-                         identity->collection_id, GY_CORE_WRITES_MAX);
+        return gyre_fail(err, GYRE_EXHAUSTED, "shard %u of collection %" PRIu64 ": %d writes wait; that is the limit",
+                         identity->shard, identity->collection_id, GY_CORE_WRITES_MAX);
     case GY_REPLY_NOT_SERVING:
         return gyre_fail(err, GYRE_UNAVAILABLE, "shard %u of collection %" PRIu64 ": the replica is %s", identity->shard,
-                         identity->collection_id, replica->failure.status != GYRE_OK ? "stopped by an error of its disk" : "closing");
+                         identity->collection_id,
+                         replica->failure.status != GYRE_OK ? "stopped by an error of its disk" : "closing");
     case GY_REPLY_UNKNOWN:
         break;
     }
-    return gyre_fail(err, GYRE_UNAVAILABLE, "shard %u of collection %" PRIu64 ": the replica stopped while it wrote (it may have happened): %.300s",
+    return gyre_fail(err, GYRE_UNAVAILABLE,
+                     "shard %u of collection %" PRIu64 ": the replica stopped while it wrote (it may have happened): %.300s",
                      identity->shard, identity->collection_id, replica->failure.text);
 }
 
@@ -135,7 +138,8 @@ static gyre_status append(gy_replica *replica, const struct gy_replica_action *a
     uint64_t bytes = 0;
     for (size_t i = 0; i < action->count; i++) {
         const gy_bytes *body = &job_of(replica, action->seq + i)->body;
-        entries[i] = (struct gy_log_entry){.epoch = action->epoch, .seq = action->seq + i, .body = body->data, .bytes = body->size};
+        entries[i] = (struct gy_log_entry){
+            .epoch = action->epoch, .seq = action->seq + i, .body = body->data, .bytes = body->size};
         bytes += body->size;
     }
     gyre_status status = gy_store_log_append(replica->store, entries, action->count, &replica->failure);
@@ -203,7 +207,8 @@ static gyre_status replay_log(gy_replica *replica, uint64_t from, uint64_t upto,
     if (status == GYRE_CANCELLED)
         status = GYRE_OK; /* our own way to stop */
     if (status == GYRE_OK && replay.seq < from)
-        status = gyre_fail(&replica->failure, GYRE_CORRUPT, "log entry %" PRIu64 " is missing; the log goes on to %" PRIu64, from, upto);
+        status = gyre_fail(&replica->failure, GYRE_CORRUPT, "log entry %" PRIu64 " is missing; the log goes on to %" PRIu64, from,
+                           upto);
     if (status == GYRE_OK)
         status = gy_group_apply(&replica->group, replica->points, replay.seq, &replica->failure);
     for (size_t i = 0; i < replay.count; i++)
@@ -227,7 +232,8 @@ static void stop(gy_replica *replica)
     if (!replica->thread_runs)
         return; /* opening: whoever opens gets the error */
     char reason[GYRE_ERROR_TEXT_BYTES + 80];
-    snprintf(reason, sizeof reason, "shard %u of collection %" PRIu64 ": %s", identity->shard, identity->collection_id, replica->failure.text);
+    snprintf(reason, sizeof reason, "shard %u of collection %" PRIu64 ": %s", identity->shard, identity->collection_id,
+             replica->failure.text);
     gy_stop_request(reason, 1);
 }
 
@@ -296,8 +302,9 @@ static void look_at_disk(gy_replica *replica)
     const struct gy_store_identity *identity = gy_store_identity(replica->store);
     gyre_error why;
     GY_IGNORE(gy_disk_watch_fail(&replica->disk, &why)); /* the sentence is wanted, not the status */
-    gy_log(low ? GY_LOG_WARN : GY_LOG_INFO, low ? "disk_low" : "disk_ok", "collection_id=%" PRIu64 " shard=%u free_bytes=%" PRIu64 " min_bytes=%" PRIu64,
-           identity->collection_id, identity->shard, replica->disk.free_bytes, replica->disk.free_min);
+    gy_log(low ? GY_LOG_WARN : GY_LOG_INFO, low ? "disk_low" : "disk_ok",
+           "collection_id=%" PRIu64 " shard=%u free_bytes=%" PRIu64 " min_bytes=%" PRIu64, identity->collection_id,
+           identity->shard, replica->disk.free_bytes, replica->disk.free_min);
     set_trouble(replica, low ? why.text : "");
     drive(replica, (struct gy_replica_event){.kind = low ? GY_ON_DISK_LOW : GY_ON_DISK_OK});
 }
@@ -309,12 +316,14 @@ static void hand_in(gy_replica *replica, struct gy_job_queue *jobs)
     while ((job = gy_job_queue_pop(jobs))) {
         if (job->deadline_ns <= now_ns) {
             gyre_error err;
-            gyre_status status = gyre_fail(&err, GYRE_DEADLINE, "the write's time ran out before it was logged; nothing was written");
+            gyre_status status = gyre_fail(&err, GYRE_DEADLINE,
+                                           "the write's time ran out before it was logged; nothing was written");
             gy_job_finish(job, status, &err, 0);
             continue;
         }
-        drive(replica, (struct gy_replica_event){
-                           .kind = GY_ON_WRITE, .token = (uint64_t)(uintptr_t)job, .epoch = job->write->epoch, .bytes = job->body.size});
+        drive(replica,
+              (struct gy_replica_event){
+                  .kind = GY_ON_WRITE, .token = (uint64_t)(uintptr_t)job, .epoch = job->write->epoch, .bytes = job->body.size});
     }
 }
 
@@ -338,7 +347,8 @@ static gyre_status trim(gy_replica *replica)
 
 static bool has_work(const gy_replica *replica)
 {
-    return replica->incoming.count || replica->epoch_request == EPOCH_ASKED || replica->closing || gy_replica_core_waiting(&replica->core);
+    return replica->incoming.count || replica->epoch_request == EPOCH_ASKED || replica->closing ||
+           gy_replica_core_waiting(&replica->core);
 }
 
 /* Called with mu held. While the disk is low it returns now and then without work, so that the replica notices by itself when
@@ -400,9 +410,11 @@ static gyre_status start(gy_replica *replica, gyre_error *err)
     gy_store_log_last(replica->store, &log_epoch, &log_seq);
     uint64_t applied = gy_store_applied_seq(replica->store), epoch = gy_store_epoch(replica->store);
     if (applied > log_seq)
-        return gyre_fail(err, GYRE_CORRUPT, "points are applied up to %" PRIu64 " but the log ends at %" PRIu64, applied, log_seq);
+        return gyre_fail(err, GYRE_CORRUPT, "points are applied up to %" PRIu64 " but the log ends at %" PRIu64, applied,
+                         log_seq);
     if (log_epoch > epoch)
-        return gyre_fail(err, GYRE_CORRUPT, "the log has epoch %" PRIu64 " but the replica only epoch %" PRIu64, log_epoch, epoch);
+        return gyre_fail(err, GYRE_CORRUPT, "the log has epoch %" PRIu64 " but the replica only epoch %" PRIu64, log_epoch,
+                         epoch);
     drive(replica, (struct gy_replica_event){.kind = GY_ON_OPENED, .epoch = epoch, .seq = log_seq, .applied_seq = applied});
     replica->trim_seq = replica->core.applied;
     if (replica->core.state == GY_REPLICA_FAILED)
@@ -434,7 +446,8 @@ static void release(gy_replica *replica)
 }
 
 /* Takes store, also on failure. */
-static gyre_status replica_new(gy_replica **out, gy_store *store, const char *path, const struct gy_replica_limits *limits, gyre_error *err)
+static gyre_status replica_new(gy_replica **out, gy_store *store, const char *path, const struct gy_replica_limits *limits,
+                               gyre_error *err)
 {
     gy_replica *replica = calloc(1, sizeof *replica);
     char *copy = strdup(path);
@@ -464,15 +477,17 @@ static gyre_status replica_new(gy_replica **out, gy_store *store, const char *pa
     return GYRE_OK;
 }
 
-gyre_status gy_replica_create(gy_replica **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity, uint64_t epoch,
-                              const char *codec, const gyre_codebook *codebook, const struct gy_replica_limits *limits, gyre_error *err)
+gyre_status gy_replica_create(gy_replica **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity,
+                              uint64_t epoch, const char *codec, const gyre_codebook *codebook,
+                              const struct gy_replica_limits *limits, gyre_error *err)
 {
     gy_store *store;
     GY_TRY(gy_store_create(&store, env, path, identity, epoch, codec, codebook, err));
     return replica_new(out, store, path, limits, err);
 }
 
-gyre_status gy_replica_open(gy_replica **out, gy_store_env *env, const char *path, const struct gy_replica_limits *limits, gyre_error *err)
+gyre_status gy_replica_open(gy_replica **out, gy_store_env *env, const char *path, const struct gy_replica_limits *limits,
+                            gyre_error *err)
 {
     gy_store *store;
     GY_TRY(gy_disk_check(path, GY_DISK_FLOOR_BYTES, "opening a replica", err));
@@ -510,7 +525,8 @@ gy_points *gy_replica_points(gy_replica *replica)
 
 gyre_status gy_replica_set_epoch(gy_replica *replica, uint64_t epoch, gyre_error *err)
 {
-    /* A few bytes, so that a replica above the floor takes them below the watermark too; but synced, which a full disk may not be. */
+    /* A few bytes, so that a replica above the floor takes them below the watermark too; but synced, which a full disk may not
+     * be. */
     if (epoch > atomic_load_explicit(&replica->epoch, memory_order_acquire))
         GY_TRY(gy_disk_check(replica->path, GY_DISK_FLOOR_BYTES, "taking a new epoch", err));
     pthread_mutex_lock(&replica->mu);
@@ -541,7 +557,8 @@ gyre_status gy_replica_set_codebook(gy_replica *replica, const gyre_codebook *co
 {
     gyre_error why = {0};
     gy_budget *budget = replica->limits.budget;
-    gyre_status status = budget ? gy_budget_expect_reencoding(budget, &replica->share, gyre_codebook_version(codebook), &why) : GYRE_OK;
+    gyre_status status = budget ? gy_budget_expect_reencoding(budget, &replica->share, gyre_codebook_version(codebook), &why)
+                                : GYRE_OK;
     pthread_mutex_lock(&replica->mu);
     snprintf(replica->short_of_memory, sizeof replica->short_of_memory, "%s", status == GYRE_OK ? "" : why.text);
     pthread_mutex_unlock(&replica->mu);

@@ -18,15 +18,17 @@ typedef struct gy_replica gy_replica;
 struct gy_replica_limits {
     size_t queue_bytes_max;  /* of writes waiting; beyond: GYRE_EXHAUSTED */
     uint64_t disk_free_min;  /* bytes; below: writes are refused with GYRE_EXHAUSTED, reads go on */
-    gy_budget *budget;       /* borrowed, of all replicas of the node; beyond: upserts are refused with GYRE_EXHAUSTED. NULL: no limit */
-    uint64_t log_keep;       /* entries kept below the applied seq, for followers that catch up; of large ones fewer: 64 to 128 MiB */
+    gy_budget *budget;       /* of all replicas of the node, borrowed; beyond: GYRE_EXHAUSTED for upserts. NULL: no limit */
+    uint64_t log_keep;       /* entries kept below the applied seq, for followers to catch up; of large ones 64 to 128 MiB */
 };
 
-GYRE_CHECKED gyre_status gy_replica_create(gy_replica **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity,
-                                           uint64_t epoch, const char *codec, const gyre_codebook *codebook, const struct gy_replica_limits *limits,
+GYRE_CHECKED gyre_status gy_replica_create(gy_replica **out, gy_store_env *env, const char *path,
+                                           const struct gy_store_identity *identity, uint64_t epoch, const char *codec,
+                                           const gyre_codebook *codebook, const struct gy_replica_limits *limits,
                                            gyre_error *err);
 /* Opens, replays the log's committed tail. */
-GYRE_CHECKED gyre_status gy_replica_open(gy_replica **out, gy_store_env *env, const char *path, const struct gy_replica_limits *limits, gyre_error *err);
+GYRE_CHECKED gyre_status gy_replica_open(gy_replica **out, gy_store_env *env, const char *path,
+                                         const struct gy_replica_limits *limits, gyre_error *err);
 /* Refuses new writes, finishes those accepted, flushes, closes. */
 void gy_replica_close(gy_replica *replica);
 

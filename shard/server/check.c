@@ -38,12 +38,13 @@ ProtobufCBinaryData gy_as_bytes(float *values, size_t count)
     return (ProtobufCBinaryData){count * sizeof *values, bytes};
 }
 
-gyre_status gy_check_vectors(const char *field, const ProtobufCBinaryData *data, gyre_metric metric, uint32_t dim, size_t rows_max, size_t *rows,
-                             gyre_error *err)
+gyre_status gy_check_vectors(const char *field, const ProtobufCBinaryData *data, gyre_metric metric, uint32_t dim,
+                             size_t rows_max, size_t *rows, gyre_error *err)
 {
     size_t row_bytes = (size_t)dim * sizeof(float);
     if (data->len == 0 || data->len % row_bytes != 0)
-        return gyre_fail(err, GYRE_INVALID, "%s has %zu bytes; it needs whole rows of %u dimensions, %zu bytes each", field, data->len, dim, row_bytes);
+        return gyre_fail(err, GYRE_INVALID, "%s has %zu bytes; it needs whole rows of %u dimensions, %zu bytes each", field,
+                         data->len, dim, row_bytes);
     *rows = data->len / row_bytes;
     if (*rows > rows_max)
         return gyre_fail(err, GYRE_INVALID, "%s has %zu rows; the limit is %zu", field, *rows, rows_max);

@@ -19,7 +19,8 @@ static gyre_status check_name(const char *name, gyre_error *err)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
     if (!*name || strlen(name) >= GY_NODE_NAME_BYTES || name[strspn(name, allowed)] != '\0')
-        return gyre_fail(err, GYRE_INVALID, "node name '%.80s'; it has 1 to %d letters, digits, '-', '_' or '.'", name, GY_NODE_NAME_BYTES - 1);
+        return gyre_fail(err, GYRE_INVALID, "node name '%.80s'; it has 1 to %d letters, digits, '-', '_' or '.'", name,
+                         GY_NODE_NAME_BYTES - 1);
     return GYRE_OK;
 }
 
@@ -65,14 +66,16 @@ static gyre_status write_name(const char *path, const char *file, const char *na
     return written ? GYRE_OK : gyre_fail(err, GYRE_INTERNAL, "cannot write the node's name to %s: %s", file, strerror(errno));
 }
 
-static gyre_status settle_name(const char *path, const char *file, const char *asked, char name[GY_NODE_NAME_BYTES], gyre_error *err)
+static gyre_status settle_name(const char *path, const char *file, const char *asked, char name[GY_NODE_NAME_BYTES],
+                               gyre_error *err)
 {
     char stored[GY_NODE_NAME_BYTES], fresh[GY_NODE_NAME_BYTES];
     if (*asked)
         GY_TRY(check_name(asked, err));
     GY_TRY(read_name(file, stored, err));
     if (*stored && *asked && strcmp(stored, asked) != 0)
-        return gyre_fail(err, GYRE_PRECONDITION, "data directory %s belongs to node %s; this process was started as %s", path, stored, asked);
+        return gyre_fail(err, GYRE_PRECONDITION, "data directory %s belongs to node %s; this process was started as %s", path,
+                         stored, asked);
     if (*stored) {
         memcpy(name, stored, sizeof stored);
         return GYRE_OK;

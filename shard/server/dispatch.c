@@ -1,4 +1,4 @@
-/* From a message type to the pool and the function that serve it. Scans have a line of their own in front of their pool (scan.c). */
+/* From a message type to the pool and the function that serve it. Scans have a line of their own in front of theirs (scan.c). */
 #include "server/incoming.h"
 
 #include "gyre/lifecycle.h"
@@ -16,7 +16,8 @@ enum {
 };
 
 static const struct gy_route routes[] = {
-    {GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, GY_LANE_ADMIN, "ensure_replica", &gyre__node__ensure_replica__descriptor, gy_serve_ensure},
+    {GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, GY_LANE_ADMIN, "ensure_replica", &gyre__node__ensure_replica__descriptor,
+     gy_serve_ensure},
     {GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA, GY_LANE_ADMIN, "drop_replica", &gyre__node__drop_replica__descriptor, gy_serve_drop},
     {GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS, GY_LANE_ADMIN, "sum_vectors", &gyre__node__sum_vectors__descriptor, gy_serve_sum},
     {GYRE__NODE__MESSAGE_TYPE__SAMPLE, GY_LANE_ADMIN, "sample", &gyre__node__sample__descriptor, gy_serve_sample},
@@ -81,7 +82,8 @@ static void serve(void *arg)
     void *message;
     gyre_status status = GYRE_OK;
     if (call->deadline_ns <= gy_now_ns())
-        status = gyre_fail(&err, GYRE_DEADLINE, "node %s: %s waited past its deadline", gy_node_name(call->server->node), call->route->name);
+        status = gyre_fail(&err, GYRE_DEADLINE, "node %s: %s waited past its deadline", gy_node_name(call->server->node),
+                           call->route->name);
     else
         status = gy_wire_unpack(&message, call->route->message, call->body, call->bytes, &err);
     if (status != GYRE_OK) {
@@ -98,8 +100,8 @@ static void dispatch(gy_incoming *call, uint16_t type)
     call->arrived_ns = gy_now_ns();
     call->route = route_of(type);
     if (!call->route) {
-        status = gyre_fail(&err, GYRE_UNIMPLEMENTED, "node %s: message type %u is unknown here (version %s)", gy_node_name(call->server->node), type,
-                           gy_version());
+        status = gyre_fail(&err, GYRE_UNIMPLEMENTED, "node %s: message type %u is unknown here (version %s)",
+                           gy_node_name(call->server->node), type, gy_version());
         gy_incoming_fail(call, status, &err);
         return;
     }
@@ -130,7 +132,8 @@ void gy_server_on_request(void *self, gy_bus_request *request)
     dispatch(call, gy_bus_request_type(request));
 }
 
-void gy_server_submit(gy_server *server, uint16_t type, const uint8_t *body, size_t bytes, int64_t deadline_ns, gy_on_answer *on_answer, void *arg)
+void gy_server_submit(gy_server *server, uint16_t type, const uint8_t *body, size_t bytes, int64_t deadline_ns,
+                      gy_on_answer *on_answer, void *arg)
 {
     gyre_error err;
     gy_incoming *call = calloc(1, sizeof *call);
@@ -144,7 +147,13 @@ void gy_server_submit(gy_server *server, uint16_t type, const uint8_t *body, siz
     }
     if (bytes)
         memcpy(copy, body, bytes);
-    *call = (gy_incoming){.server = server, .body = copy, .owned = copy, .bytes = bytes, .deadline_ns = deadline_ns, .on_answer = on_answer, .arg = arg};
+    *call = (gy_incoming){.server = server,
+                          .body = copy,
+                          .owned = copy,
+                          .bytes = bytes,
+                          .deadline_ns = deadline_ns,
+                          .on_answer = on_answer,
+                          .arg = arg};
     dispatch(call, type);
 }
 
@@ -160,7 +169,8 @@ static void make_pass_stats(gy_stats *stats, gy_metrics *metrics)
     for (size_t i = 0; i < GY_STATS_PASSES; i++) {
         char labels[64];
         snprintf(labels, sizeof labels, "queries=\"%zu%s\"", i + 1, i + 1 < GY_STATS_PASSES ? "" : "+");
-        stats->scan_passes[i] = gy_counter_new(metrics, "gyre_shard_scan_passes_total", labels, "Passes over codes, by the queries that shared one.");
+        stats->scan_passes[i] = gy_counter_new(metrics, "gyre_shard_scan_passes_total", labels,
+                                               "Passes over codes, by the queries that shared one.");
     }
 }
 
@@ -172,12 +182,16 @@ static void make_stats(gy_server *server, gy_metrics *metrics)
         char labels[64];
         snprintf(labels, sizeof labels, "type=\"%s\"", i < ROUTE_COUNT ? routes[i].name : "unknown");
         stats->requests[type] = gy_counter_new(metrics, "gyre_shard_requests_total", labels, "Requests answered, by type.");
-        stats->failures[type] = gy_counter_new(metrics, "gyre_shard_requests_failed_total", labels, "Requests answered with an error, by type.");
-        stats->seconds[type] = gy_histogram_new(metrics, "gyre_shard_request_seconds", labels, "Time from a request's arrival to its answer.");
+        stats->failures[type] = gy_counter_new(metrics, "gyre_shard_requests_failed_total", labels,
+                                               "Requests answered with an error, by type.");
+        stats->seconds[type] = gy_histogram_new(metrics, "gyre_shard_request_seconds", labels,
+                                                "Time from a request's arrival to its answer.");
     }
     stats->codes_scanned = gy_counter_new(metrics, "gyre_shard_codes_scanned_total", NULL, "Codes that scans looked at.");
-    stats->vectors_compared = gy_counter_new(metrics, "gyre_shard_vectors_compared_total", NULL, "Full vectors compared exactly by scans and for distances.");
-    stats->operations_written = gy_counter_new(metrics, "gyre_shard_operations_written_total", NULL, "Operations of acknowledged writes.");
+    stats->vectors_compared = gy_counter_new(metrics, "gyre_shard_vectors_compared_total", NULL,
+                                             "Full vectors compared exactly by scans and for distances.");
+    stats->operations_written = gy_counter_new(metrics, "gyre_shard_operations_written_total", NULL,
+                                               "Operations of acknowledged writes.");
     make_pass_stats(stats, metrics);
     gy_gauge_of(metrics, "gyre_shard_scan_queue_length", NULL, "Scans that wait for a thread.", queued_scans, server);
 }

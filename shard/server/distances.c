@@ -1,4 +1,5 @@
-/* DISTANCES: exact distances of named points: the last word on candidates. A task whose shard cannot answer says so in its own place. */
+/* DISTANCES: exact distances of named points: the last word on candidates. A task whose shard cannot answer says so in its own
+ * place. */
 #include "server/incoming.h"
 #include "server/fan.h"
 
@@ -50,7 +51,8 @@ static gyre_status check_queries(const struct measuring *measuring, gyre_error *
     GY_TRY(gy_check_vectors("queries", &request->queries, measuring->metric, measuring->dim, TASKS_MAX, &count, err));
     for (size_t i = 0; i < request->n_tasks; i++)
         if (request->tasks[i]->query >= count)
-            return gyre_fail(err, GYRE_INVALID, "tasks[%zu].query is %u; there are %zu queries", i, request->tasks[i]->query, count);
+            return gyre_fail(err, GYRE_INVALID, "tasks[%zu].query is %u; there are %zu queries", i, request->tasks[i]->query,
+                             count);
     return GYRE_OK;
 }
 
@@ -60,7 +62,8 @@ static bool learn_facts(struct measuring *measuring)
     const Gyre__Node__Distances *request = measuring->request;
     bool known = false;
     for (size_t i = 0; i < request->n_tasks && !known; i++)
-        known = gy_learn_facts(measuring->call->server->node, request->collection_id, request->tasks[i]->shard, &measuring->dim, &measuring->metric);
+        known = gy_learn_facts(measuring->call->server->node, request->collection_id, request->tasks[i]->shard, &measuring->dim,
+                               &measuring->metric);
     return known;
 }
 
@@ -69,7 +72,8 @@ static gyre_status measure(struct measuring *measuring, gy_points *points, size_
     const Gyre__Node__DistanceTask *asked = measuring->request->tasks[i];
     struct task *task = &measuring->tasks[i];
     if (gy_points_dim(points) != measuring->dim)
-        return gyre_fail(err, GYRE_INTERNAL, "this shard has %u dimensions, its neighbour %u", gy_points_dim(points), measuring->dim);
+        return gyre_fail(err, GYRE_INTERNAL, "this shard has %u dimensions, its neighbour %u", gy_points_dim(points),
+                         measuring->dim);
     task->distances = malloc(task->id_count * sizeof *task->distances);
     if (!task->distances)
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu distances", task->id_count);
@@ -78,7 +82,8 @@ static gyre_status measure(struct measuring *measuring, gy_points *points, size_
     for (size_t done = 0; done < task->id_count; done += IDS_BETWEEN_LOOKS) {
         size_t left = task->id_count - done, count = left < IDS_BETWEEN_LOOKS ? left : IDS_BETWEEN_LOOKS;
         if (measuring->call->deadline_ns <= gy_now_ns())
-            return gyre_fail(err, GYRE_DEADLINE, "the time ran out after %zu of %zu distances were measured", done, task->id_count);
+            return gyre_fail(err, GYRE_DEADLINE, "the time ran out after %zu of %zu distances were measured", done,
+                             task->id_count);
         GY_TRY(gy_points_distances(points, query, ids + done, count, task->distances + done, err));
     }
     return GYRE_OK;
@@ -90,7 +95,8 @@ static void measure_part(void *self, size_t i)
     gy_node *node = measuring->call->server->node;
     struct task *task = &measuring->tasks[i];
     gy_hosted *hosted;
-    task->status = gy_node_hold(node, measuring->request->collection_id, measuring->request->tasks[i]->shard, &hosted, &task->err);
+    task->status = gy_node_hold(node, measuring->request->collection_id, measuring->request->tasks[i]->shard, &hosted,
+                                &task->err);
     if (task->status != GYRE_OK)
         return;
     task->status = measure(measuring, gy_replica_points(gy_hosted_replica(hosted)), i, &task->err);
@@ -111,7 +117,8 @@ static void measure_done(void *self)
     struct measuring *measuring = self;
     size_t count = measuring->request->n_tasks;
     uint64_t compared = 0;
-    Gyre__Node__DistanceResult *results = calloc(count, sizeof *results), **list = calloc(count, sizeof(Gyre__Node__DistanceResult *));
+    Gyre__Node__DistanceResult *results = calloc(count, sizeof *results),
+                               **list = calloc(count, sizeof(Gyre__Node__DistanceResult *));
     if (results && list) {
         for (size_t i = 0; i < count; i++) {
             struct task *task = &measuring->tasks[i];
@@ -161,5 +168,6 @@ void gy_serve_distances(gy_incoming *call, void *message)
         return;
     }
     const gy_server *server = call->server;
-    gy_fan_run(server->lanes[GY_LANE_READ], server->helpers[GY_LANE_READ], measuring->request->n_tasks, measure_part, measure_done, measuring);
+    gy_fan_run(server->lanes[GY_LANE_READ], server->helpers[GY_LANE_READ], measuring->request->n_tasks, measure_part,
+               measure_done, measuring);
 }

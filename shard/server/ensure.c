@@ -15,17 +15,20 @@ static gyre_status find_codec(const gyre_codec **out, const char *name, gyre_err
     if (status != GYRE_OK)
         return gyre_wrap(err, status, "codec");
     if (!gyre_codec_has_signs(*out))
-        return gyre_fail(err, GYRE_INVALID, "codec '%s' has no plane of signs to scan; shards keep rabitq, signblock and signtrellis codes", name);
+        return gyre_fail(err, GYRE_INVALID,
+                         "codec '%s' has no plane of signs to scan; shards keep rabitq, signblock and signtrellis codes", name);
     return GYRE_OK;
 }
 
-static gyre_status ensure(gy_node *node, const Gyre__Node__EnsureReplica *request, int64_t deadline_ns, gy_hosted **out, gyre_error *err)
+static gyre_status ensure(gy_node *node, const Gyre__Node__EnsureReplica *request, int64_t deadline_ns, gy_hosted **out,
+                          gyre_error *err)
 {
     struct gy_store_identity identity = {.collection_id = request->collection_id, .shard = request->shard};
     if (request->epoch == 0)
         return gyre_fail(err, GYRE_INVALID, "epoch is 0; epochs begin at 1");
     if (!*request->collection || strlen(request->collection) >= sizeof identity.collection)
-        return gyre_fail(err, GYRE_INVALID, "collection name of %zu bytes; it has 1 to %zu", strlen(request->collection), sizeof identity.collection - 1);
+        return gyre_fail(err, GYRE_INVALID, "collection name of %zu bytes; it has 1 to %zu", strlen(request->collection),
+                         sizeof identity.collection - 1);
     snprintf(identity.collection, sizeof identity.collection, "%s", request->collection);
     const gyre_codec *codec;
     GY_TRY(find_codec(&codec, request->codec, err));

@@ -26,7 +26,8 @@ static void work(void *arg)
         free(fan);
 }
 
-void gy_fan_run(gy_pool *pool, size_t helpers_max, size_t count, void (*part)(void *self, size_t i), void (*done)(void *self), void *self)
+void gy_fan_run(gy_pool *pool, size_t helpers_max, size_t count, void (*part)(void *self, size_t i), void (*done)(void *self),
+                void *self)
 {
     size_t wanted = helpers_max < count - 1 ? helpers_max : count - 1, helpers = 0;
     struct fan *fan = wanted ? malloc(sizeof *fan) : NULL;

@@ -86,10 +86,12 @@ void gy_gauges_new(gy_metrics *metrics, gy_node *node)
     gy_gauge_of(metrics, "gyre_shard_resident_bytes", NULL, "Memory of the process that is in RAM.", resident_bytes, node);
     gy_gauge_of(metrics, "gyre_shard_disk_free_bytes", NULL, "Free bytes on the data directory's disk.", disk_free_bytes, node);
     gy_gauge_of(metrics, "gyre_shard_replicas", NULL, "Replicas on this node.", replicas, node);
-    gy_gauge_of(metrics, "gyre_shard_replicas_troubled", NULL, "Replicas that do not serve, or not fully; the report says why.", replicas_troubled, node);
+    gy_gauge_of(metrics, "gyre_shard_replicas_troubled", NULL, "Replicas that do not serve, or not fully; the report says why.",
+                replicas_troubled, node);
     gy_gauge_of(metrics, "gyre_shard_points", NULL, "Points in this node's replicas.", points, node);
     gy_gauge_of(metrics, "gyre_shard_codes_bytes", NULL, "Codes, factors and ids held in RAM.", codes_bytes, node);
-    gy_gauge_of(metrics, "gyre_shard_memory_budget_bytes", NULL, "What codes may take in RAM; beyond it writes are refused.", budget_bytes, node);
-    gy_gauge_of(metrics, "gyre_shard_memory_budget_used_bytes", NULL, "Codes, what writes on their way may add, and what re-encodings will need.",
-                budget_used_bytes, node);
+    gy_gauge_of(metrics, "gyre_shard_memory_budget_bytes", NULL, "What codes may take in RAM; beyond it writes are refused.",
+                budget_bytes, node);
+    gy_gauge_of(metrics, "gyre_shard_memory_budget_used_bytes", NULL,
+                "Codes, what writes on their way may add, and what re-encodings will need.", budget_used_bytes, node);
 }

@@ -20,8 +20,8 @@ struct gy_server {
 
 typedef struct gy_incoming gy_incoming;
 
-/* Serves a request whose message was unpacked: owns message (gy_wire_free), answers call once, now or later. Runs on the lane's pool; on
- * the scan lane where the request arrived, so that it must not work there: scan.c lines requests up by itself. */
+/* Serves a request whose message was unpacked: owns message (gy_wire_free), answers call once, now or later. Runs on the lane's
+ * pool; on the scan lane where the request arrived, so that it must not work there: scan.c lines requests up by itself. */
 typedef void gy_serve(gy_incoming *call, void *message);
 
 struct gy_route {
@@ -49,8 +49,8 @@ void gy_incoming_reply(gy_incoming *call, const ProtobufCMessage *reply);
 void gy_incoming_fail(gy_incoming *call, gyre_status status, const gyre_error *err);
 
 /* One of each request (its own file). */
-gy_serve gy_serve_ensure, gy_serve_drop, gy_serve_sum, gy_serve_sample, gy_serve_write, gy_serve_read, gy_serve_count, gy_serve_scan,
-    gy_serve_distances;
+gy_serve gy_serve_ensure, gy_serve_drop, gy_serve_sum, gy_serve_sample, gy_serve_write, gy_serve_read, gy_serve_count,
+    gy_serve_scan, gy_serve_distances;
 
 /* Scans that wait for their turn (scan.c). */
 GYRE_CHECKED gyre_status gy_scan_line_new(struct gy_scan_line **out, size_t places, gyre_error *err);
@@ -65,10 +65,11 @@ enum {
 
 /* A bytes field of packed f32 rows: checks that it is whole rows of dim finite floats, each a vector of the metric, and not more
  * than rows_max of them. field names it in the sentence. */
-GYRE_CHECKED gyre_status gy_check_vectors(const char *field, const ProtobufCBinaryData *data, gyre_metric metric, uint32_t dim, size_t rows_max,
-                                          size_t *rows, gyre_error *err);
+GYRE_CHECKED gyre_status gy_check_vectors(const char *field, const ProtobufCBinaryData *data, gyre_metric metric, uint32_t dim,
+                                          size_t rows_max, size_t *rows, gyre_error *err);
 /* A bytes field of packed ids: whole, valid, 1 to ids_max of them. */
-GYRE_CHECKED gyre_status gy_check_ids(const char *field, const ProtobufCBinaryData *data, size_t ids_max, size_t *count, gyre_error *err);
+GYRE_CHECKED gyre_status gy_check_ids(const char *field, const ProtobufCBinaryData *data, size_t ids_max, size_t *count,
+                                      gyre_error *err);
 /* What a collection's vectors are, as far as this replica knows; false if it is not here. */
 bool gy_learn_facts(gy_node *node, uint64_t collection_id, uint32_t shard, uint32_t *dim, gyre_metric *metric);
 /* Packed little-endian f32 as floats; data is at a place malloc gave, as every bytes field of an unpacked message is. */

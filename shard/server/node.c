@@ -94,13 +94,14 @@ static bool wait_until(gy_node *node, int64_t until_ns)
 
 static gyre_status not_here(const gy_node *node, uint64_t collection_id, uint32_t shard, gyre_error *err)
 {
-    return gyre_fail(err, GYRE_NOT_FOUND, "node %s has no replica of collection %" PRIu64 " shard %u", node->name, collection_id, shard);
+    return gyre_fail(err, GYRE_NOT_FOUND, "node %s has no replica of collection %" PRIu64 " shard %u", node->name, collection_id,
+                     shard);
 }
 
 static gyre_status in_trouble(const gy_hosted *hosted, gyre_error *err)
 {
-    return gyre_fail(err, GYRE_UNAVAILABLE, "node %s: replica of collection %" PRIu64 " shard %u does not serve: %.350s", hosted->node->name,
-                     hosted->key.collection_id, (uint32_t)hosted->key.shard, hosted->trouble.text);
+    return gyre_fail(err, GYRE_UNAVAILABLE, "node %s: replica of collection %" PRIu64 " shard %u does not serve: %.350s",
+                     hosted->node->name, hosted->key.collection_id, (uint32_t)hosted->key.shard, hosted->trouble.text);
 }
 
 /* ---- opening ---- */
@@ -128,14 +129,16 @@ static void open_place(void *arg)
     if (status == GYRE_OK) {
         const struct gy_store_identity *identity = gy_replica_identity(replica);
         if (identity->collection_id != hosted->key.collection_id || identity->shard != hosted->key.shard) {
-            status = gyre_fail(&err, GYRE_CORRUPT, "%s holds collection %" PRIu64 " shard %u", hosted->path, identity->collection_id, identity->shard);
+            status = gyre_fail(&err, GYRE_CORRUPT, "%s holds collection %" PRIu64 " shard %u", hosted->path,
+                               identity->collection_id, identity->shard);
             gy_replica_close(replica);
             replica = NULL;
         }
     }
     if (status == GYRE_OK)
-        gy_log(GY_LOG_INFO, "replica_opened", "collection_id=%" PRIu64 " shard=%u points=%" PRIu64 " took_ms=%" PRId64, hosted->key.collection_id,
-               (uint32_t)hosted->key.shard, gy_points_count(gy_replica_points(replica)), (gy_now_ns() - started_ns) / GY_MILLISECOND_NS);
+        gy_log(GY_LOG_INFO, "replica_opened", "collection_id=%" PRIu64 " shard=%u points=%" PRIu64 " took_ms=%" PRId64,
+               hosted->key.collection_id, (uint32_t)hosted->key.shard, gy_points_count(gy_replica_points(replica)),
+               (gy_now_ns() - started_ns) / GY_MILLISECOND_NS);
     else
         gy_log(GY_LOG_ERROR, "replica_not_opened", "path=%s error=%s", hosted->path, err.text);
     opened(hosted, replica, status, &err);
@@ -290,7 +293,8 @@ gyre_status gy_node_hold(gy_node *node, uint64_t collection_id, uint32_t shard, 
     if (!hosted || hosted->state == HOSTED_DROPPING) {
         status = not_here(node, collection_id, shard, err);
     } else if (hosted->state == HOSTED_OPENING) {
-        status = gyre_fail(err, GYRE_UNAVAILABLE, "node %s is opening its replica of collection %" PRIu64 " shard %u", node->name, collection_id, shard);
+        status = gyre_fail(err, GYRE_UNAVAILABLE, "node %s is opening its replica of collection %" PRIu64 " shard %u", node->name,
+                           collection_id, shard);
     } else if (hosted->state == HOSTED_TROUBLED) {
         status = in_trouble(hosted, err);
     } else {
@@ -318,16 +322,16 @@ gy_replica *gy_hosted_replica(const gy_hosted *hosted)
 /* ---- coming and going ---- */
 
 /* Fills a new place. That it was opened, found instead of made, does not mean that it serves: gy_node_hold says. */
-static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_store_identity *identity, uint64_t epoch, const char *codec,
-                          const gyre_codebook *codebook, gyre_error *err)
+static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_store_identity *identity, uint64_t epoch,
+                          const char *codec, const gyre_codebook *codebook, gyre_error *err)
 {
     gy_replica *replica = NULL;
     gyre_status status = gy_disk_check(node->data_dir, node->limits.disk_free_min, "a new replica", err);
     if (status == GYRE_OK)
         status = gy_replica_create(&replica, node->env, hosted->path, identity, epoch, codec, codebook, &node->limits, err);
     if (status == GYRE_OK) {
-        gy_log(GY_LOG_INFO, "replica_created", "collection=%s collection_id=%" PRIu64 " shard=%u epoch=%" PRIu64 " codec=%s", identity->collection,
-               identity->collection_id, identity->shard, epoch, codec);
+        gy_log(GY_LOG_INFO, "replica_created", "collection=%s collection_id=%" PRIu64 " shard=%u epoch=%" PRIu64 " codec=%s",
+               identity->collection, identity->collection_id, identity->shard, epoch, codec);
         opened(hosted, replica, GYRE_OK, NULL);
         return GYRE_OK;
     }
@@ -343,8 +347,8 @@ static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_stor
 }
 
 /* Holds the replica if it serves; else says what to do about it: *make (a new place, ours to fill), *reopen (ours to open). */
-static gyre_status hold_or_claim(gy_node *node, const struct gy_store_identity *identity, int64_t deadline_ns, gy_hosted **out, bool *make, bool *reopen,
-                                 gyre_error *err)
+static gyre_status hold_or_claim(gy_node *node, const struct gy_store_identity *identity, int64_t deadline_ns, gy_hosted **out,
+                                 bool *make, bool *reopen, gyre_error *err)
 {
     gyre_status status = GYRE_OK;
     *make = *reopen = false;
@@ -354,7 +358,8 @@ static gyre_status hold_or_claim(gy_node *node, const struct gy_store_identity *
            (hosted->state == HOSTED_OPENING || hosted->state == HOSTED_DROPPING) && status == GYRE_OK)
         if (!wait_until(node, deadline_ns))
             status = gyre_fail(err, GYRE_DEADLINE, "node %s is still %s collection %" PRIu64 " shard %u", node->name,
-                               hosted->state == HOSTED_OPENING ? "opening" : "dropping", identity->collection_id, identity->shard);
+                               hosted->state == HOSTED_OPENING ? "opening" : "dropping", identity->collection_id,
+                               identity->shard);
     if (status == GYRE_OK && !hosted) {
         status = add_place(node, identity->collection_id, identity->shard, &hosted, err);
         *make = status == GYRE_OK;
@@ -372,11 +377,13 @@ static gyre_status hold_or_claim(gy_node *node, const struct gy_store_identity *
 static gyre_status check_codec(gy_replica *replica, const char *codec, gyre_error *err)
 {
     const char *own = gy_points_codec(gy_replica_points(replica))->name;
-    return strcmp(own, codec) == 0 ? GYRE_OK : gyre_fail(err, GYRE_INVALID, "asked to be in codec '%s'; it was made with '%s', which is fixed", codec, own);
+    return strcmp(own, codec) == 0
+               ? GYRE_OK
+               : gyre_fail(err, GYRE_INVALID, "asked to be in codec '%s'; it was made with '%s', which is fixed", codec, own);
 }
 
-gyre_status gy_node_ensure(gy_node *node, const struct gy_store_identity *identity, uint64_t epoch, const char *codec, const gyre_codebook *codebook,
-                           int64_t deadline_ns, gy_hosted **out, gyre_error *err)
+gyre_status gy_node_ensure(gy_node *node, const struct gy_store_identity *identity, uint64_t epoch, const char *codec,
+                           const gyre_codebook *codebook, int64_t deadline_ns, gy_hosted **out, gyre_error *err)
 {
     bool make, reopen;
     gy_hosted *hosted;
@@ -399,7 +406,8 @@ gyre_status gy_node_ensure(gy_node *node, const struct gy_store_identity *identi
         gy_node_release(node, hosted);
         return gyre_wrap(err, status, "collection %" PRIu64 " shard %u", identity->collection_id, identity->shard);
     }
-    if (before.epoch != epoch) /* only then: a coordinator that answers every report by this request must not cause the next report */
+    /* Only then: a coordinator that answers every report by this request must not cause the next report. */
+    if (before.epoch != epoch)
         gy_node_touch(node);
     *out = hosted;
     return GYRE_OK;
@@ -445,7 +453,8 @@ gyre_status gy_node_drop(gy_node *node, uint64_t collection_id, uint32_t shard, 
 
 static int by_name(const void *a, const void *b)
 {
-    const Gyre__Node__ReplicaStatus *x = &((const struct gy_node_status *)a)->message, *y = &((const struct gy_node_status *)b)->message;
+    const Gyre__Node__ReplicaStatus *x = &((const struct gy_node_status *)a)->message,
+                                    *y = &((const struct gy_node_status *)b)->message;
     if (x->collection_id != y->collection_id)
         return x->collection_id < y->collection_id ? -1 : 1;
     return x->shard < y->shard ? -1 : x->shard > y->shard;
@@ -468,7 +477,8 @@ gyre_status gy_node_statuses(gy_node *node, struct gy_node_status **out, size_t 
         if (hosted->state == HOSTED_SERVING)
             hosted->holders++, held[used] = hosted;
         else
-            snprintf(status->text, sizeof status->text, "%s", hosted->state == HOSTED_TROUBLED ? hosted->trouble.text : "opening");
+            snprintf(status->text, sizeof status->text, "%s",
+                     hosted->state == HOSTED_TROUBLED ? hosted->trouble.text : "opening");
         used++;
     }
     pthread_mutex_unlock(&node->mu);

@@ -34,10 +34,11 @@ void gy_node_release(gy_node *node, gy_hosted *hosted);
 gy_replica *gy_hosted_replica(const gy_hosted *hosted);
 
 /* Makes a replica exist (created, or opened anew if it was in trouble) and brings it to epoch and codebook; holds it.
- * GYRE_ABORTED for an older epoch, GYRE_INVALID for another codec than it was made with, GYRE_EXHAUSTED when the disk is too full for a
- * new one, GYRE_DEADLINE. */
-GYRE_CHECKED gyre_status gy_node_ensure(gy_node *node, const struct gy_store_identity *identity, uint64_t epoch, const char *codec,
-                                        const gyre_codebook *codebook, int64_t deadline_ns, gy_hosted **out, gyre_error *err);
+ * GYRE_ABORTED for an older epoch, GYRE_INVALID for another codec than it was made with, GYRE_EXHAUSTED when the disk is too full
+ * for a new one, GYRE_DEADLINE. */
+GYRE_CHECKED gyre_status gy_node_ensure(gy_node *node, const struct gy_store_identity *identity, uint64_t epoch,
+                                        const char *codec, const gyre_codebook *codebook, int64_t deadline_ns, gy_hosted **out,
+                                        gyre_error *err);
 /* Closes a replica and deletes it, once nobody holds it. One that is not here is fine. */
 GYRE_CHECKED gyre_status gy_node_drop(gy_node *node, uint64_t collection_id, uint32_t shard, gyre_error *err);
 

@@ -27,8 +27,8 @@ static gyre_status take_point(void *self, size_t i, const struct gy_point_view *
     size_t payload_bytes = view->payload ? strlen(view->payload) + 1 : 0;
     reading->bytes += vector_bytes + payload_bytes;
     if (reading->bytes > reading->bytes_max)
-        return gyre_fail(err, GYRE_EXHAUSTED, "the %zu points asked for are more than the %zu bytes of a reply; ask for fewer", reading->count,
-                         reading->bytes_max);
+        return gyre_fail(err, GYRE_EXHAUSTED, "the %zu points asked for are more than the %zu bytes of a reply; ask for fewer",
+                         reading->count, reading->bytes_max);
     if (view->vector) {
         uint8_t *vector = malloc(vector_bytes);
         if (!vector)
@@ -57,7 +57,8 @@ static void free_points(struct reading *reading, size_t count)
     free(reading->list);
 }
 
-static gyre_status read_points(gy_points *points, const Gyre__Node__Read *request, size_t count, struct reading *reading, gyre_error *err)
+static gyre_status read_points(gy_points *points, const Gyre__Node__Read *request, size_t count, struct reading *reading,
+                               gyre_error *err)
 {
     reading->count = count;
     reading->dim = gy_points_dim(points);

@@ -100,8 +100,8 @@ static void note(struct listener *listener, const struct gy_gather_call *call)
     if (hearing == HEARD)
         gy_log(GY_LOG_INFO, "coordinator_up", "address=%s", gy_peer_address(listener->peer));
     else
-        gy_log(GY_LOG_WARN, "coordinator_down", "address=%s status=%s error=%s", gy_peer_address(listener->peer), gyre_status_name(call->status),
-               call->err.text);
+        gy_log(GY_LOG_WARN, "coordinator_down", "address=%s status=%s error=%s", gy_peer_address(listener->peer),
+               gyre_status_name(call->status), call->err.text);
 }
 
 /* Tells everybody at once; returns when to tell again. */
@@ -167,7 +167,8 @@ static gyre_status add_listeners(gy_report *report, gy_bus *bus, const char *coo
 {
     char *list = strdup(coordinators), *rest = NULL;
     gyre_status status = list ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "no memory for the coordinators' addresses");
-    for (char *address = list ? strtok_r(list, ", ", &rest) : NULL; address && status == GYRE_OK; address = strtok_r(NULL, ", ", &rest)) {
+    for (char *address = list ? strtok_r(list, ", ", &rest) : NULL; address && status == GYRE_OK;
+         address = strtok_r(NULL, ", ", &rest)) {
         if (report->listener_count == COORDINATORS_MAX) {
             status = gyre_fail(err, GYRE_INVALID, "coordinators: more than %d addresses", COORDINATORS_MAX);
             break;

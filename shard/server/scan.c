@@ -1,9 +1,9 @@
 /* SCAN: candidates of one or more of a collection's shards here.
  *
- * A scan is unpacked where it arrived, which costs less than the unsealing that went on there, and stands in line with its collection's
- * (turns.h). For each that stands in line one job is in the pool; a job takes whoever's turn it is, and along with it other scans of
- * that collection that ask for the same: they share the pass over the codes. Nobody waits for others to come: when the node is idle
- * none is there to go along, the longer the line the more do. */
+ * A scan is unpacked where it arrived, which costs less than the unsealing that went on there, and stands in line with its
+ * collection's (turns.h). For each that stands in line one job is in the pool; a job takes whoever's turn it is, and along with
+ * it other scans of that collection that ask for the same: they share the pass over the codes. Nobody waits for others to come:
+ * when the node is idle none is there to go along, the longer the line the more do. */
 #include "server/scan_call.h"
 
 #include <assert.h>
@@ -81,7 +81,8 @@ static bool ready(struct gy_scan_call *scan)
     if (call->deadline_ns <= gy_now_ns())
         status = gyre_fail(&err, GYRE_DEADLINE, "node %s: scan waited past its deadline", gy_node_name(call->server->node));
     else if (call->request && gy_bus_request_abandoned(call->request))
-        status = gyre_fail(&err, GYRE_CANCELLED, "node %s: the caller of a scan that waited is gone", gy_node_name(call->server->node));
+        status = gyre_fail(&err, GYRE_CANCELLED, "node %s: the caller of a scan that waited is gone",
+                           gy_node_name(call->server->node));
     else
         status = gy_scan_check(scan, &err);
     if (status != GYRE_OK)
@@ -99,9 +100,9 @@ struct gathering {
 static bool same_question(const Gyre__Node__Scan *a, const Gyre__Node__Scan *b)
 {
     return a->keep == b->keep && a->seed == b->seed && a->k == b->k && a->scan_bits == b->scan_bits && a->alone == b->alone &&
-           a->exact == b->exact && a->codebook_version == b->codebook_version && a->epsilon >= b->epsilon && a->epsilon <= b->epsilon &&
-           !a->limits.len == !b->limits.len && !a->probes.len == !b->probes.len && a->n_shards == b->n_shards &&
-           memcmp(a->shards, b->shards, a->n_shards * sizeof *a->shards) == 0;
+           a->exact == b->exact && a->codebook_version == b->codebook_version && a->epsilon >= b->epsilon &&
+           a->epsilon <= b->epsilon && !a->limits.len == !b->limits.len && !a->probes.len == !b->probes.len &&
+           a->n_shards == b->n_shards && memcmp(a->shards, b->shards, a->n_shards * sizeof *a->shards) == 0;
 }
 
 /* Counts those that fit: what fits is taken. */
@@ -127,7 +128,8 @@ static size_t gather(struct gy_scan_line *line, struct gy_scan_call **members)
     if (members[0]->request->exact || gathering.query_count == 0 || gathering.query_count >= GY_PASS_QUERIES_MAX)
         return count;
     pthread_mutex_lock(&line->mu);
-    size_t other_count = gy_turns_gather(&line->turns, members[0]->turn.key, goes_along, &gathering, others, GY_PASS_QUERIES_MAX - 1, GATHER_LOOK_MAX);
+    size_t other_count = gy_turns_gather(&line->turns, members[0]->turn.key, goes_along, &gathering, others,
+                                         GY_PASS_QUERIES_MAX - 1, GATHER_LOOK_MAX);
     line->spare += other_count;
     pthread_mutex_unlock(&line->mu);
     for (size_t i = 0; i < other_count; i++) {
@@ -168,9 +170,9 @@ static uint32_t cost_of(const Gyre__Node__Scan *request)
 static void refuse(gy_server *server, struct gy_scan_call *scan)
 {
     gyre_error err;
-    gyre_status status = gyre_fail(&err, GYRE_EXHAUSTED,
-                                   "node %s: %zu scans wait, which is the limit (--scan-queue); try again in a moment, or spread the "
-                                   "collection over more nodes", gy_node_name(server->node), server->scans->turns.places);
+    static const char sentence[] = "node %s: %zu scans wait, which is the limit (--scan-queue); try again in a moment, or spread "
+                                   "the collection over more nodes";
+    gyre_status status = gyre_fail(&err, GYRE_EXHAUSTED, sentence, gy_node_name(server->node), server->scans->turns.places);
     gy_scan_call_fail(scan, status, &err);
 }
 
@@ -197,7 +199,7 @@ void gy_serve_scan(gy_incoming *call, void *message)
     bool new_job = !victim && !line->spare;
     if (!victim && line->spare)
         line->spare--;
-    /* With mu held, so that a job is in the pool before anybody else can find the scan. There is a place: the pool has as many. */
+    /* With mu held, so that a job is there before anybody else can find the scan. There is a place: the pool has as many. */
     if (new_job)
         status = gy_pool_submit(server->lanes[GY_LANE_SCAN], serve_next, server, &err);
     pthread_mutex_unlock(&line->mu);

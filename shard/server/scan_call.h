@@ -1,5 +1,5 @@
-/* scan_call: one SCAN from its door to its answer, as the files of scans share it: scan.c (the line and who goes along with whom),
- * scan_check.c (every field), scan_pass.c (the work), scan_reply.c (the answers). */
+/* scan_call: one SCAN from its door to its answer, as the files of scans share it: scan.c (the line and who goes along with
+ * whom), scan_check.c (every field), scan_pass.c (the work), scan_reply.c (the answers). */
 #ifndef GY_SERVER_SCAN_CALL_H
 #define GY_SERVER_SCAN_CALL_H
 
@@ -51,7 +51,8 @@ struct gy_pass {
 /* Scans for members (owned from here on) and answers each. */
 void gy_pass_run(gy_server *server, struct gy_scan_call **members, size_t member_count);
 
-/* Answers member i of a pass whose parts are done; its queries begin at first_query. Leaves the member to its owner, without call. */
+/* Answers member i of a pass whose parts are done; its queries begin at first_query. Leaves the member to its owner, without
+ * call. */
 void gy_pass_reply(const struct gy_pass *pass, size_t member, size_t first_query);
 
 #endif

@@ -43,7 +43,8 @@ static gyre_status check_query_probes(const uint32_t *probes, size_t first, size
     return status;
 }
 
-static gyre_status check_probe_numbers(const uint32_t *probes, size_t probe_count, const uint32_t *counts, size_t query_count, gyre_error *err)
+static gyre_status check_probe_numbers(const uint32_t *probes, size_t probe_count, const uint32_t *counts, size_t query_count,
+                                       gyre_error *err)
 {
     uint32_t lists_max = 0;
     for (size_t i = 0; i < probe_count; i++) {
@@ -76,7 +77,8 @@ static gyre_status check_probes(const Gyre__Node__Scan *request, size_t query_co
     }
     if (sum != probe_count)
         return gyre_fail(err, GYRE_INVALID, "probe_counts sum up to %zu; probes has %zu lists", sum, probe_count);
-    return probe_count ? check_probe_numbers(gy_numbers(&request->probes), probe_count, request->probe_counts, query_count, err) : GYRE_OK;
+    return probe_count ? check_probe_numbers(gy_numbers(&request->probes), probe_count, request->probe_counts, query_count, err)
+                       : GYRE_OK;
 }
 
 static gyre_status check_queries(struct gy_scan_call *scan, gyre_error *err)
@@ -85,17 +87,18 @@ static gyre_status check_queries(struct gy_scan_call *scan, gyre_error *err)
     size_t count;
     GY_TRY(gy_check_vectors("queries", &request->queries, scan->metric, scan->dim, GY_SCAN_QUERIES_MAX, &count, err));
     if (count * request->n_shards * request->keep > GY_SCAN_CANDIDATES_MAX)
-        return gyre_fail(err, GYRE_INVALID, "%zu queries, %zu shards, keep %u: that is more than %d candidates; ask in several requests", count,
+        return gyre_fail(err, GYRE_INVALID,
+                         "%zu queries, %zu shards, keep %u: that is more than %d candidates; ask in several requests", count,
                          request->n_shards, request->keep, GY_SCAN_CANDIDATES_MAX);
     if (request->exact ? request->rotated.len != 0 : request->rotated.len != request->queries.len)
-        return gyre_fail(err, GYRE_INVALID, "rotated has %zu bytes; it must have %zu, as queries (none if exact)", request->rotated.len,
-                         request->exact ? (size_t)0 : request->queries.len);
+        return gyre_fail(err, GYRE_INVALID, "rotated has %zu bytes; it must have %zu, as queries (none if exact)",
+                         request->rotated.len, request->exact ? (size_t)0 : request->queries.len);
     for (size_t i = 0; i < request->rotated.len / sizeof(float); i++)
         if (!isfinite(gy_floats(&request->rotated)[i]))
             return gyre_fail(err, GYRE_INVALID, "rotated row %zu column %zu is not finite", i / scan->dim, i % scan->dim);
     if (request->limits.len != 0 && request->limits.len != count * sizeof(float))
-        return gyre_fail(err, GYRE_INVALID, "limits has %zu bytes; it must have %zu, one float a query, or none", request->limits.len,
-                         count * sizeof(float));
+        return gyre_fail(err, GYRE_INVALID, "limits has %zu bytes; it must have %zu, one float a query, or none",
+                         request->limits.len, count * sizeof(float));
     for (size_t i = 0; i < request->limits.len / sizeof(float); i++)
         if (isnan(gy_floats(&request->limits)[i]))
             return gyre_fail(err, GYRE_INVALID, "limits[%zu] is not a number", i);

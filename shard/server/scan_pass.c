@@ -1,8 +1,8 @@
-/* A pass: the queries of one or several scans of a collection, over each of their shards. The shards are scanned side by side; one
- * that cannot answer says why in its own place of the reply, so that the coordinator can ask another replica.
+/* A pass: the queries of one or several scans of a collection, over each of their shards. The shards are scanned side by side;
+ * one that cannot answer says why in its own place of the reply, so that the coordinator can ask another replica.
  *
- * Each member keeps its own deadline: the pass runs as long as the last of them allows, a member whose time ran out meanwhile is told
- * so, and when all callers are gone it ends. */
+ * Each member keeps its own deadline: the pass runs as long as the last of them allows, a member whose time ran out meanwhile is
+ * told so, and when all callers are gone it ends. */
 #include "server/scan_call.h"
 #include "server/fan.h"
 
@@ -38,7 +38,8 @@ static bool nobody_waits(void *arg)
 /* ---- what is asked ---- */
 
 /* The bytes of one field of every member, one behind the other; *at moves on. NULL where the field is empty. */
-static const void *join(const struct gy_pass *pass, uint8_t **at, const ProtobufCBinaryData *(*field)(const Gyre__Node__Scan *request))
+static const void *join(const struct gy_pass *pass, uint8_t **at,
+                        const ProtobufCBinaryData *(*field)(const Gyre__Node__Scan *request))
 {
     uint8_t *start = *at;
     for (size_t i = 0; i < pass->member_count; i++) {
@@ -168,8 +169,9 @@ static void scan_part(void *self, size_t i)
     if (part->status != GYRE_OK)
         return;
     if (pass->scan.query_count == 0) /* it came since the queries were looked at */
-        part->status = gyre_fail(&part->err, GYRE_UNAVAILABLE, "node %s is opening its replica of collection %" PRIu64 " shard %u",
-                                 gy_node_name(node), request->collection_id, request->shards[i]);
+        part->status = gyre_fail(&part->err, GYRE_UNAVAILABLE,
+                                 "node %s is opening its replica of collection %" PRIu64 " shard %u", gy_node_name(node),
+                                 request->collection_id, request->shards[i]);
     else
         part->status = scan_held(pass, gy_replica_points(gy_hosted_replica(hosted)), part, &part->err);
     gy_node_release(node, hosted);
@@ -205,7 +207,8 @@ static void pass_done(void *self)
         size_t query_count = member->query_count;
         if (member->call->deadline_ns <= now_ns && pass->member_count > 1) {
             gyre_error err;
-            gyre_status status = gyre_fail(&err, GYRE_DEADLINE, "the time ran out during a pass that it shared with %zu others", pass->member_count - 1);
+            gyre_status status = gyre_fail(&err, GYRE_DEADLINE, "the time ran out during a pass that it shared with %zu others",
+                                           pass->member_count - 1);
             gy_incoming_fail(GY_TAKE(member->call), status, &err);
         } else {
             gy_pass_reply(pass, i, first_query);
@@ -235,5 +238,6 @@ void gy_pass_run(gy_server *server, struct gy_scan_call **members, size_t member
         free_pass(pass);
         return;
     }
-    gy_fan_run(server->lanes[GY_LANE_SCAN], server->helpers[GY_LANE_SCAN], members[0]->request->n_shards, scan_part, pass_done, pass);
+    gy_fan_run(server->lanes[GY_LANE_SCAN], server->helpers[GY_LANE_SCAN], members[0]->request->n_shards, scan_part, pass_done,
+               pass);
 }

@@ -1,7 +1,7 @@
 /* The reply of one member of a pass: its own queries' candidates of every shard.
  *
- * Arrays have a place more than needed, so that none is ever of size zero. One block for the whole reply's structs and another per
- * answer for its numbers, as protobuf-c wants pointers to pointers. */
+ * Arrays have a place more than needed, so that none is ever of size zero. One block for the whole reply's structs and another
+ * per answer for its numbers, as protobuf-c wants pointers to pointers. */
 #include "server/scan_call.h"
 
 #include <stdlib.h>

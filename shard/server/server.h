@@ -31,6 +31,7 @@ void gy_server_on_request(void *server, gy_bus_request *request);
 
 /* The same for a request that came some other way: a test, a fuzzer. body is copied. answer runs exactly once, on any thread. */
 typedef void gy_on_answer(void *arg, gyre_status status, const gyre_error *err, const uint8_t *body, size_t bytes);
-void gy_server_submit(gy_server *server, uint16_t type, const uint8_t *body, size_t bytes, int64_t deadline_ns, gy_on_answer *answer, void *arg);
+void gy_server_submit(gy_server *server, uint16_t type, const uint8_t *body, size_t bytes, int64_t deadline_ns,
+                      gy_on_answer *answer, void *arg);
 
 #endif

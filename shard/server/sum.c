@@ -30,7 +30,8 @@ void gy_serve_sum(gy_incoming *call, void *message)
     Gyre__Node__SumVectorsReply reply = GYRE__NODE__SUM_VECTORS_REPLY__INIT;
     double *sums = calloc(dim, sizeof *sums);
     uint8_t *packed = malloc(dim * sizeof *sums);
-    status = sums && packed ? gy_points_sum(points, call->deadline_ns, sums, &reply.count, &err) : gyre_fail(&err, GYRE_NO_MEMORY, "no memory for a sum of %u doubles", dim);
+    status = sums && packed ? gy_points_sum(points, call->deadline_ns, sums, &reply.count, &err)
+                            : gyre_fail(&err, GYRE_NO_MEMORY, "no memory for a sum of %u doubles", dim);
     gy_node_release(node, hosted);
     if (status == GYRE_OK) {
         store_doubles(packed, sums, dim);

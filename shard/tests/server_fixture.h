@@ -1,4 +1,4 @@
-/* What the server's tests share: a node behind a real bus on loopback, requests with everything right, and answers to wait for. */
+/* What the server's tests share: a node behind a real bus on loopback, requests with everything right, answers to wait for. */
 #ifndef GY_TESTS_SERVER_FIXTURE_H
 #define GY_TESTS_SERVER_FIXTURE_H
 
@@ -90,7 +90,8 @@ static inline int tear_down(void **state)
 
 static gyre_error last_error;
 
-static inline gyre_status ask(struct world *world, uint16_t type, const ProtobufCMessage *request, const ProtobufCMessageDescriptor *reply_type, void *reply)
+static inline gyre_status ask(struct world *world, uint16_t type, const ProtobufCMessage *request,
+                              const ProtobufCMessageDescriptor *reply_type, void *reply)
 {
     last_error = (gyre_error){0};
     return gy_call(world->peer, type, request, reply_type, reply, gy_now_ns() + 20 * GY_SECOND_NS, &last_error);
@@ -99,7 +100,8 @@ static inline gyre_status ask(struct world *world, uint16_t type, const Protobuf
 static inline void assert_refused(gyre_status expected, gyre_status status, const char *words)
 {
     if (status != expected || !strstr(last_error.text, words))
-        fail_msg("expected %s with '%s'; got %s: %s", gyre_status_name(expected), words, gyre_status_name(status), last_error.text);
+        fail_msg("expected %s with '%s'; got %s: %s", gyre_status_name(expected), words, gyre_status_name(status),
+                 last_error.text);
 }
 
 static inline void assert_ok(gyre_status status)
@@ -108,7 +110,8 @@ static inline void assert_ok(gyre_status status)
         fail_msg("%s: %s", gyre_status_name(status), last_error.text);
 }
 
-static inline gyre_status ensure(struct world *world, uint32_t shard, uint64_t epoch, const gyre_codebook *codebook, uint32_t *codebook_version)
+static inline gyre_status ensure(struct world *world, uint32_t shard, uint64_t epoch, const gyre_codebook *codebook,
+                                 uint32_t *codebook_version)
 {
     Gyre__Node__EnsureReplica request = GYRE__NODE__ENSURE_REPLICA__INIT;
     uint8_t bytes[8192];
@@ -135,12 +138,14 @@ static inline gyre_status ensure(struct world *world, uint32_t shard, uint64_t e
     return status;
 }
 
-static inline gyre_status write_points(struct world *world, uint32_t shard, uint64_t first, size_t count, uint64_t revision, uint32_t dim)
+static inline gyre_status write_points(struct world *world, uint32_t shard, uint64_t first, size_t count, uint64_t revision,
+                                       uint32_t dim)
 {
     Gyre__Node__Write *request = fixture_write(4, first, count, revision, dim);
     Gyre__Node__WriteReply *reply;
     request->shard = shard;
-    gyre_status status = ask(world, GYRE__NODE__MESSAGE_TYPE__WRITE, &request->base, &gyre__node__write_reply__descriptor, &reply);
+    gyre_status status = ask(world, GYRE__NODE__MESSAGE_TYPE__WRITE, &request->base, &gyre__node__write_reply__descriptor,
+                             &reply);
     gy_wire_free(request);
     if (status == GYRE_OK)
         gy_wire_free(reply);
@@ -154,7 +159,8 @@ struct scan {
     uint32_t shards[4];
 };
 
-static inline void make_scan_from(struct scan *scan, const gyre_codebook *codebook, uint64_t first, size_t query_count, size_t shard_count)
+static inline void make_scan_from(struct scan *scan, const gyre_codebook *codebook, uint64_t first, size_t query_count,
+                                  size_t shard_count)
 {
     gyre__node__scan__init(&scan->message);
     for (size_t i = 0; i < query_count; i++) {
@@ -192,7 +198,8 @@ static inline gyre_codebook *partitioned_codebook(uint32_t version, uint32_t lis
     float *centroids = malloc(lists * DIM * sizeof *centroids);
     for (uint32_t i = 0; i < lists; i++)
         fixture_vector(centroids + i * DIM, DIM, 1000000 + i, 0);
-    assert_int_equal(gyre_codebook_new_partitioned(&codebook, GYRE_L2, DIM, version, seed, NULL, centroids, lists, NULL), GYRE_OK);
+    assert_int_equal(gyre_codebook_new_partitioned(&codebook, GYRE_L2, DIM, version, seed, NULL, centroids, lists, NULL),
+                     GYRE_OK);
     free(centroids);
     return codebook;
 }

@@ -34,9 +34,11 @@ static void ensure_refuses_nonsense(void **state)
     const ProtobufCMessageDescriptor *type = &gyre__node__replica_status__descriptor;
     assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply), "epoch is 0");
     request.epoch = 1;
-    assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply), "collection name of 0 bytes");
+    assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply),
+                   "collection name of 0 bytes");
     request.collection = name;
-    assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply), "collection name of 99 bytes");
+    assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply),
+                   "collection name of 99 bytes");
     name[10] = '\0';
     assert_refused(GYRE_CORRUPT, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply), "codebook");
     request.codebook = (ProtobufCBinaryData){sizeof junk, junk};
@@ -62,7 +64,8 @@ static void a_codec_is_known_scans_and_stays(void **state)
     assert_ok(ensure(world, 0, 4, world->codebook, NULL));
     assert_ok(write_points(world, 0, 0, 300, 0, DIM));
     world->codec = "rabitq1";
-    assert_refused(GYRE_INVALID, ensure(world, 0, 4, world->codebook, NULL), "asked to be in codec 'rabitq1'; it was made with 'rabitq4', which is fixed");
+    assert_refused(GYRE_INVALID, ensure(world, 0, 4, world->codebook, NULL),
+                   "asked to be in codec 'rabitq1'; it was made with 'rabitq4', which is fixed");
     world->codec = NULL; /* the same */
     assert_refused(GYRE_INVALID, ensure(world, 0, 4, world->codebook, NULL), "'rabitq1'");
     struct scan scan;
@@ -225,7 +228,8 @@ static void a_sample_is_of_the_points_and_the_same_for_a_seed(void **state)
     gy_wire_free(other);
     gy_wire_free(all);
     assert_refused(GYRE_INVALID, take_sample(world, 0, 1, &first), "count is 0");
-    assert_refused(GYRE_INVALID, take_sample(world, UINT32_MAX, 1, &first), "count is 4294967295; of 24 dimensions a sample has 1 to 699050 vectors");
+    assert_refused(GYRE_INVALID, take_sample(world, UINT32_MAX, 1, &first),
+                   "count is 4294967295; of 24 dimensions a sample has 1 to 699050 vectors");
 }
 
 static void a_scan_finds_each_point_by_its_own_vector(void **state)
@@ -372,10 +376,12 @@ static void distances_are_exact_and_infinite_for_what_is_not_there(void **state)
     gy_wire_free(reply);
 
     here.query = 2;
-    assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__DISTANCES, &request.base, type, &reply), "tasks[0].query is 2; there are 2 queries");
+    assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__DISTANCES, &request.base, type, &reply),
+                   "tasks[0].query is 2; there are 2 queries");
     here.query = 0;
     elsewhere.ids.len = 17;
-    assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__DISTANCES, &request.base, type, &reply), "tasks[1]: ids has 17 bytes");
+    assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__DISTANCES, &request.base, type, &reply),
+                   "tasks[1]: ids has 17 bytes");
     elsewhere.ids.len = 16;
     queries[0] = NAN;
     assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__DISTANCES, &request.base, type, &reply), "queries");
@@ -477,7 +483,8 @@ static void writes_that_cannot_be_are_refused(void **state)
     struct world *world = *state;
     assert_refused(GYRE_NOT_FOUND, write_points(world, 0, 0, 1, 0, DIM), "node n1 has no replica of collection 7 shard 0");
     assert_ok(ensure(world, 0, 4, world->codebook, NULL));
-    assert_refused(GYRE_INVALID, write_points(world, 0, 0, 1, 0, DIM + 1), "operation 0: vector of 100 bytes; the collection has 24 dimensions, 96 bytes");
+    assert_refused(GYRE_INVALID, write_points(world, 0, 0, 1, 0, DIM + 1),
+                   "operation 0: vector of 100 bytes; the collection has 24 dimensions, 96 bytes");
     assert_refused(GYRE_INVALID, write_points(world, 0, 0, 0, 0, DIM), "write of 0 operations");
     assert_ok(ensure(world, 0, 5, world->codebook, NULL));
     assert_refused(GYRE_ABORTED, write_points(world, 0, 0, 1, 0, DIM), "sent for epoch 4, the replica is at epoch 5");
@@ -495,7 +502,8 @@ static void bytes_that_are_no_message_are_refused(void **state)
     }
     for (int i = 0; i < 2; i++) {
         struct fixture_answer answer = FIXTURE_ANSWER;
-        gy_peer_call(world->peer, i ? 999 : GYRE__NODE__MESSAGE_TYPE__REPORT, junk, 0, gy_now_ns() + 20 * GY_SECOND_NS, on_reply, &answer);
+        gy_peer_call(world->peer, i ? 999 : GYRE__NODE__MESSAGE_TYPE__REPORT, junk, 0, gy_now_ns() + 20 * GY_SECOND_NS, on_reply,
+                     &answer);
         fixture_wait(&answer);
         assert_int_equal(answer.status, GYRE_UNIMPLEMENTED);
     }
@@ -543,7 +551,8 @@ static void one_bad_replica_does_not_stop_the_node(void **state)
     start(world);
     assert_int_equal(stat(half_made, &found), -1);
     assert_ok(write_points(world, 0, 0, 1, 0, DIM));
-    assert_refused(GYRE_UNAVAILABLE, write_points(world, 5, 0, 1, 0, DIM), "node n1: replica of collection 7 shard 5 does not serve: ");
+    assert_refused(GYRE_UNAVAILABLE, write_points(world, 5, 0, 1, 0, DIM),
+                   "node n1: replica of collection 7 shard 5 does not serve: ");
     struct gy_node_status *statuses;
     size_t count;
     assert_int_equal(gy_node_statuses(world->node, &statuses, &count, NULL), GYRE_OK);
@@ -690,10 +699,14 @@ static void a_change_is_reported_at_once(void **state)
     gy_bus *bus;
     gy_report *report;
     gyre_error err = {0};
-    struct gy_bus_options options = {.listen = "127.0.0.1:0", .cluster_key = key, .node = "c", .on_request = on_report, .self = &coordinator};
+    struct gy_bus_options options = {
+        .listen = "127.0.0.1:0", .cluster_key = key, .node = "c", .on_request = on_report, .self = &coordinator};
     assert_int_equal(gy_bus_open(&bus, &options, &err), GYRE_OK);
-    struct gy_report_options reporting = {
-        .node = world->node, .bus = world->client, .coordinators = gy_bus_address(bus), .address = "10.0.0.1:1", .http_address = "10.0.0.1:2"};
+    struct gy_report_options reporting = {.node = world->node,
+                                          .bus = world->client,
+                                          .coordinators = gy_bus_address(bus),
+                                          .address = "10.0.0.1:1",
+                                          .http_address = "10.0.0.1:2"};
     assert_int_equal(gy_report_start(&report, &reporting, &err), GYRE_OK);
     await_replicas(&coordinator, 0);
     assert_string_equal(coordinator.node, "n1");

@@ -1,5 +1,5 @@
-/* The memory budget of a node: writes are refused before they are logged, searches, reads and deletes go on, and what was given back
- * may be used again. */
+/* The memory budget of a node: writes are refused before they are logged, searches, reads and deletes go on, and what was given
+ * back may be used again. */
 #include "server_fixture.h"
 
 #include <inttypes.h>
@@ -50,7 +50,8 @@ static void upserts_beyond_the_budget_are_refused_and_everything_else_goes_on(vo
     assert_true(count > 1000); /* 2 MiB are good for some ten thousand points of 24 dimensions */
     assert_true(gy_budget_used(gy_node_budget(world->node)) <= 2 << 20);
     assert_searchable(world, count); /* nothing of the refused write is there */
-    assert_refused(GYRE_EXHAUSTED, write_points(world, 0, 0, BATCH, 1, DIM), "memory budget"); /* an overwrite needs a new place first */
+    assert_refused(GYRE_EXHAUSTED, write_points(world, 0, 0, BATCH, 1, DIM),
+                   "memory budget"); /* an overwrite needs a new place first */
     assert_ok(write_points(world, 0, 0, BATCH, 0, 0));
     assert_searchable(world, count - BATCH);
 }
@@ -66,7 +67,8 @@ static void what_is_deleted_can_be_written_anew(void **state)
     int64_t until_ns = gy_now_ns() + 30 * GY_SECOND_NS;
     while (gy_budget_used(gy_node_budget(world->node)) > 1 << 20 && gy_now_ns() < until_ns)
         sched_yield();
-    print_message("%" PRIu64 " points; %" PRIu64 " bytes used when they were deleted\n", count, gy_budget_used(gy_node_budget(world->node)));
+    print_message("%" PRIu64 " points; %" PRIu64 " bytes used when they were deleted\n", count,
+                  gy_budget_used(gy_node_budget(world->node)));
     assert_true(fill(world) > count / 2);
     for (uint64_t first = 0; first < count; first += BATCH)
         assert_ok(write_points(world, 0, first, BATCH, 0, 0));
@@ -132,7 +134,8 @@ static void codes_that_do_not_fit_twice_are_not_encoded_anew(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(upserts_beyond_the_budget_are_refused_and_everything_else_goes_on, set_up_small, tear_down),
+        cmocka_unit_test_setup_teardown(upserts_beyond_the_budget_are_refused_and_everything_else_goes_on, set_up_small,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(what_is_deleted_can_be_written_anew, set_up_small, tear_down),
         cmocka_unit_test_setup_teardown(a_node_over_its_budget_opens_and_serves_what_it_has, set_up_small, tear_down),
         cmocka_unit_test_setup_teardown(codes_that_do_not_fit_twice_are_not_encoded_anew, set_up_small, tear_down),

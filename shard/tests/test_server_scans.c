@@ -337,8 +337,9 @@ static void a_full_line_refuses_the_flood_and_not_the_others(void **state)
     /* The ninth is refused at once, and told what to do. */
     fixture_wait(&replies[PLACES].answer);
     assert_int_equal(replies[PLACES].answer.status, GYRE_EXHAUSTED);
-    assert_string_equal(replies[PLACES].answer.err.text,
-                        "node n1: 8 scans wait, which is the limit (--scan-queue); try again in a moment, or spread the collection over more nodes");
+    assert_string_equal(
+        replies[PLACES].answer.err.text,
+        "node n1: 8 scans wait, which is the limit (--scan-queue); try again in a moment, or spread the collection over more nodes");
     /* Another collection's takes the place of the flood's last. */
     probed.scan.message.collection_id = COLLECTION + 1;
     begin(world, &probed.scan, soon(), &replies[PLACES + 1]);

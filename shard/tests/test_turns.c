@@ -185,7 +185,8 @@ static void random_stories_keep_the_invariant_and_starve_nobody(void **state)
             if (random % 8 < 4) {
                 size_t at = free_items[--free_count];
                 /* Key 0 floods. */
-                items[at] = (struct gy_turn){.key = random >> 8 & 1 ? 0 : random >> 16 & 7, .cost = 1 + (uint32_t)(random >> 24) % GY_TURN_COST_MAX};
+                items[at] = (struct gy_turn){.key = random >> 8 & 1 ? 0 : random >> 16 & 7,
+                                             .cost = 1 + (uint32_t)(random >> 24) % GY_TURN_COST_MAX};
                 waits[at] = true;
                 out[0] = gy_turns_push(&turns, &items[at]);
                 count = out[0] != NULL;
@@ -197,11 +198,13 @@ static void random_stories_keep_the_invariant_and_starve_nobody(void **state)
                     here[items[i].key] |= waits[i];
                 for (size_t key = 0; key < 8; key++)
                     passed_over[key] = !here[key] || (count && out[0]->key == key) ? 0 : passed_over[key] + 1;
-                for (size_t key = 0; key < 8; key++) /* 8 lines, at most 8 turns for the dearest and 15 of debt, 8 cheap ones a turn */
+                for (size_t key = 0; key < 8;
+                     key++) /* 8 lines, at most 8 turns for the dearest and 15 of debt, 8 cheap ones a turn */
                     if (passed_over[key] > 8 * 8 * 23)
                         fail_msg("GYRE_SEED=%llu: key %zu starves at step %zu", (unsigned long long)seed, key, step);
             } else {
-                count = gy_turns_gather(&turns, random >> 8 & 7, is_even, NULL, out, 1 + (random >> 16) % 8, 1 + (random >> 24) % 32);
+                count = gy_turns_gather(&turns, random >> 8 & 7, is_even, NULL, out, 1 + (random >> 16) % 8,
+                                        1 + (random >> 24) % 32);
             }
             for (size_t i = 0; i < count; i++) {
                 assert_true(waits[out[i] - items]);

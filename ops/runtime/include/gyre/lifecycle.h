@@ -24,13 +24,13 @@ GYRE_CHECKED gyre_status gy_key_file_read(const char *path, uint8_t key[32], gyr
 /* Writes a new random key, mode 0600, failing with GYRE_EXISTS if the file is there. */
 GYRE_CHECKED gyre_status gy_key_file_create(const char *path, gyre_error *err);
 
-/* Makes dir (0700, not its parents) if it is not there and holds it against other processes until *out_fd is closed or the process
- * ends. GYRE_PRECONDITION if another process holds it, or if it cannot be made or written; the sentence names dir. */
+/* Makes dir (0700, not its parents) if it is not there and holds it against other processes until *out_fd is closed or the
+ * process ends. GYRE_PRECONDITION if another process holds it, or if it cannot be made or written; the sentence names dir. */
 GYRE_CHECKED gyre_status gy_dir_lock(const char *dir, int *out_fd, gyre_error *err);
 
 uint64_t gy_resident_bytes(void);                     /* of this process; 0 if unknown */
-/* Bytes of memory this process may have: the machine's, or less if its control group (version 1 or 2) or one around that says so; 0 if
- * unknown. root: where /proc and /sys are, "" but for tests. */
+/* Bytes of memory this process may have: the machine's, or less if its control group (version 1 or 2) or one around that says so;
+ * 0 if unknown. root: where /proc and /sys are, "" but for tests. */
 uint64_t gy_memory_limit(const char *root);
 /* Free bytes for this user on the file system of path, and its size. */
 GYRE_CHECKED gyre_status gy_disk_free(const char *path, uint64_t *free_bytes, uint64_t *total_bytes, gyre_error *err);
