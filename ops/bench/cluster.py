@@ -89,7 +89,7 @@ def search(arguments):
 
     def in_process():
         return [json.loads(subprocess.run([pathlib.Path(arguments.build) / "bin" / "gyre_bench_in_process", data / "words-queries.npy",
-                                           "500", "10", *replicas], check=True, capture_output=True, text=True).stdout) for _ in range(5)]
+                                           "500", "10", str(probed), *replicas], check=True, capture_output=True, text=True).stdout) for _ in range(5)]
 
     def row(name, runs, inside):
         over, within = statistics.median(r["p50_ms"] * 1e3 for r in runs), statistics.median(r["p50_us"] for r in inside)
@@ -105,6 +105,7 @@ def search(arguments):
         with Awake():
             runs_awake = over_grpc()
         local.gyre("down")
+        probed = round(runs[0]["lists_probed_mean"])
         replicas = sorted(str(p) for p in local.directory.glob("*/replicas/*"))
         inside = in_process()
         with Awake():
