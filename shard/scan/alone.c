@@ -46,14 +46,19 @@ static gyre_status read_rows(struct gy_scanning *scanning, uint32_t query, struc
 {
     uint32_t slots[READ_MOST];
     float distances[READ_MOST];
-    for (size_t i = 0; i < count; i++)
+    const gyre_point_id *ids[READ_MOST];
+    for (size_t i = 0; i < count; i++) {
         slots[i] = rows[i]->slot;
+        ids[i] = &gy_snapshot_chunk(scanning->snapshot, slots[i] / GY_CHUNK_ROWS).ids[slots[i] % GY_CHUNK_ROWS];
+        __builtin_prefetch(ids[i]);
+    }
     GY_TRY(gy_exact_rank(scanning, query, slots, count, distances, err));
     keeper->reads += (uint32_t)count;
     for (size_t i = 0; i < count; i++) {
         if (distances[i] == INFINITY) /* deleted since */
             continue;
         struct gy_top_item item = *rows[i];
+        item.id = *ids[i];
         item.bound = fmaxf(item.bound, fminf(distances[i], gy_scan_upper(scanning->request, &item)));
         item.estimate = distances[i], item.half_width = 0;
         GY_TRY(gy_top_offer(&keeper->top, &item, err));

@@ -1,7 +1,8 @@
 /* The scan itself: a list's chunks against the queries that look into it, block by block, with thresholds that fall while it runs.
  *
  * Per list a query is turned to the list's centroid once. What the first plane lets through is refined by the second at once, while
- * both are in the cache. The first chunk of the next list is asked for while this one is scanned: lists are short and lie anywhere. */
+ * both are in the cache. The next chunk is asked for while this one is scanned: lists are short and lie anywhere. */
+#include "index/snapshot.h"
 #include "scan/internal.h"
 
 #include <float.h>
@@ -10,7 +11,7 @@
 
 enum {
     ROWS_BETWEEN_LOOKS = 4096, /* at the clock, counted for each query */
-    AHEAD_BYTES = 4096,        /* of the next list's codes */
+    AHEAD_BYTES = 2048,        /* of the next chunk */
     TILE_BYTES = 256 << 10,    /* of codes that stay in the second cache while group after group of queries passes over them */
 };
 
@@ -69,7 +70,8 @@ static gyre_status take_some(struct gy_scanning *scanning, struct gy_worker *wor
         if (item.bound > threshold)
             continue;
         item.slot = (uint32_t)(chunk * GY_CHUNK_ROWS + hits[i].row);
-        item.id = view->ids[hits[i].row];
+        if (!request->alone) /* there it is not looked at before the row is read, and most are not */
+            item.id = view->ids[hits[i].row];
         if (keeper->uppers)
             gy_smallest_offer(keeper->uppers, &keeper->upper_count, scanning->upper_most, gy_scan_upper(request, &item));
         GY_TRY(request->alone ? gy_alone_gather(keeper, &item, err) : gy_top_offer(&keeper->top, &item, err));
@@ -199,16 +201,27 @@ static gyre_status scan_chunk(struct gy_scanning *scanning, struct gy_worker *wo
     return gy_exact_chunk(scanning, worker, chunk, &view, &mask, queries, count, err);
 }
 
-static void fetch_list(const struct gy_scanning *scanning, uint32_t list)
+/* ---- memory that is needed soon ---- */
+
+/* The head of a chunk and the codes behind it; what follows is asked for by the kernels. Beyond its end it does no harm. */
+static void fetch_chunk(const struct gy_scanning *scanning, size_t chunk)
+{
+    const struct gy_chunk *at = gy_snapshot_at(scanning->snapshot, chunk);
+    for (size_t byte = 0; byte < AHEAD_BYTES; byte += 64)
+        __builtin_prefetch((const void *)((uintptr_t)at + byte));
+}
+
+/* The list after the next: its first chunk and its centroid; and which chunks the one after that has. */
+static void fetch_lists(const struct gy_scanning *scanning, const struct gy_step *steps, size_t left)
 {
     const uint32_t *chunks;
     uint64_t points;
-    if (!gy_snapshot_list(scanning->snapshot, list, &chunks, &points))
+    if (left > 2 && gy_snapshot_list(scanning->snapshot, steps[2].list, &chunks, &points))
+        __builtin_prefetch(chunks);
+    if (left < 2 || !gy_snapshot_list(scanning->snapshot, steps[1].list, &chunks, &points))
         return;
-    struct gy_chunk_view view = gy_snapshot_chunk(scanning->snapshot, chunks[0]);
-    for (size_t at = 0; at < AHEAD_BYTES; at += 64) /* beyond the end it does no harm */
-        __builtin_prefetch((const void *)((uintptr_t)view.blocks + at));
-    const float *centroid = gyre_codebook_centroid(scanning->codebook, list);
+    fetch_chunk(scanning, chunks[0]);
+    const float *centroid = gyre_codebook_centroid(scanning->codebook, steps[1].list);
     for (size_t i = 0; i < scanning->dim; i += 16)
         __builtin_prefetch(centroid + i);
 }
@@ -267,8 +280,11 @@ static gyre_status scan_step(struct gy_scanning *scanning, struct gy_worker *wor
     for (size_t from = first_chunk; from < end; from += tile)
         for (size_t q = 0; q < step->query_count; q += group_most) {
             size_t group = step->query_count - q < group_most ? step->query_count - q : group_most;
-            for (size_t c = from; c < end && c < from + tile; c++)
+            for (size_t c = from; c < end && c < from + tile; c++) {
+                if (c + 1 < end)
+                    fetch_chunk(scanning, chunks[c + 1]);
                 GY_TRY(scan_chunk(scanning, worker, chunks[c], queries + q, group, err));
+            }
         }
     return GYRE_OK;
 }
@@ -282,8 +298,8 @@ gyre_status gy_lists_scan(void *self, size_t worker_number, size_t part_number, 
     if (!worker->keepers)
         GY_TRY(worker_start(scanning, worker, err));
     for (size_t s = part->first; s < part->end; s++) {
-        if (s + 1 < part->end && !scanning->compare)
-            fetch_list(scanning, plan->steps[s + 1].list);
+        if (!scanning->compare)
+            fetch_lists(scanning, plan->steps + s, part->end - s);
         GY_TRY(scan_step(scanning, worker, &plan->steps[s], part->first_chunk, part->end_chunk, err));
     }
     return GYRE_OK;
