@@ -95,7 +95,8 @@ def test_unknown_collections_are_not_found_by_every_method(ready, client):
 @pytest.mark.parametrize("spec, words", [
     ({"name": ""}, ["name"]), ({"name": "Upper"}, ["name"]), ({"name": "a" * 65}, ["name", "64"]), ({"name": "x/../y"}, ["name"]),
     ({"dim": 0}, ["dim", "4096"]), ({"dim": 4097}, ["dim", "4096"]), ({"shards": 1025}, ["shards", "1024"]),
-    ({"codec": "magic"}, ["codec", "rabitq"]), ({"bits": 9}, ["bits"]), ({"copies": 7}, ["copies"]), ({"metric": 0}, ["metric"]),
+    ({"codec": "magic"}, ["codec", "rabitq"]), ({"codec": "pq-p8"}, ["codec", "rabitq"]), ({"bits": 9}, ["bits", "8"]),
+    ({"codec": "rabitq4", "bits": 2}, ["bits", "rabitq4"]), ({"copies": 7}, ["copies"]), ({"metric": 0}, ["metric"]),
 ])
 def test_a_bad_collection_spec_is_refused(ready, client, spec, words):
     fields = {"name": "fine", "dim": 8, "metric": 1, **spec}
@@ -103,9 +104,23 @@ def test_a_bad_collection_spec_is_refused(ready, client, spec, words):
         client.call("Collections", "Create", spec=client.messages.CollectionSpec(**fields))
     error = failure.value
     # What a later version may well have is UNIMPLEMENTED, what can never be is INVALID_ARGUMENT.
-    assert error.code() == (CODE.UNIMPLEMENTED if {"codec", "bits", "copies"} & set(spec) else CODE.INVALID_ARGUMENT)
+    assert error.code() == (CODE.UNIMPLEMENTED if "copies" in spec else CODE.INVALID_ARGUMENT)
     for word in words:
         assert word in error.details(), error.details()
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"nprobe": 1 << 31}, ["nprobe"]), ({"recall_target": 0.3}, ["recall_target", "0.5"]), ({"recall_target": 1.5}, ["recall_target"]),
+    ({"recall_target": float("nan")}, ["recall_target"]), ({"nprobe": 3, "recall_target": 0.9}, ["nprobe", "recall_target"]),
+    ({"exact": True, "nprobe": 3}, ["exact", "nprobe"]), ({"exact": True, "recall_target": 0.9}, ["exact", "recall_target"]),
+])
+def test_a_search_in_lists_that_cannot_be_is_refused(ready, client, options, words):
+    refused(lambda: client.search("cosine", ONE, **options), CODE.INVALID_ARGUMENT, *words)
+
+
+def test_a_training_that_cannot_be_is_refused(ready, client):
+    refused(lambda: client.call("Collections", "Train", name="cosine", lists=1 << 31), CODE.INVALID_ARGUMENT, "lists")
+    refused(lambda: client.call("Collections", "Train", name="cosine", lists=21, wait=True), CODE.FAILED_PRECONDITION, "21 lists", "20 points")
 
 
 def test_creating_twice_already_exists(ready, client):
