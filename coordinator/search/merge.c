@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { SEEDS_LESS_SHARE = 10 }; /* see gy_merge_seeds */
+enum { SEEDS_MORE_SHARE = 10 }; /* see gy_merge_seeds */
 
 static int hit_compare(const struct gy_search_hit *a, const struct gy_search_hit *b)
 {
@@ -210,19 +210,18 @@ static size_t take_front(gy_merge *merge, size_t within, struct gy_contender *ou
 }
 
 /* The k-th best estimate is close to the k-th distance, so those whose lower bound is not above it are close to those that must be read
- * whatever happens. Reading a tenth less first, by estimate, costs within 3 % of what an oracle would read, over bounds from tight to
- * loose; a fixed 2k costs up to 60 % more (simulated: distances of effective dimension 20, normal errors, k of 10 and 100). */
+ * whatever happens. Simulated (distances of effective dimension 20, normal errors, k of 10 and 100, tight bounds to loose): with the
+ * k-th, within 5 % of what an oracle reads; one in ten more reads up to a tenth more and often saves the second round, of tight bounds
+ * nearly always; a fixed 2k reads up to 60 % more. */
 size_t gy_merge_seeds(gy_merge *merge, struct gy_contender *out, size_t max)
 {
-    size_t count = merge->open_count;
-    if (count > merge->k) {
+    size_t count = merge->open_count, mark = merge->k + (merge->k + SEEDS_MORE_SHARE - 1) / SEEDS_MORE_SHARE;
+    if (count > mark) {
         qsort(merge->open, count, sizeof *merge->open, estimate_order);
-        float kth = merge->open[merge->k - 1].estimate;
-        size_t needed = 0;
+        float limit = merge->open[mark - 1].estimate;
+        count = 0;
         for (size_t i = 0; i < merge->open_count; i++)
-            needed += merge->open[i].lower <= kth;
-        count = needed - needed / SEEDS_LESS_SHARE;
-        count = count > merge->k ? count : merge->k;
+            count += merge->open[i].lower <= limit;
     }
     return take_front(merge, merge->open_count, out, count < max ? count : max, estimate_order);
 }
