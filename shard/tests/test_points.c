@@ -5,17 +5,9 @@
 #include "index/record.h"
 #include "index/snapshot.h"
 
-#include <malloc.h>
 #include <math.h>
 
 enum { DIM = 20 };
-
-/* In use by the program as malloc sees it: what the process's resident bytes grow by, without their noise. */
-static size_t allocated_bytes(void)
-{
-    struct mallinfo2 info = mallinfo2();
-    return info.uordblks + info.hblkhd;
-}
 
 static gyre_point_id number(uint64_t n)
 {
@@ -211,57 +203,6 @@ static void the_sum_is_that_of_the_normalised_vectors(void **state)
     assert_true(fabs(sums[0] - 0.6) < 1e-6 && fabs(sums[1] - 1.8) < 1e-6);
     assert_int_equal(gy_points_sum(f.points, gy_now_ns(), sums, &count, &err), GYRE_DEADLINE);
     assert_string_equal(err.text, "sum: the deadline passed after 0 vectors");
-    fixture_fini(&f);
-}
-
-/* ---- memory: shard/README.md says what a replica takes, and people plan by it ---- */
-static size_t readme_code_bytes(uint32_t dim)
-{
-    size_t whole_bytes = (dim + 7) / 8;
-    return 2 * ((whole_bytes + 1) / 2) + 14;
-}
-
-static void a_chunk_takes_what_the_readme_says(void **state)
-{
-    (void)state;
-    static const uint32_t dims[] = {1, 7, 8, 9, 24, 100, 101, 768, 1536, GYRE_DIM_MAX};
-    assert_int_equal(readme_code_bytes(100), 28);
-    assert_int_equal(readme_code_bytes(768), 110);
-    const gyre_codec *codec;
-    gyre_error err;
-    assert_ok(gyre_codec_find(&codec, "rabitq1", &err));
-    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
-        struct gy_layout layout;
-        gy_layout_init(&layout, codec, dims[i]);
-        for (size_t rows = GYRE_BLOCK_ROWS; rows <= GY_CHUNK_ROWS; rows += GYRE_BLOCK_ROWS)
-            assert_int_equal(gy_chunk_bytes(&layout, rows), 64 + rows * (readme_code_bytes(dims[i]) + 16));
-    }
-}
-
-static void a_replica_takes_the_memory_the_readme_says(void **state)
-{
-    (void)state;
-    enum { OPENINGS_MAX = 20, POINTS = 100000, WIDE = 100, SLACK = 1 << 20 /* what else RocksDB allocates meanwhile */ };
-    gyre_error err;
-    struct fixture f;
-    uint64_t random = 8;
-    fixture_init(&f, GYRE_L2, WIDE);
-    fixture_fill(&f, 0, POINTS, 1000, &random);
-    uint64_t chunks = (POINTS + GY_CHUNK_ROWS - 1) / GY_CHUNK_ROWS;
-    double codes = (double)(chunks * GY_CHUNK_ROWS * (readme_code_bytes(WIDE) + 16));
-    bool as_said = false;
-    /* RocksDB compacts when it likes and allocates or frees megabytes then: one opening without that is wanted. */
-    for (int i = 0; i < OPENINGS_MAX && !as_said; i++) {
-        fixture_close(&f);
-        assert_ok(gy_store_open(&f.store, f.env, f.path, &err));
-        size_t before = allocated_bytes();
-        assert_ok(gy_points_open(&f.points, f.store, &err));
-        double grown = (double)allocated_bytes() - (double)before;
-        print_message("%d points: %.1f MB allocated, codes and ids %.1f MB\n", POINTS, grown / 1e6, codes / 1e6);
-        as_said = grown >= codes + POINTS * 8 * 1.33 && grown <= codes + POINTS * (8 * 2.67 + 5) + SLACK;
-        as_said |= before == 0; /* a sanitizer's allocator keeps no such account */
-    }
-    assert_true(as_said);
     fixture_fini(&f);
 }
 
@@ -514,8 +455,6 @@ int main(void)
         cmocka_unit_test(a_held_snapshot_does_not_change),
         cmocka_unit_test(distances_are_exact_and_infinite_for_what_is_not_there),
         cmocka_unit_test(the_sum_is_that_of_the_normalised_vectors),
-        cmocka_unit_test(a_chunk_takes_what_the_readme_says),
-        cmocka_unit_test(a_replica_takes_the_memory_the_readme_says),
         cmocka_unit_test(a_codebook_of_another_kind_is_refused_and_an_old_one_changes_nothing),
         cmocka_unit_test(the_last_codebook_asked_for_is_the_one_that_comes),
         cmocka_unit_test(a_reencoding_gives_up_before_the_disk_is_full_and_can_be_asked_for_again),
