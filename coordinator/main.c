@@ -36,18 +36,25 @@ struct options {
 #define FIELD(name) offsetof(struct options, name)
 static const struct gy_option option_table[] = {
     {"data-dir", GY_OPTION_TEXT, FIELD(data_dir), NULL, 0, 0, "DIR", "where the catalog is kept; one process only"},
-    {"cluster-key-file", GY_OPTION_TEXT, FIELD(cluster_key_file), NULL, 0, 0, "FILE", "the cluster's key: 64 hex digits, readable by its owner only"},
+    {"cluster-key-file", GY_OPTION_TEXT, FIELD(cluster_key_file), NULL, 0, 0, "FILE",
+     "the cluster's key: 64 hex digits, readable by its owner only"},
     {"listen", GY_OPTION_TEXT, FIELD(listen), "127.0.0.1:7700", 0, 0, "ADDRESS", "where clients reach it (gRPC); port 0 for any"},
-    {"bus-listen", GY_OPTION_TEXT, FIELD(bus_listen), "127.0.0.1:7601", 0, 0, "ADDRESS", "where shard daemons report; port 0 for any"},
-    {"http-listen", GY_OPTION_TEXT, FIELD(http_listen), "127.0.0.1:7600", 0, 0, "ADDRESS", "status page, /metrics and /healthz; port 0 for any"},
+    {"bus-listen", GY_OPTION_TEXT, FIELD(bus_listen), "127.0.0.1:7601", 0, 0, "ADDRESS",
+     "where shard daemons report; port 0 for any"},
+    {"http-listen", GY_OPTION_TEXT, FIELD(http_listen), "127.0.0.1:7600", 0, 0, "ADDRESS",
+     "status page, /metrics and /healthz; port 0 for any"},
     {"allow-insecure-listen", GY_OPTION_SWITCH, FIELD(allow_insecure_listen), "off", 0, 0, "",
      "listen and http-listen may leave loopback, though this version has neither TLS nor API keys for them"},
-    {"catalog", GY_OPTION_TEXT, FIELD(catalog), "embedded", 0, 0, "BACKEND", "where the catalog is: embedded (in the data directory)"},
+    {"catalog", GY_OPTION_TEXT, FIELD(catalog), "embedded", 0, 0, "BACKEND",
+     "where the catalog is: embedded (in the data directory)"},
     {"api-threads", GY_OPTION_COUNT, FIELD(api_threads), "32", 1, 1024, "N", "calls about points worked on at once"},
     {"api-queue", GY_OPTION_COUNT, FIELD(api_queue), "1024", 1, 1 << 20, "N", "calls that may wait; more are refused"},
-    {"message-bytes-max", GY_OPTION_BYTES, FIELD(message_bytes_max), "64M", 1 << 12, UINT64_C(256) << 20, "BYTES", "largest request of a client"},
-    {"heartbeat-ms", GY_OPTION_MILLIS, FIELD(heartbeat_ms), "500", 50, 60000, "TIME", "how often shard daemons are asked to report"},
-    {"drain-ms", GY_OPTION_MILLIS, FIELD(drain_ms), "10s", 0, 600000, "TIME", "how long running calls may take when it is told to stop"},
+    {"message-bytes-max", GY_OPTION_BYTES, FIELD(message_bytes_max), "64M", 1 << 12, UINT64_C(256) << 20, "BYTES",
+     "largest request of a client"},
+    {"heartbeat-ms", GY_OPTION_MILLIS, FIELD(heartbeat_ms), "500", 50, 60000, "TIME",
+     "how often shard daemons are asked to report"},
+    {"drain-ms", GY_OPTION_MILLIS, FIELD(drain_ms), "10s", 0, 600000, "TIME",
+     "how long running calls may take when it is told to stop"},
     {"log-level", GY_OPTION_TEXT, FIELD(log_level), "info", 0, 0, "LEVEL", "debug, info, warn or error"},
     {"ready-fd", GY_OPTION_COUNT, FIELD(ready_fd), "0", 0, 1 << 20, "FD", "write one JSON line here when serving; 0: do not"},
 };
@@ -160,7 +167,8 @@ static gyre_status start_services(struct daemon *daemon, const struct options *o
     GY_TRY(gy_pool_new(&daemon->collections_pool, "collection", COLLECTIONS_THREADS, options->api_queue, err));
     GY_TRY(gy_pool_new(&daemon->cluster_pool, "cluster", CLUSTER_THREADS, options->api_queue, err));
     GY_TRY(gy_collections_service_new(&daemon->collections, daemon->placement, daemon->collections_pool, daemon->metrics, err));
-    GY_TRY(gy_points_service_new(&daemon->points, gy_placement_routing(daemon->placement), daemon->points_pool, daemon->metrics, err));
+    GY_TRY(gy_points_service_new(&daemon->points, gy_placement_routing(daemon->placement), daemon->points_pool, daemon->metrics,
+                                 err));
     GY_TRY(gy_cluster_service_new(&daemon->cluster, daemon->placement, daemon->cluster_pool, daemon->metrics, err));
     struct gy_rpc_method methods[GY_COLLECTIONS_METHODS + GY_POINTS_METHODS + GY_CLUSTER_METHODS];
     gy_collections_service_methods(daemon->collections, methods);
@@ -180,7 +188,12 @@ static gyre_status start_services(struct daemon *daemon, const struct options *o
     daemon->pages = (struct gy_pages){daemon->cluster, daemon->placement};
     gy_pages_init(&daemon->pages, pages);
     struct gy_http_options http = {
-        .listen = options->http_listen, .metrics = daemon->metrics, .trouble = trouble, .self = daemon, .pages = pages, .page_count = GY_PAGES,
+        .listen = options->http_listen,
+        .metrics = daemon->metrics,
+        .trouble = trouble,
+        .self = daemon,
+        .pages = pages,
+        .page_count = GY_PAGES,
     };
     return gy_http_open(&daemon->http, &http, err);
 }
@@ -218,7 +231,8 @@ static void stop(struct daemon *daemon, int64_t grace_ns)
 
 static int serve(struct daemon *daemon, const struct options *options)
 {
-    const char *grpc = gy_rpc_server_address(daemon->server), *bus = gy_bus_address(daemon->bus), *http = gy_http_address(daemon->http);
+    const char *grpc = gy_rpc_server_address(daemon->server), *bus = gy_bus_address(daemon->bus),
+               *http = gy_http_address(daemon->http);
     char line[READY_BYTES];
     snprintf(line, sizeof line, "{\"grpc\":\"%s\",\"bus\":\"%s\",\"http\":\"%s\",\"pid\":%d}", grpc, bus, http, (int)getpid());
     gy_rpc_server_set_serving(daemon->server, true);

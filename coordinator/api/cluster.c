@@ -36,7 +36,8 @@ static gyre_status status(void *self, gy_rpc_call *call, void *request, gy_bytes
     return packed;
 }
 
-gyre_status gy_cluster_service_new(gy_cluster_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics, gyre_error *err)
+gyre_status gy_cluster_service_new(gy_cluster_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics,
+                                   gyre_error *err)
 {
     gy_cluster_service *service = calloc(1, sizeof *service);
     if (!service)

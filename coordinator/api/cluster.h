@@ -9,8 +9,8 @@ typedef struct gy_cluster_service gy_cluster_service;
 
 enum { GY_CLUSTER_METHODS = 1 };
 
-GYRE_CHECKED gyre_status gy_cluster_service_new(gy_cluster_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics,
-                                                gyre_error *err);
+GYRE_CHECKED gyre_status gy_cluster_service_new(gy_cluster_service **out, gy_placement *placement, gy_pool *pool,
+                                                gy_metrics *metrics, gyre_error *err);
 /* Writes its methods at out[0…GY_CLUSTER_METHODS-1]. */
 void gy_cluster_service_methods(gy_cluster_service *service, struct gy_rpc_method *out);
 /* The coordinator's own gRPC address, known once the server listens; until then answers leave it empty. */
@@ -19,6 +19,7 @@ void gy_cluster_service_set_address(gy_cluster_service *service, const char *add
 void gy_cluster_service_free(gy_cluster_service *service);
 
 /* The answer of Status, for the status page too. *out is the caller's (gy_wire_free). */
-GYRE_CHECKED gyre_status gy_cluster_service_status(gy_cluster_service *service, Gyre__V1__ClusterStatusReply **out, gyre_error *err);
+GYRE_CHECKED gyre_status gy_cluster_service_status(gy_cluster_service *service, Gyre__V1__ClusterStatusReply **out,
+                                                   gyre_error *err);
 
 #endif

@@ -15,10 +15,14 @@ gyre_status gy_collection_spec_read(const Gyre__V1__CollectionSpec *sent, struct
     if (sent->metric == GYRE__V1__METRIC__METRIC_UNSPECIFIED)
         return gyre_fail(err, GYRE_INVALID, "metric is missing; it must be l2 (1), ip (2) or cosine (3)");
     if (strlen(sent->codec) > GY_CODEC_NAME_BYTES_MAX)
-        return gyre_fail(err, GYRE_INVALID, "codec of %zu bytes; a name has at most %d", strlen(sent->codec), GY_CODEC_NAME_BYTES_MAX);
+        return gyre_fail(err, GYRE_INVALID, "codec of %zu bytes; a name has at most %d", strlen(sent->codec),
+                         GY_CODEC_NAME_BYTES_MAX);
     struct gy_collection_spec spec = {
-        .dim = sent->dim, .metric = (gyre_metric)sent->metric,
-        .shards = sent->shards ? sent->shards : GY_SHARDS_DEFAULT, .copies = sent->copies ? sent->copies : 1, .quantized = sent->quantized,
+        .dim = sent->dim,
+        .metric = (gyre_metric)sent->metric,
+        .shards = sent->shards ? sent->shards : GY_SHARDS_DEFAULT,
+        .copies = sent->copies ? sent->copies : 1,
+        .quantized = sent->quantized,
     };
     memcpy(spec.name, sent->name, strlen(sent->name) + 1);
     const char *codec = sent->codec[0] ? sent->codec : "rabitq";
@@ -85,7 +89,11 @@ static gyre_status train(void *self, gy_rpc_call *call, void *request, gy_bytes 
     gy_collections_service *service = self;
     const Gyre__V1__TrainCollectionRequest *asked = request;
     struct gy_train_options options = {
-        .lists = asked->lists, .wait = asked->wait, .deadline_ns = gy_rpc_deadline_ns(call), .cancelled = cancelled, .cancelled_arg = call,
+        .lists = asked->lists,
+        .wait = asked->wait,
+        .deadline_ns = gy_rpc_deadline_ns(call),
+        .cancelled = cancelled,
+        .cancelled_arg = call,
     };
     Gyre__V1__Collection *trained;
     GY_TRY(gy_placement_train(service->placement, asked->name, &options, &trained, err));
@@ -100,7 +108,8 @@ static const struct gy_unary methods[GY_COLLECTIONS_METHODS] = {
     {.path = "/gyre.v1.Collections/Train", .request_type = &gyre__v1__train_collection_request__descriptor, .handle = train},
 };
 
-gyre_status gy_collections_service_new(gy_collections_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics, gyre_error *err)
+gyre_status gy_collections_service_new(gy_collections_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics,
+                                       gyre_error *err)
 {
     gy_collections_service *service = calloc(1, sizeof *service);
     if (!service)

@@ -50,7 +50,8 @@ gyre_status gy_ids_read(Gyre__V1__PointId *const *sent, size_t count, gyre_point
 gyre_status gy_vector_read(const gy_route *route, const float *vector, size_t dim, gyre_error *err)
 {
     if (dim != route->dim)
-        return gyre_fail(err, GYRE_INVALID, "it has %zu components; collection '%s' has dim %u", dim, route->collection, route->dim);
+        return gyre_fail(err, GYRE_INVALID, "it has %zu components; collection '%s' has dim %u", dim, route->collection,
+                         route->dim);
     gyre_status status = gyre_vector_check(route->metric, vector, dim, 0, err);
     /* A matrix of one row: the caller's field says which vector it is. */
     static const char matrix_place[] = "vector: row 0 ";

@@ -8,10 +8,13 @@ static const struct gy_unary unary_methods[GY_POINTS_UNARY] = {
     {.path = "/gyre.v1.Points/Delete", .request_type = &gyre__v1__delete_request__descriptor, .handle = gy_points_delete},
     {.path = "/gyre.v1.Points/Count", .request_type = &gyre__v1__count_request__descriptor, .handle = gy_points_count},
     {.path = "/gyre.v1.Points/Search", .request_type = &gyre__v1__search_request__descriptor, .handle = gy_points_search},
-    {.path = "/gyre.v1.Points/SearchBatch", .request_type = &gyre__v1__search_batch_request__descriptor, .handle = gy_points_search_batch},
+    {.path = "/gyre.v1.Points/SearchBatch",
+     .request_type = &gyre__v1__search_batch_request__descriptor,
+     .handle = gy_points_search_batch},
 };
 
-gyre_status gy_points_service_new(gy_points_service **out, gy_routing *routing, gy_pool *pool, gy_metrics *metrics, gyre_error *err)
+gyre_status gy_points_service_new(gy_points_service **out, gy_routing *routing, gy_pool *pool, gy_metrics *metrics,
+                                  gyre_error *err)
 {
     gy_points_service *service = calloc(1, sizeof *service);
     if (!service)
@@ -19,11 +22,16 @@ gyre_status gy_points_service_new(gy_points_service **out, gy_routing *routing, 
     service->routing = routing, service->pool = pool;
     memcpy(service->unary, unary_methods, sizeof unary_methods);
     gy_unary_init(service->unary, GY_POINTS_UNARY, service, pool, metrics);
-    service->points_written = gy_counter_new(metrics, "gyre_coordinator_points_written_total", NULL, "Points upserted and acknowledged.");
-    service->points_deleted = gy_counter_new(metrics, "gyre_coordinator_points_deleted_total", NULL, "Points deleted and acknowledged.");
-    service->queries = gy_counter_new(metrics, "gyre_coordinator_queries_total", NULL, "Queries answered, each of a batch counted.");
-    service->codes_scanned = gy_counter_new(metrics, "gyre_coordinator_codes_scanned_total", NULL, "Codes that shards scanned for queries.");
-    service->vectors_read = gy_counter_new(metrics, "gyre_coordinator_vectors_read_total", NULL, "Full vectors that shards read to re-rank.");
+    service->points_written =
+        gy_counter_new(metrics, "gyre_coordinator_points_written_total", NULL, "Points upserted and acknowledged.");
+    service->points_deleted =
+        gy_counter_new(metrics, "gyre_coordinator_points_deleted_total", NULL, "Points deleted and acknowledged.");
+    service->queries =
+        gy_counter_new(metrics, "gyre_coordinator_queries_total", NULL, "Queries answered, each of a batch counted.");
+    service->codes_scanned =
+        gy_counter_new(metrics, "gyre_coordinator_codes_scanned_total", NULL, "Codes that shards scanned for queries.");
+    service->vectors_read =
+        gy_counter_new(metrics, "gyre_coordinator_vectors_read_total", NULL, "Full vectors that shards read to re-rank.");
     *out = service;
     return GYRE_OK;
 }

@@ -1,5 +1,6 @@
-/* Import: a stream of messages, each written like an Upsert before the next one is read, so that the client's flow control is the shards'
- * speed. Points of an acknowledged import are all written; of one that failed, those of the messages before the failure are. */
+/* Import: a stream of messages, each written like an Upsert before the next one is read, so that the client's flow control is the
+ * shards' speed. Points of an acknowledged import are all written; of one that failed, those of the messages before the failure
+ * are. */
 #include "api/points_service.h"
 
 #include <stdlib.h>
@@ -36,7 +37,8 @@ static gyre_status import_message(struct import *import, const Gyre__V1__ImportR
     if (!import->route)
         GY_TRY(gy_route_hold(import->service->routing, request->collection, &import->route, err));
     else if (request->collection[0] && strcmp(request->collection, import->route->collection) != 0)
-        return gyre_fail(err, GYRE_INVALID, "collection '%s' in an import that began with '%s'", request->collection, import->route->collection);
+        return gyre_fail(err, GYRE_INVALID, "collection '%s' in an import that began with '%s'", request->collection,
+                         import->route->collection);
     /* The stream's own deadline, if any, bounds the whole; each message gets no more than an upsert would. */
     int64_t message_deadline = gy_call_deadline_ns(GY_NEVER), stream_deadline = gy_rpc_deadline_ns(import->call);
     GY_TRY(gy_points_store(import->service, import->route, request->points, request->n_points,

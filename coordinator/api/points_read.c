@@ -53,8 +53,8 @@ static gyre_status get_reply(struct get *get, size_t count, gy_bytes *reply, gyr
     return status;
 }
 
-static gyre_status get_run(const gy_route *route, const Gyre__V1__GetRequest *request, const gyre_point_id *ids, int64_t deadline_ns,
-                           gy_bytes *reply, gyre_error *err)
+static gyre_status get_run(const gy_route *route, const Gyre__V1__GetRequest *request, const gyre_point_id *ids,
+                           int64_t deadline_ns, gy_bytes *reply, gyre_error *err)
 {
     size_t count = request->n_ids;
     struct get get = {
@@ -73,7 +73,8 @@ static gyre_status get_run(const gy_route *route, const Gyre__V1__GetRequest *re
         get.points[i].id = &get.ids[i];
     }
     if (status == GYRE_OK)
-        status = gy_points_fetch(route, ids, count, !request->without_vector, !request->without_payload, deadline_ns, get_visit, &get, err);
+        status = gy_points_fetch(route, ids, count, !request->without_vector, !request->without_payload, deadline_ns, get_visit,
+                                 &get, err);
     if (status == GYRE_OK)
         status = get_reply(&get, count, reply, err);
     for (size_t i = 0; get.points && i < count; i++)
@@ -105,8 +106,8 @@ struct count_room {
     uint32_t *shards; /* 0, 1, 2…: each call asks one */
 };
 
-static gyre_status count_shards(const gy_route *route, struct count_room *room, const Gyre__V1__CountRequest *request, int64_t deadline_ns,
-                                Gyre__V1__CountReply *done, gyre_error *err)
+static gyre_status count_shards(const gy_route *route, struct count_room *room, const Gyre__V1__CountRequest *request,
+                                int64_t deadline_ns, Gyre__V1__CountReply *done, gyre_error *err)
 {
     size_t calls = 0;
     for (uint32_t s = 0; s < route->shard_count; s++) {
@@ -132,11 +133,13 @@ static gyre_status count_shards(const gy_route *route, struct count_room *room, 
         if (call->status == GYRE_OK && reply->n_points == 1)
             done->points += reply->points[0], done->shards_answered++;
         else if (status == GYRE_OK && !request->allow_partial)
-            status = gy_shard_failure(route, room->shards[c], call->status == GYRE_OK ? GYRE_CORRUPT : call->status, &call->err, err);
+            status =
+                gy_shard_failure(route, room->shards[c], call->status == GYRE_OK ? GYRE_CORRUPT : call->status, &call->err, err);
         gy_wire_free(call->reply);
     }
     if (status == GYRE_OK && done->shards_answered == 0)
-        status = gyre_fail(err, GYRE_UNAVAILABLE, "none of the %u shards of '%s' answered", route->shard_count, route->collection);
+        status =
+            gyre_fail(err, GYRE_UNAVAILABLE, "none of the %u shards of '%s' answered", route->shard_count, route->collection);
     return status;
 }
 

@@ -35,7 +35,8 @@ static void batch_fini(struct batch *batch)
         free(batch->dresses[i].payload), free(batch->dresses[i].vector);
     if (batch->answers)
         gy_search_answers_free(batch->answers, batch->n);
-    free(batch->vectors), free(batch->likes), free(batch->is_like), free(batch->answers), free(batch->dresses), free(batch->hit_pointers);
+    free(batch->vectors), free(batch->likes), free(batch->is_like), free(batch->answers), free(batch->dresses),
+        free(batch->hit_pointers);
 }
 
 static bool call_cancelled(void *call)
@@ -134,7 +135,8 @@ static gyre_status dress_visit(void *self, size_t place, const Gyre__Node__ReadP
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for the payload of a hit");
     if (point->vector.len)
         memcpy(dress->vector, point->vector.data, point->vector.len);
-    dress->hit.payload = dress->payload, dress->hit.vector = dress->vector, dress->hit.n_vector = point->vector.len / sizeof(float);
+    dress->hit.payload = dress->payload, dress->hit.vector = dress->vector,
+    dress->hit.n_vector = point->vector.len / sizeof(float);
     return GYRE_OK;
 }
 
@@ -167,8 +169,8 @@ static gyre_status hits_dress(struct batch *batch, gyre_error *err)
         }
     gyre_status status = GYRE_OK;
     if (batch->options->with_payload || batch->options->with_vector)
-        status = gy_points_fetch(batch->route, ids, total, batch->options->with_vector, batch->options->with_payload, batch->deadline_ns,
-                                 dress_visit, batch, err);
+        status = gy_points_fetch(batch->route, ids, total, batch->options->with_vector, batch->options->with_payload,
+                                 batch->deadline_ns, dress_visit, batch, err);
     free(ids);
     return status;
 }
@@ -185,7 +187,8 @@ static void basis_write(const struct gy_search_basis *basis, Gyre__V1__SearchBas
 }
 
 /* Runs a batch from queries to packed reply. */
-static gyre_status batch_run(struct gy_points_service *service, struct batch *batch, gy_rpc_call *call, gy_bytes *reply, gyre_error *err)
+static gyre_status batch_run(struct gy_points_service *service, struct batch *batch, gy_rpc_call *call, gy_bytes *reply,
+                             gyre_error *err)
 {
     bool any_like;
     struct gy_search_options options;
@@ -226,11 +229,16 @@ static gyre_status batch_run(struct gy_points_service *service, struct batch *ba
     return status;
 }
 
-static gyre_status search(struct gy_points_service *service, gy_rpc_call *call, const char *collection, const Gyre__V1__SearchOptions *options,
-                          Gyre__V1__SearchQuery *const *queries, size_t n, bool single, gy_bytes *reply, gyre_error *err)
+static gyre_status search(struct gy_points_service *service, gy_rpc_call *call, const char *collection,
+                          const Gyre__V1__SearchOptions *options, Gyre__V1__SearchQuery *const *queries, size_t n, bool single,
+                          gy_bytes *reply, gyre_error *err)
 {
     struct batch batch = {
-        .options = options, .queries = queries, .n = n, .single = single, .deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(call)),
+        .options = options,
+        .queries = queries,
+        .n = n,
+        .single = single,
+        .deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(call)),
     };
     GY_TRY(gy_route_hold(service->routing, collection, &batch.route, err));
     gyre_status status = batch_run(service, &batch, call, reply, err);

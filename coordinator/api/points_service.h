@@ -23,7 +23,7 @@ void gy_points_import_on_message(void *self, gy_rpc_call *call, const uint8_t *b
 void gy_points_import_on_gone(void *self, gy_rpc_call *call);
 
 /* Checks points and writes them, grouped by shard, in parallel; answers when every shard has acknowledged (points_write.c). */
-GYRE_CHECKED gyre_status gy_points_store(struct gy_points_service *service, const gy_route *route, Gyre__V1__Point *const *points, size_t count,
-                                         int64_t deadline_ns, gyre_error *err);
+GYRE_CHECKED gyre_status gy_points_store(struct gy_points_service *service, const gy_route *route, Gyre__V1__Point *const *points,
+                                         size_t count, int64_t deadline_ns, gyre_error *err);
 
 #endif

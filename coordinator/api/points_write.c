@@ -1,5 +1,5 @@
-/* Upsert and Delete: one Write a shard, all at once. A write of several shards is not one transaction: when a shard refuses, others may
- * have written, and the sentence says that trying again is safe (an upsert of the same point is the same point). */
+/* Upsert and Delete: one Write a shard, all at once. A write of several shards is not one transaction: when a shard refuses,
+ * others may have written, and the sentence says that trying again is safe (an upsert of the same point is the same point). */
 #include "api/points_service.h"
 #include "routing/fetch.h"
 #include "routing/failure.h"
@@ -25,9 +25,10 @@ static void room_free(struct write_room *room)
     free(room->starts), free(room->order), free(room->operations), free(room->pointers), free(room->writes), free(room->calls);
 }
 
-/* Sends operations[count] (in the request's order) to the shards of ids and waits for all. *deleted: how many deletes met a point. */
-static gyre_status write_all(const gy_route *route, const gyre_point_id *ids, struct write_room *room, size_t count, int64_t deadline_ns,
-                             uint64_t *deleted, gyre_error *err)
+/* Sends operations[count] (in the request's order) to the shards of ids and waits for all. *deleted: how many deletes met a
+ * point. */
+static gyre_status write_all(const gy_route *route, const gyre_point_id *ids, struct write_room *room, size_t count,
+                             int64_t deadline_ns, uint64_t *deleted, gyre_error *err)
 {
     gy_points_by_shard(route, ids, count, room->starts, room->order);
     for (size_t i = 0; i < count; i++)
@@ -62,7 +63,8 @@ static gyre_status write_all(const gy_route *route, const gyre_point_id *ids, st
     return GYRE_OK;
 }
 
-static gyre_status room_new(struct write_room *room, const gy_route *route, const gyre_point_id *ids, size_t count, gyre_error *err)
+static gyre_status room_new(struct write_room *room, const gy_route *route, const gyre_point_id *ids, size_t count,
+                            gyre_error *err)
 {
     *room = (struct write_room){
         .starts = calloc(route->shard_count + 1, sizeof *room->starts),
@@ -84,7 +86,8 @@ static gyre_status room_new(struct write_room *room, const gy_route *route, cons
 }
 
 /* Checks a point as a client sent it and makes it an operation. */
-static gyre_status operation_of(const gy_route *route, const Gyre__V1__Point *point, size_t i, Gyre__Node__Operation *operation, gyre_error *err)
+static gyre_status operation_of(const gy_route *route, const Gyre__V1__Point *point, size_t i, Gyre__Node__Operation *operation,
+                                gyre_error *err)
 {
     gyre_status status = gy_vector_read(route, point->vector, point->n_vector, err);
     if (status != GYRE_OK)
@@ -97,8 +100,8 @@ static gyre_status operation_of(const gy_route *route, const Gyre__V1__Point *po
     return GYRE_OK;
 }
 
-gyre_status gy_points_store(struct gy_points_service *service, const gy_route *route, Gyre__V1__Point *const *points, size_t count,
-                            int64_t deadline_ns, gyre_error *err)
+gyre_status gy_points_store(struct gy_points_service *service, const gy_route *route, Gyre__V1__Point *const *points,
+                            size_t count, int64_t deadline_ns, gyre_error *err)
 {
     if (count == 0 || count > GY_POINTS_PER_REQUEST_MAX)
         return gyre_fail(err, GYRE_INVALID, "%zu points; a message takes 1 to %d", count, GY_POINTS_PER_REQUEST_MAX);
@@ -132,7 +135,8 @@ gyre_status gy_points_upsert(void *self, gy_rpc_call *call, void *request, gy_by
     const Gyre__V1__UpsertRequest *upsert = request;
     const gy_route *route;
     GY_TRY(gy_route_hold(service->routing, upsert->collection, &route, err));
-    gyre_status status = gy_points_store(service, route, upsert->points, upsert->n_points, gy_call_deadline_ns(gy_rpc_deadline_ns(call)), err);
+    gyre_status status =
+        gy_points_store(service, route, upsert->points, upsert->n_points, gy_call_deadline_ns(gy_rpc_deadline_ns(call)), err);
     gy_route_release(route);
     GY_TRY(status);
     Gyre__V1__UpsertReply done = GYRE__V1__UPSERT_REPLY__INIT;
@@ -162,7 +166,8 @@ gyre_status gy_points_delete(void *self, gy_rpc_call *call, void *request, gy_by
     Gyre__V1__DeleteReply done = GYRE__V1__DELETE_REPLY__INIT;
     gyre_status status = gy_ids_read(delete->ids, delete->n_ids, &ids, err);
     if (status == GYRE_OK)
-        status = delete_all(service, route, ids, delete->n_ids, gy_call_deadline_ns(gy_rpc_deadline_ns(call)), &done.deleted, err);
+        status =
+            delete_all(service, route, ids, delete->n_ids, gy_call_deadline_ns(gy_rpc_deadline_ns(call)), &done.deleted, err);
     free(ids);
     gy_route_release(route);
     GY_TRY(status);

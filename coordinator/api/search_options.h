@@ -6,8 +6,9 @@
 
 #include "gyre/v1/gyre.pb-c.h"
 
-/* Fills all but deadline and cancellation, defaults in. GYRE_INVALID names the field and what it may be; NULL, which is what a request
- * without options has, too. */
-GYRE_CHECKED gyre_status gy_search_options_read(const Gyre__V1__SearchOptions *sent, struct gy_search_options *out, gyre_error *err);
+/* Fills all but deadline and cancellation, defaults in. GYRE_INVALID names the field and what it may be; NULL, which is what a
+ * request without options has, too. */
+GYRE_CHECKED gyre_status gy_search_options_read(const Gyre__V1__SearchOptions *sent, struct gy_search_options *out,
+                                                gyre_error *err);
 
 #endif

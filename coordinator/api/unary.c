@@ -13,8 +13,8 @@ struct job {
     uint8_t data[];
 };
 
-static void finish(const struct gy_unary *method, gy_rpc_call *call, int64_t started_ns, gyre_status status, const gyre_error *err,
-                   const gy_bytes *reply)
+static void finish(const struct gy_unary *method, gy_rpc_call *call, int64_t started_ns, gyre_status status,
+                   const gyre_error *err, const gy_bytes *reply)
 {
     gy_counter_add(method->calls, 1);
     if (status != GYRE_OK)
@@ -78,12 +78,14 @@ void gy_unary_init(struct gy_unary *methods, size_t count, void *service, gy_poo
         method->service = service, method->pool = pool;
         method->calls = gy_counter_new(metrics, "gyre_coordinator_calls_total", labels, "Calls that were answered, by method.");
         method->errors = gy_counter_new(metrics, "gyre_coordinator_call_errors_total", labels, "Calls that failed, by method.");
-        method->seconds = gy_histogram_new(metrics, "gyre_coordinator_call_seconds", labels, "Time from message to answer, by method.");
+        method->seconds =
+            gy_histogram_new(metrics, "gyre_coordinator_call_seconds", labels, "Time from message to answer, by method.");
     }
 }
 
 void gy_unary_methods(const struct gy_unary *methods, size_t count, struct gy_rpc_method *out)
 {
     for (size_t i = 0; i < count; i++)
-        out[i] = (struct gy_rpc_method){.path = methods[i].path, .on_message = on_message, .self = (void *)(uintptr_t)&methods[i]};
+        out[i] =
+            (struct gy_rpc_method){.path = methods[i].path, .on_message = on_message, .self = (void *)(uintptr_t)&methods[i]};
 }

@@ -40,7 +40,8 @@ struct gy_catalog {
     /* Makes all changes durable, or none. *revision is then that of every key put.
      * GYRE_ABORTED names a key whose revision is another; GYRE_EXHAUSTED: the disk is nearly full, nothing was changed;
      * GYRE_INTERNAL: the backend failed, nobody knows whether the change was made, and the process should end. */
-    gyre_status (*commit)(gy_catalog *catalog, const struct gy_catalog_change *changes, size_t count, uint64_t *revision, gyre_error *err);
+    gyre_status (*commit)(gy_catalog *catalog, const struct gy_catalog_change *changes, size_t count, uint64_t *revision,
+                          gyre_error *err);
     void (*close)(gy_catalog *catalog);
 };
 

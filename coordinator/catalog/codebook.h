@@ -1,5 +1,5 @@
-/* codebook: a codebook as the coordinator holds it: decoded, beside its bytes, and counted. With centroids it is tens of megabytes, so the
- * table, the views of requests and the messages to nodes share one.
+/* codebook: a codebook as the coordinator holds it: decoded, beside its bytes, and counted. With centroids it is tens of
+ * megabytes, so the table, the views of requests and the messages to nodes share one.
  * Threads  any */
 #ifndef GY_CATALOG_CODEBOOK_H
 #define GY_CATALOG_CODEBOOK_H

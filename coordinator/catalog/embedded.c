@@ -57,8 +57,8 @@ static gyre_status check_disk(const char *path, uint64_t more_bytes, gyre_error 
     uint64_t free_bytes, total_bytes;
     GY_TRY(gy_disk_free(path, &free_bytes, &total_bytes, err));
     if (free_bytes < DISK_FREE_MIN + more_bytes)
-        return gyre_fail(err, GYRE_EXHAUSTED, "catalog %s: %" PRIu64 " MiB free on its disk; it needs %" PRIu64, path, free_bytes >> 20,
-                         (DISK_FREE_MIN + more_bytes) >> 20);
+        return gyre_fail(err, GYRE_EXHAUSTED, "catalog %s: %" PRIu64 " MiB free on its disk; it needs %" PRIu64, path,
+                         free_bytes >> 20, (DISK_FREE_MIN + more_bytes) >> 20);
     return GYRE_OK;
 }
 
@@ -72,7 +72,8 @@ static gyre_status full_key(char room[static KEY_ROOM + 1], const char *key, siz
 }
 
 /* *stored is NULL if there is no such key; free with rocksdb_free. */
-static gyre_status read_raw(struct embedded *self, const char *key, size_t key_bytes, char **stored, size_t *bytes, gyre_error *err)
+static gyre_status read_raw(struct embedded *self, const char *key, size_t key_bytes, char **stored, size_t *bytes,
+                            gyre_error *err)
 {
     char *sentence = NULL;
     *stored = rocksdb_get(self->db, self->read, key, key_bytes, bytes, &sentence);
@@ -82,7 +83,8 @@ static gyre_status read_raw(struct embedded *self, const char *key, size_t key_b
 }
 
 /* A u32 or u64 that stands alone under a key; *found false if it is not there. */
-static gyre_status read_number(struct embedded *self, const char *key, size_t number_bytes, bool *found, uint64_t *value, gyre_error *err)
+static gyre_status read_number(struct embedded *self, const char *key, size_t number_bytes, bool *found, uint64_t *value,
+                               gyre_error *err)
 {
     char *stored = NULL;
     size_t bytes = 0;
@@ -93,7 +95,8 @@ static gyre_status read_number(struct embedded *self, const char *key, size_t nu
         *value = number_bytes == FORMAT_BYTES ? gy_load_u32((uint8_t *)stored) : gy_load_u64((uint8_t *)stored);
     rocksdb_free(stored);
     if (!sound)
-        return gyre_fail(err, GYRE_CORRUPT, "catalog %s: '%s' is %zu bytes; it must be %zu", self->path, key, bytes, number_bytes);
+        return gyre_fail(err, GYRE_CORRUPT, "catalog %s: '%s' is %zu bytes; it must be %zu", self->path, key, bytes,
+                         number_bytes);
     return GYRE_OK;
 }
 
@@ -103,7 +106,8 @@ static gyre_status split(const struct embedded *self, const char *key, size_t ke
 {
     *revision = bytes < REVISION_BYTES ? 0 : gy_load_u64((const uint8_t *)stored);
     if (*revision == 0)
-        return gyre_fail(err, GYRE_CORRUPT, "catalog %s: '%.*s' has no revision (%zu bytes)", self->path, (int)key_bytes, key, bytes);
+        return gyre_fail(err, GYRE_CORRUPT, "catalog %s: '%.*s' has no revision (%zu bytes)", self->path, (int)key_bytes, key,
+                         bytes);
     return GYRE_OK;
 }
 
@@ -137,7 +141,8 @@ static gyre_status get(gy_catalog *catalog, const char *key, gy_bytes *value, ui
     return status;
 }
 
-static gyre_status append_entry(struct embedded *self, rocksdb_iterator_t *iterator, struct gy_catalog_list *list, gyre_error *err)
+static gyre_status append_entry(struct embedded *self, rocksdb_iterator_t *iterator, struct gy_catalog_list *list,
+                                gyre_error *err)
 {
     size_t key_bytes = 0, bytes = 0;
     const char *key = rocksdb_iter_key(iterator, &key_bytes);
@@ -168,7 +173,8 @@ static gyre_status list(gy_catalog *catalog, const char *prefix, struct gy_catal
     struct gy_catalog_list found = {0};
     gyre_status status = GYRE_OK;
     rocksdb_iterator_t *iterator = rocksdb_create_iterator(self->db, self->read); /* sees one snapshot */
-    for (rocksdb_iter_seek(iterator, room, bytes); status == GYRE_OK && rocksdb_iter_valid(iterator); rocksdb_iter_next(iterator)) {
+    for (rocksdb_iter_seek(iterator, room, bytes); status == GYRE_OK && rocksdb_iter_valid(iterator);
+         rocksdb_iter_next(iterator)) {
         size_t key_bytes = 0;
         const char *key = rocksdb_iter_key(iterator, &key_bytes);
         if (key_bytes < bytes || memcmp(key, room, bytes) != 0)
@@ -187,7 +193,8 @@ static gyre_status list(gy_catalog *catalog, const char *prefix, struct gy_catal
     return status;
 }
 
-static gyre_status check_revision(struct embedded *self, const struct gy_catalog_change *change, const char *key, size_t key_bytes, gyre_error *err)
+static gyre_status check_revision(struct embedded *self, const struct gy_catalog_change *change, const char *key,
+                                  size_t key_bytes, gyre_error *err)
 {
     char *stored = NULL;
     size_t bytes = 0;
@@ -215,8 +222,8 @@ static gyre_status batch_change(struct embedded *self, rocksdb_writebatch_t *bat
         return GYRE_OK;
     }
     if (change->value->size > GY_CATALOG_VALUE_BYTES_MAX)
-        return gyre_fail(err, GYRE_EXHAUSTED, "catalog value '%s' of %zu bytes; the limit is %d", change->key, change->value->size,
-                         GY_CATALOG_VALUE_BYTES_MAX);
+        return gyre_fail(err, GYRE_EXHAUSTED, "catalog value '%s' of %zu bytes; the limit is %d", change->key,
+                         change->value->size, GY_CATALOG_VALUE_BYTES_MAX);
     uint8_t head[REVISION_BYTES];
     gy_store_u64(head, revision);
     const char *const keys[] = {key}, *const values[] = {(char *)head, (char *)change->value->data};
@@ -229,7 +236,8 @@ static gyre_status commit_locked(struct embedded *self, rocksdb_writebatch_t *ba
                                  size_t count, gyre_error *err)
 {
     if (self->failure[0])
-        return gyre_fail(err, GYRE_INTERNAL, "catalog failed before and takes no change until it is opened again: %s", self->failure);
+        return gyre_fail(err, GYRE_INTERNAL, "catalog failed before and takes no change until it is opened again: %s",
+                         self->failure);
     uint64_t bytes = 0;
     for (size_t i = 0; i < count; i++)
         bytes += changes[i].value ? 2 * changes[i].value->size : 0; /* in the log, then in a table */
@@ -250,7 +258,8 @@ static gyre_status commit_locked(struct embedded *self, rocksdb_writebatch_t *ba
     return GYRE_OK;
 }
 
-static gyre_status commit(gy_catalog *catalog, const struct gy_catalog_change *changes, size_t count, uint64_t *revision, gyre_error *err)
+static gyre_status commit(gy_catalog *catalog, const struct gy_catalog_change *changes, size_t count, uint64_t *revision,
+                          gyre_error *err)
 {
     struct embedded *self = (struct embedded *)catalog;
     if (count == 0 || count > GY_CATALOG_CHANGES_MAX)

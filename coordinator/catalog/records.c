@@ -44,7 +44,8 @@ static gyre_status read_json(json_t **out, const uint8_t *data, size_t bytes, gy
     if (!json_is_integer(format) || json_integer_value(format) < 1)
         return gyre_fail(err, GYRE_CORRUPT, "no format version");
     if (json_integer_value(format) > RECORD_FORMAT)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "format %lld; this version reads up to %d", (long long)json_integer_value(format), RECORD_FORMAT);
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "format %lld; this version reads up to %d",
+                         (long long)json_integer_value(format), RECORD_FORMAT);
     *out = GY_TAKE(json);
     return GYRE_OK;
 }
@@ -101,9 +102,10 @@ gyre_status gy_cluster_record_encode(const struct gy_cluster_record *record, gy_
     char key[2 * GY_PLACEMENT_KEY_BYTES + 1], seed[2 * GYRE_SEED_BYTES + 1];
     sodium_bin2hex(key, sizeof key, record->placement_key, sizeof record->placement_key);
     sodium_bin2hex(seed, sizeof seed, record->rotation_seed, sizeof record->rotation_seed);
-    GY_AUTO(json_t) *json = json_pack("{s:i, s:s, s:s, s:s, s:I, s:I}", "format", RECORD_FORMAT, "id", record->id, "placement_key", key,
-                                      "rotation_seed", seed, "first_collection_id", (json_int_t)record->first_collection_id,
-                                      "next_collection_id", (json_int_t)record->next_collection_id);
+    GY_AUTO(json_t) *json =
+        json_pack("{s:i, s:s, s:s, s:s, s:I, s:I}", "format", RECORD_FORMAT, "id", record->id, "placement_key", key,
+                  "rotation_seed", seed, "first_collection_id", (json_int_t)record->first_collection_id, "next_collection_id",
+                  (json_int_t)record->next_collection_id);
     sodium_memzero(seed, sizeof seed);
     return write_json(json, out, err);
 }
@@ -113,8 +115,8 @@ static gyre_status cluster_read(struct gy_cluster_record *record, json_t *json, 
     const char *id, *key, *seed;
     json_int_t format, first, next;
     json_error_t where;
-    if (json_unpack_ex(json, &where, JSON_STRICT, "{s:I, s:s, s:s, s:s, s:I, s:I}", "format", &format, "id", &id, "placement_key", &key,
-                       "rotation_seed", &seed, "first_collection_id", &first, "next_collection_id", &next) != 0)
+    if (json_unpack_ex(json, &where, JSON_STRICT, "{s:I, s:s, s:s, s:s, s:I, s:I}", "format", &format, "id", &id, "placement_key",
+                       &key, "rotation_seed", &seed, "first_collection_id", &first, "next_collection_id", &next) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
     uint8_t raw_id[GY_CLUSTER_ID_BYTES];
     GY_TRY(read_hex(raw_id, sizeof raw_id, id, "id", err));
@@ -151,7 +153,8 @@ static json_t *assignment_json(const gy_collection_record *record)
 {
     json_t *assignment = json_array();
     for (uint32_t i = 0; i < record->spec.shards; i++)
-        if (json_array_append_new(assignment, json_pack("[I, s]", (json_int_t)record->shards[i].epoch, record->shards[i].node)) != 0) {
+        if (json_array_append_new(assignment, json_pack("[I, s]", (json_int_t)record->shards[i].epoch, record->shards[i].node)) !=
+            0) {
             json_decref(assignment);
             return NULL;
         }
@@ -162,7 +165,8 @@ static json_t *probe_costs_json(const gy_collection_record *record)
 {
     json_t *costs = json_array();
     for (uint32_t i = 0; i < record->probe_cost_count; i++)
-        if (json_array_append_new(costs, json_pack("[f, I]", record->probe_costs[i].recall, (json_int_t)record->probe_costs[i].lists)) != 0) {
+        if (json_array_append_new(
+                costs, json_pack("[f, I]", record->probe_costs[i].recall, (json_int_t)record->probe_costs[i].lists)) != 0) {
             json_decref(costs);
             return NULL;
         }
@@ -175,11 +179,11 @@ gyre_status gy_collection_record_encode(const gy_collection_record *record, gy_b
     /* "o" with NULL makes json_pack fail, and steals the array otherwise */
     GY_AUTO(json_t) *json = json_pack(
         "{s:i, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format", RECORD_FORMAT, "id",
-        (json_int_t)record->id, "name", spec->name, "dim", (json_int_t)spec->dim, "metric", gyre_metric_name(spec->metric), "codec",
-        spec->codec, "bits", (json_int_t)spec->bits, "shards", (json_int_t)spec->shards, "copies", (json_int_t)spec->copies, "quantized",
-        (json_int_t)spec->quantized, "state", state_name(record->state), "trained_at_points", (json_int_t)record->trained_at_points,
-        "codebook_version", (json_int_t)record->codebook_version, "lists", (json_int_t)record->lists, "probe_costs",
-        probe_costs_json(record), "assignment", assignment_json(record));
+        (json_int_t)record->id, "name", spec->name, "dim", (json_int_t)spec->dim, "metric", gyre_metric_name(spec->metric),
+        "codec", spec->codec, "bits", (json_int_t)spec->bits, "shards", (json_int_t)spec->shards, "copies",
+        (json_int_t)spec->copies, "quantized", (json_int_t)spec->quantized, "state", state_name(record->state),
+        "trained_at_points", (json_int_t)record->trained_at_points, "codebook_version", (json_int_t)record->codebook_version,
+        "lists", (json_int_t)record->lists, "probe_costs", probe_costs_json(record), "assignment", assignment_json(record));
     return write_json(json, out, err);
 }
 
@@ -211,7 +215,8 @@ static gyre_status read_probe_costs(gy_collection_record *record, json_t *costs,
 {
     size_t count = json_array_size(costs);
     if (!json_is_array(costs) || count > GY_PROBE_COSTS_MAX || (count && record->lists == 1))
-        return gyre_fail(err, GYRE_CORRUPT, "probe_costs of %zu rows for %u lists; it may have %d", count, record->lists, GY_PROBE_COSTS_MAX);
+        return gyre_fail(err, GYRE_CORRUPT, "probe_costs of %zu rows for %u lists; it may have %d", count, record->lists,
+                         GY_PROBE_COSTS_MAX);
     for (size_t i = 0; i < count; i++) {
         double recall;
         json_int_t lists;
@@ -221,8 +226,9 @@ static gyre_status read_probe_costs(gy_collection_record *record, json_t *costs,
         double recall_before = i ? record->probe_costs[i - 1].recall : 0;
         uint32_t lists_before = i ? record->probe_costs[i - 1].lists : 1;
         if (!(recall > recall_before && recall <= 1) || lists < lists_before || lists > record->lists)
-            return gyre_fail(err, GYRE_CORRUPT, "probe_costs[%zu] is recall %g by %lld lists; it must be above %g and at most 1, by %u to %u",
-                             i, recall, (long long)lists, recall_before, lists_before, record->lists);
+            return gyre_fail(err, GYRE_CORRUPT,
+                             "probe_costs[%zu] is recall %g by %lld lists; it must be above %g and at most 1, by %u to %u", i,
+                             recall, (long long)lists, recall_before, lists_before, record->lists);
         record->probe_costs[i] = (struct gy_probe_cost){recall, (uint32_t)lists};
     }
     record->probe_cost_count = (uint32_t)count;
@@ -234,15 +240,16 @@ static gyre_status read_codebook_facts(gy_collection_record *record, const struc
     GY_TRY(read_u32(&record->codebook_version, raw->codebook_version, "codebook_version", err));
     GY_TRY(read_u32(&record->lists, raw->lists, "lists", err));
     if (record->codebook_version == 0 || record->lists == 0 || record->lists > GYRE_LISTS_MAX)
-        return gyre_fail(err, GYRE_CORRUPT, "codebook_version %u of %u lists; it must be at least 1, of 1 to %d", record->codebook_version,
-                         record->lists, GYRE_LISTS_MAX);
+        return gyre_fail(err, GYRE_CORRUPT, "codebook_version %u of %u lists; it must be at least 1, of 1 to %d",
+                         record->codebook_version, record->lists, GYRE_LISTS_MAX);
     return read_probe_costs(record, raw->probe_costs, err);
 }
 
 static gyre_status read_assignment(gy_collection_record *record, json_t *assignment, gyre_error *err)
 {
     if (json_array_size(assignment) != record->spec.shards)
-        return gyre_fail(err, GYRE_CORRUPT, "assignment of %zu shards; there are %u", json_array_size(assignment), record->spec.shards);
+        return gyre_fail(err, GYRE_CORRUPT, "assignment of %zu shards; there are %u", json_array_size(assignment),
+                         record->spec.shards);
     record->shards = calloc(record->spec.shards, sizeof *record->shards);
     if (!record->shards)
         return gyre_fail(err, GYRE_NO_MEMORY, "assignment of %u shards", record->spec.shards);
@@ -265,11 +272,12 @@ static gyre_status collection_read(gy_collection_record *record, json_t *json, g
 {
     struct raw raw;
     json_error_t where;
-    if (json_unpack_ex(json, &where, JSON_STRICT, "{s:I, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format",
-                       &raw.format, "id", &raw.id, "name", &raw.name, "dim", &raw.dim, "metric", &raw.metric, "codec", &raw.codec, "bits",
+    if (json_unpack_ex(json, &where, JSON_STRICT,
+                       "{s:I, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format", &raw.format,
+                       "id", &raw.id, "name", &raw.name, "dim", &raw.dim, "metric", &raw.metric, "codec", &raw.codec, "bits",
                        &raw.bits, "shards", &raw.shards, "copies", &raw.copies, "quantized", &raw.quantized, "state", &raw.state,
-                       "trained_at_points", &raw.trained_at_points, "codebook_version", &raw.codebook_version, "lists", &raw.lists,
-                       "probe_costs", &raw.probe_costs, "assignment", &raw.assignment) != 0)
+                       "trained_at_points", &raw.trained_at_points, "codebook_version", &raw.codebook_version, "lists",
+                       &raw.lists, "probe_costs", &raw.probe_costs, "assignment", &raw.assignment) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
     GY_TRY(read_u64(&record->id, raw.id, 1, "id", err));
     GY_TRY(read_u64(&record->trained_at_points, raw.trained_at_points, 0, "trained_at_points", err));
@@ -318,9 +326,10 @@ gyre_status gy_collection_record_load_codebook(gy_collection_record *record, gy_
     const gyre_codebook *decoded = gy_codebook_decoded(stored);
     if (gyre_codebook_dim(decoded) != record->spec.dim || gyre_codebook_metric(decoded) != record->spec.metric ||
         gyre_codebook_version(decoded) != record->codebook_version || gyre_codebook_lists(decoded) != record->lists)
-        return gyre_fail(err, GYRE_CORRUPT, "codebook of version %u, dim %u, %u lists; the record says version %u, dim %u, %u lists",
-                         gyre_codebook_version(decoded), gyre_codebook_dim(decoded), gyre_codebook_lists(decoded), record->codebook_version,
-                         record->spec.dim, record->lists);
+        return gyre_fail(err, GYRE_CORRUPT,
+                         "codebook of version %u, dim %u, %u lists; the record says version %u, dim %u, %u lists",
+                         gyre_codebook_version(decoded), gyre_codebook_dim(decoded), gyre_codebook_lists(decoded),
+                         record->codebook_version, record->spec.dim, record->lists);
     gy_codebook_release(record->codebook);
     record->codebook = GY_TAKE(stored);
     return GYRE_OK;

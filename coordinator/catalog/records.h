@@ -4,8 +4,8 @@
  *   "collection/<name>"  {"format":1, "id", "name", "dim", "metric", "codec", "bits", "shards", "copies", "quantized", "state",
  *                         "trained_at_points", "codebook_version", "lists", "probe_costs": [[recall, lists], …],
  *                         "assignment": [[epoch, node], …]}
- *   "codebook/<id>/<version>"  gyre_codebook_encode: tens of megabytes with centroids, so it is not JSON. Written in the transaction
- *                         that makes a record point to it, which also removes the older one.
+ *   "codebook/<id>/<version>"  gyre_codebook_encode: tens of megabytes with centroids, so it is not JSON. Written
+ *                         in the transaction that makes a record point to it, which also removes the older one.
  *
  * Decoders believe nothing: unknown or missing keys, wrong types, numbers outside their limits and a codebook that is not this
  * collection's are GYRE_CORRUPT with a sentence; a newer format is GYRE_UNIMPLEMENTED.
@@ -60,16 +60,19 @@ typedef struct gy_collection_record {
 /* Random keys, no collection yet. sodium_init was called. */
 void gy_cluster_record_init(struct gy_cluster_record *record);
 GYRE_CHECKED gyre_status gy_cluster_record_encode(const struct gy_cluster_record *record, gy_bytes *out, gyre_error *err);
-GYRE_CHECKED gyre_status gy_cluster_record_decode(struct gy_cluster_record *record, const uint8_t *data, size_t bytes, gyre_error *err);
+GYRE_CHECKED gyre_status gy_cluster_record_decode(struct gy_cluster_record *record, const uint8_t *data, size_t bytes,
+                                                  gyre_error *err);
 
 void gy_collection_record_fini(gy_collection_record *record); /* a zeroed one is fine */
 GYRE_CHECKED gyre_status gy_collection_record_encode(const gy_collection_record *record, gy_bytes *out, gyre_error *err);
 /* On failure record is left as it was. */
-GYRE_CHECKED gyre_status gy_collection_record_decode(gy_collection_record *record, const uint8_t *data, size_t bytes, gyre_error *err);
-/* Puts another codebook in, which it then holds too, and forgets the older one's probe costs. GYRE_INVALID if it is of another dim or
- * metric. */
+GYRE_CHECKED gyre_status gy_collection_record_decode(gy_collection_record *record, const uint8_t *data, size_t bytes,
+                                                     gyre_error *err);
+/* Puts another codebook in, which it then holds too, and forgets the older one's probe costs. GYRE_INVALID if it is of another
+ * dim or metric. */
 GYRE_CHECKED gyre_status gy_collection_record_set_codebook(gy_collection_record *record, gy_codebook *codebook, gyre_error *err);
-/* Puts in what was stored under the codebook's key; takes bytes on success. GYRE_CORRUPT if it is not the one the record points to. */
+/* Puts in what was stored under the codebook's key; takes bytes on success. GYRE_CORRUPT if it is not the one the record points
+ * to. */
 GYRE_CHECKED gyre_status gy_collection_record_load_codebook(gy_collection_record *record, gy_bytes *bytes, gyre_error *err);
 /* The key of a codebook; returns room. */
 const char *gy_codebook_key(char room[GY_CODEBOOK_KEY_ROOM], uint64_t collection_id, uint32_t version);

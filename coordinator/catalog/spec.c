@@ -8,7 +8,8 @@ gyre_status gy_collection_name_check(const char *name, gyre_error *err)
     if (bytes == 0 || bytes > GY_NAME_BYTES_MAX)
         return gyre_fail(err, GYRE_INVALID, "collection name of %zu bytes; it must be 1 to %d", bytes, GY_NAME_BYTES_MAX);
     if (name[0] < 'a' || name[0] > 'z')
-        return gyre_fail(err, GYRE_INVALID, "collection name begins with byte 0x%02x; it must begin with a letter a-z", (unsigned char)name[0]);
+        return gyre_fail(err, GYRE_INVALID, "collection name begins with byte 0x%02x; it must begin with a letter a-z",
+                         (unsigned char)name[0]);
     for (size_t i = 1; i < bytes; i++)
         if (!(name[i] >= 'a' && name[i] <= 'z') && !(name[i] >= '0' && name[i] <= '9') && name[i] != '_' && name[i] != '-')
             return gyre_fail(err, GYRE_INVALID, "collection name has byte 0x%02x at position %zu; it may hold a-z 0-9 _ -",
@@ -23,9 +24,10 @@ gyre_status gy_primary_name_check(const char *name, gyre_error *err)
         return gyre_fail(err, GYRE_INVALID, "node name of %zu bytes; it must be 1 to %d", bytes, GY_NAME_BYTES_MAX);
     for (size_t i = 0; i < bytes; i++)
         if (name[i] <= ' ' || name[i] > '~' || name[i] == '"' || name[i] == '\'' || name[i] == '\\')
-            return gyre_fail(err, GYRE_INVALID,
-                             "node name has byte 0x%02x at position %zu; it may hold printable ASCII without spaces, quotes and \\",
-                             (unsigned char)name[i], i);
+            return gyre_fail(
+                err, GYRE_INVALID,
+                "node name has byte 0x%02x at position %zu; it may hold printable ASCII without spaces, quotes and \\",
+                (unsigned char)name[i], i);
     return GYRE_OK;
 }
 
@@ -38,7 +40,8 @@ static gyre_status refuse_codec(const char *name, gyre_error *err)
     for (size_t i = 0; i < count; i++)
         if (codecs[i].kind != GYRE_RABITQ && gyre_codec_has_signs(&codecs[i]) && !gyre_codec_is_trained(&codecs[i]))
             used += (size_t)snprintf(known + used, used < sizeof known ? sizeof known - used : 0, ", %s", codecs[i].name);
-    return gyre_fail(err, GYRE_INVALID, "codec \"%.*s\" cannot hold a collection; these can: rabitq with bits 1 to %d, rabitq1 to rabitq8%s",
+    return gyre_fail(err, GYRE_INVALID,
+                     "codec \"%.*s\" cannot hold a collection; these can: rabitq with bits 1 to %d, rabitq1 to rabitq8%s",
                      GY_CODEC_NAME_BYTES_MAX, name, GY_BITS_MAX, known);
 }
 
@@ -50,7 +53,8 @@ gyre_status gy_collection_codec(const char *name, uint32_t bits, const gyre_code
         return gyre_fail(err, GYRE_INVALID, "bits is %u; it must be 1 to %d", bits, GY_BITS_MAX);
     snprintf(rabitq, sizeof rabitq, "rabitq%u%s", bits ? bits : 1, bits > 1 ? "-fast" : "");
     const gyre_codec *codec;
-    if (gyre_codec_find(&codec, by_bits ? rabitq : name, NULL) != GYRE_OK || !gyre_codec_has_signs(codec) || gyre_codec_is_trained(codec))
+    if (gyre_codec_find(&codec, by_bits ? rabitq : name, NULL) != GYRE_OK || !gyre_codec_has_signs(codec) ||
+        gyre_codec_is_trained(codec))
         return refuse_codec(name, err);
     if (bits && bits != codec->bits)
         return gyre_fail(err, GYRE_INVALID, "bits is %u, but codec %s has %u; leave it out", bits, codec->name, codec->bits);
@@ -74,6 +78,7 @@ gyre_status gy_collection_spec_check(const struct gy_collection_spec *spec, gyre
     if (spec->copies != 1)
         return gyre_fail(err, GYRE_UNIMPLEMENTED, "copies is %u; this version keeps 1 full copy of a shard", spec->copies);
     if (spec->quantized != 0)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "quantized is %u; this version keeps no quantized copies, so it must be 0", spec->quantized);
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "quantized is %u; this version keeps no quantized copies, so it must be 0",
+                         spec->quantized);
     return GYRE_OK;
 }

@@ -28,9 +28,10 @@ GYRE_CHECKED gyre_status gy_collection_name_check(const char *name, gyre_error *
 /* Every field, defaults already filled in. GYRE_INVALID for what no version takes, GYRE_UNIMPLEMENTED for what this one cannot;
  * both name the field and what is allowed. */
 GYRE_CHECKED gyre_status gy_collection_spec_check(const struct gy_collection_spec *spec, gyre_error *err);
-/* The codec that name and bits ask for: "rabitq" with 1 to 8 bits is rabitq1, rabitq2-fast … rabitq8-fast (the best scale of each vector costs
- * a hundredfold to encode and gains a few percent); else one of gyre_codec_list whose rows a scan can move from list to list, which are
- * those that have signs and need no training. bits 0 is the default: 1, or what the name says. GYRE_INVALID names field and limits. */
+/* The codec that name and bits ask for: "rabitq" with 1 to 8 bits is rabitq1, rabitq2-fast … rabitq8-fast (the best scale of each
+ * vector costs a hundredfold to encode and gains a few percent); else one of gyre_codec_list whose rows a scan can move from list
+ * to list, which are those that have signs and need no training. bits 0 is the default: 1, or what the name says. GYRE_INVALID
+ * names field and limits. */
 GYRE_CHECKED gyre_status gy_collection_codec(const char *name, uint32_t bits, const gyre_codec **out, gyre_error *err);
 /* A node's name: 1 to 64 printable ASCII bytes without spaces, quotes or backslashes. */
 GYRE_CHECKED gyre_status gy_primary_name_check(const char *name, gyre_error *err);

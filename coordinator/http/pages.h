@@ -15,7 +15,8 @@ enum { GY_PAGES = 2 };
 /* Writes the pages at out[0…GY_PAGES-1]; self must outlive the HTTP server. */
 void gy_pages_init(struct gy_pages *self, struct gy_http_page *out);
 
-/* {"cluster": {…, "nodes": […]}, "collections": [{…, "shards": […]}]}, field names as in gyre.proto. malloc'ed; NULL without memory. */
+/* {"cluster": {…, "nodes": […]}, "collections": [{…, "shards": […]}]}, field names as in gyre.proto. malloc'ed; NULL without
+ * memory. */
 char *gy_status_json(const Gyre__V1__ClusterStatusReply *cluster, const Gyre__V1__ListCollectionsReply *collections);
 
 #endif

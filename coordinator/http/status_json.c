@@ -10,9 +10,9 @@ static json_t *node_json(const Gyre__V1__NodeInfo *node)
 {
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "name", node->name, "state",
                      node->state == GYRE__V1__NODE_STATE__NODE_STATE_UP ? "up" : "down", "address", node->address, "http_address",
-                     node->http_address, "version", node->version, "simd", node->simd, "replicas", whole(node->replicas), "points",
-                     whole(node->points), "resident_bytes", whole(node->resident_bytes), "disk_free_bytes", whole(node->disk_free_bytes),
-                     "since_report_ms", whole(node->since_report_ms));
+                     node->http_address, "version", node->version, "simd", node->simd, "replicas", whole(node->replicas),
+                     "points", whole(node->points), "resident_bytes", whole(node->resident_bytes), "disk_free_bytes",
+                     whole(node->disk_free_bytes), "since_report_ms", whole(node->since_report_ms));
 }
 
 static json_t *shard_json(const Gyre__V1__ShardInfo *shard)
@@ -49,21 +49,21 @@ static json_t *training_json(const Gyre__V1__Training *training)
 static json_t *collection_json(const Gyre__V1__Collection *collection)
 {
     const Gyre__V1__CollectionSpec *spec = collection->spec;
-    return json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "name", spec->name, "id", whole(collection->id), "dim",
-                     whole(spec->dim), "metric", gyre_metric_name((gyre_metric)spec->metric), "codec", spec->codec, "bits", whole(spec->bits),
-                     "copies", whole(spec->copies), "quantized", whole(spec->quantized), "points", whole(collection->points),
-                     "codebook_version", whole(collection->codebook_version), "lists", whole(collection->lists), "probe_costs",
-                     ARRAY_OF(collection->probe_costs, collection->n_probe_costs, probe_cost_json), "training",
-                     training_json(collection->training), "shards",
-                     ARRAY_OF(collection->shards, collection->n_shards, shard_json));
+    return json_pack(
+        "{s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "name", spec->name, "id", whole(collection->id),
+        "dim", whole(spec->dim), "metric", gyre_metric_name((gyre_metric)spec->metric), "codec", spec->codec, "bits",
+        whole(spec->bits), "copies", whole(spec->copies), "quantized", whole(spec->quantized), "points",
+        whole(collection->points), "codebook_version", whole(collection->codebook_version), "lists", whole(collection->lists),
+        "probe_costs", ARRAY_OF(collection->probe_costs, collection->n_probe_costs, probe_cost_json), "training",
+        training_json(collection->training), "shards", ARRAY_OF(collection->shards, collection->n_shards, shard_json));
 }
 
 char *gy_status_json(const Gyre__V1__ClusterStatusReply *cluster, const Gyre__V1__ListCollectionsReply *collections)
 {
     json_t *json = json_pack("{s:{s:s, s:s, s:s, s:I, s:I, s:o}, s:o}", "cluster", "version", cluster->version, "coordinator",
-                             cluster->coordinator, "catalog", cluster->catalog, "collections", whole(cluster->collections), "points",
-                             whole(cluster->points), "nodes", ARRAY_OF(cluster->nodes, cluster->n_nodes, node_json), "collections",
-                             ARRAY_OF(collections->collections, collections->n_collections, collection_json));
+                             cluster->coordinator, "catalog", cluster->catalog, "collections", whole(cluster->collections),
+                             "points", whole(cluster->points), "nodes", ARRAY_OF(cluster->nodes, cluster->n_nodes, node_json),
+                             "collections", ARRAY_OF(collections->collections, collections->n_collections, collection_json));
     char *text = json ? json_dumps(json, JSON_INDENT(1) | JSON_REAL_PRECISION(REAL_DIGITS)) : NULL;
     json_decref(json);
     return text;

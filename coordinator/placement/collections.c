@@ -21,7 +21,9 @@ static gyre_status assign(gy_placement *placement, gy_collection_record *record,
     struct gy_placement_node *nodes = calloc(count + 1, sizeof *nodes);
     size_t *chosen = calloc(record->spec.shards, sizeof *chosen);
     record->shards = calloc(record->spec.shards, sizeof *record->shards);
-    gyre_status status = nodes && chosen && record->shards ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "placement of %u shards", record->spec.shards);
+    gyre_status status = nodes && chosen && record->shards
+                             ? GYRE_OK
+                             : gyre_fail(err, GYRE_NO_MEMORY, "placement of %u shards", record->spec.shards);
     struct gy_node_entry *node, *next;
     HASH_ITER(hh, placement->nodes, node, next) {
         if (status != GYRE_OK)
@@ -33,7 +35,8 @@ static gyre_status assign(gy_placement *placement, gy_collection_record *record,
         status = gyre_fail(err, GYRE_PRECONDITION, "no shard daemon has joined; start gyre-shard with --coordinators %s",
                            placement->bus ? gy_bus_address(placement->bus) : "");
     else if (status == GYRE_OK && up == 0)
-        status = gyre_fail(err, GYRE_PRECONDITION, "none of the %zu shard daemons known is up; start gyre-shard with --coordinators %s", count,
+        status = gyre_fail(err, GYRE_PRECONDITION,
+                           "none of the %zu shard daemons known is up; start gyre-shard with --coordinators %s", count,
                            placement->bus ? gy_bus_address(placement->bus) : "");
     if (status == GYRE_OK)
         status = gy_placement_assign(nodes, count, record->spec.shards, chosen, err);
@@ -55,7 +58,8 @@ static bool any_up(const gy_placement *placement)
     return false;
 }
 
-/* A coordinator that has just started knows its nodes from the catalog and hears of them within a heartbeat: worth waiting for. */
+/* A coordinator that has just started knows its nodes from the catalog and hears of them within a heartbeat: worth waiting for.
+ */
 static void await_first_report(gy_placement *placement, int64_t deadline_ns)
 {
     int64_t until_ns = placement->born_ns + GY_NODE_SILENT_NS_MIN;
@@ -88,7 +92,8 @@ static gyre_status first_codebook(gy_collection_record *record, const uint8_t se
 }
 
 /* Builds the record and puts it into catalog and table as "creating". Under catalog_mu; record is left for the caller to fini. */
-static gyre_status begin_create(gy_placement *placement, const struct gy_collection_spec *spec, gy_collection_record *record, gyre_error *err)
+static gyre_status begin_create(gy_placement *placement, const struct gy_collection_spec *spec, gy_collection_record *record,
+                                gyre_error *err)
 {
     pthread_mutex_lock(&placement->mu);
     record->spec = *spec;
@@ -111,8 +116,11 @@ static gyre_status begin_create(gy_placement *placement, const struct gy_collect
     status = gy_table_collection_add(placement, record, revision, revision, &entry, err);
     pthread_mutex_unlock(&placement->mu);
     if (status != GYRE_OK) { /* out of memory: the record must not stay where nobody looks */
-        struct gy_table_change removal = {.name = spec->name, .revision = revision, .collection_id = cluster.next_collection_id - 1,
-                                          .codebook_revision = revision, .codebook_version = 1};
+        struct gy_table_change removal = {.name = spec->name,
+                                          .revision = revision,
+                                          .collection_id = cluster.next_collection_id - 1,
+                                          .codebook_revision = revision,
+                                          .codebook_version = 1};
         GY_IGNORE(gy_table_commit(placement, &removal, &revision, NULL));
     }
     return status;
@@ -170,8 +178,8 @@ static gyre_status forget(gy_placement *placement, uint64_t id, gyre_error *err)
     return status;
 }
 
-gyre_status gy_placement_create(gy_placement *placement, const struct gy_collection_spec *spec, int64_t deadline_ns, Gyre__V1__Collection **out,
-                                gyre_error *err)
+gyre_status gy_placement_create(gy_placement *placement, const struct gy_collection_spec *spec, int64_t deadline_ns,
+                                Gyre__V1__Collection **out, gyre_error *err)
 {
     GY_TRY(gy_collection_spec_check(spec, err));
     await_first_report(placement, deadline_ns);
@@ -190,8 +198,8 @@ gyre_status gy_placement_create(gy_placement *placement, const struct gy_collect
         pthread_mutex_unlock(&placement->catalog_mu);
     }
     if (status == GYRE_OK) {
-        gy_log(GY_LOG_INFO, "collection_created", "collection=%s id=%" PRIu64 " dim=%u metric=%s shards=%u", spec->name, id, spec->dim,
-               gyre_metric_name(spec->metric), spec->shards);
+        gy_log(GY_LOG_INFO, "collection_created", "collection=%s id=%" PRIu64 " dim=%u metric=%s shards=%u", spec->name, id,
+               spec->dim, gyre_metric_name(spec->metric), spec->shards);
         return gy_placement_get(placement, spec->name, out, err);
     }
     gyre_error why;

@@ -47,7 +47,8 @@ static void tellings_fini(struct tellings *self)
 
 static gyre_status tellings_init(struct tellings *self, size_t room, gyre_error *err)
 {
-    *self = (struct tellings){.items = calloc(room, sizeof *self->items), .calls = calloc(room, sizeof *self->calls), .room = room};
+    *self =
+        (struct tellings){.items = calloc(room, sizeof *self->items), .calls = calloc(room, sizeof *self->calls), .room = room};
     if (self->items && self->calls)
         return GYRE_OK;
     tellings_fini(self);
@@ -144,7 +145,8 @@ static void converge(void *arg)
         if (tellings->calls[i].status != GYRE_OK && failed++ == 0)
             first = &tellings->calls[i].err;
     if (failed)
-        gy_log(GY_LOG_WARN, "node_not_converged", "node=%s told=%zu failed=%zu first=%s", job->node->name, tellings->count, failed, first->text);
+        gy_log(GY_LOG_WARN, "node_not_converged", "node=%s told=%zu failed=%zu first=%s", job->node->name, tellings->count,
+               failed, first->text);
     else
         gy_log(GY_LOG_INFO, "node_told", "node=%s replicas=%zu", job->node->name, tellings->count);
     tellings_fini(tellings);
@@ -167,7 +169,8 @@ static const Gyre__Node__ReplicaStatus *find_held(const Gyre__Node__Report *repo
     Gyre__Node__ReplicaStatus key = {.collection_id = collection_id, .shard = shard}, *wanted = &key;
     if (!report->n_replicas)
         return NULL;
-    Gyre__Node__ReplicaStatus **found = bsearch(&wanted, report->replicas, report->n_replicas, sizeof *report->replicas, compare_held);
+    Gyre__Node__ReplicaStatus **found =
+        bsearch(&wanted, report->replicas, report->n_replicas, sizeof *report->replicas, compare_held);
     return found ? *found : NULL;
 }
 
@@ -179,7 +182,8 @@ static bool judge(struct gy_collection_entry *entry, uint32_t index, const Gyre_
         gy_table_shard_said(shard, said);
     else
         shard->held = false;
-    struct gy_wanted_replica wanted = {entry->record.id, index, entry->record.shards[index].epoch, entry->record.codebook_version, shard->told_ns};
+    struct gy_wanted_replica wanted = {entry->record.id, index, entry->record.shards[index].epoch, entry->record.codebook_version,
+                                       shard->told_ns};
     struct gy_held_replica held = {entry->record.id, index, shard->epoch, shard->codebook_version};
     return gy_replica_judge(&wanted, said ? &held : NULL, now_ns) == GY_REPLICA_ENSURE;
 }
@@ -190,8 +194,8 @@ static void note_trouble(const struct gy_collection_entry *entry, const Gyre__No
     struct gy_shard_entry *shard = &entry->shards[said->shard];
     shard->troubled_reports = said->trouble[0] ? shard->troubled_reports + 1 : 0;
     if (shard->troubled_reports == TROUBLED_REPORTS)
-        gy_log(GY_LOG_WARN, "replica_trouble", "node=%s collection=%s shard=%u trouble=%s", node, entry->record.spec.name, said->shard,
-               said->trouble);
+        gy_log(GY_LOG_WARN, "replica_trouble", "node=%s collection=%s shard=%u trouble=%s", node, entry->record.spec.name,
+               said->shard, said->trouble);
 }
 
 static void collect_wanted(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report, int64_t now_ns,
@@ -207,19 +211,22 @@ static void collect_wanted(gy_placement *placement, struct gy_node_entry *node, 
                 note_trouble(entry, said, node->name);
             bool behind = judge(entry, i, said, now_ns);
             gyre_error err;
-            if (behind && entry->record.state == GY_COLLECTION_ACTIVE && out->count < out->room && add_ensure(out, entry, i, &err) == GYRE_OK)
+            if (behind && entry->record.state == GY_COLLECTION_ACTIVE && out->count < out->room &&
+                add_ensure(out, entry, i, &err) == GYRE_OK)
                 entry->shards[i].told_ns = now_ns;
         }
 }
 
-static void collect_orphans(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report, struct tellings *out)
+static void collect_orphans(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report,
+                            struct tellings *out)
 {
     node->points = 0;
     for (size_t i = 0; i < report->n_replicas; i++) {
         const Gyre__Node__ReplicaStatus *said = report->replicas[i];
         node->points += said->points;
         bool exists = gy_table_collection_of(placement, said->collection_id) != NULL;
-        if (gy_replica_orphaned(said->collection_id, exists, placement->cluster.first_collection_id, placement->cluster.next_collection_id) &&
+        if (gy_replica_orphaned(said->collection_id, exists, placement->cluster.first_collection_id,
+                                placement->cluster.next_collection_id) &&
             out->count < out->room)
             add_drop(out, said->collection_id, said->shard, node->link);
     }
@@ -235,7 +242,8 @@ void gy_converge(gy_placement *placement, struct gy_node_entry *node, const Gyre
     struct tellings nothing = {0};
     if (job && !node->converging) {
         *job = (struct converge_job){.placement = placement, .node = node};
-        GY_IGNORE(tellings_init(&job->tellings, TOLD_AT_ONCE_MAX, &err)); /* then there is room for none: the next report asks again */
+        GY_IGNORE(
+            tellings_init(&job->tellings, TOLD_AT_ONCE_MAX, &err)); /* then there is room for none: the next report asks again */
     }
     struct tellings *tellings = job ? &job->tellings : &nothing;
     collect_wanted(placement, node, report, now_ns, tellings);
@@ -276,8 +284,8 @@ static gyre_status collect_all(gy_placement *placement, uint64_t collection_id, 
     return GYRE_OK;
 }
 
-gyre_status gy_ensure_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns, bool (*cancelled)(void *placement),
-                          gyre_error *err)
+gyre_status gy_ensure_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns,
+                          bool (*cancelled)(void *placement), gyre_error *err)
 {
     struct tellings all = {0};
     pthread_mutex_lock(&placement->mu);
@@ -306,7 +314,7 @@ void gy_drop_all(gy_placement *placement, uint64_t collection_id, int64_t deadli
         if (all.calls[i].status != GYRE_OK && failed++ == 0)
             err = all.calls[i].err;
     if (failed)
-        gy_log(GY_LOG_WARN, "replicas_not_dropped", "collection_id=%" PRIu64 " failed=%zu first=%s action=%s", collection_id, failed, err.text,
-               "dropped when their nodes report");
+        gy_log(GY_LOG_WARN, "replicas_not_dropped", "collection_id=%" PRIu64 " failed=%zu first=%s action=%s", collection_id,
+               failed, err.text, "dropped when their nodes report");
     tellings_fini(&all);
 }

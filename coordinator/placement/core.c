@@ -36,9 +36,11 @@ static void sift_down(struct heap *heap, size_t at)
     }
 }
 
-gyre_status gy_placement_assign(const struct gy_placement_node *nodes, size_t count, uint32_t shards, size_t *node_of_shard, gyre_error *err)
+gyre_status gy_placement_assign(const struct gy_placement_node *nodes, size_t count, uint32_t shards, size_t *node_of_shard,
+                                gyre_error *err)
 {
-    struct heap heap = {.nodes = nodes, .replicas = calloc(count + 1, sizeof *heap.replicas), .order = calloc(count + 1, sizeof *heap.order)};
+    struct heap heap = {
+        .nodes = nodes, .replicas = calloc(count + 1, sizeof *heap.replicas), .order = calloc(count + 1, sizeof *heap.order)};
     gyre_status status = GYRE_OK;
     if (!heap.replicas || !heap.order)
         status = gyre_fail(err, GYRE_NO_MEMORY, "placement over %zu nodes", count);
@@ -124,14 +126,16 @@ gyre_status gy_training_lists(uint64_t points, uint32_t shards, uint32_t dim, ui
 {
     uint32_t most = gy_training_lists_max(dim);
     if (asked > most)
-        return gyre_fail(err, GYRE_INVALID, "lists is %u; at dim %u it may be 1 to %u, or 0 for a choice by the number of points", asked, dim, most);
+        return gyre_fail(err, GYRE_INVALID, "lists is %u; at dim %u it may be 1 to %u, or 0 for a choice by the number of points",
+                         asked, dim, most);
     if (asked > points)
         return gyre_fail(err, GYRE_PRECONDITION, "%u lists of %" PRIu64 " points", asked, points);
     *lists = asked ? asked : 1;
     if (asked || points < GY_TRAIN_LISTS_POINTS_MIN)
         return GYRE_OK;
     /* 2l is nearer to 2·sqrt(p) than l is, in the logarithm, up to sqrt(2) times it: (2l)² <= 8p */
-    while (2 * *lists <= most && (uint64_t)(2 * *lists) * (2 * *lists) <= 8 * points && *lists * UINT64_C(2) * shards * GY_LIST_POINTS_MIN <= points)
+    while (2 * *lists <= most && (uint64_t)(2 * *lists) * (2 * *lists) <= 8 * points &&
+           *lists * UINT64_C(2) * shards * GY_LIST_POINTS_MIN <= points)
         *lists *= 2;
     return GYRE_OK;
 }

@@ -21,8 +21,8 @@ struct gy_placement_node {
  * whose name comes first. So no node ends up with two more than another, unless it began with more.
  *   node_of_shard  [shards], index into nodes, written
  * GYRE_PRECONDITION if no node is up. Depends on the set of nodes, not on their order. */
-GYRE_CHECKED gyre_status gy_placement_assign(const struct gy_placement_node *nodes, size_t count, uint32_t shards, size_t *node_of_shard,
-                                             gyre_error *err);
+GYRE_CHECKED gyre_status gy_placement_assign(const struct gy_placement_node *nodes, size_t count, uint32_t shards,
+                                             size_t *node_of_shard, gyre_error *err);
 
 /* ---- which nodes are alive ----
  *
@@ -78,8 +78,8 @@ typedef enum gy_replica_verdict {
  * older configuration must never be answered by going back. */
 gy_replica_verdict gy_replica_judge(const struct gy_wanted_replica *wanted, const struct gy_held_replica *held, int64_t now_ns);
 
-/* Whether a replica of this collection is rubbish: the catalog gave the id ([first, next)) and no longer has the collection. An id
- * from elsewhere is never dropped: it may be all that is left of another catalog. */
+/* Whether a replica of this collection is rubbish: the catalog gave the id ([first, next)) and no longer has the collection. An
+ * id from elsewhere is never dropped: it may be all that is left of another catalog. */
 static inline bool gy_replica_orphaned(uint64_t collection_id, bool exists, uint64_t first_id, uint64_t next_id)
 {
     return !exists && collection_id >= first_id && collection_id < next_id;
@@ -87,21 +87,22 @@ static inline bool gy_replica_orphaned(uint64_t collection_id, bool exists, uint
 
 /* ---- when a collection is trained ---- */
 
-/* The first mean is taken at so many points (sampling error of a mean falls as 1/sqrt(n): 3 % of the spread here), the first lists are
- * made at GY_TRAIN_LISTS_POINTS_MIN (below, a scan of every code costs less than choosing), and both anew whenever the collection has
- * grown GY_TRAIN_GROWTH times since: lists are then a third of what the rule below says at worst, which costs a scan little. */
+/* The first mean is taken at so many points (sampling error of a mean falls as 1/sqrt(n): 3 % of the spread here), the first
+ * lists are made at GY_TRAIN_LISTS_POINTS_MIN (below, a scan of every code costs less than choosing), and both anew whenever the
+ * collection has grown GY_TRAIN_GROWTH times since: lists are then a third of what the rule below says at worst, which costs a
+ * scan little. */
 enum { GY_TRAIN_POINTS_MIN = 1000, GY_TRAIN_LISTS_POINTS_MIN = 20000, GY_TRAIN_GROWTH = 10 };
 bool gy_training_due(uint64_t trained_at_points, uint64_t points);
 
-/* How many lists a collection gets: the power of two nearest to 2·sqrt(points), as choosing lists (sqrt(points) centroids) and scanning
- * them then cost about the same; at least GY_LIST_POINTS_MIN points a list and shard, for a list is scanned in blocks; centroids of at
- * most GY_CENTROIDS_BYTES_MAX, since every node holds them and every message of a codebook carries them. 1, which is no partition, below
- * GY_TRAIN_LISTS_POINTS_MIN.
- *   asked  by a person: that many, if 1…gy_training_lists_max and at most one a point; 0: by the rule
- * GYRE_INVALID for more than gy_training_lists_max, GYRE_PRECONDITION for more lists than points. */
+/* How many lists a collection gets: the power of two nearest to 2·sqrt(points), as choosing lists (sqrt(points) centroids) and
+ * scanning them then cost about the same; at least GY_LIST_POINTS_MIN points a list and shard, for a list is scanned in blocks;
+ * centroids of at most GY_CENTROIDS_BYTES_MAX, since every node holds them and every message of a codebook carries them. 1, which
+ * is no partition, below GY_TRAIN_LISTS_POINTS_MIN. asked  by a person: that many, if 1…gy_training_lists_max and at most one a
+ * point; 0: by the rule GYRE_INVALID for more than gy_training_lists_max, GYRE_PRECONDITION for more lists than points. */
 enum { GY_LIST_POINTS_MIN = 32, GY_CENTROIDS_BYTES_MAX = 64 << 20, GY_TRAIN_LISTS_MAX = 65536 };
 uint32_t gy_training_lists_max(uint32_t dim);
-GYRE_CHECKED gyre_status gy_training_lists(uint64_t points, uint32_t shards, uint32_t dim, uint32_t asked, uint32_t *lists, gyre_error *err);
+GYRE_CHECKED gyre_status gy_training_lists(uint64_t points, uint32_t shards, uint32_t dim, uint32_t asked, uint32_t *lists,
+                                           gyre_error *err);
 
 /* How long to wait after that many failures in a row: 1 s, 2 s, 4 s … 64 s. */
 int64_t gy_training_backoff_ns(uint32_t failures);

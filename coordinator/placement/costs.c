@@ -73,7 +73,8 @@ gyre_status gy_costs_measure(const struct gy_cost_sample *sample, struct gy_prob
 {
     struct walk walk = {.sample = sample, .places = calloc(sample->queries * sample->neighbours + 1, sizeof *walk.places),
                         .hits = calloc(sample->queries + 1, sizeof *walk.hits)};
-    gyre_status status = walk.places && walk.hits ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "probe costs of %zu queries", sample->queries);
+    gyre_status status =
+        walk.places && walk.hits ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "probe costs of %zu queries", sample->queries);
     for (size_t q = 0; status == GYRE_OK && q < sample->queries; q++) {
         walk.counted += sample->found[q] > 0;
         for (uint32_t i = 0; i < sample->found[q]; i++)

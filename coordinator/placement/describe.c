@@ -90,7 +90,8 @@ gyre_status gy_describe_collection(const struct gy_collection_entry *entry, Gyre
     sent->points = gy_table_points(entry);
     sent->codebook_version = entry->record.codebook_version;
     sent->lists = entry->record.lists;
-    bool whole = describe_spec(&entry->record.spec, &sent->spec) && describe_probe_costs(&entry->record, sent) && describe_training(entry, sent);
+    bool whole = describe_spec(&entry->record.spec, &sent->spec) && describe_probe_costs(&entry->record, sent) &&
+                 describe_training(entry, sent);
     sent->shards = pointers(entry->record.spec.shards);
     for (uint32_t i = 0; whole && sent->shards && i < entry->record.spec.shards; i++)
         whole = describe_shard(entry, i, &sent->shards[sent->n_shards++]);
@@ -132,7 +133,8 @@ static gyre_status describe_list(gy_placement *placement, Gyre__V1__ListCollecti
     size_t count;
     struct gy_collection_entry **entries = active(placement, &count);
     sent->collections = pointers(count);
-    gyre_status status = entries && sent->collections ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "list of %zu collections", count);
+    gyre_status status =
+        entries && sent->collections ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "list of %zu collections", count);
     for (size_t i = 0; status == GYRE_OK && i < count; i++) {
         status = gy_describe_collection(entries[i], &sent->collections[i], err);
         if (status == GYRE_OK)
@@ -161,7 +163,8 @@ gyre_status gy_placement_list(gy_placement *placement, Gyre__V1__ListCollections
 
 /* ---- the cluster ---- */
 
-static bool describe_node(const gy_placement *placement, const struct gy_node_entry *node, int64_t now_ns, Gyre__V1__NodeInfo **out)
+static bool describe_node(const gy_placement *placement, const struct gy_node_entry *node, int64_t now_ns,
+                          Gyre__V1__NodeInfo **out)
 {
     Gyre__V1__NodeInfo *sent = *out = malloc(sizeof *sent);
     if (!sent)

@@ -132,14 +132,19 @@ static void make_metrics(gy_placement *placement, gy_metrics *metrics)
     gy_gauge_of(metrics, "gyre_coordinator_nodes_up", NULL, "Nodes that report.", nodes_up, placement);
     gy_gauge_of(metrics, "gyre_coordinator_collections", NULL, "Collections that serve.", collections_active, placement);
     gy_gauge_of(metrics, "gyre_coordinator_trainings_running", NULL, "Trainings under way.", trainings_running, placement);
-    gy_gauge_of(metrics, "gyre_coordinator_training_done", NULL, "How far the furthest of them is in its phase, 0 to 1.", training_done,
-                placement);
-    placement->reports_taken = gy_counter_new(metrics, "gyre_coordinator_reports_total", NULL, "Reports of nodes that were taken.");
-    placement->reports_refused = gy_counter_new(metrics, "gyre_coordinator_reports_refused_total", NULL, "Reports that were refused.");
-    placement->ensures = gy_counter_new(metrics, "gyre_coordinator_ensures_total", NULL, "Replicas that nodes were told to hold.");
+    gy_gauge_of(metrics, "gyre_coordinator_training_done", NULL, "How far the furthest of them is in its phase, 0 to 1.",
+                training_done, placement);
+    placement->reports_taken =
+        gy_counter_new(metrics, "gyre_coordinator_reports_total", NULL, "Reports of nodes that were taken.");
+    placement->reports_refused =
+        gy_counter_new(metrics, "gyre_coordinator_reports_refused_total", NULL, "Reports that were refused.");
+    placement->ensures =
+        gy_counter_new(metrics, "gyre_coordinator_ensures_total", NULL, "Replicas that nodes were told to hold.");
     placement->drops = gy_counter_new(metrics, "gyre_coordinator_drops_total", NULL, "Replicas that nodes were told to drop.");
-    placement->trainings = gy_counter_new(metrics, "gyre_coordinator_trainings_total", NULL, "Codebook versions published by training.");
-    placement->training_failures = gy_counter_new(metrics, "gyre_coordinator_training_failures_total", NULL, "Trainings that failed.");
+    placement->trainings =
+        gy_counter_new(metrics, "gyre_coordinator_trainings_total", NULL, "Codebook versions published by training.");
+    placement->training_failures =
+        gy_counter_new(metrics, "gyre_coordinator_training_failures_total", NULL, "Trainings that failed.");
 }
 
 static gyre_status make_pools(gy_placement *placement, gyre_error *err)

@@ -29,8 +29,8 @@ GYRE_CHECKED gyre_status gy_placement_new(gy_placement **out, const struct gy_pl
 /* The bus's on_request; self is the gy_placement. Refuses reports until _start and after _stop. */
 void gy_placement_on_request(void *self, gy_bus_request *request);
 GYRE_CHECKED gyre_status gy_placement_start(gy_placement *placement, gy_bus *bus, gyre_error *err);
-/* Ends trainings and the waits for them, and refuses reports and new collections; everything else goes on. Before the servers that call the
- * functions below are closed, since they wait for calls under way. */
+/* Ends trainings and the waits for them, and refuses reports and new collections; everything else goes on. Before the servers
+ * that call the functions below are closed, since they wait for calls under way. */
 void gy_placement_begin_stop(gy_placement *placement);
 /* After those servers are closed and every route is released; before gy_bus_close. */
 void gy_placement_stop(gy_placement *placement);
@@ -43,8 +43,8 @@ const char *gy_placement_cluster_id(const gy_placement *placement);
 /* ---- collections ---- replies are the caller's (gy_wire_free) */
 
 /* Makes a collection on the nodes that are up; spec has its defaults. Answers when every replica exists.
- * GYRE_INVALID, GYRE_UNIMPLEMENTED (spec.h), GYRE_EXISTS, GYRE_PRECONDITION if no node is up, or what the node that could not make its
- * replica said: then nothing was made. */
+ * GYRE_INVALID, GYRE_UNIMPLEMENTED (spec.h), GYRE_EXISTS, GYRE_PRECONDITION if no node is up, or what the node that could not
+ * make its replica said: then nothing was made. */
 GYRE_CHECKED gyre_status gy_placement_create(gy_placement *placement, const struct gy_collection_spec *spec, int64_t deadline_ns,
                                              Gyre__V1__Collection **out, gyre_error *err);
 GYRE_CHECKED gyre_status gy_placement_get(gy_placement *placement, const char *name, Gyre__V1__Collection **out, gyre_error *err);
@@ -60,7 +60,8 @@ struct gy_train_options {
     bool (*cancelled)(void *arg); /* looked at every heartbeat; NULL: never */
     void *cancelled_arg;
 };
-/* Trains now. GYRE_PRECONDITION for a collection without points, or with fewer than lists. A training that fails changes nothing; one whose wait ran out goes on. */
+/* Trains now. GYRE_PRECONDITION for a collection without points, or with fewer than lists. A training that fails changes nothing;
+ * one whose wait ran out goes on. */
 GYRE_CHECKED gyre_status gy_placement_train(gy_placement *placement, const char *name, const struct gy_train_options *options,
                                             Gyre__V1__Collection **out, gyre_error *err);
 

@@ -35,8 +35,10 @@ static gyre_status check_report(const Gyre__Node__Report *report, const char *se
 /* Two daemons that were given one name would take turns; the one that started later has it while it is heard of. */
 static gyre_status check_sole(const struct gy_node_entry *node, const Gyre__Node__Report *report, gyre_error *err)
 {
-    if (node->health.state == GY_NODE_UP && report->started_unix_ms < node->started_unix_ms && strcmp(node->address, report->address) != 0)
-        return gyre_fail(err, GYRE_PRECONDITION, "node name %s is used by another daemon at %s that started later", node->name, node->address);
+    if (node->health.state == GY_NODE_UP && report->started_unix_ms < node->started_unix_ms &&
+        strcmp(node->address, report->address) != 0)
+        return gyre_fail(err, GYRE_PRECONDITION, "node name %s is used by another daemon at %s that started later", node->name,
+                         node->address);
     return GYRE_OK;
 }
 
@@ -59,9 +61,10 @@ struct news {
     bool up, moved, restarted;
 };
 
-/* Puts the report into the table. *link is the connection to the reported address if one was made for it; it is taken, and what it
- * replaces is left there for the caller to release. */
-static gyre_status take(gy_placement *placement, const Gyre__Node__Report *report, gy_link **link, struct news *news, gyre_error *err)
+/* Puts the report into the table. *link is the connection to the reported address if one was made for it; it is taken, and what
+ * it replaces is left there for the caller to release. */
+static gyre_status take(gy_placement *placement, const Gyre__Node__Report *report, gy_link **link, struct news *news,
+                        gyre_error *err)
 {
     struct gy_node_entry *node = gy_table_node_add(placement, report->node);
     if (!node)
@@ -127,17 +130,19 @@ static gyre_status handle(gy_placement *placement, gy_bus_request *request, gyre
         status = gy_link_new(&link, bus, report->address, err);
     if (status == GYRE_OK) {
         pthread_mutex_lock(&placement->mu);
-        status = placement->stopping ? gyre_fail(err, GYRE_UNAVAILABLE, "the coordinator is stopping") : take(placement, report, &link, &news, err);
+        status = placement->stopping ? gyre_fail(err, GYRE_UNAVAILABLE, "the coordinator is stopping")
+                                     : take(placement, report, &link, &news, err);
         pthread_mutex_unlock(&placement->mu);
     }
     gy_link_release(link);
     if (news.up)
-        gy_log(GY_LOG_INFO, "node_up", "node=%s address=%s version=%s simd=%s replicas=%zu", report->node, report->address, report->version,
-               report->simd, report->n_replicas);
+        gy_log(GY_LOG_INFO, "node_up", "node=%s address=%s version=%s simd=%s replicas=%zu", report->node, report->address,
+               report->version, report->simd, report->n_replicas);
     if (news.moved)
         gy_log(GY_LOG_INFO, "node_moved", "node=%s address=%s", report->node, report->address);
     if (news.restarted)
-        gy_log(GY_LOG_INFO, "node_restarted", "node=%s address=%s replicas=%zu", report->node, report->address, report->n_replicas);
+        gy_log(GY_LOG_INFO, "node_restarted", "node=%s address=%s replicas=%zu", report->node, report->address,
+               report->n_replicas);
     gy_wire_free(report);
     return status;
 }

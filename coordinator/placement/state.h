@@ -1,7 +1,7 @@
 /* state: what the files of this folder share: the table of nodes and collections, and its locks.
  *
- * Lock order: catalog_mu, then mu, then routing's own. catalog_mu is held over a change of the catalog and its effect on the table,
- * mu only over memory: no node and no disk is waited for under it. Entries of nodes live until the end; entries of
+ * Lock order: catalog_mu, then mu, then routing's own. catalog_mu is held over a change of the catalog and its effect on the
+ * table, mu only over memory: no node and no disk is waited for under it. Entries of nodes live until the end; entries of
  * collections go when the collection is dropped, so code that lets go of mu finds them again by id. */
 #ifndef GY_PLACEMENT_STATE_H
 #define GY_PLACEMENT_STATE_H
@@ -94,7 +94,8 @@ struct gy_node_entry *gy_table_node_add(gy_placement *placement, const char *nam
 struct gy_collection_entry *gy_table_collection(gy_placement *placement, const char *name);
 struct gy_collection_entry *gy_table_collection_of(gy_placement *placement, uint64_t id);
 /* An active one; GYRE_INVALID, GYRE_NOT_FOUND. */
-GYRE_CHECKED gyre_status gy_table_active(gy_placement *placement, const char *name, struct gy_collection_entry **out, gyre_error *err);
+GYRE_CHECKED gyre_status gy_table_active(gy_placement *placement, const char *name, struct gy_collection_entry **out,
+                                         gyre_error *err);
 /* Takes the record (leaves it zeroed). */
 GYRE_CHECKED gyre_status gy_table_collection_add(gy_placement *placement, gy_collection_record *record, uint64_t revision,
                                                  uint64_t codebook_revision, struct gy_collection_entry **out, gyre_error *err);
@@ -119,7 +120,8 @@ struct gy_table_change {
     const struct gy_cluster_record *cluster; /* what the cluster's record becomes; NULL: it stays */
 };
 /* Commits it, under catalog_mu. *revision is then that of everything put. After GYRE_INTERNAL the process is asked to stop. */
-GYRE_CHECKED gyre_status gy_table_commit(gy_placement *placement, const struct gy_table_change *change, uint64_t *revision, gyre_error *err);
+GYRE_CHECKED gyre_status gy_table_commit(gy_placement *placement, const struct gy_table_change *change, uint64_t *revision,
+                                         gyre_error *err);
 /* The change that takes an entry's record and codebook away. */
 struct gy_table_change gy_table_removal(const struct gy_collection_entry *entry);
 
@@ -127,10 +129,10 @@ struct gy_table_change gy_table_removal(const struct gy_collection_entry *entry)
 
 /* Compares a node's report with the catalog and, if it must be told something, queues the job. Under mu. */
 void gy_converge(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report, int64_t now_ns);
-/* Tells every primary of a collection its configuration and waits, not longer than cancelled (NULL: never) says of the placement. The
- * first failure by shard number; all are tried. No lock. */
-GYRE_CHECKED gyre_status gy_ensure_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns, bool (*cancelled)(void *placement),
-                                       gyre_error *err);
+/* Tells every primary of a collection its configuration and waits, not longer than cancelled (NULL: never) says of the placement.
+ * The first failure by shard number; all are tried. No lock. */
+GYRE_CHECKED gyre_status gy_ensure_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns,
+                                       bool (*cancelled)(void *placement), gyre_error *err);
 /* Tells every primary of a collection to drop it; failures are logged, for they drop it when they report. No lock. */
 void gy_drop_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns);
 
@@ -142,7 +144,8 @@ int64_t gy_train_due(gy_placement *placement, int64_t now_ns);
 /* ---- describe.c ---- */
 
 /* Under mu. */
-GYRE_CHECKED gyre_status gy_describe_collection(const struct gy_collection_entry *entry, Gyre__V1__Collection **out, gyre_error *err);
+GYRE_CHECKED gyre_status gy_describe_collection(const struct gy_collection_entry *entry, Gyre__V1__Collection **out,
+                                                gyre_error *err);
 
 /* The caller's deadline, less what it takes to tell the caller why it was not met; at most own_ns from now. */
 int64_t gy_placement_deadline(int64_t caller_deadline_ns, int64_t own_ns);

@@ -59,8 +59,8 @@ static void entry_free(struct gy_collection_entry *entry)
     free(entry);
 }
 
-gyre_status gy_table_collection_add(gy_placement *placement, gy_collection_record *record, uint64_t revision, uint64_t codebook_revision,
-                                    struct gy_collection_entry **out, gyre_error *err)
+gyre_status gy_table_collection_add(gy_placement *placement, gy_collection_record *record, uint64_t revision,
+                                    uint64_t codebook_revision, struct gy_collection_entry **out, gyre_error *err)
 {
     struct gy_collection_entry *entry = calloc(1, sizeof *entry);
     if (!entry)
@@ -136,7 +136,8 @@ struct gy_table_change gy_table_removal(const struct gy_collection_entry *entry)
 
 gyre_status gy_table_commit(gy_placement *placement, const struct gy_table_change *change, uint64_t *revision, gyre_error *err)
 {
-    char key[sizeof GY_COLLECTION_PREFIX + GY_NAME_BYTES_MAX], codebook_key[GY_CODEBOOK_KEY_ROOM], older_key[GY_CODEBOOK_KEY_ROOM];
+    char key[sizeof GY_COLLECTION_PREFIX + GY_NAME_BYTES_MAX], codebook_key[GY_CODEBOOK_KEY_ROOM],
+        older_key[GY_CODEBOOK_KEY_ROOM];
     snprintf(key, sizeof key, "%s%s", GY_COLLECTION_PREFIX, change->name);
     const gy_collection_record *record = change->record;
     gy_bytes value = {0}, cluster_value = {0};
@@ -195,8 +196,8 @@ static gyre_status load_codebook(gy_placement *placement, gy_collection_record *
 {
     char key[GY_CODEBOOK_KEY_ROOM];
     gy_bytes bytes = {0};
-    gyre_status status = placement->catalog->get(placement->catalog, gy_codebook_key(key, record->id, record->codebook_version), &bytes,
-                                                 revision, err);
+    gyre_status status = placement->catalog->get(placement->catalog, gy_codebook_key(key, record->id, record->codebook_version),
+                                                 &bytes, revision, err);
     if (status == GYRE_OK)
         status = gy_collection_record_load_codebook(record, &bytes, err);
     gy_bytes_free(&bytes);
@@ -205,16 +206,16 @@ static gyre_status load_codebook(gy_placement *placement, gy_collection_record *
     return GYRE_OK;
 }
 
-/* Takes a collection that was half made or half dropped out of the catalog, codebook and all. Its replicas are dropped when their nodes
- * report them. */
+/* Takes a collection that was half made or half dropped out of the catalog, codebook and all. Its replicas are dropped when their
+ * nodes report them. */
 static gyre_status load_remains(gy_placement *placement, const gy_collection_record *record, uint64_t revision, gyre_error *err)
 {
     char key[GY_CODEBOOK_KEY_ROOM];
     gy_bytes bytes = {0};
     struct gy_table_change removal = {.name = record->spec.name, .revision = revision, .collection_id = record->id,
                                       .codebook_version = record->codebook_version};
-    gyre_status status = placement->catalog->get(placement->catalog, gy_codebook_key(key, record->id, record->codebook_version), &bytes,
-                                                 &removal.codebook_revision, err);
+    gyre_status status = placement->catalog->get(placement->catalog, gy_codebook_key(key, record->id, record->codebook_version),
+                                                 &bytes, &removal.codebook_revision, err);
     gy_bytes_free(&bytes);
     if (status != GYRE_OK && status != GYRE_NOT_FOUND)
         return status;

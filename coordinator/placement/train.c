@@ -1,11 +1,12 @@
 /* Training: when it begins, in which order its phases run (train.h), and what becomes of them.
  *
- *   sums of every shard → mean → [samples → k-means → probe costs] → record and codebook committed → primaries told → they re-encode
+ *   sums of every shard → mean → [samples → k-means → probe costs] → record and codebook committed → primaries told →
+ *   they re-encode
  *
- * Until the commit nothing has changed anywhere, so a training that fails or is interrupted leaves everything as it was; after it, a
- * primary that was not told is behind the catalog and hears of it with its next report. Searches go on throughout: a shard switches
- * to the new codes at once when they are all there, and until then answers from the old ones (search/README.md). Same seed: the rotation
- * serves every version. */
+ * Until the commit nothing has changed anywhere, so a training that fails or is interrupted leaves everything as it was; after
+ * it, a primary that was not told is behind the catalog and hears of it with its next report. Searches go on throughout: a shard
+ * switches to the new codes at once when they are all there, and until then answers from the old ones (search/README.md). Same
+ * seed: the rotation serves every version. */
 #include "placement/train.h"
 
 #include <inttypes.h>
@@ -78,7 +79,8 @@ static void made_fini(struct made *made)
 }
 
 /* The codebook of mean and centroids, one version on. */
-static gyre_status make_codebook(const struct gy_trainer *trainer, const struct gy_train_sums *sums, struct made *made, gyre_error *err)
+static gyre_status make_codebook(const struct gy_trainer *trainer, const struct gy_train_sums *sums, struct made *made,
+                                 gyre_error *err)
 {
     gy_placement *placement = trainer->placement;
     pthread_mutex_lock(&placement->mu);
@@ -91,7 +93,8 @@ static gyre_status make_codebook(const struct gy_trainer *trainer, const struct 
     const uint8_t *seed = placement->cluster.rotation_seed;
     gyre_codebook *codebook;
     if (made->centroids)
-        GY_TRY(gyre_codebook_new_partitioned(&codebook, metric, sums->dim, version, seed, sums->mean, made->centroids, made->lists, err));
+        GY_TRY(gyre_codebook_new_partitioned(&codebook, metric, sums->dim, version, seed, sums->mean, made->centroids,
+                                             made->lists, err));
     else
         GY_TRY(gyre_codebook_new(&codebook, metric, sums->dim, version, seed, sums->mean, err));
     return gy_codebook_new(&made->codebook, codebook, err);
@@ -120,7 +123,8 @@ static gyre_status make(struct gy_trainer *trainer, struct made *made, gyre_erro
     struct gy_train_sums sums;
     gyre_status status = gy_train_sums(trainer, &sums, err);
     if (status == GYRE_OK)
-        status = gy_training_lists(sums.points, sums.shards, sums.dim, trainer->options ? trainer->options->lists : 0, &made->lists, err);
+        status = gy_training_lists(sums.points, sums.shards, sums.dim, trainer->options ? trainer->options->lists : 0,
+                                   &made->lists, err);
     if (status == GYRE_OK)
         status = made->lists > 1 ? make_lists(trainer, &sums, made, err) : make_codebook(trainer, &sums, made, err);
     made->points = sums.points;
@@ -199,13 +203,13 @@ static gyre_status train(struct gy_trainer *trainer, uint32_t *version, gyre_err
     gyre_error told;
     if (status == GYRE_OK &&
         gy_ensure_all(placement, trainer->collection_id, gy_now_ns() + TELL_DEADLINE_NS, gy_placement_stopping, &told) != GYRE_OK)
-        gy_log(GY_LOG_WARN, "codebook_not_told", "collection=%s version=%u error=%s action=%s", trainer->name, *version, told.text,
-               "told when it reports");
+        gy_log(GY_LOG_WARN, "codebook_not_told", "collection=%s version=%u error=%s action=%s", trainer->name, *version,
+               told.text, "told when it reports");
     end(trainer, status);
     if (status != GYRE_OK)
         return gyre_wrap(err, status, "training of '%s'", trainer->name);
-    gy_log(GY_LOG_INFO, "codebook_published", "collection=%s version=%u points=%" PRIu64 " lists=%u ms=%lld", trainer->name, *version,
-           made.points, made.lists, (long long)((gy_now_ns() - began_ns) / GY_MILLISECOND_NS));
+    gy_log(GY_LOG_INFO, "codebook_published", "collection=%s version=%u points=%" PRIu64 " lists=%u ms=%lld", trainer->name,
+           *version, made.points, made.lists, (long long)((gy_now_ns() - began_ns) / GY_MILLISECOND_NS));
     return GYRE_OK;
 }
 
@@ -232,7 +236,8 @@ static void run(void *arg)
  * add to it. */
 static bool due(const struct gy_collection_entry *entry)
 {
-    if (entry->record.state != GY_COLLECTION_ACTIVE || entry->training || !gy_training_due(entry->record.trained_at_points, gy_table_points(entry)))
+    if (entry->record.state != GY_COLLECTION_ACTIVE || entry->training ||
+        !gy_training_due(entry->record.trained_at_points, gy_table_points(entry)))
         return false;
     for (uint32_t i = 0; i < entry->record.spec.shards; i++) {
         const struct gy_shard_entry *shard = &entry->shards[i];
@@ -268,7 +273,8 @@ int64_t gy_train_due(gy_placement *placement, int64_t now_ns)
 
 /* ---- asked for ---- */
 
-/* Waits under mu for the next change, a heartbeat at most: a client that leaves is no change. Says why the caller should stop waiting. */
+/* Waits under mu for the next change, a heartbeat at most: a client that leaves is no change. Says why the caller should stop
+ * waiting. */
 static gyre_status wait_change(const struct gy_trainer *trainer, const char *what, gyre_error *err)
 {
     gy_placement *placement = trainer->placement;
@@ -304,8 +310,8 @@ static bool all_in(const struct gy_collection_entry *entry, uint32_t version)
     return true;
 }
 
-gyre_status gy_placement_train(gy_placement *placement, const char *name, const struct gy_train_options *options, Gyre__V1__Collection **out,
-                               gyre_error *err)
+gyre_status gy_placement_train(gy_placement *placement, const char *name, const struct gy_train_options *options,
+                               Gyre__V1__Collection **out, gyre_error *err)
 {
     struct gy_trainer trainer = {.placement = placement, .options = options, .name = name};
     uint32_t version = 0;

@@ -6,7 +6,8 @@
  *   probe costs  held-back queries: how many lists hold the nearest            train_costs.c, costs.c
  *   publish      record and codebook in one transaction → primaries told       train.c
  *
- * A collection too small for lists goes from the sums to publishing. Nothing has changed anywhere before the commit of the last phase. */
+ * A collection too small for lists goes from the sums to publishing. Nothing has changed anywhere before the commit of the last
+ * phase. */
 #ifndef GY_PLACEMENT_TRAIN_H
 #define GY_PLACEMENT_TRAIN_H
 
@@ -23,8 +24,8 @@ struct gy_trainer {
     const char *phase;
 };
 
-/* Why it should end, if it should: the coordinator stops, the client left or its deadline passed, the collection was dropped. what: it is
- * waiting for. Takes mu. */
+/* Why it should end, if it should: the coordinator stops, the client left or its deadline passed, the collection was dropped.
+ * what: it is waiting for. Takes mu. */
 GYRE_CHECKED gyre_status gy_trainer_wanted(const struct gy_trainer *trainer, const char *what, gyre_error *err);
 /* The same as a `cancelled`; arg is the gy_trainer. */
 bool gy_trainer_unwanted(void *trainer);
@@ -59,14 +60,15 @@ void gy_train_sample_fini(struct gy_train_sample *sample);
 /* ---- train_lists.c ---- */
 
 /* centroids [lists][dim], written. GYRE_PRECONDITION if there are fewer vectors than lists. */
-GYRE_CHECKED gyre_status gy_train_lists(struct gy_trainer *trainer, const struct gy_train_sample *sample, uint32_t dim, uint32_t lists,
-                                        float *centroids, gyre_error *err);
+GYRE_CHECKED gyre_status gy_train_lists(struct gy_trainer *trainer, const struct gy_train_sample *sample, uint32_t dim,
+                                        uint32_t lists, float *centroids, gyre_error *err);
 
 /* ---- train_costs.c ---- */
 
 /* Asks the collection as it is for the true neighbours of the queries and finds them again in the lists of codebook.
  *   costs  [GY_PROBE_COSTS_MAX], written */
-GYRE_CHECKED gyre_status gy_train_costs(struct gy_trainer *trainer, const gyre_codebook *codebook, const struct gy_train_sample *sample,
-                                        struct gy_probe_cost *costs, uint32_t *count, gyre_error *err);
+GYRE_CHECKED gyre_status gy_train_costs(struct gy_trainer *trainer, const gyre_codebook *codebook,
+                                        const struct gy_train_sample *sample, struct gy_probe_cost *costs, uint32_t *count,
+                                        gyre_error *err);
 
 #endif

@@ -1,8 +1,9 @@
 /* How many of the new lists hold the true neighbours of the held-back queries.
  *
- * The truth comes from the collection as it serves now, over all of its lists at the default confidence, so that nothing of the new codebook
- * need exist anywhere but here: queries → their ten nearest → those vectors → their new lists → at which place of the query's probe
- * order these stand. What it does not measure: neighbours that a code's bound loses (the confidence says how many). */
+ * The truth comes from the collection as it serves now, over all of its lists at the default confidence, so that nothing of the
+ * new codebook need exist anywhere but here: queries → their ten nearest → those vectors → their new lists → at which place of
+ * the query's probe order these stand. What it does not measure: neighbours that a code's bound loses (the confidence says how
+ * many). */
 #include "placement/costs.h"
 #include "placement/train.h"
 #include "routing/fetch.h"
@@ -53,8 +54,8 @@ static gyre_status take_vector(void *self, size_t place, const Gyre__Node__ReadP
 }
 
 /* Ranks the neighbours of query q, whose vectors these are: the query itself, found first, is none. */
-static gyre_status rank(struct ranking *self, size_t q, const struct gy_search_answer *answer, const float *vectors, const bool *there,
-                        gyre_error *err)
+static gyre_status rank(struct ranking *self, size_t q, const struct gy_search_answer *answer, const float *vectors,
+                        const bool *there, gyre_error *err)
 {
     uint32_t lists = gyre_codebook_lists(self->codebook), dim = self->route->dim, list;
     const float *query = self->sample->queries + q * dim;
@@ -76,8 +77,8 @@ static gyre_status rank(struct ranking *self, size_t q, const struct gy_search_a
     return GYRE_OK;
 }
 
-static gyre_status rank_hits(struct ranking *self, size_t first, size_t count, const struct gy_search_answer *answers, int64_t deadline_ns,
-                             gyre_error *err)
+static gyre_status rank_hits(struct ranking *self, size_t first, size_t count, const struct gy_search_answer *answers,
+                             int64_t deadline_ns, gyre_error *err)
 {
     uint32_t dim = self->route->dim;
     size_t total = 0;
@@ -104,11 +105,17 @@ static gyre_status rank_hits(struct ranking *self, size_t first, size_t count, c
 static gyre_status rank_queries(struct ranking *self, size_t first, size_t count, gyre_error *err)
 {
     struct gy_search_options options = {
-        .k = NEIGHBOURS + 1, .spare = 1, .recall_target = 1, .confidence = GY_CONFIDENCE_DEFAULT,
-        .deadline_ns = gy_trainer_deadline(self->trainer, SEARCH_DEADLINE_NS), .cancelled = gy_trainer_unwanted, .cancelled_arg = self->trainer,
+        .k = NEIGHBOURS + 1,
+        .spare = 1,
+        .recall_target = 1,
+        .confidence = GY_CONFIDENCE_DEFAULT,
+        .deadline_ns = gy_trainer_deadline(self->trainer, SEARCH_DEADLINE_NS),
+        .cancelled = gy_trainer_unwanted,
+        .cancelled_arg = self->trainer,
     };
     struct gy_search_answer answers[QUERIES_AT_ONCE] = {0};
-    gyre_status status = gy_search_run(self->route, self->sample->queries + first * self->route->dim, count, &options, answers, err);
+    gyre_status status =
+        gy_search_run(self->route, self->sample->queries + first * self->route->dim, count, &options, answers, err);
     if (status == GYRE_OK)
         status = rank_hits(self, first, count, answers, options.deadline_ns, err);
     gy_search_answers_free(answers, count);
@@ -159,8 +166,13 @@ static gyre_status measure(struct ranking *self, struct gy_probe_cost *costs, ui
         GY_TRY(rank_queries(self, q, queries - q < QUERIES_AT_ONCE ? queries - q : QUERIES_AT_ONCE, err));
     }
     GY_TRY(weigh_lists(self, err));
-    struct gy_cost_sample sample = {.lists = lists, .queries = queries, .neighbours = NEIGHBOURS, .found = self->found, .ranks = self->ranks,
-                                    .orders = self->orders, .list_points = self->list_points};
+    struct gy_cost_sample sample = {.lists = lists,
+                                    .queries = queries,
+                                    .neighbours = NEIGHBOURS,
+                                    .found = self->found,
+                                    .ranks = self->ranks,
+                                    .orders = self->orders,
+                                    .list_points = self->list_points};
     GY_TRY(gy_costs_measure(&sample, costs, count, err));
     log_costs(self, costs, *count);
     return GYRE_OK;

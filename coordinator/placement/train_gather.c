@@ -1,4 +1,5 @@
-/* What a training asks the shards for: sums and samples. Shards are taken in their order, so the same replies give the same bits. */
+/* What a training asks the shards for: sums and samples. Shards are taken in their order, so the same replies give the same bits.
+ */
 #include "placement/train.h"
 #include "routing/ask.h"
 
@@ -63,7 +64,8 @@ static gyre_status round_init(struct round *self, struct gy_trainer *trainer, ui
     pthread_mutex_lock(&placement->mu);
     const struct gy_collection_entry *entry = gy_table_collection_of(placement, trainer->collection_id);
     bool there = entry && entry->record.state == GY_COLLECTION_ACTIVE;
-    gyre_status status = there ? round_links(self, entry, err) : gyre_fail(err, GYRE_ABORTED, "the collection was dropped meanwhile");
+    gyre_status status =
+        there ? round_links(self, entry, err) : gyre_fail(err, GYRE_ABORTED, "the collection was dropped meanwhile");
     if (there && dim)
         *dim = entry->record.spec.dim;
     pthread_mutex_unlock(&placement->mu);
@@ -119,8 +121,10 @@ gyre_status gy_train_sums(struct gy_trainer *trainer, struct gy_train_sums *out,
         Gyre__Node__SumVectors *request = &round.requests[i].sums;
         gyre__node__sum_vectors__init(request);
         request->collection_id = trainer->collection_id, request->shard = i;
-        round.calls[i] = (struct gy_gather_call){.peer = gy_link_peer(round.links[i]), .type = GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS,
-            .request = &request->base, .reply_type = &gyre__node__sum_vectors_reply__descriptor};
+        round.calls[i] = (struct gy_gather_call){.peer = gy_link_peer(round.links[i]),
+                                                 .type = GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS,
+                                                 .request = &request->base,
+                                                 .reply_type = &gyre__node__sum_vectors_reply__descriptor};
     }
     if (status == GYRE_OK)
         status = round_ask(&round, round.count, trainer, "the sums of the shards", err);
@@ -128,7 +132,8 @@ gyre_status gy_train_sums(struct gy_trainer *trainer, struct gy_train_sums *out,
         out->shards = round.count;
         out->mean = calloc(out->dim, sizeof *out->mean);
         out->shard_points = calloc(out->shards, sizeof *out->shard_points);
-        status = out->mean && out->shard_points ? mean_of(&round, out, err) : gyre_fail(err, GYRE_NO_MEMORY, "mean of dim %u", out->dim);
+        status = out->mean && out->shard_points ? mean_of(&round, out, err)
+                                                : gyre_fail(err, GYRE_NO_MEMORY, "mean of dim %u", out->dim);
     }
     round_fini(&round);
     return status;
@@ -145,7 +150,8 @@ void gy_train_sums_fini(struct gy_train_sums *sums)
 /* How many vectors of each shard are still to come; all of a shard's where it has fewer. */
 static size_t wanted_of(const struct gy_train_sums *sums, uint32_t lists, size_t *left)
 {
-    size_t most = SAMPLE_BYTES_MAX / (sums->dim * sizeof(float)), wanted = (size_t)lists * GY_SAMPLE_PER_LIST + GY_HELD_BACK_MAX, total = 0;
+    size_t most = SAMPLE_BYTES_MAX / (sums->dim * sizeof(float)), wanted = (size_t)lists * GY_SAMPLE_PER_LIST + GY_HELD_BACK_MAX,
+           total = 0;
     wanted = wanted < most ? wanted : most;
     double share = (double)wanted / (double)sums->points;
     for (uint32_t i = 0; i < sums->shards; i++) {
@@ -157,8 +163,8 @@ static size_t wanted_of(const struct gy_train_sums *sums, uint32_t lists, size_t
 }
 
 /* Takes one shard's reply behind what there is. */
-static gyre_status take_part(const struct gy_gather_call *call, uint32_t dim, size_t *left, size_t asked, struct gy_train_sample *out,
-                             gyre_error *err)
+static gyre_status take_part(const struct gy_gather_call *call, uint32_t dim, size_t *left, size_t asked,
+                             struct gy_train_sample *out, gyre_error *err)
 {
     if (call->status != GYRE_OK)
         return gyre_fail(err, call->status, "%s", call->err.text);
@@ -179,8 +185,8 @@ static gyre_status take_part(const struct gy_gather_call *call, uint32_t dim, si
 }
 
 /* Asks the shards that still owe vectors for their next part, as many shards as fit a round. */
-static gyre_status sample_round(struct gy_trainer *trainer, uint32_t dim, uint64_t seed, size_t *left, struct gy_train_sample *out,
-                                gyre_error *err)
+static gyre_status sample_round(struct gy_trainer *trainer, uint32_t dim, uint64_t seed, size_t *left,
+                                struct gy_train_sample *out, gyre_error *err)
 {
     struct round round;
     size_t part_max = PART_BYTES_MAX / (dim * sizeof(float)), bytes = 0;
@@ -194,8 +200,10 @@ static gyre_status sample_round(struct gy_trainer *trainer, uint32_t dim, uint64
         request->collection_id = trainer->collection_id, request->shard = i, request->seed = seed;
         request->count = (uint32_t)(left[i] < part_max ? left[i] : part_max);
         bytes += request->count * dim * sizeof(float);
-        round.calls[calls++] = (struct gy_gather_call){.peer = gy_link_peer(round.links[i]), .type = GYRE__NODE__MESSAGE_TYPE__SAMPLE,
-            .request = &request->base, .reply_type = &gyre__node__sample_reply__descriptor};
+        round.calls[calls++] = (struct gy_gather_call){.peer = gy_link_peer(round.links[i]),
+                                                       .type = GYRE__NODE__MESSAGE_TYPE__SAMPLE,
+                                                       .request = &request->base,
+                                                       .reply_type = &gyre__node__sample_reply__descriptor};
     }
     if (status == GYRE_OK)
         status = round_ask(&round, calls, trainer, "the samples of the shards", err);
@@ -231,8 +239,8 @@ static gyre_status hold_back(struct gy_train_sample *sample, uint32_t dim, gyre_
     return GYRE_OK;
 }
 
-gyre_status gy_train_sample(struct gy_trainer *trainer, const struct gy_train_sums *sums, uint32_t lists, struct gy_train_sample *out,
-                            gyre_error *err)
+gyre_status gy_train_sample(struct gy_trainer *trainer, const struct gy_train_sums *sums, uint32_t lists,
+                            struct gy_train_sample *out, gyre_error *err)
 {
     *out = (struct gy_train_sample){0};
     gy_trainer_says(trainer, "sample", 0);
@@ -252,8 +260,8 @@ gyre_status gy_train_sample(struct gy_trainer *trainer, const struct gy_train_su
     if (status == GYRE_OK)
         status = hold_back(out, sums->dim, err);
     if (status == GYRE_OK)
-        gy_log(GY_LOG_INFO, "training_sampled", "collection=%s vectors=%zu held_back=%zu points=%" PRIu64, trainer->name, out->count,
-               out->query_count, sums->points);
+        gy_log(GY_LOG_INFO, "training_sampled", "collection=%s vectors=%zu held_back=%zu points=%" PRIu64, trainer->name,
+               out->count, out->query_count, sums->points);
     return status;
 }
 

@@ -85,8 +85,8 @@ static size_t cpu_count(void)
     return online < 1 ? 1 : online > THREADS_MAX ? THREADS_MAX : (size_t)online;
 }
 
-gyre_status gy_train_lists(struct gy_trainer *trainer, const struct gy_train_sample *sample, uint32_t dim, uint32_t lists, float *centroids,
-                           gyre_error *err)
+gyre_status gy_train_lists(struct gy_trainer *trainer, const struct gy_train_sample *sample, uint32_t dim, uint32_t lists,
+                           float *centroids, gyre_error *err)
 {
     gy_trainer_says(trainer, "lists", 0);
     if (sample->count < lists)
@@ -107,8 +107,9 @@ gyre_status gy_train_lists(struct gy_trainer *trainer, const struct gy_train_sam
     if (status == GYRE_CANCELLED)
         GY_TRY(gy_trainer_wanted(trainer, "its lists", err)); /* says why */
     GY_TRY(status);
-    gy_log(GY_LOG_INFO, "training_lists_made", "collection=%s lists=%u sample=%zu iterations=%u objective=%.6g largest=%zu empty=%zu ms=%lld",
-           trainer->name, lists, result.sample, result.iteration, result.objective, result.largest_list, result.empty_lists,
+    gy_log(GY_LOG_INFO, "training_lists_made",
+           "collection=%s lists=%u sample=%zu iterations=%u objective=%.6g largest=%zu empty=%zu ms=%lld", trainer->name, lists,
+           result.sample, result.iteration, result.objective, result.largest_list, result.empty_lists,
            (long long)((gy_now_ns() - began_ns) / GY_MILLISECOND_NS));
     return GYRE_OK;
 }

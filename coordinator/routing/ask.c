@@ -1,5 +1,5 @@
-/* What is under way belongs to the waiter and to every callback that is still to come: the last of them frees it, so that a waiter may
- * leave. Answers are unpacked without the lock, on the bus's threads. */
+/* What is under way belongs to the waiter and to every callback that is still to come: the last of them frees it, so that a
+ * waiter may leave. Answers are unpacked without the lock, on the bus's threads. */
 #include "routing/ask.h"
 
 #include <errno.h>
@@ -122,7 +122,8 @@ void gy_ask(struct gy_gather_call *calls, size_t count, int64_t deadline_ns, boo
     for (size_t i = 0; i < count; i++)
         if (!asked->parts[i].answered) {
             calls[i].reply = NULL;
-            calls[i].status = gyre_fail(&calls[i].err, GYRE_CANCELLED, "cancelled before %s answered", gy_peer_address(calls[i].peer));
+            calls[i].status =
+                gyre_fail(&calls[i].err, GYRE_CANCELLED, "cancelled before %s answered", gy_peer_address(calls[i].peer));
         }
     let_go(asked);
 }

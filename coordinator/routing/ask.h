@@ -9,8 +9,9 @@
 /* How often cancelled is looked at while an answer is awaited. */
 #define GY_ASK_TURN_NS (200 * GY_MILLISECOND_NS)
 
-/* Like gy_gather, but once cancelled(arg) is true every call without an answer gets GYRE_CANCELLED and what comes later is dropped, so a
- * frozen node holds nobody until the deadline. cancelled may be NULL: then it is gy_gather. Peers may be freed afterwards. */
+/* Like gy_gather, but once cancelled(arg) is true every call without an answer gets GYRE_CANCELLED and what comes later is
+ * dropped, so a frozen node holds nobody until the deadline. cancelled may be NULL: then it is gy_gather. Peers may be freed
+ * afterwards. */
 void gy_ask(struct gy_gather_call *calls, size_t count, int64_t deadline_ns, bool (*cancelled)(void *arg), void *arg);
 
 #endif

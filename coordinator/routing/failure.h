@@ -4,8 +4,8 @@
 
 #include "routing/routing.h"
 
-/* Writes the sentence of a failure of a shard, naming shard and node, and returns the status a client should see: a replica that its
- * node does not have (yet, or any more) is GYRE_UNAVAILABLE; everything else is passed on. cause may be NULL. */
+/* Writes the sentence of a failure of a shard, naming shard and node, and returns the status a client should see: a replica that
+ * its node does not have (yet, or any more) is GYRE_UNAVAILABLE; everything else is passed on. cause may be NULL. */
 gyre_status gy_shard_failure(const gy_route *route, uint32_t shard, gyre_status status, const gyre_error *cause, gyre_error *err);
 
 /* How long a request that may leave shards out waits for them: the rest of the caller's time is for going on without. */

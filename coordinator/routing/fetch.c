@@ -33,8 +33,8 @@ static void room_free(struct read_room *room)
     free(room->starts), free(room->order), free(room->ids), free(room->reads), free(room->calls);
 }
 
-static gyre_status room_fill(struct read_room *room, const gy_route *route, const gyre_point_id *ids, size_t count, bool with_vector,
-                             bool with_payload, gyre_error *err)
+static gyre_status room_fill(struct read_room *room, const gy_route *route, const gyre_point_id *ids, size_t count,
+                             bool with_vector, bool with_payload, gyre_error *err)
 {
     gy_points_by_shard(route, ids, count, room->starts, room->order);
     for (size_t i = 0; i < count; i++)
@@ -50,7 +50,8 @@ static gyre_status room_fill(struct read_room *room, const gy_route *route, cons
             return gy_shard_failure(route, s, status, &cause, err);
         Gyre__Node__Read *read = &room->reads[room->call_count];
         gyre__node__read__init(read);
-        read->collection_id = route->collection_id, read->shard = s, read->with_vector = with_vector, read->with_payload = with_payload;
+        read->collection_id = route->collection_id, read->shard = s, read->with_vector = with_vector,
+        read->with_payload = with_payload;
         read->ids = (ProtobufCBinaryData){shard_ids * GYRE_ID_BYTES, room->ids[room->starts[s]].bytes};
         room->calls[room->call_count++] = (struct gy_gather_call){.peer = peer, .type = GYRE__NODE__MESSAGE_TYPE__READ,
             .request = &read->base, .reply_type = &gyre__node__read_reply__descriptor};
@@ -59,7 +60,8 @@ static gyre_status room_fill(struct read_room *room, const gy_route *route, cons
 }
 
 /* One shard's reply: as many points as ids, vectors of the collection's size. */
-static gyre_status take_reply(const gy_route *route, const struct read_room *room, size_t c, gy_point_visit *visit, void *self, gyre_error *err)
+static gyre_status take_reply(const gy_route *route, const struct read_room *room, size_t c, gy_point_visit *visit, void *self,
+                              gyre_error *err)
 {
     const struct gy_gather_call *call = &room->calls[c];
     const Gyre__Node__Read *read = &room->reads[c];
@@ -72,8 +74,8 @@ static gyre_status take_reply(const gy_route *route, const struct read_room *roo
     for (size_t i = 0; i < reply->n_points; i++) {
         const Gyre__Node__ReadPoint *point = reply->points[i];
         if (point->found && read->with_vector && point->vector.len != route->dim * sizeof(float))
-            return gyre_fail(err, GYRE_CORRUPT, "shard %u of '%s': a vector of %zu bytes; dim is %u", read->shard, route->collection,
-                             point->vector.len, route->dim);
+            return gyre_fail(err, GYRE_CORRUPT, "shard %u of '%s': a vector of %zu bytes; dim is %u", read->shard,
+                             route->collection, point->vector.len, route->dim);
         GY_TRY(visit(self, room->order[room->starts[read->shard] + i], point, err));
     }
     return GYRE_OK;

@@ -44,8 +44,8 @@ static void route_release(counted_route *self)
 }
 GY_AUTO_DEFINE(counted_route, route_release)
 
-static gyre_status route_new(counted_route **out, const gy_routing *routing, const gy_collection_record *record, gy_link *const *links,
-                             gyre_error *err)
+static gyre_status route_new(counted_route **out, const gy_routing *routing, const gy_collection_record *record,
+                             gy_link *const *links, gyre_error *err)
 {
     uint32_t count = record->spec.shards;
     GY_AUTO(counted_route) *made = calloc(1, sizeof *made);
@@ -67,8 +67,14 @@ static gyre_status route_new(counted_route **out, const gy_routing *routing, con
         made->shards[i] = (struct gy_route_shard){made->assignment[i].epoch, made->assignment[i].node, peer};
     }
     made->view = (gy_route){
-        .collection_id = record->id, .collection = made->name, .metric = record->spec.metric, .dim = record->spec.dim,
-        .shard_count = count, .shards = made->shards, .codebook = gy_codebook_decoded(made->codebook), .probe_costs = made->probe_costs,
+        .collection_id = record->id,
+        .collection = made->name,
+        .metric = record->spec.metric,
+        .dim = record->spec.dim,
+        .shard_count = count,
+        .shards = made->shards,
+        .codebook = gy_codebook_decoded(made->codebook),
+        .probe_costs = made->probe_costs,
         .probe_cost_count = record->probe_cost_count,
     };
     memcpy(made->view.placement_key, routing->placement_key, GY_PLACEMENT_KEY_BYTES);

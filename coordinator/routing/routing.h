@@ -39,8 +39,8 @@ GYRE_CHECKED gyre_status gy_route_hold(gy_routing *routing, const char *collecti
 void gy_route_release(const gy_route *route);
 uint32_t gy_route_shard_of(const gy_route *route, const gyre_point_id *id);
 
-/* The connection of a shard. Without one, GYRE_UNAVAILABLE with what is wrong with its node only: gy_shard_failure (failure.h) names shard and
- * node. */
+/* The connection of a shard. Without one, GYRE_UNAVAILABLE with what is wrong with its node only: gy_shard_failure (failure.h)
+ * names shard and node. */
 GYRE_CHECKED gyre_status gy_route_peer(const gy_route *route, uint32_t shard, gy_peer **out, gyre_error *err);
 
 #endif

@@ -131,8 +131,8 @@ static void drop_open(gy_merge *merge, uint32_t shard)
     merge->open_count = kept;
 }
 
-gyre_status gy_merge_add(gy_merge *merge, uint32_t shard, const gyre_point_id *ids, const float *estimates, const float *half_widths,
-                         size_t count, float cutoff, gyre_error *err)
+gyre_status gy_merge_add(gy_merge *merge, uint32_t shard, const gyre_point_id *ids, const float *estimates,
+                         const float *half_widths, size_t count, float cutoff, gyre_error *err)
 {
     assert(shard < merge->shard_count);
     drop_open(merge, shard);
@@ -182,8 +182,8 @@ static int estimate_order(const void *left, const void *right)
     return gyre_point_id_compare(&a->id, &b->id);
 }
 
-/* Brings the open candidates with a lower bound of at most limit to the front; returns how many. The hopeless stay, behind: a shard
- * that is lost takes its hits along, and the limit rises again. */
+/* Brings the open candidates with a lower bound of at most limit to the front; returns how many. The hopeless stay, behind: a
+ * shard that is lost takes its hits along, and the limit rises again. */
 static size_t front_within(gy_merge *merge, float limit)
 {
     size_t within = 0;
@@ -196,7 +196,8 @@ static size_t front_within(gy_merge *merge, float limit)
 }
 
 /* Moves the first `within` open candidates, or max of them by order, to out. */
-static size_t take_front(gy_merge *merge, size_t within, struct gy_contender *out, size_t max, int (*order)(const void *, const void *))
+static size_t take_front(gy_merge *merge, size_t within, struct gy_contender *out, size_t max,
+                         int (*order)(const void *, const void *))
 {
     size_t taken = within < max ? within : max;
     if (taken == 0)
@@ -209,10 +210,10 @@ static size_t take_front(gy_merge *merge, size_t within, struct gy_contender *ou
     return taken;
 }
 
-/* The k-th best estimate is close to the k-th distance, so those whose lower bound is not above it are close to those that must be read
- * whatever happens. Simulated (distances of effective dimension 20, normal errors, k of 10 and 100, tight bounds to loose): with the
- * k-th, within 5 % of what an oracle reads; one in ten more reads up to a tenth more and often saves the second round, of tight bounds
- * nearly always; a fixed 2k reads up to 60 % more. */
+/* The k-th best estimate is close to the k-th distance, so those whose lower bound is not above it are close to those that must
+ * be read whatever happens. Simulated (distances of effective dimension 20, normal errors, k of 10 and 100, tight bounds to
+ * loose): with the k-th, within 5 % of what an oracle reads; one in ten more reads up to a tenth more and often saves the second
+ * round, of tight bounds nearly always; a fixed 2k reads up to 60 % more. */
 size_t gy_merge_seeds(gy_merge *merge, struct gy_contender *out, size_t max)
 {
     size_t count = merge->open_count, mark = merge->k + (merge->k + SEEDS_MORE_SHARE - 1) / SEEDS_MORE_SHARE;

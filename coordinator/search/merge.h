@@ -34,16 +34,17 @@ void gy_merge_fini(gy_merge *merge);
 
 float gy_merge_tau(const gy_merge *merge);
 /* Offers a point with its exact distance; +inf (the point has gone meanwhile) is ignored. */
-GYRE_CHECKED gyre_status gy_merge_offer(gy_merge *merge, uint32_t shard, const gyre_point_id *id, float distance, gyre_error *err);
+GYRE_CHECKED gyre_status gy_merge_offer(gy_merge *merge, uint32_t shard, const gyre_point_id *id, float distance,
+                                        gyre_error *err);
 /* Takes a shard's candidates (half_width 0: exact). A shard that scans again replaces what it had open. */
 GYRE_CHECKED gyre_status gy_merge_add(gy_merge *merge, uint32_t shard, const gyre_point_id *ids, const float *estimates,
                                       const float *half_widths, size_t count, float cutoff, gyre_error *err);
 /* Forgets everything of a shard that stopped answering. */
 void gy_merge_forget(gy_merge *merge, uint32_t shard);
 
-/* Moves the seeds of the contest to out: those of the best estimates, whatever shard they came from, whose exact distances are needed anyway,
- * at least k and at most max; returns how many. They make tau rigorous (codec/MATH.md 3.1) and leave it close to where it ends, so that one
- * round more finds whoever can still win. As with _next they are then no longer open. */
+/* Moves the seeds of the contest to out: those of the best estimates, whatever shard they came from, whose exact distances are
+ * needed anyway, at least k and at most max; returns how many. They make tau rigorous (codec/MATH.md 3.1) and leave it close to
+ * where it ends, so that one round more finds whoever can still win. As with _next they are then no longer open. */
 size_t gy_merge_seeds(gy_merge *merge, struct gy_contender *out, size_t max);
 /* Moves the candidates that can still win to out, at most max and then the best; returns how many. They are then no longer open:
  * offer their exact distances. In no order. */
@@ -52,6 +53,7 @@ size_t gy_merge_next(gy_merge *merge, struct gy_contender *out, size_t max);
 bool gy_merge_needs(const gy_merge *merge, uint32_t shard);
 
 /* The k best, sorted; owned by the caller. With by_estimate open candidates compete with their estimates. */
-GYRE_CHECKED gyre_status gy_merge_hits(gy_merge *merge, bool by_estimate, struct gy_search_hit **hits, size_t *count, gyre_error *err);
+GYRE_CHECKED gyre_status gy_merge_hits(gy_merge *merge, bool by_estimate, struct gy_search_hit **hits, size_t *count,
+                                       gyre_error *err);
 
 #endif

@@ -29,8 +29,8 @@ double gy_probes_recall(const gy_route *route, uint32_t lists)
     return recall;
 }
 
-gyre_status gy_probes_choose(const gy_route *route, const float *queries, const float *rotated, size_t n, uint32_t count, uint32_t **out,
-                             gyre_error *err)
+gyre_status gy_probes_choose(const gy_route *route, const float *queries, const float *rotated, size_t n, uint32_t count,
+                             uint32_t **out, gyre_error *err)
 {
     *out = NULL;
     if (count >= gyre_codebook_lists(route->codebook))

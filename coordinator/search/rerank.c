@@ -1,6 +1,6 @@
-/* A round takes the most promising candidates of every query and asks the shards that hold them, one message a node. The first takes the
- * seeds, which set tau close to where it ends; a second reads who can still win, and nearly every query is then done. Where bounds are tight
- * the seeds decide everything and there is no second. */
+/* A round takes the most promising candidates of every query and asks the shards that hold them, one message a node. The first
+ * takes the seeds, which set tau close to where it ends; a second reads who can still win, and nearly every query is then done.
+ * Where bounds are tight the seeds decide everything and there is no second. */
 #include "search/rerank.h"
 
 #include "gyre/node/node.pb-c.h"
@@ -8,8 +8,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Candidates of one query in one round. Larger rounds save exchanges but read vectors that a smaller one would have ruled out; tau moves
- * little after the seeds, so nearly every query should be done in one. */
+/* Candidates of one query in one round. Larger rounds save exchanges but read vectors that a smaller one would have ruled out;
+ * tau moves little after the seeds, so nearly every query should be done in one. */
 enum { ROUND_CANDIDATES = 1024 };
 
 /* One round's requests. A task is a run of picked candidates of equal (shard, query). */
@@ -34,7 +34,8 @@ static void round_fini(struct round *round)
 {
     for (size_t c = 0; round->calls && c < round->call_count; c++)
         gy_wire_free(round->calls[c].reply);
-    free(round->picked), free(round->starts), free(round->ids), free(round->queries), free(round->tasks), free(round->task_pointers);
+    free(round->picked), free(round->starts), free(round->ids), free(round->queries), free(round->tasks),
+        free(round->task_pointers);
     free(round->requests), free(round->calls);
     *round = (struct round){0};
 }
@@ -49,8 +50,8 @@ static gyre_status round_room(const struct gy_contest *contest, struct round *ro
     round->task_pointers = malloc(room * sizeof *round->task_pointers);
     round->requests = calloc(contest->route->shard_count, sizeof *round->requests);
     round->calls = calloc(contest->route->shard_count, sizeof *round->calls);
-    if (!round->picked || !round->starts || !round->ids || !round->queries || !round->tasks || !round->task_pointers || !round->requests ||
-        !round->calls)
+    if (!round->picked || !round->starts || !round->ids || !round->queries || !round->tasks || !round->task_pointers ||
+        !round->requests || !round->calls)
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory to re-rank %zu candidates", room);
     return GYRE_OK;
 }
@@ -140,8 +141,8 @@ static void round_address(const struct gy_contest *contest, struct round *round)
 }
 
 /* One task's distances go to its query's merge. */
-static gyre_status take_result(struct gy_contest *contest, const Gyre__Node__DistanceTask *task, const Gyre__Node__DistanceResult *result,
-                               gyre_error *err)
+static gyre_status take_result(struct gy_contest *contest, const Gyre__Node__DistanceTask *task,
+                               const Gyre__Node__DistanceResult *result, gyre_error *err)
 {
     size_t count = task->ids.len / GYRE_ID_BYTES;
     gyre_error cause = {0};
@@ -155,7 +156,8 @@ static gyre_status take_result(struct gy_contest *contest, const Gyre__Node__Dis
     for (size_t i = 0; i < count; i++) {
         gyre_point_id id;
         memcpy(id.bytes, task->ids.data + i * GYRE_ID_BYTES, GYRE_ID_BYTES);
-        GY_TRY(gy_merge_offer(&contest->merges[task->query], task->shard, &id, gy_load_f32(result->distances.data + i * sizeof(float)), err));
+        GY_TRY(gy_merge_offer(&contest->merges[task->query], task->shard, &id,
+                              gy_load_f32(result->distances.data + i * sizeof(float)), err));
     }
     contest->basis[task->query].reranked += count;
     return GYRE_OK;

@@ -9,7 +9,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-gyre_status gy_contest_lose(struct gy_contest *contest, uint32_t shard, gyre_status status, const gyre_error *cause, gyre_error *err)
+gyre_status gy_contest_lose(struct gy_contest *contest, uint32_t shard, gyre_status status, const gyre_error *cause,
+                            gyre_error *err)
 {
     if (!contest->options->allow_partial || status == GYRE_CANCELLED || status == GYRE_INVALID)
         return gy_shard_failure(contest->route, shard, status, cause, err);
@@ -42,17 +43,18 @@ gyre_status gy_contest_wanted(const struct gy_contest *contest, const char *doin
 static gyre_status candidates_check(const Gyre__Node__Candidates *sent, const struct gy_pass *pass, gyre_error *err)
 {
     size_t count = sent->ids.len / GYRE_ID_BYTES;
-    if (sent->ids.len % GYRE_ID_BYTES || sent->estimates.len != count * sizeof(float) || sent->half_widths.len != count * sizeof(float))
-        return gyre_fail(err, GYRE_CORRUPT, "scan reply with %zu id bytes, %zu estimate bytes, %zu half-width bytes", sent->ids.len,
-                         sent->estimates.len, sent->half_widths.len);
+    if (sent->ids.len % GYRE_ID_BYTES || sent->estimates.len != count * sizeof(float) ||
+        sent->half_widths.len != count * sizeof(float))
+        return gyre_fail(err, GYRE_CORRUPT, "scan reply with %zu id bytes, %zu estimate bytes, %zu half-width bytes",
+                         sent->ids.len, sent->estimates.len, sent->half_widths.len);
     if (count > pass->keep)
         return gyre_fail(err, GYRE_CORRUPT, "scan reply with %zu candidates; %u were asked", count, pass->keep);
     for (size_t i = 0; i < count; i++) {
         float estimate = gy_load_f32(sent->estimates.data + i * sizeof(float));
         float half_width = gy_load_f32(sent->half_widths.data + i * sizeof(float));
         if (isnan(estimate) || !(half_width >= 0))
-            return gyre_fail(err, GYRE_CORRUPT, "scan reply: candidate %zu has estimate %g and half-width %g", i, (double)estimate,
-                             (double)half_width);
+            return gyre_fail(err, GYRE_CORRUPT, "scan reply: candidate %zu has estimate %g and half-width %g", i,
+                             (double)estimate, (double)half_width);
         if (pass->alone && half_width != 0)
             return gyre_fail(err, GYRE_CORRUPT, "scan reply: candidate %zu is undecided; its shard was to decide", i);
         GY_TRY(gyre_point_id_check(sent->ids.data + i * GYRE_ID_BYTES, err));
@@ -74,8 +76,8 @@ static gyre_status take_candidates(struct gy_contest *contest, uint32_t shard, s
         memcpy(numbers, sent->estimates.data, count * sizeof(float));
         memcpy(numbers + count, sent->half_widths.data, count * sizeof(float));
     }
-    gyre_status status = gy_merge_add(&contest->merges[query], shard, (const gyre_point_id *)(const void *)sent->ids.data, numbers,
-                                      numbers + count, count, sent->cutoff, err);
+    gyre_status status = gy_merge_add(&contest->merges[query], shard, (const gyre_point_id *)(const void *)sent->ids.data,
+                                      numbers, numbers + count, count, sent->cutoff, err);
     free(numbers);
     basis->codes_scanned += sent->scanned;
     basis->reranked += sent->seeds_read;
@@ -93,7 +95,8 @@ static void note_basis(const struct gy_contest *contest, const Gyre__Node__Shard
 }
 
 /* A shard's part of a reply: its own failure, or one list a query. */
-static gyre_status take_shard(struct gy_contest *contest, const Gyre__Node__ShardCandidates *sent, const struct gy_pass *pass, gyre_error *err)
+static gyre_status take_shard(struct gy_contest *contest, const Gyre__Node__ShardCandidates *sent, const struct gy_pass *pass,
+                              gyre_error *err)
 {
     gyre_error cause = {0};
     if (sent->status != GYRE_OK) {
@@ -102,7 +105,8 @@ static gyre_status take_shard(struct gy_contest *contest, const Gyre__Node__Shar
     }
     gyre_status status = GYRE_OK;
     if (sent->n_queries != pass->picked_count)
-        status = gyre_fail(&cause, GYRE_CORRUPT, "scan reply for %zu queries; %zu were asked", sent->n_queries, pass->picked_count);
+        status =
+            gyre_fail(&cause, GYRE_CORRUPT, "scan reply for %zu queries; %zu were asked", sent->n_queries, pass->picked_count);
     for (size_t i = 0; status == GYRE_OK && i < pass->picked_count; i++)
         status = candidates_check(sent->queries[i], pass, &cause);
     if (status != GYRE_OK)
@@ -139,7 +143,8 @@ static gyre_status take_reply(struct gy_contest *contest, const struct gy_gather
 }
 
 /* Rows of a matrix of the contest's queries side by side; the whole matrix itself when every row is picked. NULL stays NULL. */
-static const void *pick_rows(const struct gy_contest *contest, const void *matrix, size_t row_bytes, const struct gy_pass *pass, void *room)
+static const void *pick_rows(const struct gy_contest *contest, const void *matrix, size_t row_bytes, const struct gy_pass *pass,
+                             void *room)
 {
     if (!matrix || pass->picked_count == contest->n)
         return matrix;
@@ -166,7 +171,8 @@ static void room_free(struct scatter_room *room, size_t calls)
 }
 
 /* Groups the wanted shards by the peer that serves them: one call each. */
-static gyre_status group_by_peer(struct gy_contest *contest, const bool *wanted, struct scatter_room *room, size_t *calls, gyre_error *err)
+static gyre_status group_by_peer(struct gy_contest *contest, const bool *wanted, struct scatter_room *room, size_t *calls,
+                                 gyre_error *err)
 {
     const gy_route *route = contest->route;
     size_t used = 0;
@@ -199,7 +205,8 @@ static gyre_status group_by_peer(struct gy_contest *contest, const bool *wanted,
     return GYRE_OK;
 }
 
-static gyre_status room_make(const struct gy_contest *contest, const struct gy_pass *pass, struct scatter_room *room, gyre_error *err)
+static gyre_status room_make(const struct gy_contest *contest, const struct gy_pass *pass, struct scatter_room *room,
+                             gyre_error *err)
 {
     uint32_t shards = contest->route->shard_count;
     size_t n = pass->picked_count, row_bytes = contest->route->dim * sizeof(float);
@@ -214,7 +221,8 @@ static gyre_status room_make(const struct gy_contest *contest, const struct gy_p
         .probes = malloc(some ? n * contest->probe_count * sizeof(uint32_t) : 1),
         .probe_counts = malloc(n * sizeof(uint32_t)),
     };
-    if (room->calls && room->scans && room->shards && room->queries && room->rotated && room->limits && room->probes && room->probe_counts)
+    if (room->calls && room->scans && room->shards && room->queries && room->rotated && room->limits && room->probes &&
+        room->probe_counts)
         return GYRE_OK;
     return gyre_fail(err, GYRE_NO_MEMORY, "no memory to ask %u shards", shards);
 }
@@ -222,20 +230,22 @@ static gyre_status room_make(const struct gy_contest *contest, const struct gy_p
 /* What is the same in every node's message. */
 static Gyre__Node__Scan make_scan(const struct gy_contest *contest, const struct gy_pass *pass, const struct scatter_room *room)
 {
-    size_t n = pass->picked_count, row_bytes = contest->route->dim * sizeof(float), probes_bytes = contest->probe_count * sizeof(uint32_t);
+    size_t n = pass->picked_count, row_bytes = contest->route->dim * sizeof(float),
+           probes_bytes = contest->probe_count * sizeof(uint32_t);
     for (size_t i = 0; i < n; i++) {
         room->limits[i] = gy_merge_tau(&contest->merges[pass->picked[i]]);
         room->probe_counts[i] = contest->probe_count;
     }
     Gyre__Node__Scan scan = GYRE__NODE__SCAN__INIT;
     scan.collection_id = contest->route->collection_id;
-    scan.queries = (ProtobufCBinaryData){n * row_bytes, (uint8_t *)(uintptr_t)pick_rows(contest, contest->queries, row_bytes, pass, room->queries)};
+    scan.queries = (ProtobufCBinaryData){
+        n * row_bytes, (uint8_t *)(uintptr_t)pick_rows(contest, contest->queries, row_bytes, pass, room->queries)};
     if (contest->rotated)
-        scan.rotated = (ProtobufCBinaryData){n * row_bytes,
-                                             (uint8_t *)(uintptr_t)pick_rows(contest, contest->rotated, row_bytes, pass, room->rotated)};
+        scan.rotated = (ProtobufCBinaryData){
+            n * row_bytes, (uint8_t *)(uintptr_t)pick_rows(contest, contest->rotated, row_bytes, pass, room->rotated)};
     if (contest->probes) {
-        scan.probes = (ProtobufCBinaryData){n * probes_bytes,
-                                            (uint8_t *)(uintptr_t)pick_rows(contest, contest->probes, probes_bytes, pass, room->probes)};
+        scan.probes = (ProtobufCBinaryData){
+            n * probes_bytes, (uint8_t *)(uintptr_t)pick_rows(contest, contest->probes, probes_bytes, pass, room->probes)};
         scan.probe_counts = room->probe_counts, scan.n_probe_counts = n;
     }
     scan.codebook_version = gyre_codebook_version(contest->route->codebook);

@@ -25,8 +25,8 @@ struct gy_contest {
  *   keep     candidates a shard sends per query at most
  *   alone    there is one shard: it decides by itself and sends the keep nearest with their exact distances
  *   bounded  send each query's tau as the largest lower bound of interest
- * A shard in another codebook than the route's looks into all of its lists. One that fails is marked lost if a partial answer is allowed,
- * else the search fails. */
+ * A shard in another codebook than the route's looks into all of its lists. One that fails is marked lost if a partial answer is
+ * allowed, else the search fails. */
 struct gy_pass {
     const bool *wanted;
     const size_t *picked;
@@ -36,8 +36,8 @@ struct gy_pass {
 };
 GYRE_CHECKED gyre_status gy_scatter(struct gy_contest *contest, const struct gy_pass *pass, gyre_error *err);
 
-/* Sends the calls of one stage and waits for them: until the client leaves, its deadline, or with allow_partial until only the time to go on
- * without the shards that are silent is left. */
+/* Sends the calls of one stage and waits for them: until the client leaves, its deadline, or with allow_partial until only the
+ * time to go on without the shards that are silent is left. */
 void gy_contest_ask(const struct gy_contest *contest, struct gy_gather_call *calls, size_t count);
 
 /* GYRE_CANCELLED or GYRE_DEADLINE when nobody waits for the answer any more; doing: what is being left undone. */

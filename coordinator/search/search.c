@@ -1,6 +1,6 @@
-/* How a search travels: rotate once, choose lists → gy_scatter (codes of these lists) → gy_rerank (exact distances, first of the best
- * estimates of all shards, then of whoever can still win) → again with more candidates from a shard whose cut-off could hide a winner →
- * answer. A shard that is the only one does all of it by itself. */
+/* How a search travels: rotate once, choose lists → gy_scatter (codes of these lists) → gy_rerank (exact distances, first of the
+ * best estimates of all shards, then of whoever can still win) → again with more candidates from a shard whose cut-off could hide
+ * a winner → answer. A shard that is the only one does all of it by itself. */
 #include "search/search.h"
 
 #include "search/probes.h"
@@ -12,8 +12,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* First helping of candidates a shard sends for a query, 24 bytes each: enough for most queries to be certified by one scan. A contest
- * closer than that asks again for KEEP_GROWTH times as many, up to KEEP_MAX a shard and CANDIDATES_MAX in all (what a shard accepts). */
+/* First helping of candidates a shard sends for a query, 24 bytes each: enough for most queries to be certified by one scan. A
+ * contest closer than that asks again for KEEP_GROWTH times as many, up to KEEP_MAX a shard and CANDIDATES_MAX in all (what a
+ * shard accepts). */
 enum { KEEP_FIRST = 384, KEEP_GROWTH = 8, KEEP_MAX = 65536, CANDIDATES_MAX = 4194304 };
 
 /* What keep may be at most when so many queries ask so many shards, which may all be on one node. */
@@ -25,9 +26,10 @@ static uint32_t keep_max(size_t queries, uint32_t shards)
 
 static uint32_t first_keep(const struct gy_search_options *options, size_t queries, uint32_t shards)
 {
-    uint32_t keep = options->exact         ? options->k
-                    : options->approximate ? 4 * options->k + KEEP_FIRST /* by lower bound, while the answer goes by estimate: leave room */
-                                           : KEEP_FIRST + 8 * ((options->k + shards - 1) / shards);
+    uint32_t keep = options->exact ? options->k
+                    : options->approximate
+                        ? 4 * options->k + KEEP_FIRST /* by lower bound, while the answer goes by estimate: leave room */
+                        : KEEP_FIRST + 8 * ((options->k + shards - 1) / shards);
     uint32_t most = keep_max(queries, shards);
     return keep < most ? keep : most;
 }
@@ -112,8 +114,9 @@ gyre_status gy_search_run(const gy_route *route, const float *queries, size_t n,
     assert(n > 0 && options->k > 0 && options->k <= GY_SEARCH_K_MAX + 1);
     memset(answers, 0, n * sizeof *answers);
     if ((uint64_t)n * options->k * route->shard_count > CANDIDATES_MAX)
-        return gyre_fail(err, GYRE_INVALID, "k is %u%s for %zu queries over %u shards; their product may be %d", options->k - options->spare,
-                         options->spare ? " and the point itself" : "", n, route->shard_count, CANDIDATES_MAX);
+        return gyre_fail(err, GYRE_INVALID, "k is %u%s for %zu queries over %u shards; their product may be %d",
+                         options->k - options->spare, options->spare ? " and the point itself" : "", n, route->shard_count,
+                         CANDIDATES_MAX);
     struct gy_contest contest = {.route = route, .options = options, .queries = queries, .n = n};
     gyre_status status = GYRE_OK;
     uint32_t *probes = NULL;

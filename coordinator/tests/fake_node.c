@@ -261,9 +261,11 @@ static void on_request(void *self, gy_bus_request *request)
 
 static void connect(fake_node *node, const uint8_t key[GY_BUS_KEY_BYTES], const char *coordinator)
 {
-    struct gy_bus_options options = {.listen = "127.0.0.1:0", .cluster_key = key, .node = node->name, .on_request = on_request, .self = node};
+    struct gy_bus_options options = {
+        .listen = "127.0.0.1:0", .cluster_key = key, .node = node->name, .on_request = on_request, .self = node};
     gyre_error err = {0};
-    if (gy_bus_open(&node->bus, &options, &err) != GYRE_OK || gy_peer_new(&node->coordinator, node->bus, coordinator, NULL, NULL, &err) != GYRE_OK)
+    if (gy_bus_open(&node->bus, &options, &err) != GYRE_OK ||
+        gy_peer_new(&node->coordinator, node->bus, coordinator, NULL, NULL, &err) != GYRE_OK)
         fail_msg("%s", err.text);
     node->started_unix_ms++;
 }
@@ -326,8 +328,8 @@ gyre_status fake_node_report_as(fake_node *node, const char *name, gyre_error *e
     pthread_mutex_unlock(&node->mu);
     report.replicas = replicas;
     Gyre__Node__ReportReply *reply = NULL;
-    gyre_status status = gy_call(node->coordinator, GYRE__NODE__MESSAGE_TYPE__REPORT, &report.base, &gyre__node__report_reply__descriptor, &reply,
-                                 gy_now_ns() + FAKE_PATIENCE_NS, err);
+    gyre_status status = gy_call(node->coordinator, GYRE__NODE__MESSAGE_TYPE__REPORT, &report.base,
+                                 &gyre__node__report_reply__descriptor, &reply, gy_now_ns() + FAKE_PATIENCE_NS, err);
     gy_wire_free(reply);
     return status;
 }

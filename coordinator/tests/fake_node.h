@@ -31,7 +31,7 @@ typedef struct fake_node {
     size_t count;
     unsigned asked[FAKE_TYPES];             /* requests by message type */
     gyre_status refuse[FAKE_TYPES];         /* by message type; GYRE_OK: obey */
-    uint16_t swallows;                      /* requests of this type are answered only when it closes, as of a frozen daemon that is killed */
+    uint16_t swallows; /* requests of this type are answered only when it closes, as of a frozen daemon that is killed */
     bool slow_to_encode;                    /* keeps the older codebook until fake_node_encode */
     gy_bus_request *swallowed[FAKE_REPLICAS_MAX];
     size_t swallowed_count;
@@ -50,8 +50,8 @@ gyre_status fake_node_report_as(fake_node *node, const char *name, gyre_error *e
 
 /* Every replica gets this many points; every vector of shard s is (s + 1) · (1, 2, 3, …). */
 void fake_node_fill(fake_node *node, uint64_t points_per_replica);
-/* Every replica gets this many points of its own, in clusters that the shards share. They can be summed, sampled, scanned (exactly) and
- * read. */
+/* Every replica gets this many points of its own, in clusters that the shards share. They can be summed, sampled, scanned
+ * (exactly) and read. */
 void fake_node_grow(fake_node *node, uint64_t points_per_replica);
 /* Re-encodes to the newest codebook it was told. */
 void fake_node_encode(fake_node *node);

@@ -28,7 +28,8 @@ static void cluster(const uint8_t *data, size_t size)
     if (gy_cluster_record_decode(&record, data, size, &err) != GYRE_OK)
         return;
     gy_bytes bytes = {0};
-    if (gy_cluster_record_encode(&record, &bytes, &err) != GYRE_OK || gy_cluster_record_decode(&again, bytes.data, bytes.size, &err) != GYRE_OK ||
+    if (gy_cluster_record_encode(&record, &bytes, &err) != GYRE_OK ||
+        gy_cluster_record_decode(&again, bytes.data, bytes.size, &err) != GYRE_OK ||
         memcmp(again.placement_key, record.placement_key, sizeof again.placement_key) != 0 ||
         again.next_collection_id != record.next_collection_id)
         abort();

@@ -97,8 +97,9 @@ static void health_follows_the_reports(void **state)
     uint64_t random = seed;
     for (int round = 0; round < ROUNDS / 10; round++) {
         int64_t heartbeat_ns = (50 + (int64_t)below(&random, 2000)) * GY_MILLISECOND_NS;
-        int64_t silent_ns = GY_HEARTBEATS_MISSED_MAX * heartbeat_ns > GY_NODE_SILENT_NS_MIN ? GY_HEARTBEATS_MISSED_MAX * heartbeat_ns
-                                                                                             : GY_NODE_SILENT_NS_MIN;
+        int64_t silent_ns = GY_HEARTBEATS_MISSED_MAX * heartbeat_ns > GY_NODE_SILENT_NS_MIN
+                                ? GY_HEARTBEATS_MISSED_MAX * heartbeat_ns
+                                : GY_NODE_SILENT_NS_MIN;
         gy_node_health health = {0};
         int64_t now_ns = GY_SECOND_NS, reported_ns = -1;
         bool was_up = false;

@@ -241,7 +241,8 @@ static void a_damaged_log_is_an_error_and_not_an_older_catalog(void **state)
     gy_catalog_close(catalog);
     char command[2 * PATH_BYTES];
     snprintf(command, sizeof command,
-             "f=$(ls -S %s/*.log | head -1); s=$(stat -c %%s $f); printf '\\377' | dd of=$f bs=1 seek=$((s/2)) conv=notrunc status=none",
+             "f=$(ls -S %s/*.log | head -1); s=$(stat -c %%s $f); printf '\\377' | dd of=$f bs=1 seek=$((s/2)) conv=notrunc "
+             "status=none",
              catalog_path(state));
     assert_int_equal(system(command), 0);
     assert_open_fails(state, GYRE_CORRUPT, "orruption");
@@ -274,7 +275,8 @@ static int commit_for_ever(const char *path)
         gy_store_u64(next, ++number);
         gy_bytes bytes = {next, sizeof next};
         struct gy_catalog_change changes[] = {{"left", revision, &bytes}, {"right", revision, &bytes}};
-        if (catalog->commit(catalog, changes, 2, &revision, &err) != GYRE_OK || write(STDOUT_FILENO, next, sizeof next) != sizeof next)
+        if (catalog->commit(catalog, changes, 2, &revision, &err) != GYRE_OK ||
+            write(STDOUT_FILENO, next, sizeof next) != sizeof next)
             return 1;
     }
 }

@@ -74,7 +74,8 @@ static void leaving_loopback_must_be_said_in_plain_words(void **state)
     assert_refused(state, "--data-dir @/c --cluster-key-file @/key --listen 0.0.0.0:0", 2, "neither TLS nor API keys");
     assert_refused(state, "--data-dir @/c --cluster-key-file @/key --listen 10.0.0.1:0", 2, "--allow-insecure-listen");
     assert_refused(state, "--data-dir @/c --cluster-key-file @/key --listen 127.example.org:0", 2, "127.example.org:0");
-    assert_refused(state, "--data-dir @/c --cluster-key-file @/key --listen localhost.example.org:0", 2, "localhost.example.org:0");
+    assert_refused(state, "--data-dir @/c --cluster-key-file @/key --listen localhost.example.org:0", 2,
+                   "localhost.example.org:0");
     /* these are loopback: what is refused is the key that is not there */
     assert_refused(state, "--data-dir @/c --cluster-key-file @/nokey --listen 127.3.2.1:0 --http-listen localhost:0", 1, "nokey");
     assert_refused(state, "--data-dir @/c --cluster-key-file @/nokey --listen [::1]:0", 1, "nokey");
@@ -108,8 +109,8 @@ static pid_t start(void **state, int *ready)
         dup2(ends[1], READY_FD);
         close(ends[0]);
         close(ends[1]);
-        execl(COORDINATOR, COORDINATOR, dir, key, "--listen=127.0.0.1:0", "--bus-listen=127.0.0.1:0", "--http-listen=127.0.0.1:0", fd,
-              "--log-level=warn", (char *)NULL);
+        execl(COORDINATOR, COORDINATOR, dir, key, "--listen=127.0.0.1:0", "--bus-listen=127.0.0.1:0", "--http-listen=127.0.0.1:0",
+              fd, "--log-level=warn", (char *)NULL);
         _exit(127);
     }
     close(ends[1]);

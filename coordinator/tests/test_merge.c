@@ -66,7 +66,9 @@ static void run_out(gy_merge *merge, const struct world *world, size_t round)
     struct gy_contender *out = malloc(round * sizeof *out);
     for (size_t n; (n = gy_merge_next(merge, out, round)) > 0;)
         for (size_t i = 0; i < n; i++)
-            assert_int_equal(gy_merge_offer(merge, out[i].shard, &out[i].id, world->distance[gyre_point_id_number(&out[i].id)], NULL), GYRE_OK);
+            assert_int_equal(
+                gy_merge_offer(merge, out[i].shard, &out[i].id, world->distance[gyre_point_id_number(&out[i].id)], NULL),
+                GYRE_OK);
     free(out);
 }
 
@@ -181,8 +183,8 @@ static void a_cutoff_below_the_kth_distance_asks_for_more(void **unused)
     gy_merge_fini(&merge);
 }
 
-/* Spreads the points over so many shards, sends what each would send, and runs the contest as the search does: seeds, then whoever can
- * still win. Returns the vectors read. */
+/* Spreads the points over so many shards, sends what each would send, and runs the contest as the search does: seeds, then
+ * whoever can still win. Returns the vectors read. */
 static size_t contest_reads(const struct world *world, size_t shards, size_t k, size_t *rounds)
 {
     gy_merge merge;
@@ -200,7 +202,9 @@ static size_t contest_reads(const struct world *world, size_t shards, size_t k, 
     size_t n = gy_merge_seeds(&merge, out, POINTS);
     for (*rounds = 0; n > 0; n = gy_merge_next(&merge, out, POINTS), ++*rounds)
         for (size_t i = 0; i < n; i++)
-            assert_int_equal(gy_merge_offer(&merge, out[i].shard, &out[i].id, world->distance[gyre_point_id_number(&out[i].id)], NULL), GYRE_OK);
+            assert_int_equal(
+                gy_merge_offer(&merge, out[i].shard, &out[i].id, world->distance[gyre_point_id_number(&out[i].id)], NULL),
+                GYRE_OK);
     size_t reads = merge.read_count;
     assert_nearest(&merge, world, k, UINT32_MAX);
     gy_merge_fini(&merge);
@@ -242,8 +246,8 @@ static void seeds_are_those_best_estimates_that_must_be_read_anyway(void **unuse
         ids[i] = gyre_point_id_from_number(i);
     assert_int_equal(gy_merge_add(&merge, 0, ids, estimates, half_widths, 6, INFINITY, NULL), GYRE_OK);
     struct gy_contender out[6];
-    /* One more than k makes the third best estimate the mark, 3; the lower bounds of 1, 2, 3 ± 1.5 and 9 ± 7.5 are not above it: four must
-     * be read, and the best four estimates are these. */
+    /* One more than k makes the third best estimate the mark, 3; the lower bounds of 1, 2, 3 ± 1.5 and 9 ± 7.5 are not above it:
+     * four must be read, and the best four estimates are these. */
     assert_int_equal(gy_merge_seeds(&merge, out, 6), 4);
     bool seen[6] = {0};
     for (size_t i = 0; i < 4; i++)

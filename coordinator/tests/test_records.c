@@ -260,11 +260,21 @@ static void a_codec_is_named_by_bits_or_by_its_own_name(void **state)
         uint32_t bits;
         const char *codec, *says;
     } cases[] = {
-        {"rabitq", 0, "rabitq1", NULL}, {"rabitq", 1, "rabitq1", NULL}, {"rabitq", 2, "rabitq2-fast", NULL}, {"rabitq", 8, "rabitq8-fast", NULL},
-        {"rabitq4", 0, "rabitq4", NULL}, {"signtrellis-b3", 3, "signtrellis-b3", NULL}, {"signblock-p8b2", 0, "signblock-p8b2", NULL},
-        {"rabitq", 9, NULL, "bits is 9; it must be 1 to 8"}, {"signblock-p8b2", 3, NULL, "bits is 3, but codec signblock-p8b2 has 2"},
-        {"pq-p8", 0, NULL, "rabitq with bits 1 to 8"}, {"eden2", 0, NULL, "signtrellis-b2"}, {"", 0, NULL, "\"\""},
-        {"hamming", 0, NULL, "cannot hold"}, {"segments1", 0, NULL, "cannot hold"}, {"blockquant-p4b1", 0, NULL, "cannot hold"},
+        {"rabitq", 0, "rabitq1", NULL},
+        {"rabitq", 1, "rabitq1", NULL},
+        {"rabitq", 2, "rabitq2-fast", NULL},
+        {"rabitq", 8, "rabitq8-fast", NULL},
+        {"rabitq4", 0, "rabitq4", NULL},
+        {"signtrellis-b3", 3, "signtrellis-b3", NULL},
+        {"signblock-p8b2", 0, "signblock-p8b2", NULL},
+        {"rabitq", 9, NULL, "bits is 9; it must be 1 to 8"},
+        {"signblock-p8b2", 3, NULL, "bits is 3, but codec signblock-p8b2 has 2"},
+        {"pq-p8", 0, NULL, "rabitq with bits 1 to 8"},
+        {"eden2", 0, NULL, "signtrellis-b2"},
+        {"", 0, NULL, "\"\""},
+        {"hamming", 0, NULL, "cannot hold"},
+        {"segments1", 0, NULL, "cannot hold"},
+        {"blockquant-p4b1", 0, NULL, "cannot hold"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const gyre_codec *codec;

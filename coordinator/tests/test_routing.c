@@ -28,7 +28,8 @@ static int make_world(void **state)
     struct world *world = calloc(1, sizeof *world);
     gyre_error err;
     struct gy_bus_options options = {.cluster_key = cluster_key, .node = "test"};
-    if (!world || gy_bus_open(&world->bus, &options, &err) != GYRE_OK || gy_link_new(&world->link, world->bus, "127.0.0.1:1", &err) != GYRE_OK ||
+    if (!world || gy_bus_open(&world->bus, &options, &err) != GYRE_OK ||
+        gy_link_new(&world->link, world->bus, "127.0.0.1:1", &err) != GYRE_OK ||
         gy_routing_new(&world->routing, key, &err) != GYRE_OK)
         return -1;
     world->record = (gy_collection_record){
@@ -40,7 +41,8 @@ static int make_world(void **state)
     *state = world;
     gyre_codebook *made;
     gy_codebook *codebook;
-    if (gyre_codebook_new(&made, GYRE_L2, 3, 1, seed, NULL, &err) != GYRE_OK || gy_codebook_new(&codebook, made, &err) != GYRE_OK ||
+    if (gyre_codebook_new(&made, GYRE_L2, 3, 1, seed, NULL, &err) != GYRE_OK ||
+        gy_codebook_new(&codebook, made, &err) != GYRE_OK ||
         gy_collection_record_set_codebook(&world->record, codebook, &err) != GYRE_OK)
         return -1;
     gy_codebook_release(codebook);

@@ -118,7 +118,8 @@ static void play_shard(struct node *node, const Gyre__Node__Scan *scan, uint32_t
             float distance = gyre_distance(GYRE_L2, world->vectors[i], query, DIM);
             bool decides = scan->exact || (scan->alone && !world->undecided);
             float half_width = decides ? 0 : 0.5f + fabsf(world->noise[i]);
-            rows[n++] = (struct scanned){gyre_point_id_from_number(i), decides ? distance : distance + world->noise[i], half_width};
+            rows[n++] =
+                (struct scanned){gyre_point_id_from_number(i), decides ? distance : distance + world->noise[i], half_width};
         }
     qsort(rows, n, sizeof *rows, lower_order);
     size_t keep = world->keep_max && world->keep_max < scan->keep && !scan->limits.len ? world->keep_max : scan->keep;
@@ -132,7 +133,8 @@ static void play_shard(struct node *node, const Gyre__Node__Scan *scan, uint32_t
     out->cutoff = n > keep ? rows[keep].estimate - rows[keep].half_width : INFINITY;
     n = n > keep ? keep : n;
     for (size_t i = 0; i < n && i < scan->seed; i++)
-        rows[i].estimate = gyre_distance(GYRE_L2, world->vectors[gyre_point_id_number(&rows[i].id)], query, DIM), rows[i].half_width = 0;
+        rows[i].estimate = gyre_distance(GYRE_L2, world->vectors[gyre_point_id_number(&rows[i].id)], query, DIM),
+        rows[i].half_width = 0;
     out->seeds_read = scan->seed < n ? scan->seed : (uint32_t)n;
     out->scanned = POINTS / SHARDS;
     if (scan->alone)
@@ -158,7 +160,8 @@ static gyre_status play_scan(struct node *node, const Gyre__Node__Scan *scan, gy
     note_scan(node->world, scan);
     Gyre__Node__ScanReply done = GYRE__NODE__SCAN_REPLY__INIT;
     Gyre__Node__ShardCandidates shards[SHARDS], *shard_pointers[SHARDS];
-    Gyre__Node__Candidates *lists = calloc(SHARDS * queries, sizeof *lists), **pointers = calloc(SHARDS * queries, sizeof *pointers);
+    Gyre__Node__Candidates *lists = calloc(SHARDS * queries, sizeof *lists),
+                           **pointers = calloc(SHARDS * queries, sizeof *pointers);
     for (size_t s = 0; s < scan->n_shards; s++) {
         gyre__node__shard_candidates__init(&shards[s]);
         shard_pointers[s] = &shards[s];
@@ -183,7 +186,8 @@ static gyre_status play_scan(struct node *node, const Gyre__Node__Scan *scan, gy
 static gyre_status play_distances(struct node *node, const Gyre__Node__Distances *asked, gy_bytes *reply, gyre_error *err)
 {
     Gyre__Node__DistancesReply done = GYRE__NODE__DISTANCES_REPLY__INIT;
-    Gyre__Node__DistanceResult *results = calloc(asked->n_tasks, sizeof *results), **pointers = calloc(asked->n_tasks, sizeof *pointers);
+    Gyre__Node__DistanceResult *results = calloc(asked->n_tasks, sizeof *results),
+                               **pointers = calloc(asked->n_tasks, sizeof *pointers);
     for (size_t t = 0; t < asked->n_tasks; t++) {
         const Gyre__Node__DistanceTask *task = asked->tasks[t];
         float query[DIM];
@@ -269,7 +273,8 @@ static int world_open(void **state)
         world->noise[i] = uniform(&random) - 0.5f;
     }
     assert_int_equal(gyre_codebook_new(&world->codebook, GYRE_L2, DIM, 1, seed, NULL, NULL), GYRE_OK);
-    assert_int_equal(gyre_codebook_new_partitioned(&world->partitioned, GYRE_L2, DIM, VERSION, seed, world->vectors[0], world->vectors[0], LISTS, NULL),
+    assert_int_equal(gyre_codebook_new_partitioned(&world->partitioned, GYRE_L2, DIM, VERSION, seed, world->vectors[0],
+                                                   world->vectors[0], LISTS, NULL),
                      GYRE_OK); /* the first points are the centroids */
     assert_int_equal(gyre_partition_assign(world->partitioned, world->vectors[0], POINTS, 0, world->lists, NULL), GYRE_OK);
     for (uint32_t s = 0; s < SHARDS; s++)
@@ -278,7 +283,8 @@ static int world_open(void **state)
     for (uint32_t n = 0; n < NODES; n++) {
         struct node *node = &world->nodes[n];
         node->world = world, node->number = n;
-        struct gy_bus_options options = {.listen = "127.0.0.1:0", .cluster_key = key, .node = "node", .on_request = on_request, .self = node};
+        struct gy_bus_options options = {
+            .listen = "127.0.0.1:0", .cluster_key = key, .node = "node", .on_request = on_request, .self = node};
         assert_int_equal(gy_bus_open(&node->bus, &options, NULL), GYRE_OK);
         assert_int_equal(gy_peer_new(&node->peer, world->client, gy_bus_address(node->bus), NULL, NULL, NULL), GYRE_OK);
     }
@@ -318,13 +324,15 @@ static int nearest_order(const void *left, const void *right)
     return gyre_point_id_compare(&a->id, &b->id);
 }
 
-static void assert_brute_force(const struct world *world, const float *query, const struct gy_search_answer *answer, size_t k, uint32_t without_node)
+static void assert_brute_force(const struct world *world, const float *query, const struct gy_search_answer *answer, size_t k,
+                               uint32_t without_node)
 {
     struct gy_search_hit *all = calloc(POINTS, sizeof *all);
     size_t n = 0;
     for (size_t i = 0; i < POINTS; i++)
         if (shard_of(i) % NODES != without_node)
-            all[n++] = (struct gy_search_hit){.id = gyre_point_id_from_number(i), .distance = gyre_distance(GYRE_L2, world->vectors[i], query, DIM)};
+            all[n++] = (struct gy_search_hit){.id = gyre_point_id_from_number(i),
+                                              .distance = gyre_distance(GYRE_L2, world->vectors[i], query, DIM)};
     qsort(all, n, sizeof *all, nearest_order);
     assert_int_equal(answer->count, k < n ? k : n);
     for (size_t i = 0; i < answer->count; i++) {
@@ -348,11 +356,13 @@ static void answers_equal_brute_force_and_say_so(void **state)
             assert_brute_force(world, world->vectors[7 + q], &answers[q], k, UINT32_MAX);
             assert_true(answers[q].basis.certified && answers[q].basis.exact_distances);
             assert_int_equal(answers[q].basis.shards_answered, SHARDS);
-            assert_true(answers[q].basis.lists_probed == 1 && answers[q].basis.lists_total == 1 && answers[q].basis.recall_expected == 1);
+            assert_true(answers[q].basis.lists_probed == 1 && answers[q].basis.lists_total == 1 &&
+                        answers[q].basis.recall_expected == 1);
             assert_true(answers[q].basis.rerank_rounds <= 2);
         }
         gy_search_answers_free(answers, 3);
-        assert_int_equal(world->last.k, k <= world->last.keep ? k : 0); /* a shard must not leave out what it does not know to be beaten */
+        assert_int_equal(world->last.k,
+                         k <= world->last.keep ? k : 0); /* a shard must not leave out what it does not know to be beaten */
         assert_int_equal(world->last.seed, 0);
         assert_false(world->last.alone);
     }
@@ -405,7 +415,8 @@ static void mischief_is_an_error_that_names_shard_and_node(void **state)
     static const struct {
         mischief mischief;
         gyre_status status;
-    } cases[] = {{WRONG_SIZES, GYRE_CORRUPT}, {NOT_A_NUMBER, GYRE_CORRUPT}, {MISSING_SHARD, GYRE_CORRUPT}, {REFUSING, GYRE_UNAVAILABLE}};
+    } cases[] = {
+        {WRONG_SIZES, GYRE_CORRUPT}, {NOT_A_NUMBER, GYRE_CORRUPT}, {MISSING_SHARD, GYRE_CORRUPT}, {REFUSING, GYRE_UNAVAILABLE}};
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         world->nodes[1].mischief = cases[c].mischief;
         struct gy_search_answer answer;
@@ -538,8 +549,8 @@ static gy_route listed(struct world *world)
 }
 
 /* The answer is brute force's over the points in these lists, and over all points of node `everything`. */
-static void assert_brute_force_within(const struct world *world, const float *query, const struct gy_search_answer *answer, size_t k,
-                                      uint32_t nprobe, uint32_t everything)
+static void assert_brute_force_within(const struct world *world, const float *query, const struct gy_search_answer *answer,
+                                      size_t k, uint32_t nprobe, uint32_t everything)
 {
     uint32_t probes[LISTS];
     assert_int_equal(gyre_partition_probe(world->partitioned, query, NULL, nprobe, probes, NULL), GYRE_OK);
@@ -550,7 +561,8 @@ static void assert_brute_force_within(const struct world *world, const float *qu
     size_t n = 0;
     for (size_t i = 0; i < POINTS; i++)
         if (looked[world->lists[i]] || shard_of(i) % NODES == everything)
-            all[n++] = (struct gy_search_hit){.id = gyre_point_id_from_number(i), .distance = gyre_distance(GYRE_L2, world->vectors[i], query, DIM)};
+            all[n++] = (struct gy_search_hit){.id = gyre_point_id_from_number(i),
+                                              .distance = gyre_distance(GYRE_L2, world->vectors[i], query, DIM)};
     qsort(all, n, sizeof *all, nearest_order);
     assert_int_equal(answer->count, k < n ? k : n);
     for (size_t i = 0; i < answer->count; i++)
@@ -572,7 +584,8 @@ static void every_query_looks_into_its_own_lists(void **state)
         assert_int_equal(gy_search_run(&route, world->vectors[100], QUERIES, &options, answers, NULL), GYRE_OK);
         for (size_t q = 0; q < QUERIES; q++) {
             assert_brute_force_within(world, world->vectors[100 + q], &answers[q], K, NPROBE, UINT32_MAX);
-            assert_true(answers[q].basis.certified && answers[q].basis.lists_probed == NPROBE && answers[q].basis.lists_total == LISTS);
+            assert_true(answers[q].basis.certified && answers[q].basis.lists_probed == NPROBE &&
+                        answers[q].basis.lists_total == LISTS);
             assert_true(answers[q].basis.recall_expected == 0.9); /* measured for 2 lists, and 4 are more */
             assert_int_equal(answers[q].basis.codebook_version, VERSION);
         }
@@ -599,8 +612,8 @@ static void a_recall_is_bought_with_as_many_lists_as_the_training_says(void **st
         double target;
         uint32_t nprobe, lists;
         double expected;
-    } cases[] = {{0.5, 0, 2, 0.9}, {0.9, 0, 2, 0.9}, {0.91, 0, 5, 0.99}, {0.99, 0, 5, 0.99}, {0.995, 0, LISTS, 1}, {1, 0, LISTS, 1},
-                 {0.99, 1, 1, 0}, {0.99, 5, 5, 0.99}, {0.99, LISTS, LISTS, 1}, {0.99, 1000, LISTS, 1}};
+    } cases[] = {{0.5, 0, 2, 0.9}, {0.9, 0, 2, 0.9}, {0.91, 0, 5, 0.99}, {0.99, 0, 5, 0.99},      {0.995, 0, LISTS, 1},
+                 {1, 0, LISTS, 1}, {0.99, 1, 1, 0},  {0.99, 5, 5, 0.99}, {0.99, LISTS, LISTS, 1}, {0.99, 1000, LISTS, 1}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct gy_search_answer answer;
         struct gy_search_options options = options_of(10);
@@ -609,7 +622,8 @@ static void a_recall_is_bought_with_as_many_lists_as_the_training_says(void **st
         assert_brute_force_within(world, world->vectors[9], &answer, 10, cases[i].lists, UINT32_MAX);
         assert_int_equal(answer.basis.lists_probed, cases[i].lists);
         assert_true(answer.basis.recall_expected == cases[i].expected);
-        assert_int_equal(world->last.probe_count, cases[i].lists == LISTS ? 0 : cases[i].lists); /* all of them need no list of lists */
+        assert_int_equal(world->last.probe_count,
+                         cases[i].lists == LISTS ? 0 : cases[i].lists); /* all of them need no list of lists */
         gy_search_answers_free(&answer, 1);
     }
     struct gy_search_answer answer;

@@ -80,7 +80,8 @@ static void a_collection_that_has_grown_is_trained_by_itself(void **state)
     assert_int_equal(world_codebook_version(world), 1);
     for (size_t i = 0; i < NODES; i++)
         fake_node_fill(&world->nodes[i], 250);
-    world->nodes[0].refuse[GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS] = GYRE_UNAVAILABLE; /* the first try fails: the collection is left alone and tried again */
+    world->nodes[0].refuse[GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS] =
+        GYRE_UNAVAILABLE; /* the first try fails: the collection is left alone and tried again */
     for (size_t i = 0; i < NODES; i++)
         world_report(&world->nodes[i]);
     fake_node_await(&world->nodes[0], summed, 2, "a first training");
@@ -355,8 +356,8 @@ static void a_failure_in_any_phase_leaves_the_older_version(void **state)
 {
     struct world *world = *state;
     grow(world);
-    static const uint16_t types[] = {GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS, GYRE__NODE__MESSAGE_TYPE__SAMPLE, GYRE__NODE__MESSAGE_TYPE__SCAN,
-                                     GYRE__NODE__MESSAGE_TYPE__READ};
+    static const uint16_t types[] = {GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS, GYRE__NODE__MESSAGE_TYPE__SAMPLE,
+                                     GYRE__NODE__MESSAGE_TYPE__SCAN, GYRE__NODE__MESSAGE_TYPE__READ};
     Gyre__V1__Collection *found = NULL;
     gyre_error err = {0};
     uint64_t before = fingerprint(world);
@@ -467,7 +468,9 @@ static void nodes_are_told_the_codec_that_bits_or_name_ask_for(void **state)
     const struct {
         const char *name, *codec, *told;
         uint32_t bits, bits_filled;
-    } cases[] = {{"one", "", "rabitq1", 0, 1}, {"four", "rabitq", "rabitq4-fast", 4, 4}, {"sign", "signblock-p8b2", "signblock-p8b2", 0, 2}};
+    } cases[] = {{"one", "", "rabitq1", 0, 1},
+                 {"four", "rabitq", "rabitq4-fast", 4, 4},
+                 {"sign", "signblock-p8b2", "signblock-p8b2", 0, 2}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         Gyre__V1__CollectionSpec spec = world_a_spec();
         spec.name = (char *)(uintptr_t)cases[i].name, spec.codec = (char *)(uintptr_t)cases[i].codec, spec.bits = cases[i].bits;

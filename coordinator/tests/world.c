@@ -21,7 +21,11 @@ void world_start(struct world *world)
     struct gy_placement_options options = {.catalog = world->catalog, .metrics = world->metrics, .heartbeat_ms = 100};
     MUST(gy_placement_new(&world->placement, &options, &err));
     struct gy_bus_options bus = {
-        .listen = "127.0.0.1:0", .cluster_key = world_key, .node = "coordinator", .on_request = gy_placement_on_request, .self = world->placement,
+        .listen = "127.0.0.1:0",
+        .cluster_key = world_key,
+        .node = "coordinator",
+        .on_request = gy_placement_on_request,
+        .self = world->placement,
     };
     MUST(gy_bus_open(&world->bus, &bus, &err));
     MUST(gy_placement_start(world->placement, world->bus, &err));
@@ -103,8 +107,8 @@ void world_restart(struct world *world)
 
 /* ---- calls ---- */
 
-gyre_status world_call(struct world *world, const char *path, const ProtobufCMessage *request, const ProtobufCMessageDescriptor *type, void *reply,
-                        gyre_error *err)
+gyre_status world_call(struct world *world, const char *path, const ProtobufCMessage *request,
+                       const ProtobufCMessageDescriptor *type, void *reply, gyre_error *err)
 {
     return gyre_client_call(world->client, path, request, type, reply, gy_now_ns() + FAKE_PATIENCE_NS, err);
 }
@@ -146,7 +150,8 @@ gyre_status world_drop(struct world *world, const char *name, gyre_error *err)
     Gyre__V1__DropCollectionRequest request = GYRE__V1__DROP_COLLECTION_REQUEST__INIT;
     request.name = (char *)(uintptr_t)name;
     Gyre__V1__DropCollectionReply *reply = NULL;
-    gyre_status status = world_call(world, "/gyre.v1.Collections/Drop", &request.base, &gyre__v1__drop_collection_reply__descriptor, &reply, err);
+    gyre_status status =
+        world_call(world, "/gyre.v1.Collections/Drop", &request.base, &gyre__v1__drop_collection_reply__descriptor, &reply, err);
     gy_wire_free(reply);
     return status;
 }
@@ -164,7 +169,8 @@ size_t world_list_count(struct world *world)
     Gyre__V1__ListCollectionsRequest request = GYRE__V1__LIST_COLLECTIONS_REQUEST__INIT;
     Gyre__V1__ListCollectionsReply *reply = NULL;
     gyre_error err = {0};
-    MUST(world_call(world, "/gyre.v1.Collections/List", &request.base, &gyre__v1__list_collections_reply__descriptor, &reply, &err));
+    MUST(world_call(world, "/gyre.v1.Collections/List", &request.base, &gyre__v1__list_collections_reply__descriptor, &reply,
+                    &err));
     size_t count = reply->n_collections;
     gy_wire_free(reply);
     return count;

@@ -51,8 +51,8 @@ void world_report(fake_node *node);
 
 /* ---- calls, as a client makes them ---- */
 
-gyre_status world_call(struct world *world, const char *path, const ProtobufCMessage *request, const ProtobufCMessageDescriptor *type,
-                       void *reply, gyre_error *err);
+gyre_status world_call(struct world *world, const char *path, const ProtobufCMessage *request,
+                       const ProtobufCMessageDescriptor *type, void *reply, gyre_error *err);
 /* "words", dim 3, l2, defaults for the rest. */
 Gyre__V1__CollectionSpec world_a_spec(void);
 gyre_status world_create(struct world *world, Gyre__V1__CollectionSpec *spec, Gyre__V1__Collection **made, gyre_error *err);
