@@ -1,17 +1,21 @@
 /* Exact distances of rows of a snapshot: from the mirror, asked for some rows ahead of use, because rows come from anywhere in memory;
  * what it lacks is read from RocksDB together, and mirrored. RocksDB has the newest vector of an id: it may be newer than the
- * row, and then no later snapshot holds that row.  */
+ * row, and then no later snapshot holds that row.
+ * Rows that are named by id are looked up in the table of places under its lock, and then read without it. */
 #include "index/rank.h"
 
 #include "index/record.h"
 
 #include <math.h>
+#include <time.h>
 
 enum {
     TOGETHER = 64, /* rows looked up before the first is used; misses read together */
     AHEAD = 6,     /* rows asked for before they are used */
     LINE_BYTES = 64,
+    LOOK_UP_WAIT_NS = 50000, /* about what reading a few dozen vectors from RocksDB's cache costs */
 };
+#define NOWHERE UINT32_MAX
 
 /* ---- what is not mirrored ---- */
 struct misses {
@@ -99,6 +103,54 @@ gyre_status gy_points_rank(gy_points *points, const gy_snapshot *snapshot, const
         }
     }
     return read_misses(&misses, err);
+}
+
+/* ---- ranking by id ---- */
+
+/* Where points are now: slots[i] is NOWHERE for one that is not there. The snapshot that has them, held; NULL if the table is being
+ * changed for longer than reading from RocksDB would cost. */
+static gy_snapshot *look_up(gy_points *points, const gyre_point_id *ids, size_t count, uint32_t *slots)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until); /* the only clock of pthread_mutex_timedlock */
+    until.tv_nsec += LOOK_UP_WAIT_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    if (pthread_mutex_timedlock(&points->apply_mu, &until) != 0)
+        return NULL;
+    gy_snapshot *snapshot = points->broken ? NULL : gy_points_snapshot(points); /* they may differ once an apply has failed */
+    for (size_t i = 0; snapshot && i < count; i++)
+        if (!gy_places_find(&points->places, snapshot, &ids[i], &slots[i]))
+            slots[i] = NOWHERE;
+    pthread_mutex_unlock(&points->apply_mu);
+    return snapshot;
+}
+
+/* At most TOGETHER. */
+static gyre_status measure_group(gy_points *points, const float *query, const gyre_point_id *ids, size_t count, float *out, gyre_error *err)
+{
+    uint32_t slots[TOGETHER], there[TOGETHER];
+    float distances[TOGETHER];
+    size_t there_count = 0;
+    GY_AUTO(gy_snapshot) *snapshot = look_up(points, ids, count, slots);
+    if (!snapshot)
+        return gy_points_distances_stored(points, query, ids, count, out, err);
+    for (size_t i = 0; i < count; i++)
+        if (slots[i] != NOWHERE)
+            there[there_count++] = slots[i];
+    GY_TRY(gy_points_rank(points, snapshot, query, there, there_count, distances, err));
+    for (size_t i = 0, next = 0; i < count; i++)
+        out[i] = slots[i] == NOWHERE ? INFINITY : distances[next++];
+    return GYRE_OK;
+}
+
+gyre_status gy_points_distances(gy_points *points, const float *query, const gyre_point_id *ids, size_t count, float *out, gyre_error *err)
+{
+    for (size_t done = 0; done < count; done += TOGETHER) {
+        size_t group = count - done < TOGETHER ? count - done : TOGETHER;
+        GY_TRY(measure_group(points, query, ids + done, group, out + done, err));
+    }
+    return GYRE_OK;
 }
 
 gyre_status gy_points_mirror_chunk(gy_points *points, const gy_snapshot *snapshot, size_t number, size_t *mirrored, gyre_error *err)

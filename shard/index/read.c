@@ -1,4 +1,5 @@
 /* Reads of full vectors and payloads, from disk by way of the node's block cache. */
+#include "index/rank.h"
 #include "index/record.h"
 #include "index/state.h"
 
@@ -119,7 +120,8 @@ static gyre_status measure(void *self, size_t i, struct gy_slice value, gyre_err
     return GYRE_OK;
 }
 
-gyre_status gy_points_distances(gy_points *points, const float *query, const gyre_point_id *ids, size_t count, float *out, gyre_error *err)
+gyre_status gy_points_distances_stored(gy_points *points, const float *query, const gyre_point_id *ids, size_t count, float *out,
+                                       gyre_error *err)
 {
     float vector[GYRE_DIM_MAX];
     struct measuring measuring = {points, ids, query, out, vector};

@@ -1,7 +1,7 @@
 /* The mirror of full vectors: the same bits as the store gives, whoever writes them and however often; never in the way. */
 #include "points_fixture.h"
 
-#include "index/state.h"
+#include "index/rank.h"
 #include "index/vectors.h"
 
 #include <math.h>
@@ -169,7 +169,7 @@ static void a_reopened_replica_is_mirrored_again_by_whoever_comes_first(void **s
     for (int round = 0; round < 4; round++) {
         fixture_close(&f);
         fixture_open(&f);
-        assert_ok(gy_points_distances(f.points, query, ids, POINTS, wanted, &err));
+        assert_ok(gy_points_distances_stored(f.points, query, ids, POINTS, wanted, &err));
         struct ranker ranker = {f.points, gy_points_snapshot(f.points), query, wanted};
         pthread_t threads[RANKERS];
         for (int i = 0; i < RANKERS; i++)
@@ -184,6 +184,39 @@ static void a_reopened_replica_is_mirrored_again_by_whoever_comes_first(void **s
     }
     free(wanted);
     free(ids);
+    fixture_fini(&f);
+}
+
+/* From the mirror, and, while somebody holds the table of places, from RocksDB. */
+static void distances_by_id_are_those_of_the_stored_vectors(void **state)
+{
+    (void)state;
+    gyre_error err;
+    struct fixture f;
+    uint64_t random = 12;
+    enum { IDS = 1000 }; /* every third is not there, some were deleted */
+    float query[DIM], wanted[IDS], out[IDS];
+    gyre_point_id ids[IDS];
+    fixture_init_with(&f, "rabitq1", fixture_partition(GYRE_COSINE, DIM, 1, 0, 20));
+    fixture_fill(&f, 0, POINTS, 500, &random);
+    struct gy_operation delete = {gyre_point_id_from_number(3), NULL, NULL};
+    fixture_apply(&f, &delete, 1, NULL);
+    fixture_vector(&random, query, DIM);
+    gyre_vector_normalize(GYRE_COSINE, query, query, DIM);
+    for (size_t i = 0; i < IDS; i++)
+        ids[i] = gyre_point_id_from_number(i % 3 ? (i * 7) % POINTS : POINTS + i);
+    ids[500] = gyre_point_id_from_number(3);
+    assert_ok(gy_points_distances_stored(f.points, query, ids, IDS, wanted, &err));
+    assert_true(isinf(wanted[0]) && isinf(wanted[500]) && isfinite(wanted[1]));
+    for (int busy = 0; busy < 2; busy++) {
+        memset(out, 0, sizeof out);
+        if (busy)
+            pthread_mutex_lock(&f.points->apply_mu);
+        assert_ok(gy_points_distances(f.points, query, ids, IDS, out, &err));
+        if (busy)
+            pthread_mutex_unlock(&f.points->apply_mu);
+        assert_memory_equal(out, wanted, sizeof out);
+    }
     fixture_fini(&f);
 }
 
@@ -215,6 +248,7 @@ int main(void)
         cmocka_unit_test(freed_segments_are_used_again_and_most_of_them_go_back_to_the_disk),
         cmocka_unit_test(without_room_nothing_is_mirrored_and_room_is_found_when_there_is_some),
         cmocka_unit_test(a_reopened_replica_is_mirrored_again_by_whoever_comes_first),
+        cmocka_unit_test(distances_by_id_are_those_of_the_stored_vectors),
         cmocka_unit_test(a_row_of_an_old_snapshot_keeps_its_vector_or_is_infinitely_far),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
