@@ -97,8 +97,9 @@ bool gy_training_due(uint64_t trained_at_points, uint64_t points);
 /* How many lists a collection gets: the power of two nearest to 2·sqrt(points), as choosing lists (sqrt(points) centroids) and
  * scanning them then cost about the same; at least GY_LIST_POINTS_MIN points a list and shard, for a list is scanned in blocks;
  * centroids of at most GY_CENTROIDS_BYTES_MAX, since every node holds them and every message of a codebook carries them. 1, which
- * is no partition, below GY_TRAIN_LISTS_POINTS_MIN. asked  by a person: that many, if 1…gy_training_lists_max and at most one a
- * point; 0: by the rule GYRE_INVALID for more than gy_training_lists_max, GYRE_PRECONDITION for more lists than points. */
+ * is no partition, below GY_TRAIN_LISTS_POINTS_MIN.
+ *   asked  by a person: that many, if 1…gy_training_lists_max and at most one a point; 0: by the rule
+ * GYRE_INVALID for more than gy_training_lists_max, GYRE_PRECONDITION for more lists than points. */
 enum { GY_LIST_POINTS_MIN = 32, GY_CENTROIDS_BYTES_MAX = 64 << 20, GY_TRAIN_LISTS_MAX = 65536 };
 uint32_t gy_training_lists_max(uint32_t dim);
 GYRE_CHECKED gyre_status gy_training_lists(uint64_t points, uint32_t shards, uint32_t dim, uint32_t asked, uint32_t *lists,

@@ -25,7 +25,8 @@ GY_AUTO_DEFINE(gy_routing, gy_routing_free)
 
 /* Makes this the view of the record's collection for requests that begin from now on.
  *   links  [record->spec.shards] of each shard's primary, NULL for a node that never reported; held by the view as long as it
- * lives, as is the record's codebook On failure the older view stays. */
+ *          lives, as is the record's codebook
+ * On failure the older view stays. */
 GYRE_CHECKED gyre_status gy_routing_publish(gy_routing *routing, const gy_collection_record *record, gy_link *const *links,
                                             gyre_error *err);
 /* New requests no longer find the collection; requests that hold it go on. */
