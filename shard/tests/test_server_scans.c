@@ -7,6 +7,7 @@
 #include "gyre/partition.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 
 enum { LISTS = 8, POINTS = 2000 };
 
@@ -321,6 +322,55 @@ static void one_that_is_wrong_or_late_leaves_the_others_alone(void **state)
     assert_int_equal(metric(world, "gyre_shard_scan_passes_total{queries=\"3\"}"), 1);
 }
 
+/* ---- callers that go ---- */
+
+/* A door of the test's own in front of the server, so that it sees the request as the server does. */
+struct door {
+    struct world *world;
+    _Atomic(gy_bus_request *) request;
+};
+
+static void on_request(void *self, gy_bus_request *request)
+{
+    struct door *door = self;
+    atomic_store(&door->request, request);
+    gy_server_on_request(door->world->server, request);
+}
+
+static void a_scan_whose_caller_is_gone_is_not_run(void **state)
+{
+    struct world *world = *state;
+    struct door door = {.world = world};
+    struct gate gate;
+    struct probed probed;
+    struct fixture_answer answer = FIXTURE_ANSWER;
+    gy_bus *bus;
+    gy_peer *peer;
+    gy_bytes packed;
+    struct gy_bus_options options = {
+        .listen = "127.0.0.1:0", .cluster_key = key, .node = "n1", .on_request = on_request, .self = &door};
+    assert_int_equal(gy_bus_open(&bus, &options, NULL), GYRE_OK);
+    assert_int_equal(gy_peer_new(&peer, world->client, gy_bus_address(bus), NULL, NULL, NULL), GYRE_OK);
+    make_probed(&probed, world->codebook, 0, 1, 2);
+    assert_int_equal(gy_wire_pack(&packed, &probed.scan.message.base, 64 << 20, NULL), GYRE_OK);
+    uint64_t passes = metric(world, "gyre_shard_scan_passes_total{queries=\"1\"}");
+    uint64_t failures = metric(world, "gyre_shard_requests_failed_total{type=\"scan\"}");
+    hold_up(world, &gate);
+    gy_peer_call(peer, GYRE__NODE__MESSAGE_TYPE__SCAN, packed.data, packed.size, soon(), on_reply, &answer);
+    while (!atomic_load(&door.request))
+        sched_yield();
+    gy_peer_free(peer);
+    while (!gy_bus_request_abandoned(atomic_load(&door.request)))
+        sched_yield();
+    let_go(&gate);
+    gy_bus_close(bus); /* waits until it is answered */
+    assert_int_equal(metric(world, "gyre_shard_scan_passes_total{queries=\"1\"}"), passes);
+    assert_int_equal(metric(world, "gyre_shard_requests_failed_total{type=\"scan\"}"), failures + 1);
+    fixture_wait(&answer);
+    assert_int_equal(answer.status, GYRE_UNAVAILABLE);
+    gy_bytes_free(&packed);
+}
+
 /* ---- the line ---- */
 
 static void a_full_line_refuses_the_flood_and_not_the_others(void **state)
@@ -420,6 +470,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(callers_that_share_a_pass_get_the_bytes_they_would_get_alone, set_up_narrow, tear_down),
         cmocka_unit_test_setup_teardown(what_asks_for_something_else_goes_by_itself, set_up_narrow, tear_down),
         cmocka_unit_test_setup_teardown(one_that_is_wrong_or_late_leaves_the_others_alone, set_up_narrow, tear_down),
+        cmocka_unit_test_setup_teardown(a_scan_whose_caller_is_gone_is_not_run, set_up_narrow, tear_down),
         cmocka_unit_test_setup_teardown(a_full_line_refuses_the_flood_and_not_the_others, set_up_narrow, tear_down),
         cmocka_unit_test_setup_teardown(a_crowd_is_served_to_the_last, set_up_narrow, tear_down),
     };
