@@ -18,8 +18,8 @@
 #include <stdlib.h>
 
 enum {
-    FIRST_ROUND_ROWS = 512, /* before these no row is worth a read: the next may be much better */
-    ROUND_GROWTH = 6,
+    FIRST_ROUND_ROWS = 1024, /* before these no row is worth a read: the next may be much better */
+    ROUND_GROWTH = 8,
     READ_FIRST = 16,        /* rows between two looks at the threshold, while it still falls */
     READ_MOST = 64,         /* and later: reads overlap within a batch */
     PENDING_SPARE = 4096,   /* rows that may wait beyond four times keep */
@@ -149,9 +149,10 @@ gyre_status gy_alone_round(struct gy_scanning *scanning, uint32_t query, struct 
     size_t count = promising_first(keeper, threshold);
     if (threshold == INFINITY && count < 2 * keep) /* too few to be the best of anything */
         return GYRE_OK;
-    if (count > 2 * keep) {
-        gy_top_best_first(keeper->pending, count, 2 * keep);
-        count = 2 * keep;
+    size_t most = keeper->rows_at_round ? keep : 2 * keep;
+    if (count > most) {
+        gy_top_best_first(keeper->pending, count, most);
+        count = most;
     }
     keeper->rows_at_round = keeper->rows * ROUND_GROWTH;
     GY_TRY(read_in_order(scanning, query, keeper, keeper->pending, count, err));
