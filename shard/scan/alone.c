@@ -155,10 +155,12 @@ gyre_status gy_alone_round(struct gy_scanning *scanning, uint32_t query, struct 
         count = most;
     }
     keeper->rows_at_round = keeper->rows * ROUND_GROWTH;
-    GY_TRY(read_in_order(scanning, query, keeper, keeper->pending, count, err));
-    memmove(keeper->pending, keeper->pending + count, (keeper->pending_count - count) * sizeof *keeper->pending);
-    keeper->pending_count -= count;
-    drop_decided(keeper, threshold_of(scanning, query));
+    if (count) {
+        GY_TRY(read_in_order(scanning, query, keeper, keeper->pending, count, err));
+        memmove(keeper->pending, keeper->pending + count, (keeper->pending_count - count) * sizeof *keeper->pending);
+        keeper->pending_count -= count;
+        drop_decided(keeper, threshold_of(scanning, query));
+    }
     return keeper->pending_count > pending_most(keeper) ? read_pending(scanning, query, keeper, err) : GYRE_OK;
 }
 
