@@ -246,8 +246,8 @@ static void seeds_are_those_best_estimates_that_must_be_read_anyway(void **unuse
         ids[i] = gyre_point_id_from_number(i);
     assert_int_equal(gy_merge_add(&merge, 0, ids, estimates, half_widths, 6, INFINITY, NULL), GYRE_OK);
     struct gy_contender out[6];
-    /* One more than k makes the third best estimate the mark, 3; the lower bounds of 1, 2, 3 ± 1.5 and 9 ± 7.5 are not above it:
-     * four must be read, and the best four estimates are these. */
+    /* The second best estimate is 2, and four lower bounds are not above it: the mark is one on, 3, and the lower bounds of 1, 2,
+     * 3 ± 1.5 and 9 ± 7.5 are not above that either. The best four estimates are the seeds. */
     assert_int_equal(gy_merge_seeds(&merge, out, 6), 4);
     bool seen[6] = {0};
     for (size_t i = 0; i < 4; i++)
