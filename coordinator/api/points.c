@@ -19,6 +19,11 @@ gyre_status gy_points_service_new(gy_points_service **out, gy_routing *routing, 
     gy_points_service *service = calloc(1, sizeof *service);
     if (!service)
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for the Points service");
+    gyre_status status = gy_search_gather_new(&service->gather, 0, 0, err);
+    if (status != GYRE_OK) {
+        free(service);
+        return status;
+    }
     service->routing = routing, service->pool = pool;
     memcpy(service->unary, unary_methods, sizeof unary_methods);
     gy_unary_init(service->unary, GY_POINTS_UNARY, service, pool, metrics);
@@ -45,5 +50,7 @@ void gy_points_service_methods(gy_points_service *service, struct gy_rpc_method 
 
 void gy_points_service_free(gy_points_service *service)
 {
+    if (service)
+        gy_search_gather_free(service->gather);
     free(service);
 }

@@ -203,7 +203,9 @@ static gyre_status batch_run(struct gy_points_service *service, struct batch *ba
     gyre_status status = GYRE_OK;
     if (!batch->answers || !replies || !pointers || !bases)
         status = gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu answers", batch->n);
-    if (status == GYRE_OK)
+    if (status == GYRE_OK && batch->n == 1)
+        status = gy_search_gathered(service->gather, batch->route, batch->vectors, &options, batch->answers, err);
+    else if (status == GYRE_OK)
         status = gy_search_run(batch->route, batch->vectors, batch->n, &options, batch->answers, err);
     if (status == GYRE_OK)
         status = hits_dress(batch, err);

@@ -4,6 +4,7 @@
 
 #include "api/convert.h"
 #include "api/points.h"
+#include "search/gather.h"
 
 #include "gyre/node/node.pb-c.h"
 
@@ -11,6 +12,7 @@ enum { GY_POINTS_UNARY = GY_POINTS_METHODS - 1 }; /* all but Import */
 
 struct gy_points_service {
     gy_routing *routing;
+    gy_search_gather *gather;
     gy_pool *pool;
     struct gy_unary unary[GY_POINTS_UNARY];
     gy_metric *points_written, *points_deleted, *queries, *codes_scanned, *vectors_read;

@@ -1,5 +1,5 @@
 /* Searches over a real bus against shards that the test plays: it knows every distance, so it knows the answer. */
-#include "search/search.h"
+#include "search/gather.h"
 
 #include "gyre/node/node.pb-c.h"
 #include "gyre/partition.h"
@@ -694,6 +694,115 @@ static void the_only_shard_decides_in_one_exchange(void **state)
     gy_search_answers_free(answers, 1);
 }
 
+/* ---- gathered ---- */
+
+/* A client of its own: asks one query through the gather. */
+struct asker {
+    struct world *world;
+    gy_search_gather *gather;
+    size_t query;
+    uint32_t k;
+    atomic_bool leaves;
+    gyre_status status;
+    struct gy_search_answer answer;
+    pthread_t thread;
+};
+
+static bool asker_left(void *arg)
+{
+    return atomic_load(&((struct asker *)arg)->leaves);
+}
+
+static void *ask(void *arg)
+{
+    struct asker *asker = arg;
+    struct gy_search_options options = options_of(asker->k);
+    options.cancelled = asker_left, options.cancelled_arg = asker;
+    asker->status = gy_search_gathered(asker->gather, &asker->world->route, asker->world->vectors[asker->query], &options,
+                                       &asker->answer, NULL);
+    return NULL;
+}
+
+static void start(struct asker *asker, struct world *world, gy_search_gather *gather, size_t query, uint32_t k)
+{
+    *asker = (struct asker){.world = world, .gather = gather, .query = query, .k = k};
+    assert_int_equal(pthread_create(&asker->thread, NULL, ask, asker), 0);
+}
+
+static void await_forming(gy_search_gather *gather, size_t count)
+{
+    struct timespec moment = {0, 100000};
+    for (int64_t until_ns = gy_now_ns() + 20 * GY_SECOND_NS; gy_search_gather_forming(gather) != count; nanosleep(&moment, NULL))
+        if (gy_now_ns() > until_ns)
+            fail_msg("%zu searches are forming, not %zu", gy_search_gather_forming(gather), count);
+}
+
+/* Until so many scans were swallowed and so many answered; counts the answered from 0 again. */
+static void await_scans(struct world *world, size_t swallowed, unsigned answered)
+{
+    struct timespec moment = {0, 100000};
+    for (size_t seen = 0; seen < swallowed || world->scans < answered; nanosleep(&moment, NULL)) {
+        pthread_mutex_lock(&world->mu);
+        seen = world->swallowed_count;
+        pthread_mutex_unlock(&world->mu);
+    }
+    world->scans = 0;
+}
+
+static void finish(struct asker *asker, gyre_status status)
+{
+    pthread_join(asker->thread, NULL);
+    assert_int_equal(asker->status, status);
+    if (status == GYRE_OK)
+        assert_brute_force(asker->world, asker->world->vectors[asker->query], &asker->answer, asker->k, UINT32_MAX);
+    gy_search_answers_free(&asker->answer, 1);
+}
+
+static void searches_that_come_while_others_run_share_one_contest(void **state)
+{
+    enum { TOGETHER = 6, LEAVER = 2 };
+    struct world *world = *state;
+    gy_search_gather *gather;
+    assert_int_equal(gy_search_gather_new(&gather, 1, 20 * GY_SECOND_NS, NULL), GYRE_OK);
+    struct asker first, others[TOGETHER], different;
+    world->nodes[2].mischief = FROZEN;
+    world->scans = 0;
+    start(&first, world, gather, 0, 10); /* runs, and does not come to an end */
+    await_scans(world, 1, NODES - 1);
+    for (size_t i = 0; i < TOGETHER; i++) {
+        start(&others[i], world, gather, i + 1, 10);
+        await_forming(gather, i + 1);
+    }
+    start(&different, world, gather, 77, 11); /* another question waits for nobody: none of its kind runs */
+    await_scans(world, 2, NODES - 1);
+    atomic_store(&others[LEAVER].leaves, true);
+    pthread_join(others[LEAVER].thread, NULL); /* before anything has moved */
+    assert_int_equal(others[LEAVER].status, GYRE_CANCELLED);
+    thaw(world); /* the first and the different one end: their node says it was frozen */
+    finish(&first, GYRE_UNAVAILABLE);
+    finish(&different, GYRE_UNAVAILABLE);
+    for (size_t i = 0; i < TOGETHER; i++)
+        if (i != LEAVER)
+            finish(&others[i], GYRE_OK);
+    assert_int_equal(world->scans, NODES); /* one message a node for all of them */
+    gy_search_gather_free(gather);
+}
+
+static void a_search_that_finds_nobody_begins_at_once(void **state)
+{
+    struct world *world = *state;
+    gy_search_gather *gather;
+    assert_int_equal(gy_search_gather_new(&gather, 1, 20 * GY_SECOND_NS, NULL), GYRE_OK);
+    int64_t began_ns = gy_now_ns();
+    for (size_t i = 0; i < 3; i++) {
+        struct asker asker;
+        start(&asker, world, gather, i, 5);
+        finish(&asker, GYRE_OK);
+    }
+    assert_true(gy_now_ns() - began_ns < 10 * GY_SECOND_NS); /* it did not wait for company */
+    gy_search_gather_free(gather);
+}
+
 int main(void)
 {
     if (sodium_init() < 0)
@@ -713,6 +822,8 @@ int main(void)
         cmocka_unit_test(a_recall_is_bought_with_as_many_lists_as_the_training_says),
         cmocka_unit_test(a_shard_in_another_codebook_scans_all_and_the_basis_is_honest),
         cmocka_unit_test(the_only_shard_decides_in_one_exchange),
+        cmocka_unit_test(searches_that_come_while_others_run_share_one_contest),
+        cmocka_unit_test(a_search_that_finds_nobody_begins_at_once),
     };
     return cmocka_run_group_tests(tests, world_open, world_close);
 }
