@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -126,6 +127,13 @@ void gy_ready_tell(int fd, const char *line)
         }
     }
     close(fd);
+}
+
+void gy_thread_stand_back(int steps)
+{
+    /* Linux: of one thread. To be nicer needs no right, so it cannot fail but for a wrong number. */
+    if (setpriority(PRIO_PROCESS, (id_t)gettid(), steps) != 0)
+        gy_log(GY_LOG_WARN, "not_standing_back", "steps=%d error=%s", steps, strerror(errno));
 }
 
 gyre_status gy_disk_free(const char *path, uint64_t *free_bytes, uint64_t *total_bytes, gyre_error *err)

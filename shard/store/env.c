@@ -27,6 +27,8 @@ gyre_status gy_store_env_new(gy_store_env **out, uint64_t cache_bytes, gyre_erro
     env->env = rocksdb_create_default_env();
     rocksdb_env_set_background_threads(env->env, BACKGROUND_THREADS);
     rocksdb_env_set_high_priority_background_threads(env->env, 1);
+    /* Compactions stand back behind searches; flushes, which writers wait for, do not. */
+    rocksdb_env_lower_thread_pool_cpu_priority(env->env);
     env->cache = rocksdb_cache_create_lru(cache_bytes);
     env->limiter = rocksdb_ratelimiter_create(BACKGROUND_BYTES_PER_SECOND, 100 * 1000, 10);
     *out = env;

@@ -5,11 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -291,6 +293,24 @@ static void a_directory_is_made_and_held_by_one_at_a_time(void **state)
     assert_int_equal(rmdir(dir), 0);
 }
 
+static void *stand_back(void *niceness)
+{
+    gy_thread_stand_back(7);
+    *(int *)niceness = getpriority(PRIO_PROCESS, (id_t)gettid());
+    return NULL;
+}
+
+static void one_thread_stands_back_and_the_others_do_not(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    int own = getpriority(PRIO_PROCESS, (id_t)gettid()), other = 0;
+    assert_int_equal(pthread_create(&thread, NULL, stand_back, &other), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(other, 7);
+    assert_int_equal(getpriority(PRIO_PROCESS, (id_t)gettid()), own);
+}
+
 /* A file under a root of our own, as /proc and /sys show it. */
 static void put_file(const char *root, const char *name, const char *text)
 {
@@ -352,6 +372,7 @@ int main(void)
         cmocka_unit_test(a_closed_pipe_is_an_error_and_no_signal),
         cmocka_unit_test(readiness_is_one_line_and_then_the_end),
         cmocka_unit_test(a_directory_is_made_and_held_by_one_at_a_time),
+        cmocka_unit_test(one_thread_stands_back_and_the_others_do_not),
         cmocka_unit_test(the_smallest_limit_on_memory_counts),
         cmocka_unit_test(the_process_knows_its_memory_its_disk_and_its_version),
     };
