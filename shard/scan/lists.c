@@ -31,16 +31,16 @@ void gy_scan_lower(_Atomic(float) *threshold, float to)
     }
 }
 
-/* What both planes say of a row: the interval they share, about the estimate of the second unless the first cuts it short. The lower
- * bound, as estimate - half_width gives it again, is never below that of the first plane: whether a row is let through may not depend
- * on when. */
+/* What both planes say of a row: the interval of the second, cut short where the first has the larger lower bound; its upper bound is
+ * the second's, as a failure of the first one's would be worth more than that bound is. The lower bound, as estimate - half_width gives
+ * it again, is never below that of the first plane: whether a row is let through may not depend on when. */
 static struct gy_top_item both_planes(const gyre_hit *hit, const gyre_estimate *refined)
 {
-    float first_low = hit->estimate - hit->half_width, first_high = hit->estimate + hit->half_width;
-    float low = fmaxf(first_low, refined->low), high = fminf(first_high, refined->high), estimate = refined->distance;
+    float first_low = hit->estimate - hit->half_width;
+    float low = fmaxf(first_low, refined->low), high = refined->high, estimate = refined->distance;
     if (low > high) /* one of them failed: nothing is known but that the row is not nearer */
-        high = fmaxf(first_high, refined->high);
-    if (low > refined->low || high != refined->high)
+        high = hit->estimate + hit->half_width;
+    if (low > refined->low)
         estimate = low + (high - low) / 2;
     float half_width = fmaxf(estimate - low, high - estimate);
     if (estimate - half_width < first_low)

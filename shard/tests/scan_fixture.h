@@ -205,7 +205,9 @@ static inline struct slow_row *world_rows(struct world *world, gy_snapshot *snap
                 if (chunk.refine) {
                     gyre_estimate refined;
                     gyre_query_refine(prepared, block, chunk.refine + b * GYRE_BLOCK_ROWS * refine_bytes, &hits[i], 1, &refined);
-                    low = fmaxf(low, refined.low), high = fminf(high, refined.high), estimate = refined.distance;
+                    high = refined.high < low ? high : refined.high; /* the first plane's only where they contradict each other */
+                    estimate = refined.low < low ? low + (high - low) / 2 : refined.distance;
+                    low = fmaxf(low, refined.low);
                 }
                 rows[(*count)++] = (struct slow_row){{chunk.ids[place], estimate, estimate - low},
                                                       {chunk.ids[place], hits[i].estimate, hits[i].half_width},
