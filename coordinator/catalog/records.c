@@ -4,13 +4,14 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 enum {
     RECORD_FORMAT = 1,
-    REAL_DIGITS = 12, /* of a recall */
+    RECALL_ONE = 1000000, /* recalls are stored in millionths, which are read back exactly */
     /* First ids stay below 2^52: JavaScript reads them from the status page without rounding. */
     FIRST_ID_RANDOM_BITS = 20,
     FIRST_ID_SHIFT = 32,
@@ -26,7 +27,7 @@ static const char *state_name(gy_collection_state state)
 
 static gyre_status write_json(json_t *json, gy_bytes *out, gyre_error *err)
 {
-    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(REAL_DIGITS)) : NULL;
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     if (!text)
         return gyre_fail(err, GYRE_NO_MEMORY, "catalog record");
     *out = (gy_bytes){(uint8_t *)text, strlen(text)};
@@ -164,12 +165,14 @@ static json_t *assignment_json(const gy_collection_record *record)
 static json_t *probe_costs_json(const gy_collection_record *record)
 {
     json_t *costs = json_array();
-    for (uint32_t i = 0; i < record->probe_cost_count; i++)
-        if (json_array_append_new(
-                costs, json_pack("[f, I]", record->probe_costs[i].recall, (json_int_t)record->probe_costs[i].lists)) != 0) {
+    for (uint32_t i = 0; i < record->probe_cost_count; i++) {
+        const struct gy_probe_cost *cost = &record->probe_costs[i];
+        json_t *row = json_pack("[I, I]", (json_int_t)llround(cost->recall * RECALL_ONE), (json_int_t)cost->lists);
+        if (json_array_append_new(costs, row) != 0) {
             json_decref(costs);
             return NULL;
         }
+    }
     return costs;
 }
 
@@ -217,19 +220,17 @@ static gyre_status read_probe_costs(gy_collection_record *record, json_t *costs,
     if (!json_is_array(costs) || count > GY_PROBE_COSTS_MAX || (count && record->lists == 1))
         return gyre_fail(err, GYRE_CORRUPT, "probe_costs of %zu rows for %u lists; it may have %d", count, record->lists,
                          GY_PROBE_COSTS_MAX);
-    for (size_t i = 0; i < count; i++) {
-        double recall;
-        json_int_t lists;
+    json_int_t recall, recall_before = 0, lists, lists_before = 1;
+    for (size_t i = 0; i < count; i++, recall_before = recall, lists_before = lists) {
         json_error_t where;
-        if (json_unpack_ex(json_array_get(costs, i), &where, JSON_STRICT, "[F, I]", &recall, &lists) != 0)
+        if (json_unpack_ex(json_array_get(costs, i), &where, JSON_STRICT, "[I, I]", &recall, &lists) != 0)
             return gyre_fail(err, GYRE_CORRUPT, "probe_costs[%zu]: %s", i, where.text);
-        double recall_before = i ? record->probe_costs[i - 1].recall : 0;
-        uint32_t lists_before = i ? record->probe_costs[i - 1].lists : 1;
-        if (!(recall > recall_before && recall <= 1) || lists < lists_before || lists > record->lists)
+        if (recall <= recall_before || recall > RECALL_ONE || lists < lists_before || lists > record->lists)
             return gyre_fail(err, GYRE_CORRUPT,
-                             "probe_costs[%zu] is recall %g by %lld lists; it must be above %g and at most 1, by %u to %u", i,
-                             recall, (long long)lists, recall_before, lists_before, record->lists);
-        record->probe_costs[i] = (struct gy_probe_cost){recall, (uint32_t)lists};
+                             "probe_costs[%zu] is %lld millionths by %lld lists; it must be above %lld, at most %d, by %lld to %u", i,
+                             (long long)recall, (long long)lists, (long long)recall_before, RECALL_ONE, (long long)lists_before,
+                             record->lists);
+        record->probe_costs[i] = (struct gy_probe_cost){(double)recall / RECALL_ONE, (uint32_t)lists};
     }
     record->probe_cost_count = (uint32_t)count;
     return GYRE_OK;

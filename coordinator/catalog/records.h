@@ -2,7 +2,7 @@
  *
  *   "cluster"            {"format":1, "id", "placement_key", "rotation_seed", "first_collection_id", "next_collection_id"}
  *   "collection/<name>"  {"format":1, "id", "name", "dim", "metric", "codec", "bits", "shards", "copies", "quantized", "state",
- *                         "trained_at_points", "codebook_version", "lists", "probe_costs": [[recall, lists], …],
+ *                         "trained_at_points", "codebook_version", "lists", "probe_costs": [[recall in millionths, lists], …],
  *                         "assignment": [[epoch, node], …]}
  *   "codebook/<id>/<version>"  gyre_codebook_encode: tens of megabytes with centroids, so it is not JSON. Written
  *                         in the transaction that makes a record point to it, which also removes the older one.

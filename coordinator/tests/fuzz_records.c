@@ -14,7 +14,9 @@ static void collection(const uint8_t *data, size_t size)
     gy_bytes bytes = {0};
     if (gy_collection_record_encode(&record, &bytes, &err) != GYRE_OK ||
         gy_collection_record_decode(&again, bytes.data, bytes.size, &err) != GYRE_OK ||
-        again.id != record.id || again.spec.shards != record.spec.shards || again.codebook_version != record.codebook_version)
+        again.id != record.id || again.spec.shards != record.spec.shards || again.codebook_version != record.codebook_version ||
+        again.lists != record.lists || again.probe_cost_count != record.probe_cost_count ||
+        memcmp(again.probe_costs, record.probe_costs, sizeof record.probe_costs) != 0)
         abort();
     gy_bytes_free(&bytes);
     gy_collection_record_fini(&record);
