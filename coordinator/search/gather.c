@@ -1,5 +1,5 @@
-/* The first of a group leads it: its thread runs the contest, the others wait. A group belongs to all who are in it and is freed by
- * the last of them; the leader's view of the collection is the group's, for it stays until the contest is over. */
+/* The first of a group leads it: its thread runs the contest, the others wait. A group belongs to all who are in it and is freed
+ * by the last of them; the leader's view of the collection is the group's, for it stays until the contest is over. */
 #include "search/gather.h"
 
 #include <errno.h>
