@@ -227,9 +227,9 @@ static gyre_status read_probe_costs(gy_collection_record *record, json_t *costs,
             return gyre_fail(err, GYRE_CORRUPT, "probe_costs[%zu]: %s", i, where.text);
         if (recall <= recall_before || recall > RECALL_ONE || lists < lists_before || lists > record->lists)
             return gyre_fail(err, GYRE_CORRUPT,
-                             "probe_costs[%zu] is %lld millionths by %lld lists; it must be above %lld, at most %d, by %lld to %u",
-                             i, (long long)recall, (long long)lists, (long long)recall_before, RECALL_ONE, (long long)lists_before,
-                             record->lists);
+                             "probe_costs[%zu] is %lld millionths by %lld lists; it must be %lld to %d, by %lld to %u", i,
+                             (long long)recall, (long long)lists, (long long)recall_before + 1, RECALL_ONE,
+                             (long long)lists_before, record->lists);
         record->probe_costs[i] = (struct gy_probe_cost){(double)recall / RECALL_ONE, (uint32_t)lists};
     }
     record->probe_cost_count = (uint32_t)count;
