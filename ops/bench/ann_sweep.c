@@ -14,7 +14,7 @@
 
 enum { SINGLES_MIN = 20, RECALLS_MIN = 200, RECALL_SHARE = 4, READ_ROUNDS = 5, LISTS_SKIPPED = 256 };
 
-#define FLAT_CONFIDENCE 0.99 /* from here on all lists are worth a line of their own */
+#define FLAT_CONFIDENCE 0.99 /* from here on all of many lists are worth a line of their own */
 
 static const double confidences[] = {0.8, 0.9, 0.95, 0.98, 0.99, 0.999}, confidences_quick[] = {0.8, 0.95, 0.99};
 
@@ -205,7 +205,7 @@ static gyre_status climb(struct setting *s, gyre_error *err)
         GY_TRY(measure(s, &o, err));
         print_point(s, &o);
         bool enough = o.recall > 0.9995 || (o.recall > 0.5 && o.recall < last + 0.0003);
-        if (s->nprobe == lists && s->k == 10 && s->confidence >= FLAT_CONFIDENCE)
+        if (s->nprobe == lists && s->k == 10 && (lists == 1 || s->confidence >= FLAT_CONFIDENCE))
             print_flat(s, &o);
         if (s->nprobe == lists)
             return GYRE_OK;
