@@ -23,7 +23,7 @@
  * what it once held: 245 MB resident after an import of 340,000 x 100, 178 MB with two arenas, at the same speed. */
 enum { MALLOC_ARENAS = 2 };
 
-enum { OTHER_REQUESTS = 1024, REQUESTS_MAX = 16384 /* the bus's limit */ };
+enum { OTHER_REQUESTS = 256, REQUESTS_MAX = 16384 /* the bus's limit */ };
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 

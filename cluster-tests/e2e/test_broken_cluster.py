@@ -115,6 +115,36 @@ def test_a_full_disk_refuses_writes_and_answers_searches(own_cluster):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a file system of limited size needs root")
+def test_memory_that_is_used_up_refuses_writes_and_says_what_to_do(own_cluster):
+    def restart(*arguments):
+        own_cluster.shards[0].stop()
+        own_cluster.start_shard(0, *arguments)
+        own_cluster.await_nodes(3)
+
+    def fill(client, start):
+        """Upserts until refused; the sentence."""
+        while True:
+            batch = [client.point(start + i, v) for i, v in enumerate(numpy.random.default_rng(start).normal(size=(1000, DIM)).tolist())]
+            try:
+                start += client.upsert("c", batch)
+            except grpc.RpcError as error:
+                assert error.code() == CODE.RESOURCE_EXHAUSTED, error
+                return error.details()
+            assert start < 500000
+
+    with own_cluster.client() as client:
+        base = filled(client)
+        restart("--memory-budget", "1M")
+        until(lambda: answers(client, base[0]), "the node to be back")
+        details = fill(client, 2000)
+        assert "n0" in details and "memory budget is 1.0 MiB" in details and "--memory-budget" in details, details
+        assert ids(client.search("c", base[0], k=1)) == [0]
+        assert client.call("Points", "Delete", collection="c", ids=[client.messages.PointId(num=1)]).deleted == 1
+        restart("--memory-budget", "50%")
+        until(lambda: answers(client, base[0]), "the node to be back")
+        assert client.upsert("c", [client.point(1, base[1])]) == 1
+
+
 def test_a_disk_that_really_fills_up_loses_nothing(tmp_path):
     small = tmp_path / "small"
     small.mkdir()
