@@ -1,8 +1,8 @@
 /* server: what a node answers: requests come in, are handed to the pool that fits them, and are answered once.
  *
- * Four pools, so that slow work never holds up other work: admin (create, drop, sum, sample), write (decode and check; the replica's own
- * thread does the rest), read (points by id, exact distances), scan. Each has a bounded queue: a full one answers
- * GYRE_EXHAUSTED at once.
+ * Four pools, so that slow work never holds up other work: admin (create, drop, sum, sample), write (decode and check; the
+ * replica's own thread does the rest), read (points by id, exact distances), scan. Each has a bounded queue: a full one answers
+ * GYRE_EXHAUSTED at once. Scans wait in a line a collection, which take turns (turns.h).
  * Threads  any */
 #ifndef GY_SERVER_SERVER_H
 #define GY_SERVER_SERVER_H
