@@ -33,7 +33,8 @@ static double cpu_seconds(void)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+    double microseconds = (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + microseconds / 1e6;
 }
 
 /* Of the calling thread: what apply costs whoever calls it, on a busy machine too. */
@@ -97,7 +98,8 @@ static void write_points(gy_store *store, gy_points *points, size_t count, uint3
         struct gy_log_entry entry = {1, ++seq, (const uint8_t *)vectors, BATCH * dim * sizeof *vectors};
         for (size_t i = 0; i < BATCH; i++) {
             versions[i] = seq;
-            operations[i] = (struct gy_operation){gyre_point_id_from_number(done + i), vectors + i * dim, "{\"word\":\"something\"}"};
+            operations[i] = (struct gy_operation){gyre_point_id_from_number(done + i), vectors + i * dim,
+                                                  "{\"word\":\"something\"}"};
         }
         double start = seconds();
         must(gy_store_log_append(store, &entry, 1, &err), "log");
@@ -107,9 +109,11 @@ static void write_points(gy_store *store, gy_points *points, size_t count, uint3
         applied += seconds() - between;
         applied_cpu += thread_seconds() - cpu;
     }
-    printf("log append         %8.0f points/s  %6.2f us/point (synced, %d points an entry)\n", (double)count / logged, logged / (double)count * 1e6, BATCH);
+    printf("log append         %8.0f points/s  %6.2f us/point (synced, %d points an entry)\n", (double)count / logged,
+           logged / (double)count * 1e6, BATCH);
     printf("apply              %8.0f points/s  %6.2f us/point\n", (double)count / applied, applied / (double)count * 1e6);
-    printf("  of its thread    %8.0f points/s  %6.2f us/point of processor\n", (double)count / applied_cpu, applied_cpu / (double)count * 1e6);
+    printf("  of its thread    %8.0f points/s  %6.2f us/point of processor\n", (double)count / applied_cpu,
+           applied_cpu / (double)count * 1e6);
     free(vectors);
     free(operations);
 }
@@ -130,8 +134,8 @@ static void read_distances(gy_points *points, size_t count, uint32_t dim, const 
         all += took;
         best = took < best ? took : best;
     }
-    printf("exact distances    %8.2f us/key mean, %.2f best (%d keys a call, %s)\n", all / READS / READ_KEYS * 1e6, best / READ_KEYS * 1e6,
-           READ_KEYS, what);
+    printf("exact distances    %8.2f us/key mean, %.2f best (%d keys a call, %s)\n", all / READS / READ_KEYS * 1e6,
+           best / READ_KEYS * 1e6, READ_KEYS, what);
 }
 
 /* As a scan does it: rows of a snapshot, from the mirror. */
@@ -145,7 +149,8 @@ static void rank_rows(gy_points *points, uint32_t dim, const char *what)
     fill(query, dim, &state);
     for (int r = 0; r < READS; r++) {
         for (size_t i = 0; i < READ_KEYS; i++) {
-            uint32_t chunk = (uint32_t)(next_random(&state) % gy_snapshot_chunk_count(snapshot)), rows = gy_snapshot_chunk(snapshot, chunk).rows;
+            uint32_t chunk = (uint32_t)(next_random(&state) % gy_snapshot_chunk_count(snapshot));
+            uint32_t rows = gy_snapshot_chunk(snapshot, chunk).rows;
             slots[i] = chunk * GY_CHUNK_ROWS + (uint32_t)(next_random(&state) % rows); /* nothing was deleted: all are there */
         }
         double start = seconds();
@@ -155,8 +160,8 @@ static void rank_rows(gy_points *points, uint32_t dim, const char *what)
         best = took < best ? took : best;
     }
     gy_snapshot_release(snapshot);
-    printf("rank               %8.3f us/row mean, %.3f best (%d rows a call, %s)\n", all / READS / READ_KEYS * 1e6, best / READ_KEYS * 1e6, READ_KEYS,
-           what);
+    printf("rank               %8.3f us/row mean, %.3f best (%d rows a call, %s)\n", all / READS / READ_KEYS * 1e6,
+           best / READ_KEYS * 1e6, READ_KEYS, what);
 }
 
 static void scan_codes(gy_points *points, uint32_t dim)
@@ -187,14 +192,16 @@ int main(int argc, char **argv)
     const char *codec = argc > 4 ? argv[4] : "rabitq1";
     char path[4096];
     snprintf(path, sizeof path, "%s/gyre-bench-%d", argc > 5 ? argv[5] : "/tmp", getpid());
-    printf("%zu points of dim %u, %u lists, %s, kernels %s, compiler %s\n", count, dim, lists, codec, gyre_simd_name(), __VERSION__);
+    printf("%zu points of dim %u, %u lists, %s, kernels %s, compiler %s\n", count, dim, lists, codec, gyre_simd_name(),
+           __VERSION__);
 
     uint8_t *from = malloc(64 << 20), *to = malloc(64 << 20);
     memset(from, 1, 64 << 20), memset(to, 2, 64 << 20);
     double start = seconds();
     memcpy(to, from, 64 << 20);
     double copied = seconds() - start;
-    printf("ceiling: memcpy    %8.0f points/s (byte %d)\n", (64 << 20) / copied / (dim * 4.0), to[next_random(&(uint64_t){3}) % (64 << 20)]);
+    printf("ceiling: memcpy    %8.0f points/s (byte %d)\n", (64 << 20) / copied / (dim * 4.0),
+           to[next_random(&(uint64_t){3}) % (64 << 20)]);
     free(from), free(to);
 
     gy_store_env *env = NULL;
@@ -208,7 +215,8 @@ int main(int argc, char **argv)
     must(gy_points_open(&points, store, &err), "open");
     double cpu = cpu_seconds();
     write_points(store, points, count, dim);
-    printf("processor          %8.2f us/point, flushes and compactions included; anonymous memory %.0f MB\n", (cpu_seconds() - cpu) / (double)count * 1e6, resident_mb());
+    printf("processor          %8.2f us/point, flushes and compactions included; anonymous memory %.0f MB\n",
+           (cpu_seconds() - cpu) / (double)count * 1e6, resident_mb());
     scan_codes(points, dim);
     rank_rows(points, dim, "just written");
     read_distances(points, count, dim, "just written");
@@ -224,8 +232,9 @@ int main(int argc, char **argv)
     double opened = seconds();
     must(gy_points_open(&points, store, &err), "load");
     double loaded = seconds();
-    printf("open + load        %8.2f + %.2f s, %.2f M codes/s; RAM %.1f bytes/code; anonymous memory %.0f MB\n", opened - start, loaded - opened,
-           (double)gy_points_count(points) / (loaded - opened) / 1e6, (double)gy_points_ram_bytes(points) / (double)count, resident_mb());
+    printf("open + load        %8.2f + %.2f s, %.2f M codes/s; RAM %.1f bytes/code; anonymous memory %.0f MB\n", opened - start,
+           loaded - opened, (double)gy_points_count(points) / (loaded - opened) / 1e6,
+           (double)gy_points_ram_bytes(points) / (double)count, resident_mb());
     rank_rows(points, dim, "reopened");
     rank_rows(points, dim, "reopened, warm");
     read_distances(points, count, dim, "reopened");

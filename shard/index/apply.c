@@ -1,9 +1,9 @@
 /* The one path by which committed operations reach RAM and disk.
  *
- * prepare: memory, lists and rows of all vectors, before anything changes → upsert, delete: holes made, rows appended, in copies of the
- * chunks → put_codes → one batch {points, vectors, codes, applied seq} → publish.
- * A failure before the publish leaves every reader with the state before; the points are then broken, because places were given out
- * already, and refuse further batches: the replica stops and is opened anew. */
+ * prepare: memory, lists and rows of all vectors, before anything changes → upsert, delete: holes made, rows appended, in copies
+ * of the chunks → put_codes → one batch {points, vectors, codes, applied seq} → publish.
+ * A failure before the publish leaves every reader with the state before; the points are then broken, because places were given
+ * out already, and refuse further batches: the replica stops and is opened anew. */
 #include "index/codes.h"
 #include "index/encode.h"
 #include "index/state.h"
@@ -62,7 +62,8 @@ static gyre_status prepare(struct applying *applying, const struct gy_operation 
     return gy_encode(current->codebook, applying->vectors, upserts, applying->lists, applying->rows, err);
 }
 
-static gyre_status remove_point(struct applying *applying, const gyre_point_id *id, uint64_t version, bool *found, gyre_error *err)
+static gyre_status remove_point(struct applying *applying, const gyre_point_id *id, uint64_t version, bool *found,
+                                gyre_error *err)
 {
     gy_points *points = applying->points;
     uint32_t slot;
@@ -74,8 +75,8 @@ static gyre_status remove_point(struct applying *applying, const gyre_point_id *
     return GYRE_OK;
 }
 
-static gyre_status upsert(struct applying *applying, const struct gy_operation *operation, uint32_t list, const uint8_t *row, uint64_t version,
-                          gyre_error *err)
+static gyre_status upsert(struct applying *applying, const struct gy_operation *operation, uint32_t list, const uint8_t *row,
+                          uint64_t version, gyre_error *err)
 {
     gy_points *points = applying->points;
     uint32_t slot;
@@ -89,7 +90,8 @@ static gyre_status upsert(struct applying *applying, const struct gy_operation *
     const char *payload = operation->payload ? operation->payload : "";
     struct gy_slice id = {&operation->id, sizeof operation->id}, pieces[] = {{header, sizeof header}, {payload, strlen(payload)}};
     gy_batch_put_pieces(applying->batch, points->store, GY_FAMILY_POINTS, id, pieces, 2);
-    gy_batch_put(applying->batch, points->store, GY_FAMILY_VECTORS, id, (struct gy_slice){operation->vector, points->dim * sizeof(float)});
+    gy_batch_put(applying->batch, points->store, GY_FAMILY_VECTORS, id,
+                 (struct gy_slice){operation->vector, points->dim * sizeof(float)});
     return GYRE_OK;
 }
 
@@ -175,7 +177,8 @@ gyre_status gy_points_apply(gy_points *points, const struct gy_operation *operat
 {
     struct applying applying = {.points = points, .applied_seq = applied_seq};
     pthread_mutex_lock(&points->apply_mu);
-    gyre_status status = points->broken ? gyre_fail(err, GYRE_PRECONDITION, "an earlier batch failed; the replica must be opened anew")
+    gyre_status status = points->broken ? gyre_fail(err, GYRE_PRECONDITION,
+                                                    "an earlier batch failed; the replica must be opened anew")
                                         : prepare(&applying, operations, count, err);
     if (status == GYRE_OK) {
         status = apply(&applying, operations, versions, count, deleted, err);

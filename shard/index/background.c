@@ -1,6 +1,6 @@
 /* What a replica does when nobody asks: a newer codebook first, then compaction, then warming the mirror: rows that were there at
- * opening are read from RocksDB, chunk by chunk. All but the first is done in small steps, with rests between them, so that whoever
- * shares the processor and the disk sees little of it. */
+ * opening are read from RocksDB, chunk by chunk. All but the first is done in small steps, with rests between them, so that
+ * whoever shares the processor and the disk sees little of it. */
 #include "gyre/clock.h"
 #include "gyre/lifecycle.h"
 #include "index/rank.h"

@@ -135,7 +135,8 @@ static void reach(struct gy_chunk *chunk, size_t place)
         chunk->rows = (uint16_t)(place + 1);
 }
 
-void gy_chunk_set(const struct gy_layout *layout, struct gy_chunk *chunk, size_t place, const gyre_point_id *id, const uint8_t *row)
+void gy_chunk_set(const struct gy_layout *layout, struct gy_chunk *chunk, size_t place, const gyre_point_id *id,
+                  const uint8_t *row)
 {
     if (!gy_chunk_holds(layout, chunk, place))
         chunk->held++;

@@ -54,7 +54,8 @@ struct gy_chunk *gy_chunk_hold(struct gy_chunk *chunk);
 void gy_chunk_release(struct gy_chunk *chunk);
 
 /* Puts a point into an empty place below capacity; rows grows to include it. */
-void gy_chunk_set(const struct gy_layout *layout, struct gy_chunk *chunk, size_t place, const gyre_point_id *id, const uint8_t *row);
+void gy_chunk_set(const struct gy_layout *layout, struct gy_chunk *chunk, size_t place, const gyre_point_id *id,
+                  const uint8_t *row);
 /* Leaves a hole at a place below capacity; rows grows to include it. */
 void gy_chunk_clear(const struct gy_layout *layout, struct gy_chunk *chunk, size_t place);
 bool gy_chunk_holds(const struct gy_layout *layout, const struct gy_chunk *chunk, size_t place);

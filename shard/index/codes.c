@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 
-gyre_status gy_codes_init(struct gy_codes *codes, gy_store *store, gy_batch *batch, const struct gy_shared_codebook *codebook, gyre_error *err)
+gyre_status gy_codes_init(struct gy_codes *codes, gy_store *store, gy_batch *batch, const struct gy_shared_codebook *codebook,
+                          gyre_error *err)
 {
     *codes = (struct gy_codes){store, batch, &codebook->layout, gyre_codebook_version(codebook->codebook), NULL};
     codes->scratch = malloc(gy_packed_bytes(&codebook->layout, GY_CHUNK_ROWS));
@@ -20,7 +21,8 @@ static void put(struct gy_codes *codes, enum gy_code_kind kind, uint32_t number,
 {
     uint8_t key[GY_CODE_KEY_BYTES];
     gy_code_key(key, codes->version, kind, number);
-    gy_batch_put(codes->batch, codes->store, GY_FAMILY_CODES, (struct gy_slice){key, sizeof key}, (struct gy_slice){value, bytes});
+    gy_batch_put(codes->batch, codes->store, GY_FAMILY_CODES, (struct gy_slice){key, sizeof key},
+                 (struct gy_slice){value, bytes});
 }
 
 static void delete(struct gy_codes *codes, enum gy_code_kind kind, uint32_t number)

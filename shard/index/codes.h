@@ -1,7 +1,7 @@
 /* codes: chunks on disk: a packed value with the seq it covers, records of the rows written since, and the chunk's list.
  *
- * A chunk is packed anew when GY_PACK_ROWS rows were written since it was last: half a chunk, so a bulk load writes each code about
- * twice and a start reads at most half of the codes as single rows.
+ * A chunk is packed anew when GY_PACK_ROWS rows were written since it was last: half a chunk, so a bulk load writes each code
+ * about twice and a start reads at most half of the codes as single rows.
  * Threads  those of the batch */
 #ifndef GY_CODES_H
 #define GY_CODES_H
@@ -20,8 +20,8 @@ struct gy_codes {
 };
 
 /* GYRE_NO_MEMORY; fini also after a failure. The batch is not the codes'. */
-GYRE_CHECKED gyre_status gy_codes_init(struct gy_codes *codes, gy_store *store, gy_batch *batch, const struct gy_shared_codebook *codebook,
-                                       gyre_error *err);
+GYRE_CHECKED gyre_status gy_codes_init(struct gy_codes *codes, gy_store *store, gy_batch *batch,
+                                       const struct gy_shared_codebook *codebook, gyre_error *err);
 void gy_codes_fini(struct gy_codes *codes);
 
 /* Writes a whole chunk, which is the caller's to change, as it is at seq. */

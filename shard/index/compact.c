@@ -1,8 +1,8 @@
 /* Compaction: a chunk that is mostly holes, or two neighbours of a list that fit into one, are rewritten into a new chunk.
  *
- * A step takes the apply lock for one or two chunks: rows copied in their order into a new chunk under a free number, one batch {new
- * chunk packed, old records deleted}, id → slot moved, snapshot published. A crash leaves the old chunks or the new one. Full vectors
- * are copied after that, outside the lock: what is read meanwhile comes from RocksDB. */
+ * A step takes the apply lock for one or two chunks: rows copied in their order into a new chunk under a free number, one batch
+ * {new chunk packed, old records deleted}, id → slot moved, snapshot published. A crash leaves the old chunks or the new one.
+ * Full vectors are copied after that, outside the lock: what is read meanwhile comes from RocksDB. */
 #include "index/codes.h"
 #include "index/state.h"
 #include "store/disk.h"
@@ -111,7 +111,8 @@ static void choose(struct compaction *compaction, const gy_snapshot *snapshot, u
 }
 
 /* ---- rewriting ---- */
-/* What is moved, old chunk by old chunk, in the order of their places: visit(place in the new chunk, index of the old chunk, place). */
+/* What is moved, old chunk by old chunk, in the order of their places: visit(place in the new chunk, index of the old chunk,
+ * place). */
 static void each_row(const struct compaction *compaction, const struct gy_layout *layout,
                      void (*visit)(void *self, size_t to, size_t from, size_t place), void *self)
 {
@@ -142,8 +143,8 @@ static void move_slot(void *self, size_t to, size_t from, size_t place)
 {
     const struct moving *moving = self;
     const struct compaction *compaction = moving->compaction;
-    gy_slots_move(&moving->points->places.slots, &compaction->chunks[from]->ids[place], (uint32_t)(compaction->numbers[from] * GY_CHUNK_ROWS + place),
-                  (uint32_t)(moving->number * GY_CHUNK_ROWS + to));
+    gy_slots_move(&moving->points->places.slots, &compaction->chunks[from]->ids[place],
+                  (uint32_t)(compaction->numbers[from] * GY_CHUNK_ROWS + place), (uint32_t)(moving->number * GY_CHUNK_ROWS + to));
 }
 
 static void copy_vector(void *self, size_t to, size_t from, size_t place)
@@ -153,8 +154,8 @@ static void copy_vector(void *self, size_t to, size_t from, size_t place)
 }
 
 /* The snapshot after, and its batch; nothing has changed yet. Takes a reference of the new chunk along. */
-static gyre_status prepare(gy_points *points, struct compaction *compaction, gy_snapshot *next, struct gy_codes *codes, uint32_t number,
-                           gyre_error *err)
+static gyre_status prepare(gy_points *points, struct compaction *compaction, gy_snapshot *next, struct gy_codes *codes,
+                           uint32_t number, gyre_error *err)
 {
     const struct gy_layout *layout = &next->codebook->layout;
     size_t held = compaction->chunks[0]->held + (compaction->count == 2 ? compaction->chunks[1]->held : 0u);
@@ -230,7 +231,7 @@ bool gy_compaction_step(gy_points *points)
         if (allowed && !points->broken)
             choose(&compaction, points->current, number);
         if (compaction.count)
-            GY_IGNORE(rewrite(points, &compaction, NULL)); /* the chunks stay as they are; a failing disk fails the next write too */
+            GY_IGNORE(rewrite(points, &compaction, NULL)); /* if not, the chunks stay; a failing disk fails the next write too */
     }
     bool more = queue->count > 0;
     struct gy_layout layout = points->current->codebook->layout;

@@ -1,5 +1,5 @@
-/* Assignment goes through all centroids for every vector and is by far the larger part: in groups, so that the centroids, which do
- * not fit into the nearest cache, are read once for many vectors. */
+/* Assignment goes through all centroids for every vector and is by far the larger part: in groups, so that the centroids, which
+ * do not fit into the nearest cache, are read once for many vectors. */
 #include "index/encode.h"
 
 #include <stdlib.h>
@@ -19,22 +19,22 @@ static int by_list(const void *a, const void *b)
 }
 
 /* The vectors order[from…to) are of one list. */
-static gyre_status encode_list(const struct gy_shared_codebook *codebook, const float *const *vectors, size_t first_row, struct group *group,
-                               size_t from, size_t to, uint8_t *rows, gyre_error *err)
+static gyre_status encode_list(const struct gy_shared_codebook *codebook, const float *const *vectors, size_t first_row,
+                               struct group *group, size_t from, size_t to, uint8_t *rows, gyre_error *err)
 {
     size_t dim = codebook->layout.dim, row_bytes = codebook->layout.row_bytes;
     const float *centroid = gyre_codebook_centroid(codebook->codebook, (uint32_t)(group->order[from] >> 32));
     for (size_t i = from; i < to; i++)
         memcpy(group->vectors + (i - from) * dim, vectors[(uint32_t)group->order[i]], dim * sizeof(float));
-    GY_TRY(gyre_quantizer_encode_list(codebook->quantizer, centroid, group->vectors, to - from, first_row + (uint32_t)group->order[from],
-                                      group->rows, err));
+    GY_TRY(gyre_quantizer_encode_list(codebook->quantizer, centroid, group->vectors, to - from,
+                                      first_row + (uint32_t)group->order[from], group->rows, err));
     for (size_t i = from; i < to; i++)
         memcpy(rows + (uint32_t)group->order[i] * row_bytes, group->rows + (i - from) * row_bytes, row_bytes);
     return GYRE_OK;
 }
 
-static gyre_status encode_group(const struct gy_shared_codebook *codebook, const float *const *vectors, size_t n, size_t first_row,
-                                struct group *group, uint32_t *lists, uint8_t *rows, gyre_error *err)
+static gyre_status encode_group(const struct gy_shared_codebook *codebook, const float *const *vectors, size_t n,
+                                size_t first_row, struct group *group, uint32_t *lists, uint8_t *rows, gyre_error *err)
 {
     size_t dim = codebook->layout.dim;
     for (size_t i = 0; i < n; i++)
@@ -51,8 +51,8 @@ static gyre_status encode_group(const struct gy_shared_codebook *codebook, const
     return GYRE_OK;
 }
 
-gyre_status gy_encode(const struct gy_shared_codebook *codebook, const float *const *vectors, size_t n, uint32_t *lists, uint8_t *rows,
-                      gyre_error *err)
+gyre_status gy_encode(const struct gy_shared_codebook *codebook, const float *const *vectors, size_t n, uint32_t *lists,
+                      uint8_t *rows, gyre_error *err)
 {
     size_t most = n < GROUP ? n : GROUP, row_bytes = codebook->layout.row_bytes;
     if (n == 0)
@@ -62,7 +62,8 @@ gyre_status gy_encode(const struct gy_shared_codebook *codebook, const float *co
         .rows = malloc(most * row_bytes),
         .order = malloc(most * sizeof *group.order),
     };
-    gyre_status status = group.vectors && group.rows && group.order ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "codes of %zu vectors", n);
+    gyre_status status = group.vectors && group.rows && group.order ? GYRE_OK
+                                                                    : gyre_fail(err, GYRE_NO_MEMORY, "codes of %zu vectors", n);
     for (size_t done = 0; done < n && status == GYRE_OK; done += GROUP) {
         size_t count = n - done < GROUP ? n - done : GROUP;
         status = encode_group(codebook, vectors + done, count, done, &group, lists + done, rows + done * row_bytes, err);

@@ -11,7 +11,7 @@
  *   lists    [n], written
  *   rows     [n][row_bytes], written
  * GYRE_INVALID for a vector that no codec takes, named by its index. */
-GYRE_CHECKED gyre_status gy_encode(const struct gy_shared_codebook *codebook, const float *const *vectors, size_t n, uint32_t *lists,
-                                   uint8_t *rows, gyre_error *err);
+GYRE_CHECKED gyre_status gy_encode(const struct gy_shared_codebook *codebook, const float *const *vectors, size_t n,
+                                   uint32_t *lists, uint8_t *rows, gyre_error *err);
 
 #endif

@@ -1,6 +1,6 @@
-/* Loading: packed chunks first, then the rows written since, then the lists of chunks, because that is their order as keys. A chunk
- * without a list or a list without a chunk, a point in two places or another number of points than the store counts mean that
- * something is lost. */
+/* Loading: packed chunks first, then the rows written since, then the lists of chunks, because that is their order as keys. A
+ * chunk without a list or a list without a chunk, a point in two places or another number of points than the store counts mean
+ * that something is lost. */
 #include "index/record.h"
 #include "index/state.h"
 
@@ -47,7 +47,8 @@ static gyre_status chunk_with(struct loading *loading, size_t number, size_t pla
     GY_TRY(grow(loading, number + 1, err));
     struct gy_chunk *chunk = loading->chunks[number];
     if (!chunk || chunk->capacity <= place) {
-        struct gy_chunk *larger = chunk ? gy_chunk_copy(loading->layout, chunk, place + 1) : gy_chunk_new(loading->layout, 0, place + 1);
+        struct gy_chunk *larger = chunk ? gy_chunk_copy(loading->layout, chunk, place + 1)
+                                        : gy_chunk_new(loading->layout, 0, place + 1);
         if (!larger)
             return gyre_fail(err, GYRE_NO_MEMORY, "chunk %zu", number);
         gy_chunk_release(chunk);
@@ -96,8 +97,8 @@ static gyre_status load_record(void *self, struct gy_slice key, struct gy_slice 
     enum gy_code_kind kind;
     GY_TRY(gy_code_key_decode(key, &version, &kind, &number, err));
     gyre_status status = kind == GY_CODE_PACKED ? load_packed(loading, number, value, err)
-                         : kind == GY_CODE_ROW  ? load_row(loading, number, value, err)
-                                                : load_list(loading, number, value, err);
+                                                : kind == GY_CODE_ROW  ? load_row(loading, number, value, err)
+                                                                       : load_list(loading, number, value, err);
     if (status != GYRE_OK)
         return gyre_wrap(err, status, "codes of codebook %u, %s %u", version, kind == GY_CODE_ROW ? "slot" : "chunk", number);
     return GYRE_OK;

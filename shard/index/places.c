@@ -1,5 +1,5 @@
-/* A number that is free in the newest snapshot may still mean a chunk in an older one: whoever holds that finds the chunk through its
- * own pages, so a number can be given out again at once. */
+/* A number that is free in the newest snapshot may still mean a chunk in an older one: whoever holds that finds the chunk through
+ * its own pages, so a number can be given out again at once. */
 #include "index/places.h"
 
 #include <stdlib.h>
@@ -33,8 +33,8 @@ static gyre_status reserve_free(struct gy_places *places, size_t count, gyre_err
 gyre_status gy_places_reserve(struct gy_places *places, const gy_snapshot *snapshot, size_t count, gyre_error *err)
 {
     if (count > (size_t)GY_CHUNK_NUMBER_MAX || snapshot->count - places->free_count + count > (size_t)GY_CHUNK_NUMBER_MAX)
-        return gyre_fail(err, GYRE_EXHAUSTED, "replica of %zu chunks and %zu more points; the limit is %d chunks", snapshot->count, count,
-                         GY_CHUNK_NUMBER_MAX);
+        return gyre_fail(err, GYRE_EXHAUSTED, "replica of %zu chunks and %zu more points; the limit is %d chunks",
+                         snapshot->count, count, GY_CHUNK_NUMBER_MAX);
     GY_TRY(gy_slots_reserve(&places->slots, count, err));
     return reserve_free(places, 2 * count, err); /* an overwrite may empty a chunk and fill another */
 }
@@ -56,7 +56,8 @@ gyre_status gy_places_index(struct gy_places *places, const gy_snapshot *snapsho
                 continue;
             if (gy_slots_find(&places->slots, snapshot, id, &other)) {
                 char text[GYRE_UUID_TEXT_BYTES];
-                return gyre_fail(err, GYRE_CORRUPT, "point %s is in slots %u and %u", gyre_point_id_format(id, text), other, slot);
+                return gyre_fail(err, GYRE_CORRUPT, "point %s is in slots %u and %u", gyre_point_id_format(id, text), other,
+                                 slot);
             }
             gy_slots_enter(&places->slots, id, slot);
         }
@@ -91,8 +92,8 @@ static gyre_status new_chunk(struct gy_places *places, gy_snapshot *snapshot, ui
     return gyre_fail(err, GYRE_NO_MEMORY, "chunk %u", *number);
 }
 
-gyre_status gy_places_put(struct gy_places *places, gy_snapshot *snapshot, uint32_t list, const gyre_point_id *id, const uint8_t *row,
-                          uint32_t *slot, gyre_error *err)
+gyre_status gy_places_put(struct gy_places *places, gy_snapshot *snapshot, uint32_t list, const gyre_point_id *id,
+                          const uint8_t *row, uint32_t *slot, gyre_error *err)
 {
     uint32_t number = gy_snapshot_last(snapshot, list);
     if (number == UINT32_MAX || gy_snapshot_at(snapshot, number)->rows == GY_CHUNK_ROWS)
@@ -105,7 +106,8 @@ gyre_status gy_places_put(struct gy_places *places, gy_snapshot *snapshot, uint3
     return GYRE_OK;
 }
 
-gyre_status gy_places_remove(struct gy_places *places, gy_snapshot *snapshot, const gyre_point_id *id, uint32_t slot, gyre_error *err)
+gyre_status gy_places_remove(struct gy_places *places, gy_snapshot *snapshot, const gyre_point_id *id, uint32_t slot,
+                             gyre_error *err)
 {
     if (!gy_snapshot_clear(snapshot, slot / GY_CHUNK_ROWS, slot % GY_CHUNK_ROWS))
         return gyre_fail(err, GYRE_NO_MEMORY, "chunk %u", slot / GY_CHUNK_ROWS);

@@ -1,5 +1,5 @@
-/* places: where points are put: which slot each is in, and which chunk numbers are free. Goes with one line of snapshots: the live
- * one, or the one that a re-encoding builds.
+/* places: where points are put: which slot each is in, and which chunk numbers are free. Goes with one line of snapshots: the
+ * live one, or the one that a re-encoding builds.
  * Threads  one owner at a time (live: the points' apply lock) */
 #ifndef GY_PLACES_H
 #define GY_PLACES_H
@@ -15,8 +15,8 @@ struct gy_places {
 
 void gy_places_init(struct gy_places *places, gy_vectors *vectors);
 void gy_places_fini(struct gy_places *places);
-/* Makes sure that count puts into snapshot, and as many removals and drops, fail for want of a chunk's memory only. GYRE_EXHAUSTED
- * when chunk numbers would run out. */
+/* Makes sure that count puts into snapshot, and as many removals and drops, fail for want of a chunk's memory only.
+ * GYRE_EXHAUSTED when chunk numbers would run out. */
 GYRE_CHECKED gyre_status gy_places_reserve(struct gy_places *places, const gy_snapshot *snapshot, size_t count, gyre_error *err);
 /* Enters what a loaded snapshot holds. GYRE_CORRUPT if a point is in it twice. */
 GYRE_CHECKED gyre_status gy_places_index(struct gy_places *places, const gy_snapshot *snapshot, gyre_error *err);
@@ -26,7 +26,8 @@ bool gy_places_find(const struct gy_places *places, const gy_snapshot *snapshot,
 GYRE_CHECKED gyre_status gy_places_put(struct gy_places *places, gy_snapshot *snapshot, uint32_t list, const gyre_point_id *id,
                                        const uint8_t *row, uint32_t *slot, gyre_error *err);
 /* Leaves a hole in the slot of a point. */
-GYRE_CHECKED gyre_status gy_places_remove(struct gy_places *places, gy_snapshot *snapshot, const gyre_point_id *id, uint32_t slot, gyre_error *err);
+GYRE_CHECKED gyre_status gy_places_remove(struct gy_places *places, gy_snapshot *snapshot, const gyre_point_id *id, uint32_t slot,
+                                          gyre_error *err);
 /* A free number, taken. */
 uint32_t gy_places_take_number(struct gy_places *places, const gy_snapshot *snapshot);
 /* Room for two was reserved. */

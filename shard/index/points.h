@@ -1,10 +1,10 @@
 /* points: what a replica holds: vectors and payloads on disk, codes on disk and in RAM. Committed operations go in by the one
  * thread that orders them; reads and scans may come from any thread at any time and see whole batches only.
  *
- * Codes live in RAM in chunks of at most GY_CHUNK_ROWS rows of one list, in scan layout. A writer copies the chunks it changes and
- * publishes a new immutable snapshot; a scan holds the snapshot it began with, so nobody waits for anybody. A place of a chunk is
- * written once: upserts append to the list's last chunk, deletes and overwrites leave a hole, and chunks with many holes are
- * compacted in the background into new ones.
+ * Codes live in RAM in chunks of at most GY_CHUNK_ROWS rows of one list, in scan layout. A writer copies the chunks it changes
+ * and publishes a new immutable snapshot; a scan holds the snapshot it began with, so nobody waits for anybody. A place of a
+ * chunk is written once: upserts append to the list's last chunk, deletes and overwrites leave a hole, and chunks with many holes
+ * are compacted in the background into new ones.
  * Full vectors are mirrored, slot by slot, in an unlinked file that is mapped (vectors.h): the kernel keeps what is hot, RocksDB
  * stays the store of record and answers for what is not there yet.
  * On disk a full chunk is one packed value with the seq it covers, rows written since are single records; both carry the
@@ -38,8 +38,8 @@ void gy_points_close(gy_points *points);
 /* Applies committed operations of several log entries as one atomic batch: ops in order, later ones win. versions[i] is the seq
  * that operation i belongs to, applied_seq the last seq of the batch. deleted[i] is set for a delete whose point was there.
  * Vectors were checked before they were logged; a failure here is a disk that fails: the replica stops. */
-GYRE_CHECKED gyre_status gy_points_apply(gy_points *points, const struct gy_operation *operations, const uint64_t *versions, size_t count,
-                                         uint64_t applied_seq, bool *deleted, gyre_error *err);
+GYRE_CHECKED gyre_status gy_points_apply(gy_points *points, const struct gy_operation *operations, const uint64_t *versions,
+                                         size_t count, uint64_t applied_seq, bool *deleted, gyre_error *err);
 /* Makes what is applied durable on disk, after which the log below it may be trimmed. */
 GYRE_CHECKED gyre_status gy_points_flush(gy_points *points, gyre_error *err);
 
@@ -48,7 +48,7 @@ uint64_t gy_points_applied_seq(gy_points *points);
 uint32_t gy_points_codebook_version(gy_points *points); /* of the codes that scans use now */
 uint32_t gy_points_dim(gy_points *points);
 gyre_metric gy_points_metric(gy_points *points);
-uint64_t gy_points_ram_bytes(gy_points *points);        /* codes, factors, ids and the table of ids, as allocated (shard/README.md) */
+uint64_t gy_points_ram_bytes(gy_points *points);        /* codes, ids and the table of ids, as allocated (shard/README.md) */
 
 /* Starts re-encoding to a newer codebook; a version that is not newer changes nothing. GYRE_INVALID if dim, metric or seed
  * differ. Takes a copy of codebook (by encode/decode). */
@@ -69,11 +69,12 @@ struct gy_point_view {
     const char *payload;
 };
 typedef gyre_status gy_on_point(void *self, size_t i, const struct gy_point_view *view, gyre_error *err);
-GYRE_CHECKED gyre_status gy_points_read(gy_points *points, const gyre_point_id *ids, size_t count, bool with_vector, bool with_payload,
-                                        gy_on_point *visit, void *self, gyre_error *err);
+GYRE_CHECKED gyre_status gy_points_read(gy_points *points, const gyre_point_id *ids, size_t count, bool with_vector,
+                                        bool with_payload, gy_on_point *visit, void *self, gyre_error *err);
 
 /* Exact distances of ids to one normalised query; +inf for a point that is not there. out [count]. */
-GYRE_CHECKED gyre_status gy_points_distances(gy_points *points, const float *query, const gyre_point_id *ids, size_t count, float *out, gyre_error *err);
+GYRE_CHECKED gyre_status gy_points_distances(gy_points *points, const float *query, const gyre_point_id *ids, size_t count,
+                                             float *out, gyre_error *err);
 
 /* Adds every (normalised) full vector, ascending id, in double: sums [dim], zeroed here. For the collection's mean.
  * GYRE_DEADLINE once deadline_ns (GY_NEVER: none) passed. */
@@ -100,19 +101,20 @@ const gyre_quantizer *gy_snapshot_quantizer(const gy_snapshot *snapshot); /* val
 uint64_t gy_snapshot_count(const gy_snapshot *snapshot);                 /* points in it */
 uint64_t gy_snapshot_applied_seq(const gy_snapshot *snapshot);
 
-/* Exact distances of rows of a snapshot to one normalised query, read ahead of use from the mapped mirror, from RocksDB where a row
- * is not mirrored (and mirrored then).
+/* Exact distances of rows of a snapshot to one normalised query, read ahead of use from the mapped mirror, from RocksDB where a
+ * row is not mirrored (and mirrored then).
  *   slots  [count] chunk · GY_CHUNK_ROWS + place, each of a row that the snapshot holds
  *   out    [count]; +inf where the point was deleted since and its vector is gone
  * The same bits as gy_points_distances gives. */
 GYRE_CHECKED gyre_status gy_points_rank(gy_points *points, const gy_snapshot *snapshot, const float *query, const uint32_t *slots,
                                         size_t count, float *out, gyre_error *err);
-/* At most count (normalised) vectors drawn without replacement, the same for the same points and seed: vectors [count][dim]; how many
- * there are through drawn. */
-GYRE_CHECKED gyre_status gy_points_sample(gy_points *points, size_t count, uint64_t seed, float *vectors, size_t *drawn, gyre_error *err);
+/* At most count (normalised) vectors drawn without replacement, the same for the same points and seed: vectors [count][dim]; how
+ * many there are through drawn. */
+GYRE_CHECKED gyre_status gy_points_sample(gy_points *points, size_t count, uint64_t seed, float *vectors, size_t *drawn,
+                                          gyre_error *err);
 
 /* Walks every full vector, ascending id, over a consistent view of the disk. For exact search. */
-GYRE_CHECKED gyre_status gy_points_each_vector(gy_points *points, gyre_status (*visit)(void *self, const gyre_point_id *id, const float *vector, gyre_error *err),
-                                               void *self, gyre_error *err);
+typedef gyre_status gy_on_vector(void *self, const gyre_point_id *id, const float *vector, gyre_error *err);
+GYRE_CHECKED gyre_status gy_points_each_vector(gy_points *points, gy_on_vector *visit, void *self, gyre_error *err);
 
 #endif

@@ -1,6 +1,6 @@
-/* Exact distances of rows of a snapshot: from the mirror, asked for some rows ahead of use, because rows come from anywhere in memory;
- * what it lacks is read from RocksDB together, and mirrored. RocksDB has the newest vector of an id: it may be newer than the
- * row, and then no later snapshot holds that row.
+/* Exact distances of rows of a snapshot: from the mirror, asked for some rows ahead of use, because rows come from anywhere in
+ * memory; what it lacks is read from RocksDB together, and mirrored. RocksDB has the newest vector of an id: it may be newer than
+ * the row, and then no later snapshot holds that row.
  * Rows that are named by id are looked up in the table of places under its lock, and then read without it. */
 #include "index/rank.h"
 
@@ -78,8 +78,8 @@ static inline void fetch(const float *row, size_t bytes)
         __builtin_prefetch(at + i);
 }
 
-gyre_status gy_points_rank(gy_points *points, const gy_snapshot *snapshot, const float *query, const uint32_t *slots, size_t count, float *out,
-                           gyre_error *err)
+gyre_status gy_points_rank(gy_points *points, const gy_snapshot *snapshot, const float *query, const uint32_t *slots,
+                           size_t count, float *out, gyre_error *err)
 {
     struct misses misses = {.points = points, .query = query, .out = out};
     const float *rows[TOGETHER];
@@ -107,8 +107,8 @@ gyre_status gy_points_rank(gy_points *points, const gy_snapshot *snapshot, const
 
 /* ---- ranking by id ---- */
 
-/* Where points are now: slots[i] is NOWHERE for one that is not there. The snapshot that has them, held; NULL if the table is being
- * changed for longer than reading from RocksDB would cost. */
+/* Where points are now: slots[i] is NOWHERE for one that is not there. The snapshot that has them, held; NULL if the table is
+ * being changed for longer than reading from RocksDB would cost. */
 static gy_snapshot *look_up(gy_points *points, const gyre_point_id *ids, size_t count, uint32_t *slots)
 {
     struct timespec until;
@@ -127,7 +127,8 @@ static gy_snapshot *look_up(gy_points *points, const gyre_point_id *ids, size_t 
 }
 
 /* At most TOGETHER. */
-static gyre_status measure_group(gy_points *points, const float *query, const gyre_point_id *ids, size_t count, float *out, gyre_error *err)
+static gyre_status measure_group(gy_points *points, const float *query, const gyre_point_id *ids, size_t count, float *out,
+                                 gyre_error *err)
 {
     uint32_t slots[TOGETHER], there[TOGETHER];
     float distances[TOGETHER];
@@ -144,7 +145,8 @@ static gyre_status measure_group(gy_points *points, const float *query, const gy
     return GYRE_OK;
 }
 
-gyre_status gy_points_distances(gy_points *points, const float *query, const gyre_point_id *ids, size_t count, float *out, gyre_error *err)
+gyre_status gy_points_distances(gy_points *points, const float *query, const gyre_point_id *ids, size_t count, float *out,
+                                gyre_error *err)
 {
     for (size_t done = 0; done < count; done += TOGETHER) {
         size_t group = count - done < TOGETHER ? count - done : TOGETHER;
@@ -153,7 +155,8 @@ gyre_status gy_points_distances(gy_points *points, const float *query, const gyr
     return GYRE_OK;
 }
 
-gyre_status gy_points_mirror_chunk(gy_points *points, const gy_snapshot *snapshot, size_t number, size_t *mirrored, gyre_error *err)
+gyre_status gy_points_mirror_chunk(gy_points *points, const gy_snapshot *snapshot, size_t number, size_t *mirrored,
+                                   gyre_error *err)
 {
     struct misses misses = {.points = points};
     const struct gy_chunk *chunk = gy_snapshot_at(snapshot, number);

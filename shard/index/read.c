@@ -80,17 +80,22 @@ static gyre_status take_point(void *self, size_t i, struct gy_slice value, gyre_
 gyre_status gy_points_read(gy_points *points, const gyre_point_id *ids, size_t count, bool with_vector, bool with_payload,
                            gy_on_point *visit, void *self, gyre_error *err)
 {
-    struct reading reading = {.points = points, .ids = ids, .with_vector = with_vector, .with_payload = with_payload, .visit = visit, .self = self};
+    struct reading reading = {.points = points, .ids = ids, .with_vector = with_vector, .with_payload = with_payload,
+                              .visit = visit, .self = self};
     GY_AUTO(gy_view) *disk = gy_view_new(points->store); /* a point and its vector of the same moment */
     reading.vectors = with_vector ? malloc(READ_TOGETHER * points->dim * sizeof(float)) : NULL;
-    gyre_status status = !disk || (with_vector && !reading.vectors) ? gyre_fail(err, GYRE_NO_MEMORY, "read of %zu points", count) : GYRE_OK;
+    gyre_status status = GYRE_OK;
+    if (!disk || (with_vector && !reading.vectors))
+        status = gyre_fail(err, GYRE_NO_MEMORY, "read of %zu points", count);
     for (; status == GYRE_OK && reading.first < count; reading.first += READ_TOGETHER) {
         size_t group = count - reading.first < READ_TOGETHER ? count - reading.first : READ_TOGETHER;
         const gyre_point_id *first = ids + reading.first;
         if (with_vector)
-            status = gy_store_get_many(points->store, disk, GY_FAMILY_VECTORS, first, sizeof *ids, group, true, take_vector, &reading, err);
+            status = gy_store_get_many(points->store, disk, GY_FAMILY_VECTORS, first, sizeof *ids, group, true, take_vector,
+                                       &reading, err);
         if (status == GYRE_OK)
-            status = gy_store_get_many(points->store, disk, GY_FAMILY_POINTS, first, sizeof *ids, group, true, take_point, &reading, err);
+            status = gy_store_get_many(points->store, disk, GY_FAMILY_POINTS, first, sizeof *ids, group, true, take_point,
+                                       &reading, err);
     }
     free(reading.vectors);
     free(reading.payload);
@@ -132,7 +137,7 @@ gyre_status gy_points_distances_stored(gy_points *points, const float *query, co
 struct walking {
     gy_points *points;
     float *vector;
-    gyre_status (*visit)(void *self, const gyre_point_id *id, const float *vector, gyre_error *err);
+    gy_on_vector *visit;
     void *self;
 };
 
@@ -145,12 +150,12 @@ static gyre_status walk_vector(void *self, struct gy_slice key, struct gy_slice 
     return walking->visit(walking->self, &id, walking->vector, err);
 }
 
-gyre_status gy_points_each_vector(gy_points *points, gyre_status (*visit)(void *self, const gyre_point_id *id, const float *vector, gyre_error *err),
-                                  void *self, gyre_error *err)
+gyre_status gy_points_each_vector(gy_points *points, gy_on_vector *visit, void *self, gyre_error *err)
 {
     float vector[GYRE_DIM_MAX];
     struct walking walking = {points, vector, visit, self};
-    return gy_store_walk(points->store, GY_FAMILY_VECTORS, (struct gy_slice){0}, (struct gy_slice){0}, walk_vector, &walking, err);
+    return gy_store_walk(points->store, GY_FAMILY_VECTORS, (struct gy_slice){0}, (struct gy_slice){0}, walk_vector, &walking,
+                         err);
 }
 
 struct summing {

@@ -1,5 +1,5 @@
-/* The packed chunk keeps the codec's blocks verbatim, so loading is a few copies and a check of each row; the checksum covers what
- * RocksDB's own cannot: a value that was wrong before it was written. */
+/* The packed chunk keeps the codec's blocks verbatim, so loading is a few copies and a check of each row; the checksum covers
+ * what RocksDB's own cannot: a value that was wrong before it was written. */
 #include "index/record.h"
 
 #include <stdlib.h>
@@ -26,7 +26,8 @@ void gy_code_key(uint8_t key[GY_CODE_KEY_BYTES], uint32_t codebook_version, enum
     put_u32_be(key + 5, number);
 }
 
-gyre_status gy_code_key_decode(struct gy_slice key, uint32_t *codebook_version, enum gy_code_kind *kind, uint32_t *number, gyre_error *err)
+gyre_status gy_code_key_decode(struct gy_slice key, uint32_t *codebook_version, enum gy_code_kind *kind, uint32_t *number,
+                               gyre_error *err)
 {
     const uint8_t *bytes = key.data;
     if (key.bytes != GY_CODE_KEY_BYTES)
@@ -47,10 +48,12 @@ static size_t blocks_of(size_t rows)
 size_t gy_packed_bytes(const struct gy_layout *layout, size_t rows)
 {
     size_t blocks = blocks_of(rows), places = blocks * GYRE_BLOCK_ROWS;
-    return HEADER_BYTES + blocks * layout->block_bytes + places * (sizeof(gyre_point_id) + layout->refine_row_bytes) + CHECKSUM_BYTES;
+    size_t place_bytes = sizeof(gyre_point_id) + layout->refine_row_bytes;
+    return HEADER_BYTES + CHECKSUM_BYTES + blocks * layout->block_bytes + places * place_bytes;
 }
 
-void gy_packed_encode(uint8_t *out, const struct gy_layout *layout, const struct gy_chunk *chunk, uint32_t codebook_version, uint64_t seq)
+void gy_packed_encode(uint8_t *out, const struct gy_layout *layout, const struct gy_chunk *chunk, uint32_t codebook_version,
+                      uint64_t seq)
 {
     size_t blocks = blocks_of(chunk->rows), places = blocks * GYRE_BLOCK_ROWS;
     gy_store_u32(out, FORMAT);
@@ -69,8 +72,9 @@ void gy_packed_encode(uint8_t *out, const struct gy_layout *layout, const struct
     gy_store_u64(at, XXH3_64bits(out, (size_t)(at - out)));
 }
 
-/* Checks that the chunk is exactly what its rows give when they are put into an empty one: nothing in it that no row put there. */
-static gyre_status check_rows(const struct gy_layout *layout, const struct gy_chunk *chunk, struct gy_chunk *rebuilt, gyre_error *err)
+/* Checks that the chunk is exactly what its rows give when they are put into an empty one: nothing in it is no row's. */
+static gyre_status check_rows(const struct gy_layout *layout, const struct gy_chunk *chunk, struct gy_chunk *rebuilt,
+                              gyre_error *err)
 {
     uint8_t row[GY_ROW_BYTES_MAX];
     for (size_t place = 0; place < chunk->rows; place++) {
@@ -93,7 +97,8 @@ static gyre_status check_rows(const struct gy_layout *layout, const struct gy_ch
 }
 
 /* Fills chunk, which has room for rows, from the bytes after the header. */
-static gyre_status decode_rows(const struct gy_layout *layout, const uint8_t *bytes, size_t rows, struct gy_chunk *chunk, gyre_error *err)
+static gyre_status decode_rows(const struct gy_layout *layout, const uint8_t *bytes, size_t rows, struct gy_chunk *chunk,
+                               gyre_error *err)
 {
     size_t blocks = blocks_of(rows), places = blocks * GYRE_BLOCK_ROWS;
     memcpy(chunk->blocks, bytes, blocks * layout->block_bytes);
@@ -111,30 +116,34 @@ static gyre_status decode_rows(const struct gy_layout *layout, const uint8_t *by
     return status;
 }
 
-gyre_status gy_packed_decode(struct gy_chunk **out, struct gy_slice value, const struct gy_layout *layout, uint32_t codebook_version,
-                             gyre_error *err)
+gyre_status gy_packed_decode(struct gy_chunk **out, struct gy_slice value, const struct gy_layout *layout,
+                             uint32_t codebook_version, gyre_error *err)
 {
     const uint8_t *bytes = value.data;
     if (value.bytes < HEADER_BYTES)
         return gyre_fail(err, GYRE_CORRUPT, "packed chunk of %zu bytes; the header alone is %d", value.bytes, HEADER_BYTES);
     if (gy_load_u32(bytes) > FORMAT)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "packed chunk in format %u; this program reads up to %d", gy_load_u32(bytes), FORMAT);
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "packed chunk in format %u; this program reads up to %d", gy_load_u32(bytes),
+                         FORMAT);
     uint32_t dim = gy_load_u32(bytes + 16), rows = gy_load_u32(bytes + 20);
-    if (gy_load_u32(bytes) != FORMAT || dim != layout->dim || rows < 1 || rows > GY_CHUNK_ROWS || value.bytes != gy_packed_bytes(layout, rows))
-        return gyre_fail(err, GYRE_CORRUPT, "packed chunk of %zu bytes, format %u, dim %u, %u rows; the replica has dim %u", value.bytes,
-                         gy_load_u32(bytes), dim, rows, layout->dim);
+    if (gy_load_u32(bytes) != FORMAT || dim != layout->dim || rows < 1 || rows > GY_CHUNK_ROWS ||
+        value.bytes != gy_packed_bytes(layout, rows))
+        return gyre_fail(err, GYRE_CORRUPT, "packed chunk of %zu bytes, format %u, dim %u, %u rows; the replica has dim %u",
+                         value.bytes, gy_load_u32(bytes), dim, rows, layout->dim);
     size_t covered = value.bytes - CHECKSUM_BYTES;
     if (gy_load_u64(bytes + covered) != XXH3_64bits(bytes, covered))
         return gyre_fail(err, GYRE_CORRUPT, "packed chunk has a wrong checksum");
     if (gy_load_u32(bytes + 4) != codebook_version)
-        return gyre_fail(err, GYRE_CORRUPT, "packed chunk of codebook %u under the key of %u", gy_load_u32(bytes + 4), codebook_version);
+        return gyre_fail(err, GYRE_CORRUPT, "packed chunk of codebook %u under the key of %u", gy_load_u32(bytes + 4),
+                         codebook_version);
 
     struct gy_chunk *chunk = gy_chunk_new(layout, 0, rows);
     if (!chunk)
         return gyre_fail(err, GYRE_NO_MEMORY, "packed chunk");
     gyre_status status = decode_rows(layout, bytes + HEADER_BYTES, rows, chunk, err);
     if (status == GYRE_OK && chunk->held != gy_load_u32(bytes + 24))
-        status = gyre_fail(err, GYRE_CORRUPT, "packed chunk holds %u points; its header says %u", chunk->held, gy_load_u32(bytes + 24));
+        status = gyre_fail(err, GYRE_CORRUPT, "packed chunk holds %u points; its header says %u", chunk->held,
+                           gy_load_u32(bytes + 24));
     if (status != GYRE_OK) {
         gy_chunk_release(chunk);
         return status;
@@ -149,7 +158,8 @@ size_t gy_row_record_bytes(const struct gy_layout *layout)
     return SEQ_BYTES + sizeof(gyre_point_id) + layout->row_bytes;
 }
 
-size_t gy_row_record_encode(uint8_t *out, const struct gy_layout *layout, uint64_t seq, const gyre_point_id *id, const uint8_t *row)
+size_t gy_row_record_encode(uint8_t *out, const struct gy_layout *layout, uint64_t seq, const gyre_point_id *id,
+                            const uint8_t *row)
 {
     gy_store_u64(out, seq);
     if (!id)
@@ -159,11 +169,13 @@ size_t gy_row_record_encode(uint8_t *out, const struct gy_layout *layout, uint64
     return gy_row_record_bytes(layout);
 }
 
-gyre_status gy_row_record_decode(struct gy_slice value, const struct gy_layout *layout, struct gy_row_record *out, gyre_error *err)
+gyre_status gy_row_record_decode(struct gy_slice value, const struct gy_layout *layout, struct gy_row_record *out,
+                                 gyre_error *err)
 {
     const uint8_t *bytes = value.data;
     if (value.bytes != SEQ_BYTES && value.bytes != gy_row_record_bytes(layout))
-        return gyre_fail(err, GYRE_CORRUPT, "row of %zu bytes; one has %zu, a cleared one %d", value.bytes, gy_row_record_bytes(layout), SEQ_BYTES);
+        return gyre_fail(err, GYRE_CORRUPT, "row of %zu bytes; one has %zu, a cleared one %d", value.bytes,
+                         gy_row_record_bytes(layout), SEQ_BYTES);
     out->seq = gy_load_u64(bytes);
     out->held = value.bytes != SEQ_BYTES;
     if (!out->held)

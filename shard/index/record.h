@@ -20,28 +20,31 @@ enum { GY_CODE_KEY_BYTES = 9, GY_LIST_BYTES = 4, GY_POINT_HEADER_BYTES = 8 };
 
 void gy_code_key(uint8_t key[GY_CODE_KEY_BYTES], uint32_t codebook_version, enum gy_code_kind kind, uint32_t number);
 /* kind is one of the enum on success. */
-GYRE_CHECKED gyre_status gy_code_key_decode(struct gy_slice key, uint32_t *codebook_version, enum gy_code_kind *kind, uint32_t *number,
-                                            gyre_error *err);
+GYRE_CHECKED gyre_status gy_code_key_decode(struct gy_slice key, uint32_t *codebook_version, enum gy_code_kind *kind,
+                                            uint32_t *number, gyre_error *err);
 
 size_t gy_packed_bytes(const struct gy_layout *layout, size_t rows);
 /* out [gy_packed_bytes of chunk->rows] */
-void gy_packed_encode(uint8_t *out, const struct gy_layout *layout, const struct gy_chunk *chunk, uint32_t codebook_version, uint64_t seq);
+void gy_packed_encode(uint8_t *out, const struct gy_layout *layout, const struct gy_chunk *chunk, uint32_t codebook_version,
+                      uint64_t seq);
 /* Makes the chunk, packed_seq set, its list not: that is another record. GYRE_CORRUPT: size, checksum, version, a row that no
  * encoding gives, an id that is none, a wrong count; GYRE_UNIMPLEMENTED: a newer format. */
-GYRE_CHECKED gyre_status gy_packed_decode(struct gy_chunk **out, struct gy_slice value, const struct gy_layout *layout, uint32_t codebook_version,
-                                          gyre_error *err);
+GYRE_CHECKED gyre_status gy_packed_decode(struct gy_chunk **out, struct gy_slice value, const struct gy_layout *layout,
+                                          uint32_t codebook_version, gyre_error *err);
 
 /* Largest encoded row. */
 size_t gy_row_record_bytes(const struct gy_layout *layout);
 /* id NULL: cleared. Returns the bytes written to out [gy_row_record_bytes]. */
-size_t gy_row_record_encode(uint8_t *out, const struct gy_layout *layout, uint64_t seq, const gyre_point_id *id, const uint8_t *row);
+size_t gy_row_record_encode(uint8_t *out, const struct gy_layout *layout, uint64_t seq, const gyre_point_id *id,
+                            const uint8_t *row);
 struct gy_row_record {
     uint64_t seq;
     bool held;
     gyre_point_id id;   /* if held */
     const uint8_t *row; /* if held; lent by the value */
 };
-GYRE_CHECKED gyre_status gy_row_record_decode(struct gy_slice value, const struct gy_layout *layout, struct gy_row_record *out, gyre_error *err);
+GYRE_CHECKED gyre_status gy_row_record_decode(struct gy_slice value, const struct gy_layout *layout, struct gy_row_record *out,
+                                              gyre_error *err);
 
 /* The list of a chunk: below lists. */
 GYRE_CHECKED gyre_status gy_list_decode(struct gy_slice value, uint32_t lists, uint32_t *list, gyre_error *err);

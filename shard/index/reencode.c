@@ -5,10 +5,10 @@
  *      under the new version; after each stretch bring what was noted meanwhile up to date, as far as the walk has come: what
  *      lies beyond, the walk will meet as it is then
  *   3  write the chunks that are not full; catch up with what was noted, until that is little
- *   4  under the apply lock, so that nothing changes: the last of it; then one batch {chunks not yet written, meta codebook, the old
- *      version's codes deleted}; the new places and the new snapshot take over
- * Slots change: a list's chunks are new ones. A crash before 4 leaves the old codebook and chunks of a version that loading deletes;
- * after it, the new one. */
+ *   4  under the apply lock, so that nothing changes: the last of it; then one batch {chunks not yet written, meta codebook, the
+ *      old version's codes deleted}; the new places and the new snapshot take over
+ * Slots change: a list's chunks are new ones. A crash before 4 leaves the old codebook and chunks of a version that loading
+ * deletes; after it, the new one. */
 #include "index/codes.h"
 #include "index/encode.h"
 #include "index/state.h"
@@ -87,8 +87,8 @@ static gyre_status encoding_init(struct encoding *encoding, gyre_error *err)
     return gy_codes_init(&encoding->codes, points->store, encoding->batch, encoding->codebook, err);
 }
 
-/* GYRE_CANCELLED if the points are closing or a still newer codebook was asked for. The disk is looked at too: the new codes come to it
- * beside the old ones, and at the end of it RocksDB may abort the process. */
+/* GYRE_CANCELLED if the points are closing or a still newer codebook was asked for. The disk is looked at too: the new codes come
+ * to it beside the old ones, and at the end of it RocksDB may abort the process. */
 static gyre_status may_go_on(struct encoding *encoding, gyre_error *err)
 {
     gy_points *points = encoding->points;
@@ -179,15 +179,18 @@ static gyre_status remove_point(struct encoding *encoding, const gyre_point_id *
 static gyre_status put_group(struct encoding *encoding, gyre_error *err)
 {
     size_t row_bytes = encoding->codebook->layout.row_bytes;
-    gyre_status status = gy_encode(encoding->codebook, encoding->addresses, encoding->group, encoding->lists, encoding->rows, err);
+    gyre_status status = gy_encode(encoding->codebook, encoding->addresses, encoding->group, encoding->lists, encoding->rows,
+                                   err);
     if (status != GYRE_OK)
         return gyre_wrap(err, status, "full vectors");
     GY_TRY(gy_places_reserve(&encoding->places, encoding->next, encoding->group, err));
     for (size_t i = 0; i < encoding->group; i++) {
         uint32_t slot;
         GY_TRY(remove_point(encoding, &encoding->ids[i], err));
-        GY_TRY(gy_places_put(&encoding->places, encoding->next, encoding->lists[i], &encoding->ids[i], encoding->rows + i * row_bytes, &slot, err));
-        gy_segment_put(gy_snapshot_at(encoding->next, slot / GY_CHUNK_ROWS)->mirror, slot % GY_CHUNK_ROWS, encoding->addresses[i]);
+        GY_TRY(gy_places_put(&encoding->places, encoding->next, encoding->lists[i], &encoding->ids[i],
+                             encoding->rows + i * row_bytes, &slot, err));
+        gy_segment_put(gy_snapshot_at(encoding->next, slot / GY_CHUNK_ROWS)->mirror, slot % GY_CHUNK_ROWS,
+                       encoding->addresses[i]);
         GY_TRY(mark_stale(encoding, slot / GY_CHUNK_ROWS, err));
     }
     encoding->group = 0;
@@ -234,8 +237,8 @@ static gyre_status bring_up_to_date(struct encoding *encoding, const gyre_point_
         if (!again && (!end || gyre_point_id_compare(&todo->ids[i], end) <= 0))
             todo->ids[count++] = todo->ids[i];
     }
-    GY_TRY(gy_store_get_many(encoding->points->store, NULL, GY_FAMILY_VECTORS, todo->ids, sizeof *todo->ids, count, false, take_vector,
-                             encoding, err));
+    GY_TRY(gy_store_get_many(encoding->points->store, NULL, GY_FAMILY_VECTORS, todo->ids, sizeof *todo->ids, count, false,
+                             take_vector, encoding, err));
     return put_group(encoding, err);
 }
 
@@ -307,7 +310,8 @@ static gyre_status switch_over(struct encoding *encoding, gyre_error *err)
     const gy_snapshot *from = points->current; /* stays: we hold the apply lock */
     GY_TRY(bring_up_to_date(encoding, NULL, err));
     if (encoding->next->points != from->points)
-        return gyre_fail(err, GYRE_CORRUPT, "%" PRIu64 " of %" PRIu64 " points have a full vector", encoding->next->points, from->points);
+        return gyre_fail(err, GYRE_CORRUPT, "%" PRIu64 " of %" PRIu64 " points have a full vector", encoding->next->points,
+                         from->points);
     GY_TRY(write_chunks(encoding, false, true, err));
     struct gy_codes old = encoding->codes;
     old.version = gyre_codebook_version(from->codebook->codebook);
@@ -394,10 +398,11 @@ gyre_status gy_points_set_codebook(gy_points *points, const gyre_codebook *codeb
     GY_AUTO(gy_snapshot) *snapshot = gy_points_snapshot(points);
     const gyre_codebook *current = snapshot->codebook->codebook;
     if (gyre_codebook_dim(codebook) != points->dim)
-        return gyre_fail(err, GYRE_INVALID, "codebook of dim %u; the replica has dim %u", gyre_codebook_dim(codebook), points->dim);
+        return gyre_fail(err, GYRE_INVALID, "codebook of dim %u; the replica has dim %u", gyre_codebook_dim(codebook),
+                         points->dim);
     if (gyre_codebook_metric(codebook) != points->metric)
-        return gyre_fail(err, GYRE_INVALID, "codebook of metric %s; the replica has %s", gyre_metric_name(gyre_codebook_metric(codebook)),
-                         gyre_metric_name(points->metric));
+        return gyre_fail(err, GYRE_INVALID, "codebook of metric %s; the replica has %s",
+                         gyre_metric_name(gyre_codebook_metric(codebook)), gyre_metric_name(points->metric));
     if (!same_rotation(codebook, current, points->dim))
         return gyre_fail(err, GYRE_INVALID, "codebook of another rotation seed than the replica's");
     gyre_codebook *copied = NULL;

@@ -1,5 +1,5 @@
-/* A sample without replacement that does not depend on where points lie: those whose keyed hashes are the smallest. Points that go
- * while their vectors are read are left out. */
+/* A sample without replacement that does not depend on where points lie: those whose keyed hashes are the smallest. Points that
+ * go while their vectors are read are left out. */
 #include "index/record.h"
 #include "index/state.h"
 
@@ -84,17 +84,20 @@ static gyre_status take(void *self, size_t i, struct gy_slice value, gyre_error 
 gyre_status gy_points_sample(gy_points *points, size_t count, uint64_t seed, float *vectors, size_t *drawn, gyre_error *err)
 {
     GY_AUTO(gy_snapshot) *snapshot = gy_points_snapshot(points);
-    struct sampling sampling = {.points = points, .room = count < snapshot->points ? count : snapshot->points, .vectors = vectors};
+    struct sampling sampling = {.points = points, .room = count < snapshot->points ? count : snapshot->points,
+                                .vectors = vectors};
     if (sampling.room) {
         sampling.picks = malloc(sampling.room * sizeof *sampling.picks);
         gyre_point_id *ids = malloc(sampling.room * sizeof *ids);
-        gyre_status status = sampling.picks && ids ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "sample of %zu points", sampling.room);
+        gyre_status status = sampling.picks && ids ? GYRE_OK
+                                                   : gyre_fail(err, GYRE_NO_MEMORY, "sample of %zu points", sampling.room);
         if (status == GYRE_OK) {
             choose(&sampling, snapshot, seed);
             for (size_t i = 0; i < sampling.count; i++)
                 ids[i] = sampling.picks[i].id;
             qsort(ids, sampling.count, sizeof *ids, by_id); /* the order in which the disk has them */
-            status = gy_store_get_many(points->store, NULL, GY_FAMILY_VECTORS, ids, sizeof *ids, sampling.count, false, take, &sampling, err);
+            status = gy_store_get_many(points->store, NULL, GY_FAMILY_VECTORS, ids, sizeof *ids, sampling.count, false, take,
+                                       &sampling, err);
         }
         free(sampling.picks);
         free(ids);

@@ -59,8 +59,8 @@ static void enter(uint64_t *table, size_t places, uint64_t entry)
     table[at] = entry;
 }
 
-/* Four fifths full at most, so that probes stay short; grown by a third, so that it is three fifths full at least: a quarter of what
- * doubling would take on average is saved, for each entry moved three times more. */
+/* Four fifths full at most, so that probes stay short; grown by a third, so that it is three fifths full at least: a quarter of
+ * what doubling would take on average is saved, for each entry moved three times more. */
 gyre_status gy_slots_reserve(struct gy_slots *slots, size_t count, gyre_error *err)
 {
     size_t places = slots->places ? slots->places : PLACES_MIN;

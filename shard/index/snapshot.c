@@ -1,5 +1,5 @@
-/* A page, chunk or list of numbers with one reference belongs to the one snapshot that led there, because whoever copies a page takes
- * references to all that is in it. So "one reference, reached through pages that have one" is what may be changed.
+/* A page, chunk or list of numbers with one reference belongs to the one snapshot that led there, because whoever copies a page
+ * takes references to all that is in it. So "one reference, reached through pages that have one" is what may be changed.
  *
  * The numbers of a list are appended to in place, beyond what any snapshot counts as its own: `used` says how far somebody has
  * written, and only the snapshot that reaches exactly there may go on; any other copies. */
@@ -46,11 +46,13 @@ static bool is_mine(const atomic_size_t *references)
 }
 
 /* ---- codebooks ---- */
-gyre_status gy_shared_codebook_new(struct gy_shared_codebook **out, const gyre_codec *codec, gyre_codebook *codebook, gyre_error *err)
+gyre_status gy_shared_codebook_new(struct gy_shared_codebook **out, const gyre_codec *codec, gyre_codebook *codebook,
+                                   gyre_error *err)
 {
     struct gy_shared_codebook *shared = malloc(sizeof *shared);
     gyre_quantizer *quantizer = NULL;
-    gyre_status status = shared ? gyre_quantizer_new(&quantizer, codec, codebook, err) : gyre_fail(err, GYRE_NO_MEMORY, "codebook");
+    gyre_status status = shared ? gyre_quantizer_new(&quantizer, codec, codebook, err)
+                                : gyre_fail(err, GYRE_NO_MEMORY, "codebook");
     if (status != GYRE_OK) {
         free(shared);
         gyre_codebook_free(codebook);

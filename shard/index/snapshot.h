@@ -1,8 +1,8 @@
 /* snapshot: the codes of a replica at one moment: chunks by number, and for each list the numbers of its chunks.
  *
- * Both tables are paged, and pages and chunks are shared by every snapshot they did not change in: publishing a batch costs what the
- * batch touched, not what the replica holds. The writer copies what it changes, then publishes; whoever holds a snapshot keeps it
- * whole.
+ * Both tables are paged, and pages and chunks are shared by every snapshot they did not change in: publishing a batch costs what
+ * the batch touched, not what the replica holds. The writer copies what it changes, then publishes; whoever holds a snapshot
+ * keeps it whole.
  * Threads  references: any; a snapshot is changed only by whoever made it, before it is published */
 #ifndef GY_SNAPSHOT_H
 #define GY_SNAPSHOT_H
@@ -34,7 +34,8 @@ struct gy_snapshot {
 };
 
 /* Takes codebook, also on failure. */
-GYRE_CHECKED gyre_status gy_shared_codebook_new(struct gy_shared_codebook **out, const gyre_codec *codec, gyre_codebook *codebook, gyre_error *err);
+GYRE_CHECKED gyre_status gy_shared_codebook_new(struct gy_shared_codebook **out, const gyre_codec *codec, gyre_codebook *codebook,
+                                                gyre_error *err);
 void gy_shared_codebook_release(struct gy_shared_codebook *codebook);
 
 /* One reference, no chunks, a reference of its own to codebook. NULL without memory. */

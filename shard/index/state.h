@@ -67,8 +67,8 @@ GYRE_CHECKED gyre_status gy_dirty_reserve(struct gy_dirty *dirty, size_t more, g
 void gy_compaction_ask(gy_points *points, struct gy_chunk *chunk, uint32_t number);
 /* The same for all chunks of a snapshot that is about to take over, and for no others. */
 void gy_compaction_ask_all(gy_points *points, gy_snapshot *snapshot);
-/* Looks at one chunk that was asked for and rewrites it if that is worth it, with a neighbour if they fit in one. false: nothing more
- * to look at. Takes apply_mu itself. */
+/* Looks at one chunk that was asked for and rewrites it if that is worth it, with a neighbour if they fit in one. false: nothing
+ * more to look at. Takes apply_mu itself. */
 bool gy_compaction_step(gy_points *points);
 
 /* reencode.c: re-encodes to target, which it takes. For the background thread. */

@@ -1,6 +1,6 @@
-/* The file is sparse and grows by extents, each mapped once and for good, so addresses never move. Before a segment is written to, its
- * bytes are allocated (fallocate): a store into a hole of a full disk would kill the process. That fails like any other lack of room:
- * the row is not mirrored, and nobody asks again for a while.
+/* The file is sparse and grows by extents, each mapped once and for good, so addresses never move. Before a segment is written
+ * to, its bytes are allocated (fallocate): a store into a hole of a full disk would kill the process. That fails like any other
+ * lack of room: the row is not mirrored, and nobody asks again for a while.
  *
  * A freed segment keeps its bytes for the next one; beyond SPARE_MIN and an eighth of those in use they go back to the disk. */
 #include "index/vectors.h"
@@ -267,8 +267,8 @@ static float *rows_of(gy_segment *segment)
     rows = atomic_load_explicit(&segment->rows, memory_order_relaxed);
     if (!rows && claim_number(vectors, &segment->number)) {
         vectors->used++;
-        size_t in_extent = segment->number % vectors->extent_segments;
-        rows = (float *)(void *)(vectors->extents[segment->number / vectors->extent_segments] + in_extent * vectors->segment_bytes);
+        uint8_t *extent = vectors->extents[segment->number / vectors->extent_segments];
+        rows = (float *)(void *)(extent + segment->number % vectors->extent_segments * vectors->segment_bytes);
         atomic_store_explicit(&segment->rows, rows, memory_order_release);
     }
     pthread_mutex_unlock(&vectors->mu);

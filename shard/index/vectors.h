@@ -1,8 +1,9 @@
-/* vectors: full vectors mirrored in an unlinked file that is mapped, so that an exact distance costs a read of memory: the kernel keeps
- * what is hot. A mirror may lack any row, for want of disk or because nobody has read it since the start; RocksDB has it then.
+/* vectors: full vectors mirrored in an unlinked file that is mapped, so that an exact distance costs a read of memory: the kernel
+ * keeps what is hot. A mirror may lack any row, for want of disk or because nobody has read it since the start; RocksDB has it
+ * then.
  *
- * A segment has a row for each place of a chunk and belongs to all copies of that chunk, because a place is written once. Rows are
- * as the client gave them and, under cosine, followed by their norm, so that ranking sums it no more.
+ * A segment has a row for each place of a chunk and belongs to all copies of that chunk, because a place is written once. Rows
+ * are as the client gave them and, under cosine, followed by their norm, so that ranking sums it no more.
  * Threads  any; a row is written by the first who claims it, and seen when it is whole */
 #ifndef GY_VECTORS_H
 #define GY_VECTORS_H
@@ -13,7 +14,8 @@ typedef struct gy_vectors gy_vectors;
 typedef struct gy_segment gy_segment;
 
 /* A mirror in a directory whose file system need not be fit for it: then it stays empty. A crash leaves nothing behind. */
-GYRE_CHECKED gyre_status gy_vectors_new(gy_vectors **out, const char *directory, gyre_metric metric, uint32_t dim, gyre_error *err);
+GYRE_CHECKED gyre_status gy_vectors_new(gy_vectors **out, const char *directory, gyre_metric metric, uint32_t dim,
+                                        gyre_error *err);
 /* After the last segment was released. */
 void gy_vectors_free(gy_vectors *vectors);
 /* Says that it is freed next: segments released from now on are not made ready for others. */

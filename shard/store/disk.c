@@ -9,7 +9,8 @@ static double mebibytes(uint64_t bytes)
 
 gyre_status gy_disk_refuse(const char *path, uint64_t free_bytes, uint64_t free_min, const char *what, gyre_error *err)
 {
-    return gyre_fail(err, GYRE_EXHAUSTED, "disk of %s has %.1f MiB free; %s needs %.1f MiB", path, mebibytes(free_bytes), what, mebibytes(free_min));
+    return gyre_fail(err, GYRE_EXHAUSTED, "disk of %s has %.1f MiB free; %s needs %.1f MiB", path, mebibytes(free_bytes), what,
+                     mebibytes(free_min));
 }
 
 gyre_status gy_disk_check(const char *path, uint64_t free_min, const char *what, gyre_error *err)

@@ -52,7 +52,7 @@ rocksdb_options_t *gy_rocks_database_options(const struct gy_store_env *env, boo
     rocksdb_options_set_create_if_missing(options, create);
     rocksdb_options_set_create_missing_column_families(options, create);
     rocksdb_options_set_error_if_exists(options, create);
-    rocksdb_options_set_wal_recovery_mode(options, 0); /* tolerate a torn tail, which was never acknowledged; other damage is said */
+    rocksdb_options_set_wal_recovery_mode(options, 0); /* lets a torn tail pass, which was never acknowledged; says other damage */
     rocksdb_options_set_atomic_flush(options, 1);      /* see rows.h: this is what makes writes without a WAL right */
     rocksdb_options_set_db_write_buffer_size(options, MEMTABLE_BYTES);
     rocksdb_options_set_max_background_jobs(options, BACKGROUND_THREADS);
@@ -84,7 +84,8 @@ rocksdb_options_t *gy_rocks_family_options(const struct gy_store_env *env, enum 
     rocksdb_block_based_options_set_block_size(table, by_key ? POINT_BLOCK_BYTES : WALK_BLOCK_BYTES);
     if (by_key) {
         rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(BLOOM_BITS));
-        rocksdb_block_based_options_set_data_block_index_type(table, rocksdb_block_based_table_data_block_index_type_binary_search_and_hash);
+        rocksdb_block_based_options_set_data_block_index_type(
+            table, rocksdb_block_based_table_data_block_index_type_binary_search_and_hash);
         rocksdb_block_based_options_set_data_block_hash_ratio(table, 0.75);
         /* Every key in full: a lookup by hash then lands on its entry instead of walking to it. */
         rocksdb_block_based_options_set_block_restart_interval(table, 1);

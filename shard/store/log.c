@@ -25,7 +25,8 @@ gyre_status gy_store_log_append(gy_store *store, const struct gy_log_entry *entr
         gy_store_u64(epoch, entries[i].epoch);
         const char *keys[] = {(const char *)key}, *values[] = {(const char *)epoch, (const char *)entries[i].body};
         const size_t key_sizes[] = {KEY_BYTES}, value_sizes[] = {EPOCH_BYTES, entries[i].bytes};
-        rocksdb_writebatch_putv_cf(batch, store->families[GY_FAMILY_LOG], 1, keys, key_sizes, entries[i].bytes ? 2 : 1, values, value_sizes);
+        rocksdb_writebatch_putv_cf(batch, store->families[GY_FAMILY_LOG], 1, keys, key_sizes, entries[i].bytes ? 2 : 1, values,
+                                   value_sizes);
     }
     char *complaint = NULL;
     rocksdb_write(store->db, store->write_synced, batch, &complaint);
@@ -52,7 +53,8 @@ static gyre_status decode_entry(struct gy_log_entry *entry, struct gy_slice key,
         return gyre_fail(err, GYRE_CORRUPT, "log key of %zu bytes; a seq has %d", key.bytes, KEY_BYTES);
     entry->seq = gy_load_u64_be(key.data);
     if (value.bytes < EPOCH_BYTES)
-        return gyre_fail(err, GYRE_CORRUPT, "log entry %" PRIu64 " of %zu bytes; the epoch alone has %d", entry->seq, value.bytes, EPOCH_BYTES);
+        return gyre_fail(err, GYRE_CORRUPT, "log entry %" PRIu64 " of %zu bytes; the epoch alone has %d", entry->seq, value.bytes,
+                         EPOCH_BYTES);
     entry->epoch = gy_load_u64(value.data);
     entry->body = (const uint8_t *)value.data + EPOCH_BYTES;
     entry->bytes = value.bytes - EPOCH_BYTES;
@@ -71,7 +73,8 @@ gyre_status gy_log_find_last(gy_store *store, gyre_error *err)
         value.data = rocksdb_iter_value(iterator, &value.bytes);
         status = decode_entry(&entry, key, value, err);
         if (status == GYRE_OK && entry.seq <= store->log_base)
-            status = gyre_fail(err, GYRE_CORRUPT, "log ends at seq %" PRIu64 ", below %" PRIu64 ", which was trimmed", entry.seq, store->log_base);
+            status = gyre_fail(err, GYRE_CORRUPT, "log ends at seq %" PRIu64 ", below %" PRIu64 ", which was trimmed", entry.seq,
+                               store->log_base);
         if (status == GYRE_OK)
             store->log_epoch = entry.epoch, store->log_seq = entry.seq;
     } else {
@@ -81,7 +84,8 @@ gyre_status gy_log_find_last(gy_store *store, gyre_error *err)
     }
     rocksdb_iter_destroy(iterator);
     if (status == GYRE_OK && store->applied_seq > store->log_seq)
-        status = gyre_fail(err, GYRE_CORRUPT, "log ends at seq %" PRIu64 "; the points hold seq %" PRIu64, store->log_seq, store->applied_seq);
+        status = gyre_fail(err, GYRE_CORRUPT, "log ends at seq %" PRIu64 "; the points hold seq %" PRIu64, store->log_seq,
+                           store->applied_seq);
     return status;
 }
 
@@ -102,8 +106,9 @@ static gyre_status read_entry(void *self, struct gy_slice key, struct gy_slice v
     return reading->visit(reading->self, &entry, err);
 }
 
-gyre_status gy_store_log_read(gy_store *store, uint64_t from, gyre_status (*visit)(void *self, const struct gy_log_entry *entry, gyre_error *err),
-                              void *self, gyre_error *err)
+gyre_status gy_store_log_read(gy_store *store, uint64_t from,
+                              gyre_status (*visit)(void *self, const struct gy_log_entry *entry, gyre_error *err), void *self,
+                                  gyre_error *err)
 {
     pthread_mutex_lock(&store->mu);
     uint64_t base = store->log_base, last = store->log_seq;
@@ -115,9 +120,11 @@ gyre_status gy_store_log_read(gy_store *store, uint64_t from, gyre_status (*visi
     uint8_t first[KEY_BYTES];
     gy_store_u64_be(first, from);
     struct reading reading = {from, visit, self};
-    GY_TRY(gy_store_walk(store, GY_FAMILY_LOG, (struct gy_slice){first, KEY_BYTES}, (struct gy_slice){0}, read_entry, &reading, err));
+    GY_TRY(gy_store_walk(store, GY_FAMILY_LOG, (struct gy_slice){first, KEY_BYTES}, (struct gy_slice){0}, read_entry, &reading,
+                         err));
     if (reading.next <= last)
-        return gyre_fail(err, GYRE_CORRUPT, "log ends before entry %" PRIu64 "; it was written up to %" PRIu64, reading.next, last);
+        return gyre_fail(err, GYRE_CORRUPT, "log ends before entry %" PRIu64 "; it was written up to %" PRIu64, reading.next,
+                         last);
     return GYRE_OK;
 }
 
@@ -138,7 +145,8 @@ gyre_status gy_store_log_trim(gy_store *store, uint64_t below, gyre_error *err)
     if (below <= base + 1)
         return GYRE_OK;
     if (below > applied + 1)
-        return gyre_fail(err, GYRE_PRECONDITION, "log cannot be trimmed below seq %" PRIu64 "; only %" PRIu64 " is applied", below, applied);
+        return gyre_fail(err, GYRE_PRECONDITION, "log cannot be trimmed below seq %" PRIu64 "; only %" PRIu64 " is applied",
+                         below, applied);
     uint8_t from[KEY_BYTES], to[KEY_BYTES], last[KEY_BYTES];
     uint64_t epoch = 0;
     gy_store_u64_be(from, base + 1);
@@ -147,7 +155,8 @@ gyre_status gy_store_log_trim(gy_store *store, uint64_t below, gyre_error *err)
     GY_TRY(gy_store_get_many(store, NULL, GY_FAMILY_LOG, last, KEY_BYTES, 1, false, take_epoch, &epoch, err));
 
     rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
-    rocksdb_writebatch_delete_range_cf(batch, store->families[GY_FAMILY_LOG], (const char *)from, KEY_BYTES, (const char *)to, KEY_BYTES);
+    rocksdb_writebatch_delete_range_cf(batch, store->families[GY_FAMILY_LOG], (const char *)from, KEY_BYTES, (const char *)to,
+                                       KEY_BYTES);
     gy_meta_put_log_base(store, batch, epoch, below - 1);
     char *complaint = NULL;
     rocksdb_write(store->db, store->write_volatile, batch, &complaint); /* lost in a crash: the entries come back, no harm */

@@ -75,8 +75,8 @@ gyre_status gy_meta_write_new(gy_store *store, const struct gy_store_identity *i
 }
 
 /* Lends the value until *pin is destroyed, if the key is there; CORRUPT if its value is not within bytes. */
-static gyre_status find(gy_store *store, const rocksdb_readoptions_t *options, const char *key, size_t bytes_min, size_t bytes_max, rocksdb_pinnableslice_t **pin,
-                       const uint8_t **value, size_t *bytes, gyre_error *err)
+static gyre_status find(gy_store *store, const rocksdb_readoptions_t *options, const char *key, size_t bytes_min,
+                        size_t bytes_max, rocksdb_pinnableslice_t **pin, const uint8_t **value, size_t *bytes, gyre_error *err)
 {
     char *complaint = NULL;
     *pin = rocksdb_get_pinned_cf(store->db, options, store->families[GY_FAMILY_META], key, strlen(key), &complaint);
@@ -94,14 +94,15 @@ static gyre_status find(gy_store *store, const rocksdb_readoptions_t *options, c
 }
 
 /* As find, and CORRUPT if the key is missing. */
-static gyre_status get(gy_store *store, const rocksdb_readoptions_t *options, const char *key, size_t bytes_min, size_t bytes_max, rocksdb_pinnableslice_t **pin,
-                       const uint8_t **value, size_t *bytes, gyre_error *err)
+static gyre_status get(gy_store *store, const rocksdb_readoptions_t *options, const char *key, size_t bytes_min, size_t bytes_max,
+                       rocksdb_pinnableslice_t **pin, const uint8_t **value, size_t *bytes, gyre_error *err)
 {
     GY_TRY(find(store, options, key, bytes_min, bytes_max, pin, value, bytes, err));
     return *pin ? GYRE_OK : gyre_fail(err, GYRE_CORRUPT, "meta record '%s' is missing", key);
 }
 
-static gyre_status read_numbers(gy_store *store, const rocksdb_readoptions_t *options, const char *key, uint64_t *numbers, size_t count, gyre_error *err)
+static gyre_status read_numbers(gy_store *store, const rocksdb_readoptions_t *options, const char *key, uint64_t *numbers,
+                                size_t count, gyre_error *err)
 {
     rocksdb_pinnableslice_t *pin;
     const uint8_t *value;
@@ -122,7 +123,8 @@ static gyre_status read_format(gy_store *store, gyre_error *err)
     uint32_t version = gy_load_u32(value);
     rocksdb_pinnableslice_destroy(pin);
     if (version > FORMAT_VERSION)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "replica is in format version %u; this program reads up to %d", version, FORMAT_VERSION);
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "replica is in format version %u; this program reads up to %d", version,
+                         FORMAT_VERSION);
     if (version == 0)
         return gyre_fail(err, GYRE_CORRUPT, "replica claims format version 0");
     return GYRE_OK;
@@ -134,7 +136,8 @@ static gyre_status read_identity(gy_store *store, gyre_error *err)
     const uint8_t *value;
     size_t bytes;
     struct gy_store_identity *identity = &store->identity;
-    GY_TRY(get(store, store->read, "identity", IDENTITY_BYTES, IDENTITY_BYTES + sizeof identity->collection - 1, &pin, &value, &bytes, err));
+    GY_TRY(get(store, store->read, "identity", IDENTITY_BYTES, IDENTITY_BYTES + sizeof identity->collection - 1, &pin, &value,
+               &bytes, err));
     identity->collection_id = gy_load_u64(value);
     identity->shard = gy_load_u32(value + 8);
     memcpy(identity->collection, value + IDENTITY_BYTES, bytes - IDENTITY_BYTES);

@@ -20,7 +20,8 @@ static gyre_status open_database(gy_store *store, gy_store_env *env, const char 
     }
     rocksdb_options_t *database = gy_rocks_database_options(env, create);
     char *complaint = NULL;
-    store->db = rocksdb_open_column_families(database, path, ALL_FAMILIES, names, (const rocksdb_options_t *const *)options, handles, &complaint);
+    store->db = rocksdb_open_column_families(database, path, ALL_FAMILIES, names, (const rocksdb_options_t *const *)options,
+                                             handles, &complaint);
     rocksdb_options_destroy(database);
     for (int f = 0; f < ALL_FAMILIES; f++)
         rocksdb_options_destroy(options[f]);
@@ -47,7 +48,8 @@ static gyre_status check_families(gy_store_env *env, const char *path, gyre_erro
     if (known < GY_FAMILY_COUNT)
         return gyre_fail(err, GYRE_CORRUPT, "%s: only %zu of %d column families are there", path, known, GY_FAMILY_COUNT);
     if (count > ALL_FAMILIES)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "%s: %zu column families; this program knows %d: a newer one made it", path, count, ALL_FAMILIES);
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "%s: %zu column families; this program knows %d: a newer one made it", path,
+                         count, ALL_FAMILIES);
     return GYRE_OK;
 }
 
@@ -129,8 +131,8 @@ static gyre_status make(gy_store_env *env, const char *path, const struct gy_sto
     return gy_store_flush(store, err);
 }
 
-gyre_status gy_store_create(gy_store **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity, uint64_t epoch,
-                            const char *codec, const gyre_codebook *codebook, gyre_error *err)
+gyre_status gy_store_create(gy_store **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity,
+                            uint64_t epoch, const char *codec, const gyre_codebook *codebook, gyre_error *err)
 {
     const gyre_codec *found = NULL;
     GY_TRY(gyre_codec_find(&found, codec, err));

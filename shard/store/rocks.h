@@ -48,10 +48,12 @@ const char *gy_family_name(enum gy_family family);
 GYRE_CHECKED gyre_status gy_meta_write_new(gy_store *store, const struct gy_store_identity *identity, uint64_t epoch,
                                            const gyre_codec *codec, const gyre_codebook *codebook, gyre_error *err);
 GYRE_CHECKED gyre_status gy_meta_read(gy_store *store, gyre_error *err);
-GYRE_CHECKED gyre_status gy_meta_read_applied(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *seq, gyre_error *err);
+GYRE_CHECKED gyre_status gy_meta_read_applied(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *seq,
+                                              gyre_error *err);
 void gy_meta_put_log_base(gy_store *store, rocksdb_writebatch_t *batch, uint64_t epoch, uint64_t seq);
 void gy_meta_put_applied(gy_store *store, rocksdb_writebatch_t *batch, uint64_t applied_seq, uint64_t point_count);
-GYRE_CHECKED gyre_status gy_meta_put_codebook(gy_store *store, rocksdb_writebatch_t *batch, const gyre_codebook *codebook, gyre_error *err);
+GYRE_CHECKED gyre_status gy_meta_put_codebook(gy_store *store, rocksdb_writebatch_t *batch, const gyre_codebook *codebook,
+                                              gyre_error *err);
 
 /* log.c: finds the last entry; called once at open, after gy_meta_read. */
 GYRE_CHECKED gyre_status gy_log_find_last(gy_store *store, gyre_error *err);

@@ -37,8 +37,8 @@ void gy_batch_put(gy_batch *batch, gy_store *store, enum gy_family family, struc
     rocksdb_writebatch_put_cf(inner(batch), store->families[family], key.data, key.bytes, value.data, value.bytes);
 }
 
-void gy_batch_put_pieces(gy_batch *batch, gy_store *store, enum gy_family family, struct gy_slice key, const struct gy_slice *pieces,
-                         size_t count)
+void gy_batch_put_pieces(gy_batch *batch, gy_store *store, enum gy_family family, struct gy_slice key,
+                         const struct gy_slice *pieces, size_t count)
 {
     enum { PIECES_MAX = 4 };
     const char *keys[] = {key.data}, *values[PIECES_MAX];
@@ -143,8 +143,8 @@ void gy_view_free(gy_view *view)
     free(view);
 }
 
-static gyre_status get_group(gy_store *store, rocksdb_readoptions_t *options, enum gy_family family, const uint8_t *keys, size_t key_bytes,
-                             size_t first, size_t count, gy_on_value *visit, void *self, gyre_error *err)
+static gyre_status get_group(gy_store *store, rocksdb_readoptions_t *options, enum gy_family family, const uint8_t *keys,
+                             size_t key_bytes, size_t first, size_t count, gy_on_value *visit, void *self, gyre_error *err)
 {
     const char *key_list[KEYS_AT_ONCE];
     size_t key_sizes[KEYS_AT_ONCE];
@@ -152,7 +152,8 @@ static gyre_status get_group(gy_store *store, rocksdb_readoptions_t *options, en
     char *complaints[KEYS_AT_ONCE] = {NULL};
     for (size_t i = 0; i < count; i++)
         key_list[i] = (const char *)keys + (first + i) * key_bytes, key_sizes[i] = key_bytes;
-    rocksdb_batched_multi_get_cf(store->db, options, store->families[family], count, key_list, key_sizes, values, complaints, false);
+    rocksdb_batched_multi_get_cf(store->db, options, store->families[family], count, key_list, key_sizes, values, complaints,
+                                 false);
     gyre_status status = GYRE_OK;
     for (size_t i = 0; i < count; i++) {
         gyre_status found = gy_rocks_check(&complaints[i], status == GYRE_OK ? err : NULL, gy_family_name(family));
@@ -167,8 +168,8 @@ static gyre_status get_group(gy_store *store, rocksdb_readoptions_t *options, en
     return status;
 }
 
-gyre_status gy_store_get_many(gy_store *store, gy_view *view, enum gy_family family, const void *keys, size_t key_bytes, size_t count,
-                              bool cached, gy_on_value *visit, void *self, gyre_error *err)
+gyre_status gy_store_get_many(gy_store *store, gy_view *view, enum gy_family family, const void *keys, size_t key_bytes,
+                              size_t count, bool cached, gy_on_value *visit, void *self, gyre_error *err)
 {
     rocksdb_readoptions_t *options = rocksdb_readoptions_create();
     rocksdb_readoptions_set_fill_cache(options, cached);
@@ -183,8 +184,8 @@ gyre_status gy_store_get_many(gy_store *store, gy_view *view, enum gy_family fam
     return status;
 }
 
-gyre_status gy_store_walk(gy_store *store, enum gy_family family, struct gy_slice from, struct gy_slice to, gy_on_record *visit, void *self,
-                          gyre_error *err)
+gyre_status gy_store_walk(gy_store *store, enum gy_family family, struct gy_slice from, struct gy_slice to, gy_on_record *visit,
+                          void *self, gyre_error *err)
 {
     rocksdb_readoptions_t *options = rocksdb_readoptions_create();
     rocksdb_readoptions_set_fill_cache(options, 0);

@@ -35,8 +35,8 @@ void gy_batch_clear(gy_batch *batch);
 /* Copies. Later records win over earlier ones. */
 void gy_batch_put(gy_batch *batch, gy_store *store, enum gy_family family, struct gy_slice key, struct gy_slice value);
 /* The value is the pieces (at most 4) one after the other. */
-void gy_batch_put_pieces(gy_batch *batch, gy_store *store, enum gy_family family, struct gy_slice key, const struct gy_slice *pieces,
-                         size_t count);
+void gy_batch_put_pieces(gy_batch *batch, gy_store *store, enum gy_family family, struct gy_slice key,
+                         const struct gy_slice *pieces, size_t count);
 void gy_batch_delete(gy_batch *batch, gy_store *store, enum gy_family family, struct gy_slice key);
 /* from <= key < to */
 void gy_batch_delete_range(gy_batch *batch, gy_store *store, enum gy_family family, struct gy_slice from, struct gy_slice to);
@@ -44,9 +44,11 @@ void gy_batch_delete_range(gy_batch *batch, gy_store *store, enum gy_family fami
 /* Writes a batch as one atom, not synced (see above). */
 GYRE_CHECKED gyre_status gy_store_commit(gy_store *store, gy_batch *batch, gyre_error *err);
 /* The same, with the applied seq and the number of points that hold after it. */
-GYRE_CHECKED gyre_status gy_store_commit_applied(gy_store *store, gy_batch *batch, uint64_t applied_seq, uint64_t point_count, gyre_error *err);
+GYRE_CHECKED gyre_status gy_store_commit_applied(gy_store *store, gy_batch *batch, uint64_t applied_seq, uint64_t point_count,
+                                                 gyre_error *err);
 /* The same, with the codebook that the codes are in after it; frees the one gy_store_codebook returned before. */
-GYRE_CHECKED gyre_status gy_store_commit_codebook(gy_store *store, gy_batch *batch, const gyre_codebook *codebook, gyre_error *err);
+GYRE_CHECKED gyre_status gy_store_commit_codebook(gy_store *store, gy_batch *batch, const gyre_codebook *codebook,
+                                                  gyre_error *err);
 /* Puts everything committed on disk. */
 GYRE_CHECKED gyre_status gy_store_flush(gy_store *store, gyre_error *err);
 /* Number of points at the applied seq, as the last commit said. */
@@ -65,8 +67,9 @@ GY_AUTO_DEFINE(gy_view, gy_view_free)
 /* Reads count keys of one size, lying one after the other; visit gets {NULL, 0} for a missing one, in the order of the keys;
  * the value is lent during visit. view may be NULL. cached: keep the blocks read in the cache. */
 typedef gyre_status gy_on_value(void *self, size_t i, struct gy_slice value, gyre_error *err);
-GYRE_CHECKED gyre_status gy_store_get_many(gy_store *store, gy_view *view, enum gy_family family, const void *keys, size_t key_bytes,
-                                           size_t count, bool cached, gy_on_value *visit, void *self, gyre_error *err);
+GYRE_CHECKED gyre_status gy_store_get_many(gy_store *store, gy_view *view, enum gy_family family, const void *keys,
+                                           size_t key_bytes, size_t count, bool cached, gy_on_value *visit, void *self,
+                                               gyre_error *err);
 
 /* Walks from <= key < to (either may be {NULL, 0}: from the first, to the last), in key order, reading ahead and leaving the
  * cache alone. */

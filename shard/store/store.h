@@ -24,10 +24,11 @@ struct gy_store_identity {
     char collection[65]; /* its name, for people */
 };
 
-/* Creates a replica in a directory that does not exist yet, with seq 0, this codec (a name of libgyrecodec, of a codec with signs) and
- * this codebook. Synced before it returns. */
-GYRE_CHECKED gyre_status gy_store_create(gy_store **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity,
-                                         uint64_t epoch, const char *codec, const gyre_codebook *codebook, gyre_error *err);
+/* Creates a replica in a directory that does not exist yet, with seq 0, this codec (a name of libgyrecodec, of a codec with
+ * signs) and this codebook. Synced before it returns. */
+GYRE_CHECKED gyre_status gy_store_create(gy_store **out, gy_store_env *env, const char *path,
+                                         const struct gy_store_identity *identity, uint64_t epoch, const char *codec,
+                                             const gyre_codebook *codebook, gyre_error *err);
 /* Opens one. GYRE_CORRUPT if the write-ahead log or a file is damaged; only a torn last record of the log, a write that was never
  * acknowledged, is passed over. GYRE_UNIMPLEMENTED for a newer format version. */
 GYRE_CHECKED gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, gyre_error *err);
@@ -55,8 +56,9 @@ GYRE_CHECKED gyre_status gy_store_log_append(gy_store *store, const struct gy_lo
 /* (0,0) for an empty log that was never written; after trimming, the last entry is still known. */
 void gy_store_log_last(gy_store *store, uint64_t *epoch, uint64_t *seq);
 /* Calls visit for each entry with seq >= from, in order; a gap is GYRE_CORRUPT. visit's failure ends the walk. */
-GYRE_CHECKED gyre_status gy_store_log_read(gy_store *store, uint64_t from, gyre_status (*visit)(void *self, const struct gy_log_entry *entry, gyre_error *err),
-                                           void *self, gyre_error *err);
+GYRE_CHECKED gyre_status gy_store_log_read(gy_store *store, uint64_t from,
+                                           gyre_status (*visit)(void *self, const struct gy_log_entry *entry, gyre_error *err),
+                                               void *self, gyre_error *err);
 /* Forgets entries below seq (which must be applied, and the applied state synced, before it is called). */
 GYRE_CHECKED gyre_status gy_store_log_trim(gy_store *store, uint64_t below, gyre_error *err);
 

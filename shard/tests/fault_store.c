@@ -166,8 +166,8 @@ static void a_killed_replica_is_what_its_log_says(void **state)
         model_check_reads(&f, model);
         fixture_close(&f);
     }
-    print_message("%d kills, %llu left the log ahead of the points, %llu found a new codebook\n", kills, (unsigned long long)behind,
-                  (unsigned long long)reencoded);
+    print_message("%d kills, %llu left the log ahead of the points, %llu found a new codebook\n", kills,
+                  (unsigned long long)behind, (unsigned long long)reencoded);
     assert_true(behind > 0 && reencoded > 0); /* or nothing above was put to the test */
     model_free(model);
     fixture_open(&f);

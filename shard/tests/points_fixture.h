@@ -65,7 +65,8 @@ static inline gyre_codebook *fixture_codebook(gyre_metric metric, uint32_t dim, 
 }
 
 /* The same with a coarse partition: centroids drawn as the vectors are, about which most of them then lie. */
-static inline gyre_codebook *fixture_partition(gyre_metric metric, uint32_t dim, uint32_t version, float mean_of_all, uint32_t lists)
+static inline gyre_codebook *fixture_partition(gyre_metric metric, uint32_t dim, uint32_t version, float mean_of_all,
+                                               uint32_t lists)
 {
     gyre_error err;
     gyre_codebook *codebook = NULL;

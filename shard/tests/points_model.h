@@ -47,7 +47,8 @@ static inline gyre_codebook *model_codebook(gyre_metric metric, uint32_t dim, ui
 {
     static const uint32_t lists[] = {1, 5, 33, 130};
     float mean = 0.125f * (float)(version - 1);
-    return version % 4 == 1 ? fixture_codebook(metric, dim, version, mean) : fixture_partition(metric, dim, version, mean, lists[version % 4]);
+    return version % 4 == 1 ? fixture_codebook(metric, dim, version, mean)
+                            : fixture_partition(metric, dim, version, mean, lists[version % 4]);
 }
 
 /* Room for the operations of one batch. */
@@ -143,14 +144,15 @@ static inline uint32_t model_row(const gy_snapshot *snapshot, const float *vecto
     uint32_t list;
     gyre_vector_normalize(gyre_codebook_metric(codebook), vector, normal, dim);
     assert_ok(gyre_partition_assign(codebook, normal, 1, 0, &list, &err));
-    assert_ok(gyre_quantizer_encode_list(gy_snapshot_quantizer(snapshot), gyre_codebook_centroid(codebook, list), vector, 1, 0, row, &err));
+    assert_ok(gyre_quantizer_encode_list(gy_snapshot_quantizer(snapshot), gyre_codebook_centroid(codebook, list), vector, 1, 0,
+                                         row, &err));
     return list;
 }
 
-/* Every code in RAM is the one that encoding the model's vector gives, in the list it belongs to, and every point has one. The slots
- * of all of them through slots [IDS] and numbers [IDS], if not NULL. */
-static inline void model_check_chunk(const gy_snapshot *snapshot, const struct gy_layout *layout, const struct model *model, uint32_t number,
-                                     uint64_t *seen, uint32_t *slots, size_t *numbers)
+/* Every code in RAM is the one that encoding the model's vector gives, in the list it belongs to, and every point has one. The
+ * slots of all of them through slots [IDS] and numbers [IDS], if not NULL. */
+static inline void model_check_chunk(const gy_snapshot *snapshot, const struct gy_layout *layout, const struct model *model,
+                                     uint32_t number, uint64_t *seen, uint32_t *slots, size_t *numbers)
 {
     struct gy_chunk_view chunk = gy_snapshot_chunk(snapshot, number);
     uint8_t wanted[GY_ROW_BYTES_MAX], stored[GY_ROW_BYTES_MAX];
@@ -164,7 +166,8 @@ static inline void model_check_chunk(const gy_snapshot *snapshot, const struct g
         gyre_block_get(layout->code_bytes, block, place % GYRE_BLOCK_ROWS, stored);
         assert_memory_equal(wanted, stored, layout->scan_row_bytes);
         if (layout->refine_row_bytes)
-            assert_memory_equal(wanted + layout->scan_row_bytes, chunk.refine + place * layout->refine_row_bytes, layout->refine_row_bytes);
+            assert_memory_equal(wanted + layout->scan_row_bytes, chunk.refine + place * layout->refine_row_bytes,
+                                layout->refine_row_bytes);
         assert_int_equal(chunk.refine != NULL, layout->refine_row_bytes != 0);
         if (slots)
             slots[*seen] = number * GY_CHUNK_ROWS + place, numbers[*seen] = n;
@@ -215,7 +218,8 @@ static inline void model_check_codes(struct fixture *f, const struct model *mode
     free(distances);
 }
 
-/* Compaction has looked at all that it was asked to look at; no chunk is left that is mostly holes and takes more blocks for it. */
+/* Compaction has looked at all that it was asked to look at; no chunk is left that is mostly holes and takes more blocks for it.
+ * */
 static inline void model_wait_for_compaction(struct fixture *f)
 {
     size_t waiting = 1;

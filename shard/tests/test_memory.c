@@ -1,5 +1,5 @@
-/* Memory: shard/README.md says what a replica takes, and people plan by it. Held to what the points count, and that to what the kernel
- * says of a process of its own that opens the replica. */
+/* Memory: shard/README.md says what a replica takes, and people plan by it. Held to what the points count, and that to what the
+ * kernel says of a process of its own that opens the replica. */
 #include "points_fixture.h"
 
 #include "index/state.h"
@@ -126,7 +126,8 @@ static void a_replica_takes_the_memory_the_readme_says(void **state)
         fixture_init_with(&f, cases[c].codec, fixture_partition(GYRE_L2, dim, 1, 0, LISTS));
         fixture_fill(&f, 0, points, 4000, &random);
         double row = (double)(readme_code_bytes(dim) + readme_plane_bytes(cases[c].codec, dim) + 16);
-        double chunks = (double)points / GY_CHUNK_ROWS + LISTS / 2.0, rows = row * (points + (double)LISTS * ROUNDING) + 170 * chunks;
+        double chunks = (double)points / GY_CHUNK_ROWS + LISTS / 2.0,
+            rows = row * (points + (double)LISTS * ROUNDING) + 170 * chunks;
         double least = rows + points * 8 * 1.25, most = rows + points * 8 * 1.67, written = (double)gy_points_ram_bytes(f.points);
         fixture_close(&f);
         double grown = 0, counted = written;
@@ -136,8 +137,8 @@ static void a_replica_takes_the_memory_the_readme_says(void **state)
             resident(f.path, &grown, &counted);
             as_said = grown > 0.85 * counted && grown < 1.15 * counted + points * 5.0 /* filters and indexes */;
         }
-        print_message("%s, dim %u: README %.1f to %.1f bytes a point, counted %.1f as written and %.1f opened, resident %.1f\n", cases[c].codec, dim,
-                      least / points, most / points, written / points, counted / points, grown / points);
+        print_message("%s, dim %u: README %.1f to %.1f bytes a point, counted %.1f as written and %.1f opened, resident %.1f\n",
+                      cases[c].codec, dim, least / points, most / points, written / points, counted / points, grown / points);
         assert_true(written > 0.97 * least && written < 1.03 * most);
         assert_true(counted > 0.97 * least && counted < 1.03 * most);
         assert_true(as_said);

@@ -74,7 +74,8 @@ static void later_operations_of_a_batch_win_and_deletes_say_what_was_there(void 
     float a[DIM] = {1}, b[DIM] = {2};
     bool deleted[8];
     struct gy_operation first[] = {
-        {number(1), NULL, NULL}, {number(1), a, ""}, {number(1), b, "{}"}, {number(2), a, ""}, {number(2), NULL, NULL}, {number(2), NULL, NULL},
+        {number(1), NULL, NULL}, {number(1), a, ""}, {number(1), b, "{}"}, {number(2), a, ""}, {number(2), NULL, NULL},
+            {number(2), NULL, NULL},
     };
     fixture_apply(&f, first, 6, deleted);
     const bool wanted[] = {false, false, false, false, true, false};
@@ -342,12 +343,14 @@ static gyre_status open_damaged(uint8_t kind, void (*damage)(struct copied *copi
     fixture_init(&f, GYRE_L2, DIM);
     fixture_fill(&f, 0, 600, 600, &random); /* two packed chunks, and one of 88 rows */
     struct copied copied = {.kind = kind};
-    assert_int_equal(gy_store_walk(f.store, GY_FAMILY_CODES, (struct gy_slice){0}, (struct gy_slice){0}, copy_first, &copied, &err), GYRE_CANCELLED);
+    assert_int_equal(gy_store_walk(f.store, GY_FAMILY_CODES, (struct gy_slice){0}, (struct gy_slice){0}, copy_first, &copied,
+                                   &err), GYRE_CANCELLED);
     GY_AUTO(gy_batch) *batch = gy_batch_new();
     gy_batch_delete(batch, f.store, GY_FAMILY_CODES, (struct gy_slice){copied.key, sizeof copied.key});
     damage(&copied);
     if (copied.bytes)
-        gy_batch_put(batch, f.store, GY_FAMILY_CODES, (struct gy_slice){copied.key, sizeof copied.key}, (struct gy_slice){copied.value, copied.bytes});
+        gy_batch_put(batch, f.store, GY_FAMILY_CODES, (struct gy_slice){copied.key, sizeof copied.key},
+                     (struct gy_slice){copied.value, copied.bytes});
     assert_ok(gy_store_commit(f.store, batch, &err));
     free(copied.value);
     gy_points_close(f.points);

@@ -100,8 +100,8 @@ struct readers {
     atomic_size_t scans;
 };
 
-/* A snapshot is of one moment and stays whole, whatever is written meanwhile: each list has the points it says, in the chunks it says,
- * and every row that its full vector is still there for can be ranked. */
+/* A snapshot is of one moment and stays whole, whatever is written meanwhile: each list has the points it says, in the chunks it
+ * says, and every row that its full vector is still there for can be ranked. */
 static void *read_on(void *arg)
 {
     enum { DIM = 16 };
@@ -123,7 +123,8 @@ static void *read_on(void *arg)
                 size_t n = 0;
                 assert_int_equal(chunk.list, list);
                 for (uint32_t place = 0; place < chunk.rows; place++)
-                    if (gyre_block_holds(layout.code_bytes, chunk.blocks + place / GYRE_BLOCK_ROWS * layout.block_bytes, place % GYRE_BLOCK_ROWS))
+                    if (gyre_block_holds(layout.code_bytes, chunk.blocks + place / GYRE_BLOCK_ROWS * layout.block_bytes,
+                                         place % GYRE_BLOCK_ROWS))
                         slots[n++] = chunks[c] * GY_CHUNK_ROWS + place;
                 assert_ok(gy_points_rank(readers->f->points, snapshot, query, slots, n, distances, &err));
                 seen += n;

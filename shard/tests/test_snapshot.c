@@ -83,8 +83,8 @@ static void the_chunk_to_append_to_is_the_last_of_its_list(void **state)
     gy_shared_codebook_release(codebook);
 }
 
-/* Random puts and removals, on one snapshot after another, some of them held: none of these changes. The bytes counted are those of the
- * chunks, and little more. */
+/* Random puts and removals, on one snapshot after another, some of them held: none of these changes. The bytes counted are those
+ * of the chunks, and little more. */
 static void held_snapshots_stay_as_they_were_through_random_changes(void **state)
 {
     (void)state;
