@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { SINGLES_MIN = 20, RECALLS_MIN = 200, RECALL_SHARE = 4, READ_ROUNDS = 5, LISTS_SKIPPED = 256 };
+enum { SINGLES_MIN = 20, RECALLS_MIN = 200, RECALL_SHARE = 4, READ_ROUNDS = 15, LISTS_SKIPPED = 256 };
 
 #define FLAT_CONFIDENCE 0.99 /* from here on all of many lists are worth a line of their own */
 
