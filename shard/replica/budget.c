@@ -6,7 +6,12 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-enum { TABLE_ENTRY_BYTES = 8, GROWTH = 2, TABLE_SPARE = 4 /* half of a table that doubles at 3/4, and the old one beside it */ };
+enum {
+    CHUNK_GROWTH = 2,     /* a chunk that has room for one more may have been made twice as large for it */
+    ENTRY_BYTES = 16,     /* of a new point in the table of ids, which is never less than 3/5 full */
+    TABLE_STEP_BYTES = 4, /* a point: by so much a full table may grow at once, whoever's write it is */
+    REENCODING = 2,       /* codes in the old and the new codebook */
+};
 
 struct gy_budget {
     uint64_t bytes_max; /* constant */
@@ -58,7 +63,7 @@ void gy_budget_leave(gy_budget *budget, struct gy_budget_member *member)
 
 static uint64_t bytes_of(struct gy_budget_member *member)
 {
-    uint64_t bytes = gy_points_ram_bytes(member->points);
+    uint64_t bytes = gy_points_ram_bytes(member->points) + TABLE_STEP_BYTES * gy_points_count(member->points);
     if (member->bytes_expected) {
         char trouble[GYRE_ERROR_TEXT_BYTES];
         gy_points_trouble(member->points, trouble, sizeof trouble);
@@ -141,7 +146,7 @@ gyre_status gy_budget_expect_reencoding(gy_budget *budget, struct gy_budget_memb
         uint64_t bytes = gy_points_ram_bytes(member->points);
         if (fits(budget, bytes)) {
             member->version_asked = version;
-            member->bytes_expected = GROWTH * bytes;
+            member->bytes_expected = REENCODING * bytes;
             budget->stale = true;
         } else {
             char what[80];
@@ -171,5 +176,5 @@ uint64_t gy_budget_max(const gy_budget *budget)
 
 uint64_t gy_budget_point_bytes(const gyre_codec *codec, uint32_t dim)
 {
-    return GROWTH * (gyre_codec_list_row_bytes(codec, dim) + GYRE_ID_BYTES) + TABLE_SPARE * TABLE_ENTRY_BYTES;
+    return CHUNK_GROWTH * (gyre_codec_list_row_bytes(codec, dim) + GYRE_ID_BYTES) + ENTRY_BYTES;
 }

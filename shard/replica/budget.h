@@ -1,8 +1,9 @@
 /* budget: how much memory the codes of all replicas of a node may take. A write that would go beyond it is refused before it is
  * logged, so that the machine never swaps; searches, deletes and what is logged already go on.
  *
- * Counted are codes, factors, ids and tables as allocated (gy_points_ram_bytes), what writes on their way may add, and for a
- * re-encoding the same codes once more, from when it is asked for. Not counted: the block cache, memtables, what is in flight.
+ * Counted are codes, factors, ids and tables as allocated (gy_points_ram_bytes), the next step of each table, what writes on their
+ * way may add, and for a re-encoding the same codes once more, from when it is asked for. Not counted: the block cache, memtables,
+ * what is in flight. A write that opens lists' first chunks may pass the budget by about a KiB each; the next one sees it.
  * Threads  any. One mutex, under which each replica's size is asked for: budget->mu → points->mu */
 #ifndef GY_REPLICA_BUDGET_H
 #define GY_REPLICA_BUDGET_H
@@ -36,8 +37,8 @@ GYRE_CHECKED gyre_status gy_budget_expect_reencoding(gy_budget *budget, struct g
 uint64_t gy_budget_used(gy_budget *budget);
 uint64_t gy_budget_max(const gy_budget *budget);
 
-/* What a written point may add at most, in any chunk: its row and id, their share of a chunk that was just made twice as large,
- * and its place in a table that was. */
+/* What a written point adds at most where its list has chunks: its row and id, their share of a chunk that was just made twice as
+ * large, and its place in the table. */
 uint64_t gy_budget_point_bytes(const gyre_codec *codec, uint32_t dim);
 
 #endif

@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <sched.h>
 
-enum { BATCH = 250, POINTS_MAX = 100000 };
+enum { BATCH = 1000, POINTS_MAX = 100000 };
 
 static int set_up_small(void **state)
 {
