@@ -229,13 +229,14 @@ static void a_newer_format_is_refused_and_a_strange_record_is_corruption(void **
     (void)state;
     static const struct {
         const char *key;
-        uint8_t value[4];
+        uint8_t value[8];
         size_t bytes;
         gyre_status status;
     } cases[] = {
         {"format", {2}, 4, GYRE_UNIMPLEMENTED}, {"format", {0}, 4, GYRE_CORRUPT}, {"format", {1}, 3, GYRE_CORRUPT},
         {"identity", {1}, 1, GYRE_CORRUPT},     {"applied", {1}, 4, GYRE_CORRUPT}, {"codebook", {1, 2, 3}, 3, GYRE_CORRUPT},
         {"epoch", {1}, 0, GYRE_CORRUPT},        {"log_base", {9}, 1, GYRE_CORRUPT},
+        {"codec", {'x', 'y'}, 2, GYRE_UNIMPLEMENTED}, {"codec", {'p', 'q', '-', 'p', '8'}, 5, GYRE_CORRUPT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         gyre_error err;
@@ -245,6 +246,33 @@ static void a_newer_format_is_refused_and_a_strange_record_is_corruption(void **
         assert_non_null(strstr(err.text, f.path));
         fixture_fini(&f);
     }
+}
+
+static void the_codec_is_the_one_it_was_made_with_and_was_rabitq1_before_there_was_a_choice(void **state)
+{
+    (void)state;
+    gyre_error err;
+    struct fixture f = bare();
+    char path[256];
+    gy_store *other = NULL;
+    gyre_codebook *codebook = fixture_codebook(GYRE_COSINE, DIM, 1, 0.5f);
+    snprintf(path, sizeof path, "%s/other", f.directory);
+    assert_int_equal(gy_store_create(&other, f.env, path, &fixture_identity, 1, "pq-p8", codebook, &err), GYRE_INVALID);
+    assert_int_equal(gy_store_create(&other, f.env, path, &fixture_identity, 1, "nothing", codebook, &err), GYRE_INVALID);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_ok(gy_store_create(&other, f.env, path, &fixture_identity, 1, "signblock-p8b2", codebook, &err));
+    gyre_codebook_free(codebook);
+    gy_store_close(other);
+    assert_ok(gy_store_open(&other, f.env, path, &err));
+    assert_string_equal(gy_store_codec(other)->name, "signblock-p8b2");
+    GY_AUTO(gy_batch) *batch = gy_batch_new();
+    gy_batch_delete(batch, other, GY_FAMILY_META, (struct gy_slice){"codec", 5});
+    assert_ok(gy_store_commit(other, batch, &err));
+    gy_store_close(other);
+    assert_ok(gy_store_open(&other, f.env, path, &err));
+    assert_string_equal(gy_store_codec(other)->name, "rabitq1");
+    gy_store_close(other);
+    fixture_fini(&f);
 }
 
 /* The write-ahead log that holds something. */
@@ -361,6 +389,7 @@ int main(void)
         cmocka_unit_test(a_gap_in_the_log_is_corruption_and_named),
         cmocka_unit_test(a_log_that_ends_below_what_is_applied_does_not_open),
         cmocka_unit_test(a_newer_format_is_refused_and_a_strange_record_is_corruption),
+        cmocka_unit_test(the_codec_is_the_one_it_was_made_with_and_was_rabitq1_before_there_was_a_choice),
         cmocka_unit_test(a_torn_tail_opens_with_the_entries_before_it),
         cmocka_unit_test(a_flipped_byte_in_the_middle_of_the_log_is_said_not_skipped),
         cmocka_unit_test(many_keys_are_read_in_their_order_present_or_not),
