@@ -1,17 +1,18 @@
 /* Deciding alone: full vectors of the rows whose bounds leave a doubt, so that the k nearest are known at once.
  *
- * A row need not be read if its lower bound is above the exact distance of the k-th nearest of those read, or above k upper bounds. The
- * first threshold is worth most early, but a row read early may be one that a later threshold would have spared. So rows gather, and a
- * few of the best estimates are read in rounds, each when the rows that went by have grown by a factor; at the end whatever is still
- * undecided is read, best estimates first. That is little more than the rows whose lower bound is below the k-th distance, which
- * nobody can avoid.
+ * A row need not be read if its lower bound is above the exact distance of the k-th nearest of those read, or above k upper
+ * bounds. The first threshold is worth most early, but a row read early may be one that a later threshold would have spared. So
+ * rows gather, and a few of the best estimates are read in rounds, each when the rows that went by have grown by a factor; at the
+ * end whatever is still undecided is read, best estimates first. That is little more than the rows whose lower bound is below the
+ * k-th distance, which nobody can avoid.
  *
- * What the answer is must not depend on what happened to be read, and it would, where a bound failed: a row that is nearer than its
- * lower bound says is found if read early and missed if not. So a row counts as no nearer than its lower and no farther than its upper
- * bound: the answer is the keep rows of smallest (distance, brought between the bounds; id), a property of the set of rows, with their
- * distances. Rows are skipped only if that of keep others is smaller for certain, so any order of reading gives it. Where no bound
- * failed, and so always with the certain bound, these are the nearest. The upper bounds here are of twice the half width: they only
- * serve until the first distances are known, so they may well be loose, and a row that fails them would take a better one's place. */
+ * What the answer is must not depend on what happened to be read, and it would, where a bound failed: a row that is nearer than
+ * its lower bound says is found if read early and missed if not. So a row counts as no nearer than its lower and no farther than
+ * its upper bound: the answer is the keep rows of smallest (distance, brought between the bounds; id), a property of the set of
+ * rows, with their distances. Rows are skipped only if that of keep others is smaller for certain, so any order of reading gives
+ * it. Where no bound failed, and so always with the certain bound, these are the nearest. The upper bounds here are of twice the
+ * half width: they only serve until the first distances are known, so they may well be loose, and a row that fails them would
+ * take a better one's place. */
 #include "scan/internal.h"
 
 #include <math.h>
@@ -41,7 +42,8 @@ static float threshold_of(struct gy_scanning *scanning, uint32_t query)
 }
 
 /* Reads at most READ_MOST rows. */
-static gyre_status read_rows(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper, const struct gy_top_item *const *rows, size_t count,
+static gyre_status read_rows(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper,
+                             const struct gy_top_item *const *rows, size_t count,
                              gyre_error *err)
 {
     uint32_t slots[READ_MOST];
@@ -68,7 +70,8 @@ static gyre_status read_rows(struct gy_scanning *scanning, uint32_t query, struc
 }
 
 /* Reads the rows that the threshold leaves, in their order. */
-static gyre_status read_in_order(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper, const struct gy_top_item *items, size_t count,
+static gyre_status read_in_order(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper,
+                                 const struct gy_top_item *items, size_t count,
                                  gyre_error *err)
 {
     const struct gy_top_item *rows[READ_MOST];

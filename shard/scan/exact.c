@@ -1,13 +1,15 @@
-/* Exact comparison, without codes: full vectors of a snapshot, chunk by chunk. A point that was deleted since and whose vector is gone
- * is no neighbour. */
+/* Exact comparison, without codes: full vectors of a snapshot, chunk by chunk. A point that was deleted since and whose vector is
+ * gone is no neighbour. */
 #include "scan/internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-gyre_status gy_exact_rank(const struct gy_scanning *scanning, uint32_t query, const uint32_t *slots, size_t count, float *out, gyre_error *err)
+gyre_status gy_exact_rank(const struct gy_scanning *scanning, uint32_t query, const uint32_t *slots, size_t count, float *out,
+                          gyre_error *err)
 {
-    GY_TRY(gy_points_rank(scanning->points, scanning->snapshot, scanning->request->queries + (size_t)query * scanning->dim, slots, count, out, err));
+    GY_TRY(gy_points_rank(scanning->points, scanning->snapshot, scanning->request->queries + (size_t)query * scanning->dim,
+                          slots, count, out, err));
     for (size_t i = 0; i < count; i++)
         if (isnan(out[i]))
             return gyre_fail(err, GYRE_CORRUPT, "the vector in slot %u is not finite", slots[i]);
@@ -40,7 +42,8 @@ gyre_status gy_exact_chunk(struct gy_scanning *scanning, struct gy_worker *worke
     return GYRE_OK;
 }
 
-static gyre_status few_of_query(struct gy_scanning *scanning, uint32_t q, const uint32_t *slots, size_t count, float *distances, struct gy_top *top,
+static gyre_status few_of_query(struct gy_scanning *scanning, uint32_t q, const uint32_t *slots, size_t count, float *distances,
+                                struct gy_top *top,
                                 gyre_error *err)
 {
     struct gy_candidates *out = &scanning->out[q];

@@ -1,10 +1,11 @@
-/* A filter is a bitmap of slots. Slots of a chunk follow each other, so a chunk's part of it is a few words; blocks without an allowed
- * row are not scanned at all. */
+/* A filter is a bitmap of slots. Slots of a chunk follow each other, so a chunk's part of it is a few words; blocks without an
+ * allowed row are not scanned at all. */
 #include "scan/internal.h"
 
 #include <stdlib.h>
 
-/* So few rows are read at once, whatever list they are in: that costs about as much as the lists of one query, and misses nothing. */
+/* So few rows are read at once, whatever list they are in: that costs about as much as the lists of one query, and misses
+ * nothing. */
 enum { FEW_ROWS = 1024 };
 
 bool gy_filter_is_few(const struct gy_scan_request *request)

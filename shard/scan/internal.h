@@ -101,12 +101,14 @@ GYRE_CHECKED gyre_status gy_scan_look(const struct gy_scan_request *request, gyr
 void gy_scan_lower(_Atomic(float) *threshold, float to);
 
 /* exact.c. Compares the points of a chunk that mask leaves with the queries. */
-GYRE_CHECKED gyre_status gy_exact_chunk(struct gy_scanning *scanning, struct gy_worker *worker, size_t chunk, const struct gy_chunk_view *view,
+GYRE_CHECKED gyre_status gy_exact_chunk(struct gy_scanning *scanning, struct gy_worker *worker, size_t chunk,
+                                        const struct gy_chunk_view *view,
                                         const struct gy_mask *mask, const uint32_t *queries, size_t count, gyre_error *err);
 /* The whole answer, where few rows are allowed. */
 GYRE_CHECKED gyre_status gy_exact_few(struct gy_scanning *scanning, gyre_error *err);
 /* Exact distances of count rows to one query. */
-GYRE_CHECKED gyre_status gy_exact_rank(const struct gy_scanning *scanning, uint32_t query, const uint32_t *slots, size_t count, float *out,
+GYRE_CHECKED gyre_status gy_exact_rank(const struct gy_scanning *scanning, uint32_t query, const uint32_t *slots, size_t count,
+                                       float *out,
                                        gyre_error *err);
 
 /* scan.c. Copies items that are in order. */
@@ -114,7 +116,8 @@ GYRE_CHECKED gyre_status gy_scan_take(struct gy_candidates *out, const struct gy
 
 /* alone.c. Takes a row's bounds, and reads some of what has gathered when rows more have gone by. */
 GYRE_CHECKED gyre_status gy_alone_gather(struct gy_keeper *keeper, const struct gy_top_item *item, gyre_error *err);
-GYRE_CHECKED gyre_status gy_alone_round(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper, uint64_t rows, gyre_error *err);
+GYRE_CHECKED gyre_status gy_alone_round(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper, uint64_t rows,
+                                        gyre_error *err);
 /* Takes over what another worker gathered and read. */
 GYRE_CHECKED gyre_status gy_alone_merge(struct gy_keeper *into, const struct gy_keeper *from, gyre_error *err);
 /* Reads what is still undecided: top then holds the answer. */

@@ -1,7 +1,8 @@
-/* The scan itself: a list's chunks against the queries that look into it, block by block, with thresholds that fall while it runs.
+/* The scan itself: a list's chunks against the queries that look into it, block by block, with thresholds that fall while it
+ * runs.
  *
- * Per list a query is turned to the list's centroid once. What the first plane lets through is refined by the second at once, while
- * both are in the cache. The next chunk is asked for while this one is scanned: lists are short and lie anywhere. */
+ * Per list a query is turned to the list's centroid once. What the first plane lets through is refined by the second at once,
+ * while both are in the cache. The next chunk is asked for while this one is scanned: lists are short and lie anywhere. */
 #include "index/snapshot.h"
 #include "scan/internal.h"
 
@@ -31,9 +32,9 @@ void gy_scan_lower(_Atomic(float) *threshold, float to)
     }
 }
 
-/* What both planes say of a row: the interval of the second, cut short where the first has the larger lower bound; its upper bound is
- * the second's, as a failure of the first one's would be worth more than that bound is. The lower bound, as estimate - half_width gives
- * it again, is never below that of the first plane: whether a row is let through may not depend on when. */
+/* What both planes say of a row: the interval of the second, cut short where the first has the larger lower bound; its upper
+ * bound is the second's, as a failure of the first one's would be worth more than that bound is. The lower bound, as estimate -
+ * half_width gives it again, is never below that of the first plane: whether a row is let through may not depend on when. */
 static struct gy_top_item both_planes(const gyre_hit *hit, const gyre_estimate *refined)
 {
     float first_low = hit->estimate - hit->half_width;
@@ -52,7 +53,8 @@ static struct gy_top_item both_planes(const gyre_hit *hit, const gyre_estimate *
 }
 
 /* Takes rows of a chunk that one query's scan let through, after the second plane if there is one. */
-static gyre_status take_some(struct gy_scanning *scanning, struct gy_worker *worker, uint32_t q, size_t chunk, const struct gy_chunk_view *view,
+static gyre_status take_some(struct gy_scanning *scanning, struct gy_worker *worker, uint32_t q, size_t chunk,
+                             const struct gy_chunk_view *view,
                              const gyre_hit *hits, size_t count, gyre_error *err)
 {
     const struct gy_scan_request *request = scanning->request;
@@ -66,7 +68,8 @@ static gyre_status take_some(struct gy_scanning *scanning, struct gy_worker *wor
         if (view->refine)
             item = both_planes(&hits[i], &refined[i]);
         else
-            item = (struct gy_top_item){.bound = hits[i].estimate - hits[i].half_width, .estimate = hits[i].estimate, .half_width = hits[i].half_width};
+            item = (struct gy_top_item){.bound = hits[i].estimate - hits[i].half_width, .estimate = hits[i].estimate,
+                                        .half_width = hits[i].half_width};
         if (item.bound > threshold)
             continue;
         item.slot = (uint32_t)(chunk * GY_CHUNK_ROWS + hits[i].row);
@@ -108,9 +111,10 @@ static void best_first(gyre_hit *hits, size_t count, size_t n)
     }
 }
 
-/* Takes the hits of one query in one chunk. As long as almost everything is let through, a second plane looks at the best first: their
- * upper bounds spare it most of the others. */
-static gyre_status take_hits(struct gy_scanning *scanning, struct gy_worker *worker, uint32_t q, size_t chunk, const struct gy_chunk_view *view,
+/* Takes the hits of one query in one chunk. As long as almost everything is let through, a second plane looks at the best first:
+ * their upper bounds spare it most of the others. */
+static gyre_status take_hits(struct gy_scanning *scanning, struct gy_worker *worker, uint32_t q, size_t chunk,
+                             const struct gy_chunk_view *view,
                              gyre_hit *hits, size_t count, gyre_error *err)
 {
     size_t best = 2 * scanning->upper_most, left = 0;
@@ -136,7 +140,8 @@ static size_t allowed_hits(const struct gy_mask *mask, gyre_hit *hits, size_t co
 }
 
 /* Scans blocks first…end-1 of a chunk for a group of queries; adds to found. */
-static void scan_blocks(struct gy_scanning *scanning, struct gy_worker *worker, const struct gy_chunk_view *view, size_t first, size_t end,
+static void scan_blocks(struct gy_scanning *scanning, struct gy_worker *worker, const struct gy_chunk_view *view, size_t first,
+                        size_t end,
                         const uint32_t *queries, size_t count, size_t *found)
 {
     const uint8_t *blocks = view->blocks + first * scanning->block_bytes;
@@ -160,7 +165,8 @@ static void scan_blocks(struct gy_scanning *scanning, struct gy_worker *worker, 
     }
 }
 
-static gyre_status scan_group(struct gy_scanning *scanning, struct gy_worker *worker, size_t chunk, const struct gy_chunk_view *view,
+static gyre_status scan_group(struct gy_scanning *scanning, struct gy_worker *worker, size_t chunk,
+                              const struct gy_chunk_view *view,
                               const struct gy_mask *mask, const uint32_t *queries, size_t count, gyre_error *err)
 {
     size_t found[GYRE_SCAN_QUERIES_MAX] = {0}, block_count = (view->rows + GYRE_BLOCK_ROWS - 1) / GYRE_BLOCK_ROWS;
@@ -182,7 +188,8 @@ static gyre_status scan_group(struct gy_scanning *scanning, struct gy_worker *wo
 }
 
 /* Scans a chunk for at most GYRE_SCAN_QUERIES_MAX queries; to compare, for any number. */
-static gyre_status scan_chunk(struct gy_scanning *scanning, struct gy_worker *worker, size_t chunk, const uint32_t *queries, size_t count,
+static gyre_status scan_chunk(struct gy_scanning *scanning, struct gy_worker *worker, size_t chunk, const uint32_t *queries,
+                              size_t count,
                               gyre_error *err)
 {
     struct gy_chunk_view view = gy_snapshot_chunk(scanning->snapshot, chunk);
@@ -245,7 +252,8 @@ static gyre_status worker_start(struct gy_scanning *scanning, struct gy_worker *
 }
 
 /* Turns the queries to a list, after making what a worker needs for them. */
-static gyre_status turn(struct gy_scanning *scanning, struct gy_worker *worker, uint32_t list, const uint32_t *queries, size_t count, gyre_error *err)
+static gyre_status turn(struct gy_scanning *scanning, struct gy_worker *worker, uint32_t list, const uint32_t *queries,
+                        size_t count, gyre_error *err)
 {
     const float *centroid = gyre_codebook_centroid(scanning->codebook, list);
     for (size_t i = 0; i < count; i++) {
@@ -265,7 +273,8 @@ static gyre_status turn(struct gy_scanning *scanning, struct gy_worker *worker, 
     return GYRE_OK;
 }
 
-static gyre_status scan_step(struct gy_scanning *scanning, struct gy_worker *worker, const struct gy_step *step, size_t first_chunk, size_t end_chunk,
+static gyre_status scan_step(struct gy_scanning *scanning, struct gy_worker *worker, const struct gy_step *step,
+                             size_t first_chunk, size_t end_chunk,
                              gyre_error *err)
 {
     const uint32_t *chunks, *queries = scanning->plan.queries + step->first_query;
@@ -275,7 +284,8 @@ static gyre_status scan_step(struct gy_scanning *scanning, struct gy_worker *wor
         return GYRE_OK;
     if (!scanning->compare)
         GY_TRY(turn(scanning, worker, step->list, queries, step->query_count, err));
-    size_t end = chunk_count < end_chunk ? chunk_count : end_chunk, tile = TILE_BYTES / (GY_CHUNK_ROWS / GYRE_BLOCK_ROWS * scanning->block_bytes) + 1;
+    size_t end = chunk_count < end_chunk ? chunk_count : end_chunk,
+        tile = TILE_BYTES / (GY_CHUNK_ROWS / GYRE_BLOCK_ROWS * scanning->block_bytes) + 1;
     size_t group_most = scanning->compare ? step->query_count : GYRE_SCAN_QUERIES_MAX;
     for (size_t from = first_chunk; from < end; from += tile)
         for (size_t q = 0; q < step->query_count; q += group_most) {

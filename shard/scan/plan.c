@@ -1,8 +1,8 @@
 /* The plan of a request: steps, each a list and the queries that look into it, and parts, each a stretch of steps for one thread.
  *
- * One query's steps are its probes in their order. Several queries are turned round, from lists of a query to queries of a list, so
- * that a pass over a list serves all of them; only the first lists of each query are scanned for it alone and before all others, since
- * they bring its threshold down. Queries that look into every list share every step.
+ * One query's steps are its probes in their order. Several queries are turned round, from lists of a query to queries of a list,
+ * so that a pass over a list serves all of them; only the first lists of each query are scanned for it alone and before all
+ * others, since they bring its threshold down. Queries that look into every list share every step.
  * Where the probes cannot be used (none, or of another codebook), every list is scanned; one query begins with the nearest. */
 #include "scan/internal.h"
 
@@ -12,7 +12,8 @@
 
 enum {
     NEAR_POINTS = 512,        /* of the lists that a query of several has scanned first and alone */
-    PART_BYTES = 2 << 20,     /* of codes, for one thread: a fifth of a millisecond; smaller parts cost more in hand-over than they win */
+    PART_BYTES = 2 << 20,     /* of codes, for one thread: a fifth of a millisecond; smaller parts cost more in hand-over than
+                               * they win */
     COMPARE_PART_BYTES = 8 << 20,
 };
 
@@ -154,7 +155,8 @@ static gyre_status plan_all(struct gy_scanning *scanning, gyre_error *err)
     uint32_t *order = NULL;
     if (query_count == 1 && scanning->list_count > 1 && !scanning->compare) {
         order = malloc(scanning->list_count * sizeof *order);
-        gyre_status status = order ? nearest_lists(scanning, 0, order, err) : gyre_fail(err, GYRE_NO_MEMORY, "%u lists", scanning->list_count);
+        gyre_status status = order ? nearest_lists(scanning, 0, order, err) : gyre_fail(err, GYRE_NO_MEMORY, "%u lists",
+                                                                                        scanning->list_count);
         if (status != GYRE_OK) {
             free(order);
             return status;

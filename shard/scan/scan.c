@@ -9,7 +9,8 @@
 static gyre_status check(const struct gy_scan_request *request, gyre_error *err)
 {
     if (request->query_count == 0 || request->query_count > GY_SCAN_QUERIES_MAX)
-        return gyre_fail(err, GYRE_INVALID, "scan of %zu queries; the limits are 1 and %d", request->query_count, GY_SCAN_QUERIES_MAX);
+        return gyre_fail(err, GYRE_INVALID, "scan of %zu queries; the limits are 1 and %d", request->query_count,
+                         GY_SCAN_QUERIES_MAX);
     if (request->keep == 0 || request->keep > GY_SCAN_KEEP_MAX)
         return gyre_fail(err, GYRE_INVALID, "keep is %u; the limits are 1 and %d", request->keep, GY_SCAN_KEEP_MAX);
     if (request->query_count * request->keep > GY_SCAN_CANDIDATES_MAX)
@@ -41,7 +42,8 @@ static gyre_status prepare(struct gy_scanning *scanning, gyre_error *err)
     if (!scanning->prepared)
         return gyre_fail(err, GYRE_NO_MEMORY, "scan of %zu queries", request->query_count);
     for (size_t q = 0; q < request->query_count; q++) {
-        gyre_status status = gyre_query_new(&scanning->prepared[q], gy_snapshot_quantizer(scanning->snapshot), request->queries + q * scanning->dim,
+        gyre_status status = gyre_query_new(&scanning->prepared[q], gy_snapshot_quantizer(scanning->snapshot),
+                                            request->queries + q * scanning->dim,
                                             request->rotated ? request->rotated + q * scanning->dim : NULL, &options, err);
         if (status != GYRE_OK)
             return gyre_wrap(err, status, "query %zu", q);
@@ -109,12 +111,12 @@ static gyre_status merge(struct gy_scanning *scanning, size_t q, gyre_error *err
     return GYRE_OK;
 }
 
-/* Leaves out what k others of those kept beat by their upper bounds. Returns whether there was any such row: then none of those that
- * were not kept, whose lower bounds are no smaller, can matter either.
+/* Leaves out what k others of those kept beat by their upper bounds. Returns whether there was any such row: then none of those
+ * that were not kept, whose lower bounds are no smaller, can matter either.
  *
- * Rows that the running threshold dropped for the upper bounds of others do not show: where the k smallest upper bounds were all of
- * rows that are kept, their largest is no smaller than the final one, and the row would be left out here; where one was not, its lower
- * bound and so the dropped row's is beyond those kept. */
+ * Rows that the running threshold dropped for the upper bounds of others do not show: where the k smallest upper bounds were all
+ * of rows that are kept, their largest is no smaller than the final one, and the row would be left out here; where one was not,
+ * its lower bound and so the dropped row's is beyond those kept. */
 static gyre_status leave_out(const struct gy_scan_request *request, struct gy_top *top, bool *left_out, gyre_error *err)
 {
     size_t k = request->k;
@@ -218,7 +220,8 @@ static gyre_status run(struct gy_scanning *scanning, gy_pool *pool, gyre_error *
     return gy_share_run(pool, scanning->request->query_count, decide, scanning, err);
 }
 
-gyre_status gy_scan_run(gy_points *points, gy_snapshot *snapshot, gy_pool *pool, const struct gy_scan_request *request, struct gy_candidates *out,
+gyre_status gy_scan_run(gy_points *points, gy_snapshot *snapshot, gy_pool *pool, const struct gy_scan_request *request,
+                        struct gy_candidates *out,
                         uint32_t *codebook_version, uint64_t *applied_seq, gyre_error *err)
 {
     memset(out, 0, request->query_count * sizeof *out);

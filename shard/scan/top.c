@@ -43,7 +43,8 @@ static inline void swap(struct gy_top_item *a, struct gy_top_item *b)
     *a = *b, *b = t;
 }
 
-/* Splits items[0…count) about the median of three: returns m with everything before items[m] smaller and everything behind larger. */
+/* Splits items[0…count) about the median of three: returns m with everything before items[m] smaller and everything behind
+ * larger. */
 static inline __attribute__((always_inline)) size_t split(struct gy_top_item *items, size_t count, order *before)
 {
     size_t middle = count / 2, last = count - 1;
