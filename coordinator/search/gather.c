@@ -94,20 +94,22 @@ static bool same_question(const struct group *group, const gy_route *route, cons
            o->confidence == options->confidence;
 }
 
-/* A group of the same question that has not begun and has room; how many run. */
-static struct group *find_forming(gy_search_gather *gather, const gy_route *route, const struct gy_search_options *options,
-                                  uint32_t *running)
+/* A group of the same question that has not begun and has room. */
+static struct group *find_forming(gy_search_gather *gather, const gy_route *route, const struct gy_search_options *options)
 {
-    struct group *forming = NULL;
-    *running = 0;
-    for (struct group *group = gather->groups; group; group = group->next) {
-        if (!same_question(group, route, options))
-            continue;
-        *running += group->started;
-        if (!group->started && group->count < GY_GATHER_QUERIES_MAX)
-            forming = group;
-    }
-    return forming;
+    struct group *group = gather->groups;
+    while (group && (group->started || group->count == GY_GATHER_QUERIES_MAX || !same_question(group, route, options)))
+        group = group->next;
+    return group;
+}
+
+/* How many contests of a group's question run. */
+static uint32_t count_running(const struct group *like)
+{
+    uint32_t running = 0;
+    for (const struct group *group = like->gather->groups; group; group = group->next)
+        running += group->started && same_question(group, like->route, &like->options);
+    return running;
 }
 
 static size_t group_join(struct group *group, const float *query, const struct gy_search_options *options)
@@ -161,11 +163,9 @@ static void group_lead(struct group *group)
 {
     gy_search_gather *gather = group->gather;
     int64_t until_ns = gy_now_ns() + gather->window_ns;
-    uint32_t running;
-    find_forming(gather, group->route, &group->options, &running);
-    while (running >= gather->running_max && group->count < GY_GATHER_QUERIES_MAX &&
+    while (group->count < GY_GATHER_QUERIES_MAX && count_running(group) >= gather->running_max &&
            wait_until(&gather->ended, &gather->mu, until_ns) != ETIMEDOUT)
-        find_forming(gather, group->route, &group->options, &running);
+        ;
     group->started = true;
     struct gy_search_options options = group->options;
     options.cancelled = nobody_waits, options.cancelled_arg = group;
@@ -208,9 +208,8 @@ gyre_status gy_search_gathered(gy_search_gather *gather, const gy_route *route, 
     if (options->exact || options->allow_partial || options->k > K_MAX)
         return gy_search_run(route, query, 1, options, answer, err);
     *answer = (struct gy_search_answer){0};
-    uint32_t running;
     pthread_mutex_lock(&gather->mu);
-    struct group *group = find_forming(gather, route, options, &running);
+    struct group *group = find_forming(gather, route, options);
     bool leads = !group;
     if (leads)
         group = group_new(gather, route, options);

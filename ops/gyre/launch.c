@@ -250,12 +250,50 @@ static gyre_status await(local_cluster *cluster, struct launch *launches, size_t
     }
 }
 
+/* Waits for the end of every process; closes and forgets those that ended. Returns how many are left. */
+static size_t await_ends(struct pollfd *fds, size_t count, int64_t deadline_ns)
+{
+    for (;;) {
+        size_t left = 0;
+        for (size_t i = 0; i < count; i++)
+            left += fds[i].fd >= 0;
+        int64_t left_ms = (deadline_ns - gy_now_ns()) / GY_MILLISECOND_NS;
+        if (!left || left_ms <= 0)
+            return left;
+        if (poll(fds, (nfds_t)count, left_ms > INT_MAX ? INT_MAX : (int)left_ms) < 0 && errno != EINTR)
+            return left;
+        for (size_t i = 0; i < count; i++)
+            if (fds[i].fd >= 0 && fds[i].revents) {
+                close(fds[i].fd);
+                fds[i].fd = -1;
+            }
+    }
+}
+
+/* What was killed a moment ago lets go of its directory only when its last thread has ended. */
+static gyre_status await_ending(struct local_daemon *const *daemons, size_t count, int64_t deadline_ns, gyre_error *err)
+{
+    struct pollfd fds[LOCAL_NODES_MAX + 1];
+    for (size_t i = 0; i < count; i++)
+        fds[i] = (struct pollfd){.fd = local_daemon_is_ending(daemons[i]) ? pidfd_open(daemons[i]->pid, 0) : -1, .events = POLLIN};
+    gyre_status status = GYRE_OK;
+    if (await_ends(fds, count, deadline_ns))
+        for (size_t i = 0; i < count; i++)
+            if (fds[i].fd >= 0) {
+                close(fds[i].fd);
+                status = gyre_fail(err, GYRE_DEADLINE, "%s (pid %d) was killed and has not ended yet", daemons[i]->name,
+                                   (int)daemons[i]->pid);
+            }
+    return status;
+}
+
 gyre_status launch_daemons(local_cluster *cluster, struct local_daemon *const *daemons, size_t count, int64_t deadline_ns, gyre_error *err)
 {
     char logs[PATH_MAX];
     snprintf(logs, sizeof logs, "%s/logs", cluster->dir);
     if (mkdir(logs, 0700) != 0 && errno != EEXIST)
         return gyre_fail(err, GYRE_PRECONDITION, "%s: %s", logs, strerror(errno));
+    GY_TRY(await_ending(daemons, count, deadline_ns, err));
     struct launch *launches = cli_alloc(count, sizeof *launches);
     size_t started = 0;
     gyre_status status = GYRE_OK;
@@ -290,26 +328,6 @@ static int open_process(const struct local_daemon *daemon)
         return -1;
     }
     return fd;
-}
-
-/* Waits for the end of every process; closes and forgets those that ended. Returns how many are left. */
-static size_t await_ends(struct pollfd *fds, size_t count, int64_t deadline_ns)
-{
-    for (;;) {
-        size_t left = 0;
-        for (size_t i = 0; i < count; i++)
-            left += fds[i].fd >= 0;
-        int64_t left_ms = (deadline_ns - gy_now_ns()) / GY_MILLISECOND_NS;
-        if (!left || left_ms <= 0)
-            return left;
-        if (poll(fds, (nfds_t)count, left_ms > INT_MAX ? INT_MAX : (int)left_ms) < 0 && errno != EINTR)
-            return left;
-        for (size_t i = 0; i < count; i++)
-            if (fds[i].fd >= 0 && fds[i].revents) {
-                close(fds[i].fd);
-                fds[i].fd = -1;
-            }
-    }
 }
 
 static gyre_status signal_all(struct local_daemon *const *daemons, const struct pollfd *fds, size_t count, int number, gyre_error *err)

@@ -158,7 +158,8 @@ static bool read_proc(const char *path, char *out, size_t bytes)
     return true;
 }
 
-bool process_identity(pid_t pid, char out[LOCAL_PROCESS_BYTES])
+/* *ending: its first thread has ended, whatever others do. */
+static bool read_identity(pid_t pid, char out[LOCAL_PROCESS_BYTES], bool *ending)
 {
     char path[64], stat[1024], boot[64];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
@@ -170,15 +171,32 @@ bool process_identity(pid_t pid, char out[LOCAL_PROCESS_BYTES])
     unsigned long long start_ticks;
     if (!at || sscanf(at + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &state, &start_ticks) != 2)
         return false;
-    if (state == 'Z' || state == 'X')
-        return false;
+    *ending = state == 'Z' || state == 'X';
     boot[strcspn(boot, "\n")] = '\0';
     snprintf(out, LOCAL_PROCESS_BYTES, "%.40s:%llu", boot, start_ticks);
     return true;
 }
 
-bool local_daemon_runs(const struct local_daemon *daemon)
+bool process_identity(pid_t pid, char out[LOCAL_PROCESS_BYTES])
+{
+    bool ending;
+    return read_identity(pid, out, &ending) && !ending;
+}
+
+static bool is_there(const struct local_daemon *daemon, bool *ending)
 {
     char now[LOCAL_PROCESS_BYTES];
-    return daemon->pid > 0 && process_identity(daemon->pid, now) && strcmp(now, daemon->process) == 0;
+    return daemon->pid > 0 && read_identity(daemon->pid, now, ending) && strcmp(now, daemon->process) == 0;
+}
+
+bool local_daemon_runs(const struct local_daemon *daemon)
+{
+    bool ending;
+    return is_there(daemon, &ending) && !ending;
+}
+
+bool local_daemon_is_ending(const struct local_daemon *daemon)
+{
+    bool ending;
+    return is_there(daemon, &ending) && ending;
 }

@@ -51,5 +51,8 @@ void local_cluster_grow(local_cluster *cluster, size_t node_count);
 bool process_identity(pid_t pid, char out[LOCAL_PROCESS_BYTES]);
 /* Whether the process that was started for daemon still runs. */
 bool local_daemon_runs(const struct local_daemon *daemon);
+/* Whether that process has ended but for its exit status or, killed, for threads that still take its memory apart: until the last of
+ * them is done it holds its directory's lock. */
+bool local_daemon_is_ending(const struct local_daemon *daemon);
 
 #endif

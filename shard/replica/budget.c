@@ -109,7 +109,7 @@ static gyre_status refuse(const gy_budget *budget, uint64_t bytes, const char *w
     return gyre_fail(
         err, GYRE_EXHAUSTED,
         "this node's memory budget is %.1f MiB (--memory-budget): codes take %.1f MiB, writes on their way %.1f MiB, and %s "
-        "%.3f MiB more; delete points, move shards to other nodes, or raise the budget",
+        "%.3f MiB more; delete points or raise the budget",
         mebibytes(budget->bytes_max), mebibytes(budget->sum), mebibytes(budget->reserved), what, mebibytes(bytes));
 }
 

@@ -10,6 +10,8 @@
 
 #include "gyre/clock.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,6 +127,45 @@ static void a_process_is_known_until_it_ends(void **state)
     assert_false(local_daemon_runs(&daemon));
 }
 
+/* Keeps its process after the first thread has ended, until the pipe is closed. */
+static void *outlive_the_first(void *pipe_end)
+{
+    char byte;
+    while (read(*(int *)pipe_end, &byte, 1) > 0)
+        ;
+    _exit(0);
+}
+
+static void a_process_whose_first_thread_alone_has_ended_is_ending(void **state)
+{
+    (void)state;
+    int hold[2];
+    pthread_t thread;
+    assert_int_equal(pipe(hold), 0);
+    struct local_daemon daemon = {.name = "n1", .pid = fork()};
+    assert_true(daemon.pid >= 0);
+    if (daemon.pid == 0) {
+        close(hold[1]);
+        if (raise(SIGSTOP) != 0 || pthread_create(&thread, NULL, outlive_the_first, &hold[0]) != 0)
+            _exit(1);
+        pthread_exit(NULL);
+    }
+    close(hold[0]);
+    assert_int_equal(waitpid(daemon.pid, NULL, WUNTRACED), daemon.pid);
+    assert_true(process_identity(daemon.pid, daemon.process));
+    assert_false(local_daemon_is_ending(&daemon));
+    kill(daemon.pid, SIGCONT);
+    int64_t until_ns = gy_now_ns() + 20 * GY_SECOND_NS;
+    while (!local_daemon_is_ending(&daemon) && gy_now_ns() < until_ns) /* no event tells that only a first thread has ended */
+        sched_yield();
+    assert_true(local_daemon_is_ending(&daemon));
+    assert_false(local_daemon_runs(&daemon));
+    assert_int_equal(waitpid(daemon.pid, NULL, WNOHANG), 0); /* not yet */
+    close(hold[1]);
+    assert_int_equal(waitpid(daemon.pid, NULL, 0), daemon.pid);
+    assert_false(local_daemon_is_ending(&daemon));
+}
+
 static void another_process_with_the_same_pid_is_left_alone(void **state)
 {
     (void)state;
@@ -166,6 +207,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_directory_without_a_cluster_says_so, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_damaged_state_file_is_refused, make_dir, remove_dir),
         cmocka_unit_test(a_process_is_known_until_it_ends),
+        cmocka_unit_test(a_process_whose_first_thread_alone_has_ended_is_ending),
         cmocka_unit_test(another_process_with_the_same_pid_is_left_alone),
         cmocka_unit_test(a_daemon_that_ignores_the_request_is_named_and_force_ends_it),
     };
