@@ -221,9 +221,8 @@ static size_t count_within_estimate(const gy_merge *merge, size_t mark)
 
 /* The k-th best estimate is close to the k-th distance, so those whose lower bound is not above it are close to those that must
  * be read whatever happens. A little below, though, and the more so the looser the bounds, for it is the best of many errors:
- * hence the mark, which is a tenth of these further on. Simulated (distances of effective dimension 20, normal errors, k of 10
- * and 100, from 1.05k to 25k that must be read): 3 to 18 % more reads than an oracle's, and a second round for 0 to 47 % of
- * queries; without the tenth 1 to 5 % and 12 to 100 %; a fixed 2k reads up to 60 % more. A round costs far more than that. */
+ * hence the mark, which is a tenth of these further on: a few reads more, and far fewer second rounds, each of which costs far
+ * more than these. A fixed number of seeds would read too much where bounds are tight and decide nothing where they are loose. */
 size_t gy_merge_seeds(gy_merge *merge, struct gy_contender *out, size_t max)
 {
     size_t count = merge->open_count;
