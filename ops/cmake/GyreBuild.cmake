@@ -36,7 +36,7 @@ if(GYRE_FUZZ) # the libraries too, or libFuzzer sees no coverage
 endif()
 
 # gyre_test(<label> <rung> <source...> [LIBS <lib...>]): a cmocka program, run as CTest <label> with label <rung>
-# (unit, property, fuzz, fault, sim, cluster, slow: see ops/README.md, "Tests").
+# (unit, property, fuzz, fault, sim, cluster, slow: see ops/README.md, "Tests"). What runs gRPC has the label grpc besides.
 function(gyre_test name rung)
   cmake_parse_arguments(T "" "TIMEOUT" "SOURCES;LIBS" ${ARGN})
   pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)

@@ -13,18 +13,31 @@
 
 enum { QUERIES = 3, DIM = 2, ASKED_MAX = 64 };
 
+/* What the server was asked. */
+struct seen {
+    unsigned gets;
+    uint32_t lists;       /* of the Train */
+    struct { uint32_t nprobe; double recall_target; } asked[ASKED_MAX];
+    size_t asked_count;
+    bool truth_was_plain; /* the exact batch asked for no lists and no recall */
+};
+
 struct world {
     gy_rpc_server *server;
     char path[64];
-    pthread_mutex_t mu; /* guards the rest */
-    unsigned gets;
+    bool train_fails;      /* set before the first call */
+    pthread_mutex_t mu;    /* guards the rest */
     gy_rpc_call *training; /* answered when a Get has come meanwhile */
-    uint32_t lists;        /* of the Train */
-    bool train_fails;
-    struct { uint32_t nprobe; double recall_target; } asked[ASKED_MAX];
-    size_t asked_count;
-    bool truth_was_plain;  /* the exact batch asked for no lists and no recall */
+    struct seen seen;
 };
+
+static struct seen what_was_seen(struct world *world)
+{
+    pthread_mutex_lock(&world->mu);
+    struct seen seen = world->seen;
+    pthread_mutex_unlock(&world->mu);
+    return seen;
+}
 
 static void finish(gy_rpc_call *call, const ProtobufCMessage *reply)
 {
@@ -40,7 +53,7 @@ static void finish_training(struct world *world, gy_rpc_call *call)
     Gyre__V1__Collection collection = GYRE__V1__COLLECTION__INIT;
     gyre_error err;
     collection.codebook_version = 2;
-    collection.lists = world->lists;
+    collection.lists = world->seen.lists;
     if (world->train_fails)
         gy_rpc_finish(call, gyre_fail(&err, GYRE_PRECONDITION, "there are no points"), &err, NULL, 0);
     else
@@ -55,7 +68,7 @@ static void on_get(void *self, gy_rpc_call *call, const uint8_t *bytes, size_t s
     collection.codebook_version = 1;
     finish(call, &collection.base);
     pthread_mutex_lock(&world->mu);
-    world->gets++;
+    world->seen.gets++;
     gy_rpc_call *training = world->training;
     world->training = NULL;
     pthread_mutex_unlock(&world->mu);
@@ -74,7 +87,7 @@ static void on_train(void *self, gy_rpc_call *call, const uint8_t *bytes, size_t
         return;
     }
     pthread_mutex_lock(&world->mu);
-    world->lists = request->lists;
+    world->seen.lists = request->lists;
     bool at_once = world->train_fails;
     if (!at_once)
         world->training = call;
@@ -119,9 +132,9 @@ static void on_search(void *self, gy_rpc_call *call, const uint8_t *bytes, size_
     Gyre__V1__PointId id;
     double recall = request->options->recall_target;
     pthread_mutex_lock(&world->mu);
-    if (world->asked_count < ASKED_MAX) {
-        world->asked[world->asked_count].nprobe = request->options->nprobe;
-        world->asked[world->asked_count++].recall_target = recall;
+    if (world->seen.asked_count < ASKED_MAX) {
+        world->seen.asked[world->seen.asked_count].nprobe = request->options->nprobe;
+        world->seen.asked[world->seen.asked_count++].recall_target = recall;
     }
     answer(&reply, &basis, &hit, &id, recall ? recall : 0.99);
     finish(call, &reply.base);
@@ -145,7 +158,7 @@ static void on_batch(void *self, gy_rpc_call *call, const uint8_t *bytes, size_t
     Gyre__V1__Hit hit;
     Gyre__V1__PointId id;
     pthread_mutex_lock(&world->mu);
-    world->truth_was_plain = request->options->exact && !request->options->nprobe && request->options->recall_target == 0;
+    world->seen.truth_was_plain = request->options->exact && !request->options->nprobe && request->options->recall_target == 0;
     answer(&one, &basis, &hit, &id, 1);
     for (size_t i = 0; i < QUERIES; i++)
         replies[i] = &one;
@@ -226,8 +239,9 @@ static void a_training_is_watched_while_it_lasts(void **state)
     struct world *world = *state;
     struct ran ran = RUN(world, command_collection_train, "words", "--lists", "512", "--wait");
     assert_int_equal(ran.code, CLI_DONE);
-    assert_int_equal(world->lists, 512);
-    assert_true(world->gets >= 2); /* before it, and while it was under way: only that ended it */
+    struct seen seen = what_was_seen(world);
+    assert_int_equal(seen.lists, 512);
+    assert_true(seen.gets >= 2); /* before it, and while it was under way: only that ended it */
     assert_string_equal(ran.text, "words: codebook 2 of 512 lists in use on every shard\n");
 }
 
@@ -244,12 +258,13 @@ static void a_search_asks_for_its_lists_or_its_recall(void **state)
     assert_int_equal(RUN(world, command_search, "words", "--like-id=1", "--nprobe=16").code, CLI_DONE);
     struct ran ran = RUN(world, command_search, "words", "--like-id=1", "--recall=0.95");
     assert_int_equal(RUN(world, command_search, "words", "--like-id=1").code, CLI_DONE);
-    assert_int_equal(world->asked_count, 3);
-    assert_int_equal(world->asked[0].nprobe, 16);
-    assert_true(world->asked[0].recall_target == 0);
-    assert_int_equal(world->asked[1].nprobe, 0);
-    assert_true(world->asked[1].recall_target == 0.95);
-    assert_true(world->asked[2].nprobe == 0 && world->asked[2].recall_target == 0);
+    struct seen seen = what_was_seen(world);
+    assert_int_equal(seen.asked_count, 3);
+    assert_int_equal(seen.asked[0].nprobe, 16);
+    assert_true(seen.asked[0].recall_target == 0);
+    assert_int_equal(seen.asked[1].nprobe, 0);
+    assert_true(seen.asked[1].recall_target == 0.95);
+    assert_true(seen.asked[2].nprobe == 0 && seen.asked[2].recall_target == 0);
     assert_non_null(strstr(ran.text, "60 of 1,024 lists (recall 0.95 expected), "));
 }
 
@@ -258,11 +273,12 @@ static void an_evaluation_of_recalls_is_a_row_each(void **state)
     struct world *world = *state;
     struct ran ran = RUN(world, command_eval, "words", "--queries", world->path, "-k1", "--recall", "0.9,0.95,0.99", "--quiet");
     assert_int_equal(ran.code, CLI_DONE);
-    assert_true(world->truth_was_plain);
-    assert_int_equal(world->asked_count, 3 * 2 * QUERIES); /* warmed up, then measured */
-    assert_true(world->asked[0].recall_target == 0.9);
-    assert_true(world->asked[2 * QUERIES].recall_target == 0.95);
-    assert_true(world->asked[3 * 2 * QUERIES - 1].recall_target == 0.99);
+    struct seen seen = what_was_seen(world);
+    assert_true(seen.truth_was_plain);
+    assert_int_equal(seen.asked_count, 3 * 2 * QUERIES); /* warmed up, then measured */
+    assert_true(seen.asked[0].recall_target == 0.9);
+    assert_true(seen.asked[2 * QUERIES].recall_target == 0.95);
+    assert_true(seen.asked[3 * 2 * QUERIES - 1].recall_target == 0.99);
     assert_non_null(strstr(ran.text, "asked  recall  expected  queries/s"));
     assert_non_null(strstr(ran.text, "\n  0.9  1.0000    0.9000"));
     assert_non_null(strstr(ran.text, "\n 0.95  1.0000    0.9500"));
