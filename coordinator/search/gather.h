@@ -11,7 +11,7 @@
 #include "search/search.h"
 
 enum { GY_GATHER_QUERIES_MAX = 32 };
-#define GY_GATHER_NS_MAX (2 * GY_MILLISECOND_NS)
+#define GY_GATHER_NS_MAX (20 * GY_MILLISECOND_NS)
 
 typedef struct gy_search_gather gy_search_gather;
 

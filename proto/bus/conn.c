@@ -1,7 +1,8 @@
 /* Reading: one aio reads into a buffer of BUFFER_BYTES; frames are handed out where they lie. A frame larger than the buffer
  * is read straight into a block of its own, allocated only after its length has been checked.
- * Writing: frames queue up; one aio writes up to IOV_MAX_FRAMES of them at a time, so calls made while a write is under way
- * leave together.
+ * Writing: frames queue up. Whoever queues one writes up to IOV_MAX_FRAMES of them at once, with an aio that has no callback and is
+ * cancelled if the socket has no room at the moment: nearly every write is over then, without another thread. What the socket has no
+ * room for is written by an aio with a callback; frames that come meanwhile leave together.
  *
  * Rules that keep nng 1.5's streams safe: an operation starts only under conn->mu and only if the stream is not closed; the
  * first operation that fails closes the stream, which ends the other; aios are reaped, never freed, because this may be
@@ -26,6 +27,7 @@ struct gy_conn {
     atomic_uint refs;
     nng_stream *stream;
     nng_aio *rx, *tx;
+    nng_aio *tx_now; /* without a callback: used and over under mu */
     const struct gy_conn_events *events;
     void *owner;
     uint16_t version;
@@ -73,6 +75,7 @@ void gy_conn_unref(gy_conn *conn)
         return;
     nng_aio_reap(conn->rx);
     nng_aio_reap(conn->tx);
+    nng_aio_reap(conn->tx_now);
     nng_stream_free(conn->stream);
     free(conn->buffer);
     free(conn->large);
@@ -156,8 +159,8 @@ static void close_stream(gy_conn *conn) /* under mu */
     }
 }
 
-/* Under mu; only if not writing and not closed. */
-static void write_on(gy_conn *conn)
+/* Hands the head of the queue to an aio and starts it. Under mu. */
+static void write_with(gy_conn *conn, nng_aio *aio)
 {
     nng_iov iov[IOV_MAX_FRAMES];
     unsigned count = 0;
@@ -165,11 +168,48 @@ static void write_on(gy_conn *conn)
         size_t at = count == 0 ? conn->out_at : 0;
         iov[count] = (nng_iov){.iov_buf = out->data + at, .iov_len = out->bytes - at};
     }
-    conn->writing = true;
-    conn->writing_since_ns = gy_now_ns();
-    int rv = nng_aio_set_iov(conn->tx, count, iov);
+    int rv = nng_aio_set_iov(aio, count, iov);
     assert(rv == 0);
-    nng_stream_send(conn->stream, conn->tx);
+    nng_stream_send(conn->stream, aio);
+}
+
+/* Takes what was written off the queue. Under mu. */
+static void written(gy_conn *conn, size_t bytes, struct after *after)
+{
+    conn->out_at += bytes;
+    while (conn->out_head && conn->out_at >= conn->out_head->bytes) {
+        struct gy_out *out = conn->out_head;
+        conn->out_at -= out->bytes;
+        conn->out_head = out->next;
+        out->next = after->gone;
+        after->gone = out;
+    }
+    if (!conn->out_head)
+        conn->out_tail = NULL;
+}
+
+/* Writes what the socket takes now, and starts a write of the rest. Under mu; only if not writing and not closed. */
+static void write_on(gy_conn *conn, struct after *after)
+{
+    while (conn->out_head) {
+        write_with(conn, conn->tx_now);
+        nng_aio_abort(conn->tx_now, NNG_EAGAIN); /* does nothing to a write that is over */
+        nng_aio_wait(conn->tx_now);
+        int rv = nng_aio_result(conn->tx_now);
+        if (rv == NNG_EAGAIN) {
+            conn->writing = true;
+            conn->writing_since_ns = gy_now_ns();
+            write_with(conn, conn->tx);
+            return;
+        }
+        if (rv != 0) {
+            close_stream(conn);
+            return;
+        }
+        written(conn, nng_aio_count(conn->tx_now), after);
+    }
+    if (conn->finishing)
+        close_stream(conn);
 }
 
 static void on_written(void *arg)
@@ -178,26 +218,12 @@ static void on_written(void *arg)
     struct after after = {0};
     pthread_mutex_lock(&conn->mu);
     conn->writing = false;
-    if (nng_aio_result(conn->tx) != 0) {
+    if (nng_aio_result(conn->tx) != 0)
         close_stream(conn);
-    } else {
-        conn->out_at += nng_aio_count(conn->tx);
-        struct gy_out **last = &after.gone;
-        while (conn->out_head && conn->out_at >= conn->out_head->bytes) {
-            struct gy_out *out = conn->out_head;
-            conn->out_at -= out->bytes;
-            conn->out_head = out->next;
-            out->next = NULL;
-            *last = out;
-            last = &out->next;
-        }
-        if (!conn->out_head)
-            conn->out_tail = NULL;
-        if (!conn->out_head && conn->finishing)
-            close_stream(conn);
-        if (conn->out_head && !conn->closed)
-            write_on(conn);
-    }
+    else
+        written(conn, nng_aio_count(conn->tx), &after);
+    if (!conn->closed)
+        write_on(conn, &after);
     leave(conn, after);
     gy_conn_unref(conn);
 }
@@ -215,7 +241,7 @@ void gy_conn_send(gy_conn *conn, struct gy_out *out)
             conn->out_head = out;
         conn->out_tail = out;
         if (!conn->writing)
-            write_on(conn);
+            write_on(conn, &after);
     }
     leave(conn, after);
 }
@@ -384,7 +410,8 @@ gyre_status gy_conn_new(gy_conn **out, struct nng_stream *stream, const struct g
 {
     gy_conn *conn = calloc(1, sizeof *conn);
     uint8_t *buffer = malloc(BUFFER_BYTES_FIRST);
-    if (conn && buffer && nng_aio_alloc(&conn->rx, on_read, conn) == 0 && nng_aio_alloc(&conn->tx, on_written, conn) == 0) {
+    if (conn && buffer && nng_aio_alloc(&conn->rx, on_read, conn) == 0 && nng_aio_alloc(&conn->tx, on_written, conn) == 0 &&
+        nng_aio_alloc(&conn->tx_now, NULL, NULL) == 0) {
         atomic_init(&conn->refs, 1);
         conn->stream = stream;
         conn->events = events;
@@ -398,8 +425,10 @@ gyre_status gy_conn_new(gy_conn **out, struct nng_stream *stream, const struct g
         *out = conn;
         return GYRE_OK;
     }
-    if (conn)
+    if (conn) {
         nng_aio_free(conn->rx);
+        nng_aio_free(conn->tx);
+    }
     free(buffer);
     free(conn);
     nng_stream_free(stream);

@@ -6,6 +6,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* Deciding a query takes about as long as waking a thread to do it. */
+enum { DECISIONS_SHARED_MIN = 8 };
+
 static gyre_status check(const struct gy_scan_request *request, gyre_error *err)
 {
     if (request->query_count == 0 || request->query_count > GY_SCAN_QUERIES_MAX)
@@ -217,7 +220,8 @@ static gyre_status run(struct gy_scanning *scanning, gy_pool *pool, gyre_error *
         return gy_exact_few(scanning, err);
     GY_TRY(start(scanning, pool, err));
     GY_TRY(gy_share_run(pool, scanning->plan.part_count, gy_lists_scan, scanning, err));
-    return gy_share_run(pool, scanning->request->query_count, decide, scanning, err);
+    size_t query_count = scanning->request->query_count;
+    return gy_share_run(query_count < DECISIONS_SHARED_MIN ? NULL : pool, query_count, decide, scanning, err);
 }
 
 gyre_status gy_scan_run(gy_points *points, gy_snapshot *snapshot, gy_pool *pool, const struct gy_scan_request *request,

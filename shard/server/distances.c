@@ -19,14 +19,18 @@ struct measuring {
     uint32_t dim;
     gyre_metric metric;
     struct task *tasks; /* [request->n_tasks] */
+    size_t id_count;    /* of all tasks */
 };
 
-enum { TASKS_MAX = 65536, IDS_BETWEEN_LOOKS = 64 /* at the clock */ };
+enum {
+    TASKS_MAX = 65536,
+    IDS_BETWEEN_LOOKS = 64, /* at the clock */
+    IDS_A_THREAD = 256,     /* fewer are measured in less time than a thread takes to wake */
+};
 
 static gyre_status check_tasks(struct measuring *measuring, gyre_error *err)
 {
     const Gyre__Node__Distances *request = measuring->request;
-    size_t id_count = 0;
     if (request->n_tasks == 0 || request->n_tasks > TASKS_MAX)
         return gyre_fail(err, GYRE_INVALID, "%zu tasks; a request has 1 to %d", request->n_tasks, TASKS_MAX);
     measuring->tasks = calloc(request->n_tasks, sizeof *measuring->tasks);
@@ -37,10 +41,10 @@ static gyre_status check_tasks(struct measuring *measuring, gyre_error *err)
         gyre_status status = gy_check_ids("ids", &request->tasks[i]->ids, GY_REQUEST_IDS_MAX, &task->id_count, err);
         if (status != GYRE_OK)
             return gyre_wrap(err, status, "tasks[%zu]", i);
-        id_count += task->id_count;
+        measuring->id_count += task->id_count;
     }
-    if (id_count > GY_REQUEST_IDS_MAX)
-        return gyre_fail(err, GYRE_INVALID, "tasks have %zu ids together; the limit is %d", id_count, GY_REQUEST_IDS_MAX);
+    if (measuring->id_count > GY_REQUEST_IDS_MAX)
+        return gyre_fail(err, GYRE_INVALID, "tasks have %zu ids together; the limit is %d", measuring->id_count, GY_REQUEST_IDS_MAX);
     return GYRE_OK;
 }
 
@@ -168,6 +172,8 @@ void gy_serve_distances(gy_incoming *call, void *message)
         return;
     }
     const gy_server *server = call->server;
-    gy_fan_run(server->lanes[GY_LANE_READ], server->helpers[GY_LANE_READ], measuring->request->n_tasks, measure_part,
-               measure_done, measuring);
+    size_t helpers = measuring->id_count / IDS_A_THREAD;
+    if (helpers > server->helpers[GY_LANE_READ])
+        helpers = server->helpers[GY_LANE_READ];
+    gy_fan_run(server->lanes[GY_LANE_READ], helpers, measuring->request->n_tasks, measure_part, measure_done, measuring);
 }
