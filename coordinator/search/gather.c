@@ -49,7 +49,7 @@ gyre_status gy_search_gather_new(gy_search_gather **out, uint32_t running_max, i
     if (!gather)
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory to gather searches");
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    gather->running_max = running_max ? running_max : cpus > 2 ? (uint32_t)cpus : 2;
+    gather->running_max = running_max ? running_max : cpus > 3 ? (uint32_t)cpus / 2 : 1;
     gather->window_ns = window_ns ? window_ns : GY_GATHER_NS_MAX;
     pthread_mutex_init(&gather->mu, NULL);
     cond_init(&gather->ended);
