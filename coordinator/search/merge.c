@@ -5,7 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { SEEDS_MORE_SHARE = 10 }; /* see gy_merge_seeds */
+enum { SEEDS_MORE_SHARE = 10 /* see gy_merge_seeds */, SHARE_K_MAX = 1000 /* (1 - 1/2)^k is still a number */ };
+#define SHARE_MISSES 0.02 /* queries that some shard has more of than its share: it scans again */
 
 static int hit_compare(const struct gy_search_hit *a, const struct gy_search_hit *b)
 {
@@ -46,6 +47,20 @@ static gyre_status grow(void **items, size_t *capacity, size_t count, size_t ite
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu candidates", wanted);
     *items = grown, *capacity = wanted;
     return GYRE_OK;
+}
+
+uint32_t gy_merge_share(uint32_t k, uint32_t shard_count)
+{
+    if (shard_count < 2 || k > SHARE_K_MAX)
+        return 0;
+    double p = 1.0 / shard_count, some = pow(1 - p, k), left = 1 - some; /* a shard has this many; has more */
+    uint32_t has = 0;
+    while (has < k && left * shard_count > SHARE_MISSES) {
+        has++;
+        some *= (k - has + 1) * p / (has * (1 - p));
+        left -= some;
+    }
+    return has + 1 < k ? has + 1 : 0;
 }
 
 gyre_status gy_merge_init(gy_merge *merge, size_t k, size_t shard_count, gyre_error *err)

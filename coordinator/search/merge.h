@@ -29,6 +29,10 @@ typedef struct gy_merge {
     size_t shard_count;
 } gy_merge;
 
+/* A number of the k nearest that for 98 queries of 100 no shard has, as ids are spread over shards by a hash, which makes its part
+ * binomial: what so many others of its shard beat will hardly be among them. 0: no such number below k. */
+uint32_t gy_merge_share(uint32_t k, uint32_t shard_count);
+
 GYRE_CHECKED gyre_status gy_merge_init(gy_merge *merge, size_t k, size_t shard_count, gyre_error *err);
 void gy_merge_fini(gy_merge *merge);
 

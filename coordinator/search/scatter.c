@@ -252,6 +252,7 @@ static Gyre__Node__Scan make_scan(const struct gy_contest *contest, const struct
     scan.epsilon = contest->epsilon, scan.keep = pass->keep, scan.exact = contest->options->exact, scan.alone = pass->alone;
     /* An approximate answer goes by estimate, so that none may be left out for its bound. A shard takes no k beyond keep. */
     scan.k = contest->options->approximate || contest->options->k > pass->keep ? 0 : contest->options->k;
+    scan.share = scan.k ? pass->share : 0;
     if (pass->bounded)
         scan.limits = (ProtobufCBinaryData){n * sizeof(float), (uint8_t *)room->limits};
     return scan;

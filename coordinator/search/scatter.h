@@ -23,6 +23,7 @@ struct gy_contest {
  *   wanted   [route->shard_count] which shards to ask
  *   picked   [picked_count] rows of queries
  *   keep     candidates a shard sends per query at most
+ *   share    so many of the k nearest a shard will hardly have (gy_merge_share); 0: it may have all
  *   alone    there is one shard: it decides by itself and sends the keep nearest with their exact distances
  *   bounded  send each query's tau as the largest lower bound of interest
  * A shard in another codebook than the route's looks into all of its lists. One that fails is marked lost if a partial answer is
@@ -31,7 +32,7 @@ struct gy_pass {
     const bool *wanted;
     const size_t *picked;
     size_t picked_count;
-    uint32_t keep;
+    uint32_t keep, share;
     bool alone, bounded;
 };
 GYRE_CHECKED gyre_status gy_scatter(struct gy_contest *contest, const struct gy_pass *pass, gyre_error *err);

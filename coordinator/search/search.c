@@ -66,10 +66,12 @@ static gyre_status contest_run(struct gy_contest *contest, bool *wanted, size_t 
         picked[q] = q;
     struct gy_pass pass = {.wanted = wanted, .picked = picked, .picked_count = contest->n, .alone = decides_alone(contest)};
     pass.keep = pass.alone ? options->k : first_keep(options, contest->n, shards);
+    pass.share = pass.alone ? 0 : gy_merge_share(options->k, shards);
     GY_TRY(gy_scatter(contest, &pass, err));
     if (options->exact || options->approximate || pass.alone)
         return GYRE_OK;
     pass.bounded = true;
+    pass.share = 0;
     for (;;) {
         GY_TRY(gy_rerank(contest, err));
         pass.picked_count = find_undecided(contest, wanted, picked);

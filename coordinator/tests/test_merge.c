@@ -271,6 +271,43 @@ static void tight_bounds_are_decided_by_the_seeds(void **unused)
     assert_int_equal(rounds, 1);
 }
 
+/* Hashes ids to shards and counts: a share must be missed by few queries, and one less by too many. */
+static double part_missing(uint32_t k, uint32_t shards, uint32_t share)
+{
+    enum { QUERIES = 20000 };
+    uint64_t state = 9;
+    size_t missing = 0;
+    for (size_t q = 0; q < QUERIES; q++) {
+        uint32_t has[64] = {0}, most = 0;
+        for (uint32_t i = 0; i < k; i++) {
+            uint32_t shard = (uint32_t)(next_random(&state) % shards);
+            most = ++has[shard] > most ? has[shard] : most;
+        }
+        missing += most >= share;
+    }
+    return (double)missing / QUERIES;
+}
+
+static void hardly_a_shard_has_its_share_of_the_nearest(void **unused)
+{
+    (void)unused;
+    for (uint32_t shards = 2; shards <= 64; shards *= 2)
+        for (uint32_t k = 10; k <= 1000; k *= 10) {
+            uint32_t share = gy_merge_share(k, shards);
+            if (!share) {
+                assert_true(part_missing(k, shards, k - 1) > 0.015);
+                continue;
+            }
+            assert_true(share < k);
+            assert_true(part_missing(k, shards, share) < 0.025);
+            assert_true(part_missing(k, shards, share - 1) > 0.015);
+        }
+    assert_int_equal(gy_merge_share(10, 4), 7);
+    assert_int_equal(gy_merge_share(10, 1), 0);
+    assert_int_equal(gy_merge_share(1, 4), 0);
+    assert_int_equal(gy_merge_share(100000, 4), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +319,7 @@ int main(void)
         cmocka_unit_test(what_is_read_does_not_depend_on_the_number_of_shards),
         cmocka_unit_test(seeds_are_those_best_estimates_that_must_be_read_anyway),
         cmocka_unit_test(tight_bounds_are_decided_by_the_seeds),
+        cmocka_unit_test(hardly_a_shard_has_its_share_of_the_nearest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

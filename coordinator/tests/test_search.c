@@ -106,6 +106,26 @@ static void note_scan(struct world *world, const Gyre__Node__Scan *scan)
     pthread_mutex_unlock(&world->mu);
 }
 
+static int upper_order(const void *left, const void *right)
+{
+    const float *a = left, *b = right;
+    return (*a > *b) - (*a < *b);
+}
+
+/* Leaves out what `share` others of those kept beat; returns how many are left. */
+static size_t leave_out(const struct scanned *rows, size_t n, size_t share, float *cutoff)
+{
+    float uppers[POINTS];
+    for (size_t i = 0; i < n; i++)
+        uppers[i] = rows[i].estimate + rows[i].half_width;
+    qsort(uppers, n, sizeof *uppers, upper_order);
+    float upper = uppers[share - 1];
+    while (n && rows[n - 1].estimate - rows[n - 1].half_width > upper)
+        n--;
+    *cutoff = fminf(*cutoff, upper);
+    return n;
+}
+
 static void play_shard(struct node *node, const Gyre__Node__Scan *scan, uint32_t shard, size_t q, Gyre__Node__Candidates *out)
 {
     struct world *world = node->world;
@@ -132,6 +152,8 @@ static void play_shard(struct node *node, const Gyre__Node__Scan *scan, uint32_t
     }
     out->cutoff = n > keep ? rows[keep].estimate - rows[keep].half_width : INFINITY;
     n = n > keep ? keep : n;
+    if (scan->share && n > scan->share)
+        n = leave_out(rows, n, scan->share, &out->cutoff);
     for (size_t i = 0; i < n && i < scan->seed; i++)
         rows[i].estimate = gyre_distance(GYRE_L2, world->vectors[gyre_point_id_number(&rows[i].id)], query, DIM),
         rows[i].half_width = 0;
@@ -392,6 +414,29 @@ static void a_shard_that_sent_too_little_is_asked_again(void **state)
     assert_true(answer.basis.certified && world->scans > NODES);
     gy_search_answers_free(&answer, 1);
     world->keep_max = 0;
+}
+
+static void a_shard_with_more_than_its_share_is_asked_again(void **state)
+{
+    enum { K = 10 };
+    struct world *world = *state;
+    float before[POINTS][DIM], query[DIM] = {1000};
+    memcpy(before, world->vectors, sizeof before);
+    for (size_t i = 0, placed = 0; placed < K; i++)
+        if (shard_of(i) == 0) { /* in a row, further apart than bounds are wide */
+            memcpy(world->vectors[i], query, sizeof query);
+            world->vectors[i][0] += 2 * (float)++placed;
+        }
+    world->keep_max = 0;
+    world->scans = 0;
+    struct gy_search_answer answer;
+    struct gy_search_options options = options_of(K);
+    assert_int_equal(gy_search_run(&world->route, query, 1, &options, &answer, NULL), GYRE_OK);
+    assert_brute_force(world, query, &answer, K, UINT32_MAX);
+    assert_true(answer.basis.certified);
+    assert_int_equal(world->scans, NODES + 1);
+    gy_search_answers_free(&answer, 1);
+    memcpy(world->vectors, before, sizeof before);
 }
 
 static void approximate_reads_no_vector(void **state)
@@ -811,6 +856,7 @@ int main(void)
         cmocka_unit_test(answers_equal_brute_force_and_say_so),
         cmocka_unit_test(exact_asks_for_every_full_vector),
         cmocka_unit_test(a_shard_that_sent_too_little_is_asked_again),
+        cmocka_unit_test(a_shard_with_more_than_its_share_is_asked_again),
         cmocka_unit_test(approximate_reads_no_vector),
         cmocka_unit_test(mischief_is_an_error_that_names_shard_and_node),
         cmocka_unit_test(a_partial_answer_is_the_rest_and_says_so),

@@ -69,7 +69,7 @@ struct gy_scanning {
     uint32_t dim, list_count;
     size_t code_bytes, block_bytes;
     bool compare;                /* full vectors at once: request->exact */
-    size_t upper_most;           /* a row beyond so many upper bounds is out: k, alone keep; 0: there is no such rule */
+    size_t upper_most;           /* a row beyond so many upper bounds is out: k or a share of it, alone keep; 0: there is no such rule */
     struct gy_filter filter;
     struct gy_plan plan;
     gyre_query **prepared;       /* [query_count], never moved where there are several parts; NULL to compare */

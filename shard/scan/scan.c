@@ -23,6 +23,9 @@ static gyre_status check(const struct gy_scan_request *request, gyre_error *err)
         return gyre_fail(err, GYRE_INVALID, "seed is %u; the limit is keep, %u", request->seed, request->keep);
     if (request->k > request->keep)
         return gyre_fail(err, GYRE_INVALID, "k is %u; the limit is keep, %u", request->k, request->keep);
+    if (request->share > request->k || (request->share && request->alone))
+        return gyre_fail(err, GYRE_INVALID, "share is %u; the limit is %s, %u", request->share, request->alone ? "alone" : "k",
+                         request->alone ? 0 : request->k);
     for (size_t q = 0; request->limits && q < request->query_count; q++)
         if (isnan(request->limits[q]))
             return gyre_fail(err, GYRE_INVALID, "limit of query %zu is not a number", q);
@@ -114,30 +117,45 @@ static gyre_status merge(struct gy_scanning *scanning, size_t q, gyre_error *err
     return GYRE_OK;
 }
 
-/* Leaves out what k others of those kept beat by their upper bounds. Returns whether there was any such row: then none of those
- * that were not kept, whose lower bounds are no smaller, can matter either.
+/* The wanted-th smallest upper bound of what is kept: +inf where less is kept, or nothing may be left out for it. */
+static gyre_status upper_bound(const struct gy_scan_request *request, size_t wanted, const struct gy_top *top, float *upper,
+                               gyre_error *err)
+{
+    *upper = INFINITY;
+    if (!wanted || top->count < wanted)
+        return GYRE_OK;
+    float *uppers = malloc(wanted * sizeof *uppers);
+    if (!uppers)
+        return gyre_fail(err, GYRE_NO_MEMORY, "%zu upper bounds", wanted);
+    size_t count = 0;
+    for (size_t i = 0; i < top->count; i++)
+        gy_smallest_offer(uppers, &count, wanted, gy_scan_upper(request, &top->items[i]));
+    *upper = uppers[0];
+    free(uppers);
+    return GYRE_OK;
+}
+
+/* Leaves out what k (or a share of them) others of those kept beat by their upper bounds. If there was any such row, none of
+ * those that were not kept, whose lower bounds are no smaller, can matter either.
  *
  * Rows that the running threshold dropped for the upper bounds of others do not show: where the k smallest upper bounds were all
  * of rows that are kept, their largest is no smaller than the final one, and the row would be left out here; where one was not,
  * its lower bound and so the dropped row's is beyond those kept. */
-static gyre_status leave_out(const struct gy_scan_request *request, struct gy_top *top, bool *left_out, gyre_error *err)
+static gyre_status leave_out(const struct gy_scanning *scanning, struct gy_top *top, struct gy_candidates *out, gyre_error *err)
 {
-    size_t k = request->k;
-    *left_out = false;
-    if (!k || top->count <= k)
-        return GYRE_OK;
-    float *uppers = malloc(k * sizeof *uppers);
-    if (!uppers)
-        return gyre_fail(err, GYRE_NO_MEMORY, "%zu upper bounds", k);
-    size_t count = 0, kept = 0;
+    const struct gy_scan_request *request = scanning->request;
+    float upper;
+    GY_TRY(upper_bound(request, scanning->upper_most, top, &upper, err));
+    size_t kept = 0;
     for (size_t i = 0; i < top->count; i++)
-        gy_smallest_offer(uppers, &count, k, gy_scan_upper(request, &top->items[i]));
-    for (size_t i = 0; i < top->count; i++)
-        if (top->items[i].bound <= uppers[0])
+        if (top->items[i].bound <= upper)
             top->items[kept++] = top->items[i];
-    free(uppers);
-    *left_out = kept < top->count;
+    bool left_out = kept < top->count;
     top->count = kept;
+    if (!request->share)
+        out->cutoff = left_out ? INFINITY : out->cutoff;
+    else if (out->scanned > kept && upper < out->cutoff)
+        out->cutoff = upper;
     return GYRE_OK;
 }
 
@@ -201,9 +219,7 @@ static gyre_status decide(void *self, size_t worker, size_t q, gyre_error *err)
     if (request->alone || scanning->compare) {
         gy_top_sort_estimates(top->items, top->count);
     } else {
-        bool left_out;
-        GY_TRY(leave_out(request, top, &left_out, err));
-        out->cutoff = left_out ? INFINITY : out->cutoff;
+        GY_TRY(leave_out(scanning, top, out, err));
         GY_TRY(read_seeds(scanning, q, keeper, err));
         gy_top_sort(top);
     }
@@ -246,7 +262,7 @@ gyre_status gy_scan_run(gy_points *points, gy_snapshot *snapshot, gy_pool *pool,
         .code_bytes = code_bytes,
         .block_bytes = gyre_block_bytes(code_bytes),
         .compare = request->exact,
-        .upper_most = request->exact ? 0 : request->alone ? request->keep : request->k,
+        .upper_most = request->exact ? 0 : request->alone ? request->keep : request->share ? request->share : request->k,
         .filter = {.allowed = request->allowed},
         .out = out,
     };

@@ -31,7 +31,7 @@ struct gy_candidates {
     size_t count;
     /* Every row of the probed lists within the limit that is not here has a lower bound (exact: a distance) of at least this:
      * +inf if no such row is missing, or only ones that k of the others beat by their upper bounds. Rows beyond the limit are the
-     * caller's to know. Seeds do not change it. */
+     * caller's to know. Seeds do not change it. With a share it is at most the upper bound that takes its place. */
     float cutoff;
     uint64_t scanned;      /* codes; exact: full vectors */
     uint32_t seeds_read;   /* full vectors read */
@@ -51,6 +51,9 @@ struct gy_scan_request {
     uint32_t scan_bits;         /* 4, 6, 8; 0: 4 */
     uint32_t k;                 /* neighbours wanted in the end, at most keep: rows that k others beat for certain (by their upper
                                  * bounds) may be left out without a trace in cutoff. 0: leave out nothing */
+    uint32_t share;             /* at most k: take it in place of k to leave rows out, but not without a trace: then cutoff is no
+                                 * larger than the share-th smallest upper bound. For one shard of several, which will hardly have
+                                 * more of the k nearest than this, and need not look closely at the others. 0: k; alone: 0 */
     uint32_t keep;              /* 1…GY_SCAN_KEEP_MAX */
     uint32_t seed;              /* read so many best estimates at full precision (at most keep) */
     bool exact;                 /* compare every full vector: the keep nearest with exact distances */

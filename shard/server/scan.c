@@ -99,7 +99,7 @@ struct gathering {
 
 static bool same_question(const Gyre__Node__Scan *a, const Gyre__Node__Scan *b)
 {
-    return a->keep == b->keep && a->seed == b->seed && a->k == b->k && a->scan_bits == b->scan_bits && a->alone == b->alone &&
+    return a->keep == b->keep && a->seed == b->seed && a->k == b->k && a->share == b->share && a->scan_bits == b->scan_bits && a->alone == b->alone &&
            a->exact == b->exact && a->codebook_version == b->codebook_version && a->epsilon >= b->epsilon &&
            a->epsilon <= b->epsilon && !a->limits.len == !b->limits.len && !a->probes.len == !b->probes.len &&
            a->n_shards == b->n_shards && memcmp(a->shards, b->shards, a->n_shards * sizeof *a->shards) == 0;

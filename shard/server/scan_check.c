@@ -16,6 +16,10 @@ gyre_status gy_scan_check_numbers(const Gyre__Node__Scan *request, gyre_error *e
         return gyre_fail(err, GYRE_INVALID, "seed is %u; it may be at most keep, %u", request->seed, request->keep);
     if (request->k > request->keep)
         return gyre_fail(err, GYRE_INVALID, "k is %u; it may be at most keep, %u", request->k, request->keep);
+    if (request->share > request->k)
+        return gyre_fail(err, GYRE_INVALID, "share is %u; it may be at most k, %u", request->share, request->k);
+    if (request->share && request->alone)
+        return gyre_fail(err, GYRE_INVALID, "share is %u; a shard that is alone takes none", request->share);
     if (request->scan_bits != 0 && request->scan_bits != 4 && request->scan_bits != 6 && request->scan_bits != 8)
         return gyre_fail(err, GYRE_INVALID, "scan_bits is %u; it must be 4, 6 or 8, or 0 for 4", request->scan_bits);
     if (!request->exact && !(request->epsilon > 0 && isfinite(request->epsilon)))

@@ -122,6 +122,7 @@ static gyre_status describe(struct gy_pass *pass, gyre_error *err)
         .epsilon = request->epsilon,
         .scan_bits = request->scan_bits,
         .k = request->k,
+        .share = request->share,
         .keep = request->keep,
         .seed = request->seed,
         .exact = request->exact,

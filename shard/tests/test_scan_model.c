@@ -94,6 +94,12 @@ static int by_low(const void *a, const void *b)
     return low_of(x) < low_of(y) ? -1 : low_of(x) > low_of(y) ? 1 : gyre_point_id_compare(&x->item.id, &y->item.id);
 }
 
+static int by_size(const void *a, const void *b)
+{
+    const float *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
 static float distance_to(struct world *world, const gyre_point_id *id, const float *query)
 {
     return gyre_distance(world->metric, world->vectors + gyre_point_id_number(id) * world->dim, query, world->dim);
@@ -137,6 +143,16 @@ static void check_candidates(struct world *world, const float *query, const stru
     }
     assert_int_equal(out->count + missing, count);
     assert_true(out->cutoff == INFINITY || missing || request->keep == count);
+    if (request->share && missing) { /* it says what its share, or keep, made it leave out */
+        float *uppers = malloc(count * sizeof *uppers);
+        for (size_t r = 0; r < count; r++)
+            uppers[r] = rows[r].upper;
+        qsort(uppers, count, sizeof *uppers, by_size);
+        float beaten = request->share <= count ? uppers[request->share - 1] : INFINITY,
+              kept = request->keep < count ? low_of(&rows[request->keep - 1]) : INFINITY;
+        assert_true(fabsf(out->cutoff - fminf(beaten, kept)) <= room);
+        free(uppers);
+    }
 }
 
 /* The keep smallest of distances brought between their bounds, the upper at twice the half width, among the probed rows. */
@@ -186,10 +202,11 @@ static void check_bounds(struct world *world, const float *queries, struct viola
     struct probing probing;
     draw_probes(world, &probing);
     gy_snapshot *snapshot = gy_points_snapshot(world->f.points);
-    for (int mode = 0; mode < 8; mode++) {
+    for (int mode = 0; mode < 10; mode++) {
         struct gy_scan_request request = request_of(queries, QUERIES, mode & 1 ? 20 : 300);
-        request.alone = mode >= 6;
-        request.k = mode & 2 && !request.alone ? 10 : 0;
+        request.alone = mode == 6 || mode == 7;
+        request.k = (mode & 2 && !request.alone) || mode >= 8 ? 10 : 0;
+        request.share = mode >= 8 ? 3 : 0;
         request.seed = mode & 4 && !request.alone ? 15 : 0;
         request.scan_bits = mode & 1 ? 6 : 0;
         request.probes = probing.lists, request.probe_counts = probing.counts, request.codebook_version = world->version;
@@ -262,6 +279,7 @@ static void check_sameness(struct world *world, const float *queries, gy_pool *c
         request.alone = mode == 2 || mode == 3;
         request.exact = mode == 4;
         request.k = mode < 2 || mode == 5 ? 10 : 0;
+        request.share = mode == 1 ? 3 : 0;
         request.seed = mode < 2 ? 10 : 0;
         if (mode != 5)
             request.probes = probing.lists, request.probe_counts = probing.counts, request.codebook_version = world->version;
