@@ -7,7 +7,7 @@ static const struct gy_unary unary_methods[GY_POINTS_UNARY] = {
     {.path = "/gyre.v1.Points/Get", .request_type = &gyre__v1__get_request__descriptor, .handle = gy_points_get},
     {.path = "/gyre.v1.Points/Delete", .request_type = &gyre__v1__delete_request__descriptor, .handle = gy_points_delete},
     {.path = "/gyre.v1.Points/Count", .request_type = &gyre__v1__count_request__descriptor, .handle = gy_points_count},
-    {.path = "/gyre.v1.Points/Search", .request_type = &gyre__v1__search_request__descriptor, .handle = gy_points_search},
+    {.path = "/gyre.v1.Points/Search", .request_type = &gyre__v1__search_request__descriptor, .start = gy_points_search},
     {.path = "/gyre.v1.Points/SearchBatch",
      .request_type = &gyre__v1__search_batch_request__descriptor,
      .handle = gy_points_search_batch},

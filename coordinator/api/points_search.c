@@ -186,29 +186,29 @@ static void basis_write(const struct gy_search_basis *basis, Gyre__V1__SearchBas
     out->lists_probed = basis->lists_probed, out->lists_total = basis->lists_total, out->recall_expected = basis->recall_expected;
 }
 
-/* Runs a batch from queries to packed reply. */
-static gyre_status batch_run(struct gy_points_service *service, struct batch *batch, gy_rpc_call *call, gy_bytes *reply,
-                             gyre_error *err)
+/* What is asked, in the engine's words, and the queries' vectors. */
+static gyre_status batch_read(struct batch *batch, gy_rpc_call *call, struct gy_search_options *options, gyre_error *err)
 {
     bool any_like;
-    struct gy_search_options options;
-    GY_TRY(gy_search_options_read(batch->options, &options, err)); /* before any work */
+    batch->deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(call));
+    GY_TRY(gy_search_options_read(batch->options, options, err)); /* before any work */
     GY_TRY(queries_resolve(batch, &any_like, err));
-    options.k += any_like, options.spare = any_like; /* room for the point itself, which is left out afterwards */
-    options.deadline_ns = batch->deadline_ns, options.cancelled = call_cancelled, options.cancelled_arg = call;
+    options->k += any_like, options->spare = any_like; /* room for the point itself, which is left out afterwards */
+    options->deadline_ns = batch->deadline_ns, options->cancelled = call_cancelled, options->cancelled_arg = call;
     batch->answers = calloc(batch->n, sizeof *batch->answers);
+    return batch->answers ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu answers", batch->n);
+}
+
+/* Packs the answers, with what was asked to come along with the hits. */
+static gyre_status batch_reply(struct gy_points_service *service, struct batch *batch, gy_bytes *reply, gyre_error *err)
+{
+    GY_TRY(hits_dress(batch, err));
     Gyre__V1__SearchReply *replies = calloc(batch->n, sizeof *replies);
     Gyre__V1__SearchReply **pointers = calloc(batch->n, sizeof *pointers);
     Gyre__V1__SearchBasis *bases = calloc(batch->n, sizeof *bases);
     gyre_status status = GYRE_OK;
-    if (!batch->answers || !replies || !pointers || !bases)
-        status = gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu answers", batch->n);
-    if (status == GYRE_OK && batch->n == 1)
-        status = gy_search_gathered(service->gather, batch->route, batch->vectors, &options, batch->answers, err);
-    else if (status == GYRE_OK)
-        status = gy_search_run(batch->route, batch->vectors, batch->n, &options, batch->answers, err);
-    if (status == GYRE_OK)
-        status = hits_dress(batch, err);
+    if (!replies || !pointers || !bases)
+        status = gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu replies", batch->n);
     size_t used = 0;
     for (size_t q = 0; status == GYRE_OK && q < batch->n; q++) {
         const struct gy_search_answer *answer = &batch->answers[q];
@@ -231,35 +231,91 @@ static gyre_status batch_run(struct gy_points_service *service, struct batch *ba
     return status;
 }
 
-static gyre_status search(struct gy_points_service *service, gy_rpc_call *call, const char *collection,
-                          const Gyre__V1__SearchOptions *options, Gyre__V1__SearchQuery *const *queries, size_t n, bool single,
-                          gy_bytes *reply, gyre_error *err)
+gyre_status gy_points_search_batch(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
 {
-    struct batch batch = {
-        .options = options,
-        .queries = queries,
-        .n = n,
-        .single = single,
-        .deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(call)),
-    };
-    GY_TRY(gy_route_hold(service->routing, collection, &batch.route, err));
-    gyre_status status = batch_run(service, &batch, call, reply, err);
+    struct gy_points_service *service = self;
+    const Gyre__V1__SearchBatchRequest *sent = request;
+    struct gy_search_options options;
+    if (sent->n_queries == 0 || sent->n_queries > GY_SEARCH_BATCH_MAX)
+        return gyre_fail(err, GYRE_INVALID, "%zu queries; a batch takes 1 to %d", sent->n_queries, GY_SEARCH_BATCH_MAX);
+    struct batch batch = {.options = sent->options, .queries = sent->queries, .n = sent->n_queries};
+    GY_TRY(gy_route_hold(service->routing, sent->collection, &batch.route, err));
+    gyre_status status = batch_read(&batch, call, &options, err);
+    if (status == GYRE_OK)
+        status = gy_search_run(batch.route, batch.vectors, batch.n, &options, batch.answers, err);
+    if (status == GYRE_OK)
+        status = batch_reply(service, &batch, reply, err);
     const gy_route *route = batch.route;
     batch_fini(&batch);
     gy_route_release(route);
     return status;
 }
 
-gyre_status gy_points_search(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+/* ---- one query: it may run in a contest with others, and end on their thread ---- */
+
+struct single {
+    struct gy_points_service *service;
+    gy_unary_call *call;
+    Gyre__V1__SearchRequest *request; /* owned, as is all of the batch */
+    struct batch batch;
+};
+
+static void single_finish(struct single *single, gyre_status status, const gyre_error *err, const gy_bytes *reply)
 {
-    const Gyre__V1__SearchRequest *sent = request;
-    return search(self, call, sent->collection, sent->options, &sent->query, 1, true, reply, err);
+    gy_unary_call *call = single->call;
+    const gy_route *route = single->batch.route;
+    batch_fini(&single->batch);
+    if (route)
+        gy_route_release(route);
+    gy_wire_free(single->request);
+    free(single);
+    gy_unary_finish(call, status, err, reply);
 }
 
-gyre_status gy_points_search_batch(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+static void single_reply(void *arg)
 {
-    const Gyre__V1__SearchBatchRequest *sent = request;
-    if (sent->n_queries == 0 || sent->n_queries > GY_SEARCH_BATCH_MAX)
-        return gyre_fail(err, GYRE_INVALID, "%zu queries; a batch takes 1 to %d", sent->n_queries, GY_SEARCH_BATCH_MAX);
-    return search(self, call, sent->collection, sent->options, sent->queries, sent->n_queries, false, reply, err);
+    struct single *single = arg;
+    gyre_error err = {0};
+    gy_bytes reply = {0};
+    gyre_status status = batch_reply(single->service, &single->batch, &reply, &err);
+    single_finish(single, status, &err, &reply);
+    gy_bytes_free(&reply);
+}
+
+static void single_done(void *arg, gyre_status status, const gyre_error *err, struct gy_search_answer *answer)
+{
+    struct single *single = arg;
+    if (status != GYRE_OK) {
+        single_finish(single, status, err, NULL);
+        return;
+    }
+    single->batch.answers[0] = *answer;
+    /* Payloads are read from shards: the others of the contest do not wait for that. Better late than not, if the pool is full. */
+    const Gyre__V1__SearchOptions *options = single->batch.options;
+    if ((!options->with_payload && !options->with_vector) ||
+        gy_pool_submit(single->service->pool, single_reply, single, NULL) != GYRE_OK)
+        single_reply(single);
+}
+
+void gy_points_search(void *self, gy_unary_call *call, void *request)
+{
+    struct gy_points_service *service = self;
+    gyre_error err = {0};
+    struct gy_search_options options;
+    struct single *single = calloc(1, sizeof *single);
+    if (!single) {
+        gy_wire_free(request);
+        gyre_status status = gyre_fail(&err, GYRE_NO_MEMORY, "no memory for a search");
+        gy_unary_finish(call, status, &err, NULL);
+        return;
+    }
+    Gyre__V1__SearchRequest *sent = request;
+    *single = (struct single){service, call, sent, {.options = sent->options, .queries = &sent->query, .n = 1, .single = true}};
+    gyre_status status = gy_route_hold(service->routing, sent->collection, &single->batch.route, &err);
+    if (status == GYRE_OK)
+        status = batch_read(&single->batch, gy_unary_rpc(call), &options, &err);
+    if (status == GYRE_OK)
+        gy_search_gathered(service->gather, single->batch.route, single->batch.vectors, &options, single_done, single);
+    else
+        single_finish(single, status, &err, NULL);
 }

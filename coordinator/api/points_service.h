@@ -18,7 +18,8 @@ struct gy_points_service {
     gy_metric *points_written, *points_deleted, *queries, *codes_scanned, *vectors_read;
 };
 
-gy_unary_handler gy_points_upsert, gy_points_delete, gy_points_get, gy_points_count, gy_points_search, gy_points_search_batch;
+gy_unary_handler gy_points_upsert, gy_points_delete, gy_points_get, gy_points_count, gy_points_search_batch;
+gy_unary_starter gy_points_search;
 
 /* The Import stream (points_import.c). */
 void gy_points_import_on_message(void *self, gy_rpc_call *call, const uint8_t *bytes, size_t size);

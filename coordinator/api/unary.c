@@ -5,67 +5,81 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-struct job {
+struct gy_unary_call {
     const struct gy_unary *method;
-    gy_rpc_call *call;
+    gy_rpc_call *rpc;
     int64_t started_ns;
     size_t bytes;
     uint8_t data[];
 };
 
-static void finish(const struct gy_unary *method, gy_rpc_call *call, int64_t started_ns, gyre_status status,
+gy_rpc_call *gy_unary_rpc(const gy_unary_call *call)
+{
+    return call->rpc;
+}
+
+static void finish(const struct gy_unary *method, gy_rpc_call *rpc, int64_t started_ns, gyre_status status,
                    const gyre_error *err, const gy_bytes *reply)
 {
     gy_counter_add(method->calls, 1);
     if (status != GYRE_OK)
         gy_counter_add(method->errors, 1);
     gy_histogram_observe_ns(method->seconds, gy_now_ns() - started_ns);
-    gy_rpc_finish(call, status, err, reply ? reply->data : NULL, reply ? reply->size : 0);
+    gy_rpc_finish(rpc, status, err, reply ? reply->data : NULL, reply ? reply->size : 0);
 }
 
-static gyre_status handle(const struct job *job, gy_bytes *reply, gyre_error *err)
+void gy_unary_finish(gy_unary_call *call, gyre_status status, const gyre_error *err, const gy_bytes *reply)
 {
-    if (gy_rpc_cancelled(job->call))
+    finish(call->method, call->rpc, call->started_ns, status, err, reply);
+    free(call);
+}
+
+/* Whether anybody waits for it still, and what it asks. */
+static gyre_status unpack(const gy_unary_call *call, void *request, gyre_error *err)
+{
+    if (gy_rpc_cancelled(call->rpc))
         return gyre_fail(err, GYRE_CANCELLED, "the call was cancelled before it was worked on");
-    if (gy_now_ns() > gy_rpc_deadline_ns(job->call))
+    if (gy_now_ns() > gy_rpc_deadline_ns(call->rpc))
         return gyre_fail(err, GYRE_DEADLINE, "the deadline passed while the call waited for a free thread");
-    void *request = NULL;
-    GY_TRY(gy_wire_unpack(&request, job->method->request_type, job->data, job->bytes, err));
-    gyre_status status = job->method->handle(job->method->service, job->call, request, reply, err);
-    gy_wire_free(request);
-    return status;
+    return gy_wire_unpack(request, call->method->request_type, call->data, call->bytes, err);
 }
 
 static void run(void *arg)
 {
-    struct job *job = arg;
+    gy_unary_call *call = arg;
+    const struct gy_unary *method = call->method;
     gyre_error err = {0};
     gy_bytes reply = {0};
-    gyre_status status = handle(job, &reply, &err);
-    finish(job->method, job->call, job->started_ns, status, &err, &reply);
+    void *request = NULL;
+    gyre_status status = unpack(call, &request, &err);
+    if (status == GYRE_OK && method->start) {
+        method->start(method->service, call, request);
+        return;
+    }
+    if (status == GYRE_OK)
+        status = method->handle(method->service, call->rpc, request, &reply, &err);
+    gy_wire_free(request);
+    gy_unary_finish(call, status, &err, &reply);
     gy_bytes_free(&reply);
-    free(job);
 }
 
-static void on_message(void *self, gy_rpc_call *call, const uint8_t *bytes, size_t size)
+static void on_message(void *self, gy_rpc_call *rpc, const uint8_t *bytes, size_t size)
 {
     const struct gy_unary *method = self;
     int64_t started_ns = gy_now_ns();
     gyre_error err = {0};
-    struct job *job = malloc(sizeof *job + size);
-    if (!job) {
+    gy_unary_call *call = malloc(sizeof *call + size);
+    if (!call) {
         gyre_status status = gyre_fail(&err, GYRE_NO_MEMORY, "no memory for a request of %zu bytes", size);
-        finish(method, call, started_ns, status, &err, NULL);
+        finish(method, rpc, started_ns, status, &err, NULL);
         return;
     }
-    job->method = method, job->call = call, job->started_ns = started_ns, job->bytes = size;
+    call->method = method, call->rpc = rpc, call->started_ns = started_ns, call->bytes = size;
     if (size)
-        memcpy(job->data, bytes, size);
-    gyre_status status = gy_pool_submit(method->pool, run, job, &err);
-    if (status != GYRE_OK) {
-        finish(method, call, started_ns, status, &err, NULL);
-        free(job);
-    }
+        memcpy(call->data, bytes, size);
+    gyre_status status = gy_pool_submit(method->pool, run, call, &err);
+    if (status != GYRE_OK)
+        gy_unary_finish(call, status, &err, NULL);
 }
 
 void gy_unary_init(struct gy_unary *methods, size_t count, void *service, gy_pool *pool, gy_metrics *metrics)

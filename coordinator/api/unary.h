@@ -11,10 +11,19 @@
  * with gy_wire_pack (freed by the caller). deadline: gy_rpc_deadline_ns(call). */
 typedef gyre_status gy_unary_handler(void *service, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err);
 
+/* The same for work that may end on another thread, after this has returned: request is the handler's, to be freed with
+ * gy_wire_free, and gy_unary_finish must be called exactly once. */
+typedef struct gy_unary_call gy_unary_call;
+typedef void gy_unary_starter(void *service, gy_unary_call *call, void *request);
+gy_rpc_call *gy_unary_rpc(const gy_unary_call *call);
+/* Ends the call with a packed reply, or a status and why. */
+void gy_unary_finish(gy_unary_call *call, gyre_status status, const gyre_error *err, const gy_bytes *reply);
+
 struct gy_unary {
     const char *path;                              /* "/gyre.v1.Points/Search" */
     const ProtobufCMessageDescriptor *request_type;
-    gy_unary_handler *handle;
+    gy_unary_handler *handle;                      /* or */
+    gy_unary_starter *start;
     /* the rest is filled by gy_unary_init */
     void *service;
     gy_pool *pool;

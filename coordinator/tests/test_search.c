@@ -4,8 +4,10 @@
 #include "gyre/node/node.pb-c.h"
 #include "gyre/partition.h"
 
+#include <errno.h>
 #include <math.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -748,9 +750,11 @@ struct asker {
     size_t query;
     uint32_t k;
     atomic_bool leaves;
-    gyre_status status;
-    struct gy_search_answer answer;
     pthread_t thread;
+    bool joined;
+    sem_t told;
+    gyre_status status; /* written before told is posted */
+    struct gy_search_answer answer;
 };
 
 static bool asker_left(void *arg)
@@ -758,19 +762,27 @@ static bool asker_left(void *arg)
     return atomic_load(&((struct asker *)arg)->leaves);
 }
 
+static void on_done(void *arg, gyre_status status, const gyre_error *err, struct gy_search_answer *answer)
+{
+    (void)err;
+    struct asker *asker = arg;
+    asker->status = status, asker->answer = *answer;
+    sem_post(&asker->told);
+}
+
 static void *ask(void *arg)
 {
     struct asker *asker = arg;
     struct gy_search_options options = options_of(asker->k);
     options.cancelled = asker_left, options.cancelled_arg = asker;
-    asker->status = gy_search_gathered(asker->gather, &asker->world->route, asker->world->vectors[asker->query], &options,
-                                       &asker->answer, NULL);
+    gy_search_gathered(asker->gather, &asker->world->route, asker->world->vectors[asker->query], &options, on_done, asker);
     return NULL;
 }
 
 static void start(struct asker *asker, struct world *world, gy_search_gather *gather, size_t query, uint32_t k)
 {
     *asker = (struct asker){.world = world, .gather = gather, .query = query, .k = k};
+    assert_int_equal(sem_init(&asker->told, 0, 0), 0);
     assert_int_equal(pthread_create(&asker->thread, NULL, ask, asker), 0);
 }
 
@@ -794,9 +806,19 @@ static void await_scans(struct world *world, size_t swallowed, unsigned answered
     world->scans = 0;
 }
 
+static void join(struct asker *asker)
+{
+    if (!asker->joined)
+        assert_int_equal(pthread_join(asker->thread, NULL), 0);
+    asker->joined = true;
+}
+
 static void finish(struct asker *asker, gyre_status status)
 {
-    pthread_join(asker->thread, NULL);
+    join(asker);
+    while (sem_wait(&asker->told) != 0)
+        assert_int_equal(errno, EINTR);
+    sem_destroy(&asker->told);
     assert_int_equal(asker->status, status);
     if (status == GYRE_OK)
         assert_brute_force(asker->world, asker->world->vectors[asker->query], &asker->answer, asker->k, UINT32_MAX);
@@ -820,16 +842,40 @@ static void searches_that_come_while_others_run_share_one_contest(void **state)
     }
     start(&different, world, gather, 77, 11); /* another question waits for nobody: none of its kind runs */
     await_scans(world, 2, NODES - 1);
-    atomic_store(&others[LEAVER].leaves, true);
-    pthread_join(others[LEAVER].thread, NULL); /* before anything has moved */
-    assert_int_equal(others[LEAVER].status, GYRE_CANCELLED);
+    for (size_t i = 1; i < TOGETHER; i++)
+        join(&others[i]); /* no thread waits for an answer but the first's, which leads */
+    atomic_store(&others[LEAVER].leaves, true); /* the others want theirs */
     thaw(world); /* the first and the different one end: their node says it was frozen */
     finish(&first, GYRE_UNAVAILABLE);
     finish(&different, GYRE_UNAVAILABLE);
     for (size_t i = 0; i < TOGETHER; i++)
-        if (i != LEAVER)
-            finish(&others[i], GYRE_OK);
+        finish(&others[i], GYRE_OK);
     assert_int_equal(world->scans, NODES); /* one message a node for all of them */
+    gy_search_gather_free(gather);
+}
+
+static void a_contest_that_everybody_left_ends(void **state)
+{
+    struct world *world = *state;
+    gy_search_gather *gather;
+    assert_int_equal(gy_search_gather_new(&gather, 1, 20 * GY_SECOND_NS, NULL), GYRE_OK);
+    struct asker first, second, third;
+    world->nodes[2].mischief = FROZEN;
+    world->scans = 0;
+    start(&first, world, gather, 0, 10);
+    await_scans(world, 1, NODES - 1);
+    start(&second, world, gather, 1, 10);
+    await_forming(gather, 1);
+    start(&third, world, gather, 2, 10);
+    await_forming(gather, 2);
+    atomic_store(&first.leaves, true);
+    finish(&first, GYRE_CANCELLED); /* its node is frozen still */
+    await_scans(world, 2, NODES - 1);
+    atomic_store(&second.leaves, true);
+    atomic_store(&third.leaves, true);
+    finish(&second, GYRE_CANCELLED);
+    finish(&third, GYRE_CANCELLED);
+    thaw(world);
     gy_search_gather_free(gather);
 }
 
@@ -869,6 +915,7 @@ int main(void)
         cmocka_unit_test(a_shard_in_another_codebook_scans_all_and_the_basis_is_honest),
         cmocka_unit_test(the_only_shard_decides_in_one_exchange),
         cmocka_unit_test(searches_that_come_while_others_run_share_one_contest),
+        cmocka_unit_test(a_contest_that_everybody_left_ends),
         cmocka_unit_test(a_search_that_finds_nobody_begins_at_once),
     };
     return cmocka_run_group_tests(tests, world_open, world_close);
