@@ -1,9 +1,10 @@
 /* eval: how good and how fast the answers are.
  *
- * The truth comes from an .ivecs file (row numbers, which are the ids that import gives) or from the cluster itself, by exact search.
- * Then each query is asked by itself, from some threads at once, and timed from the request's packing to the reply's unpacking. The
- * first WARM_UP queries are asked once before, unmeasured: connections are made and pages come in only once in a cluster's life.
- * With several recalls all of this but the truth is done for each, and each is a row. */
+ * The truth comes from an .ivecs file (row numbers, which are the ids that import gives) or from the cluster itself, by exact
+ * search. Then each query is asked by itself, or some in a call, from some threads at once, and timed from the request's packing
+ * to the reply's unpacking: a query takes as long as its call. The first WARM_UP queries are asked once before, unmeasured:
+ * connections are made and pages come in only once in a cluster's life. With several recalls all of this but the truth is done for
+ * each, and each is a row. */
 #include "eval_report.h"
 #include "output.h"
 #include "progress.h"
@@ -17,7 +18,7 @@
 #include <stdlib.h>
 
 enum {
-    THREADS_MAX = 256, CALL_SECONDS = 60, TRUTH_SECONDS = 600, TRUTH_BATCH = 16, WARM_UP = 16,
+    THREADS_MAX = 256, CALL_SECONDS = 60, TRUTH_SECONDS = 600, TRUTH_BATCH = 16, WARM_UP = 16, BATCH_MAX = 1024 /* the server's */,
     QUERY_BYTES_MAX = 1 << 30, ROUNDS_MAX = 1000000, ASKED_MAX = 50000000, /* a time of 8 bytes is kept of each */
 };
 
@@ -32,6 +33,7 @@ struct eval {
     float *queries;       /* [count][dim] */
     size_t count, dim;
     uint64_t rounds;      /* how often the queries are asked */
+    size_t batch;         /* queries in a call */
     uint64_t *truth;      /* [count][k] */
     size_t truth_k;       /* neighbours known of each query: k, or fewer in a collection smaller than k */
 
@@ -101,6 +103,33 @@ static gyre_status keep_truth(struct eval *eval, size_t query, const Gyre__V1__S
     return GYRE_OK;
 }
 
+/* Asks so many queries in one call, from one of the file on; behind the last comes the first. */
+static gyre_status ask_batch(const struct eval *eval, const Gyre__V1__SearchOptions *options, size_t first, size_t count,
+                             int timeout_s, Gyre__V1__SearchBatchReply **reply, gyre_error *err)
+{
+    Gyre__V1__SearchQuery *queries = cli_alloc(count, sizeof *queries);
+    Gyre__V1__SearchQuery **pointers = cli_alloc(count, sizeof(Gyre__V1__SearchQuery *));
+    Gyre__V1__SearchBatchRequest request = GYRE__V1__SEARCH_BATCH_REQUEST__INIT;
+    for (size_t i = 0; i < count; i++) {
+        gyre__v1__search_query__init(&queries[i]);
+        queries[i].vector = eval->queries + (first + i) % eval->count * eval->dim;
+        queries[i].n_vector = eval->dim;
+        pointers[i] = &queries[i];
+    }
+    request.collection = (char *)eval->collection;
+    request.queries = pointers;
+    request.n_queries = count;
+    request.options = (Gyre__V1__SearchOptions *)(uintptr_t)options;
+    gyre_status status =
+        gyre_client_call(eval->client, "/gyre.v1.Points/SearchBatch", &request.base, &gyre__v1__search_batch_reply__descriptor, reply,
+                         cli_deadline_ns(eval->cli, timeout_s), err);
+    free(queries);
+    free(pointers);
+    if (status == GYRE_OK && (*reply)->n_replies != count)
+        return gyre_fail(err, GYRE_INTERNAL, "%zu queries were asked and %zu answered", count, (*reply)->n_replies);
+    return status;
+}
+
 static gyre_status ask_truth(struct eval *eval, bool quiet, gyre_error *err)
 {
     struct progress progress;
@@ -113,23 +142,8 @@ static gyre_status ask_truth(struct eval *eval, bool quiet, gyre_error *err)
     gyre_status status = GYRE_OK;
     for (size_t first = 0; first < eval->count && status == GYRE_OK; first += TRUTH_BATCH) {
         size_t rows = eval->count - first < TRUTH_BATCH ? eval->count - first : TRUTH_BATCH;
-        Gyre__V1__SearchQuery queries[TRUTH_BATCH], *pointers[TRUTH_BATCH];
-        Gyre__V1__SearchBatchRequest request = GYRE__V1__SEARCH_BATCH_REQUEST__INIT;
         Gyre__V1__SearchBatchReply *reply = NULL;
-        for (size_t i = 0; i < rows; i++) {
-            gyre__v1__search_query__init(&queries[i]);
-            queries[i].vector = eval->queries + (first + i) * eval->dim;
-            queries[i].n_vector = eval->dim;
-            pointers[i] = &queries[i];
-        }
-        request.collection = (char *)eval->collection;
-        request.queries = pointers;
-        request.n_queries = rows;
-        request.options = &options;
-        status = gyre_client_call(eval->client, "/gyre.v1.Points/SearchBatch", &request.base, &gyre__v1__search_batch_reply__descriptor,
-                                  &reply, cli_deadline_ns(eval->cli, TRUTH_SECONDS), err);
-        if (status == GYRE_OK && reply->n_replies != rows)
-            status = gyre_fail(err, GYRE_INTERNAL, "%zu queries were asked and %zu answered", rows, reply->n_replies);
+        status = ask_batch(eval, &options, first, rows, TRUTH_SECONDS, &reply, err);
         for (size_t i = 0; i < rows && status == GYRE_OK; i++)
             status = keep_truth(eval, first + i, reply->replies[i], err);
         gy_wire_free(reply);
@@ -139,7 +153,7 @@ static gyre_status ask_truth(struct eval *eval, bool quiet, gyre_error *err)
     return status;
 }
 
-static gyre_status ask(const struct eval *eval, size_t query, Gyre__V1__SearchReply **reply, int64_t *time_ns, gyre_error *err)
+static gyre_status ask(const struct eval *eval, size_t query, Gyre__V1__SearchReply **reply, gyre_error *err)
 {
     Gyre__V1__SearchQuery asked = GYRE__V1__SEARCH_QUERY__INIT;
     Gyre__V1__SearchRequest request = GYRE__V1__SEARCH_REQUEST__INIT;
@@ -148,21 +162,38 @@ static gyre_status ask(const struct eval *eval, size_t query, Gyre__V1__SearchRe
     request.collection = (char *)eval->collection;
     request.query = &asked;
     request.options = (Gyre__V1__SearchOptions *)&eval->options;
+    return gyre_client_call(eval->client, "/gyre.v1.Points/Search", &request.base, &gyre__v1__search_reply__descriptor, reply,
+                            cli_deadline_ns(eval->cli, CALL_SECONDS), err);
+}
+
+static void count_answer(const struct eval *eval, struct tally *tally, size_t query, const Gyre__V1__SearchReply *reply,
+                         int64_t time_ns)
+{
+    tally_add(tally, reply, eval->truth + query * eval->k, eval->truth_k, time_ns);
+}
+
+/* Asks the queries of one call and counts their answers; tally NULL: only asks. */
+static gyre_status ask_call(const struct eval *eval, size_t first, size_t count, struct tally *tally, gyre_error *err)
+{
+    Gyre__V1__SearchReply *one = NULL;
+    Gyre__V1__SearchBatchReply *many = NULL;
     int64_t start_ns = gy_now_ns();
-    gyre_status status = gyre_client_call(eval->client, "/gyre.v1.Points/Search", &request.base, &gyre__v1__search_reply__descriptor, reply,
-                                          cli_deadline_ns(eval->cli, CALL_SECONDS), err);
-    *time_ns = gy_now_ns() - start_ns;
-    return status == GYRE_OK ? GYRE_OK : gyre_wrap(err, status, "query %zu", query);
+    gyre_status status = eval->batch == 1 ? ask(eval, first, &one, err)
+                                          : ask_batch(eval, &eval->options, first, count, CALL_SECONDS, &many, err);
+    int64_t time_ns = gy_now_ns() - start_ns;
+    if (status == GYRE_OK && tally && one)
+        count_answer(eval, tally, first, one, time_ns);
+    for (size_t i = 0; status == GYRE_OK && tally && many && i < count; i++)
+        count_answer(eval, tally, (first + i) % eval->count, many->replies[i], time_ns);
+    gy_wire_free(one);
+    gy_wire_free(many);
+    return status == GYRE_OK ? GYRE_OK : gyre_wrap(err, status, "query %zu", first);
 }
 
 static gyre_status warm_up(const struct eval *eval, gyre_error *err)
 {
-    for (size_t q = 0; q < eval->count && q < WARM_UP; q++) {
-        Gyre__V1__SearchReply *reply = NULL;
-        int64_t unused;
-        GY_TRY(ask(eval, q, &reply, &unused, err));
-        gy_wire_free(reply);
-    }
+    for (size_t q = 0; q < eval->count && q < WARM_UP; q += eval->batch)
+        GY_TRY(ask_call(eval, q, eval->batch, NULL, err));
     return GYRE_OK;
 }
 
@@ -180,18 +211,15 @@ static void *ask_all(void *arg)
     gyre_status status = GYRE_OK;
     pthread_mutex_lock(&eval->mu);
     while (eval->next < eval->total && eval->failure.status == GYRE_OK) {
-        size_t query = (size_t)(eval->next++ % eval->count);
+        uint64_t left = eval->total - eval->next;
+        size_t first = (size_t)(eval->next % eval->count), count = left < eval->batch ? (size_t)left : eval->batch;
+        eval->next += count;
         pthread_mutex_unlock(&eval->mu);
-        Gyre__V1__SearchReply *reply = NULL;
-        int64_t time_ns;
-        status = ask(eval, query, &reply, &time_ns, &err);
-        if (status == GYRE_OK)
-            tally_add(&asker->tally, reply, eval->truth + query * eval->k, eval->truth_k, time_ns);
-        gy_wire_free(reply);
+        status = ask_call(eval, first, count, &asker->tally, &err);
         pthread_mutex_lock(&eval->mu);
         if (status != GYRE_OK && eval->failure.status == GYRE_OK)
             eval->failure = err;
-        eval->done += status == GYRE_OK;
+        eval->done += status == GYRE_OK ? count : 0;
     }
     eval->working--;
     pthread_cond_broadcast(&eval->changed);
@@ -262,7 +290,8 @@ static gyre_status measure_one(struct eval *eval, const struct eval_words *words
                                gyre_error *err)
 {
     struct tally tally = {0};
-    struct eval_asked asked = {.k = eval->k, .threads = (size_t)words->threads, .nprobe = eval->options.nprobe};
+    struct eval_asked asked = {
+        .k = eval->k, .threads = (size_t)words->threads, .batch = eval->batch, .nprobe = eval->options.nprobe};
     asked.recall_target = recall;
     eval->options.recall_target = recall;
     GY_TRY(warm_up(eval, err));
@@ -299,11 +328,12 @@ int command_eval(struct cli *cli, int argc, char **argv)
 {
     struct eval_words run_words = {.threads = 1};
     struct search_words words = {.k = SEARCH_K_DEFAULT};
-    uint64_t rounds = 1;
+    uint64_t rounds = 1, batch = 1;
     const struct arg args[] = {
         {"queries", 0, ARG_TEXT, &run_words.queries, 0, 0, "FILE", "vectors to search with (needed)"},
         {"truth", 0, ARG_TEXT, &run_words.truth, 0, 0, "FILE", ".ivecs: ids of the true neighbours (else: exact search)"},
-        {"concurrency", 'c', ARG_COUNT, &run_words.threads, 1, THREADS_MAX, "N", "queries under way at once (1)"},
+        {"concurrency", 'c', ARG_COUNT, &run_words.threads, 1, THREADS_MAX, "N", "calls under way at once (1)"},
+        {"batch", 0, ARG_COUNT, &batch, 1, BATCH_MAX, "N", "queries in a call (1)"},
         {"limit", 0, ARG_COUNT, &run_words.limit, 1, UINT32_MAX, "N", "only the first queries of the file"},
         {"rounds", 0, ARG_COUNT, &rounds, 1, ROUNDS_MAX, "N", "how often the queries are asked (1)"},
         SEARCH_WORDS_ARGS(&words),
@@ -311,10 +341,11 @@ int command_eval(struct cli *cli, int argc, char **argv)
         {"quiet", 'q', ARG_SWITCH, &run_words.quiet, 0, 0, NULL, "no progress"},
         {"json", 0, ARG_SWITCH, &run_words.json, 0, 0, NULL, "print JSON; with several recalls an object a line"},
     };
-    const struct usage usage = {"eval", "NAME", 1, 1, "Measures recall, throughput and latency of single searches.",
+    const struct usage usage = {"eval", "NAME", 1, 1, "Measures recall, throughput and latency of searches.",
                                 "  gyre eval words --queries q.npy --truth truth.ivecs -k 10\n"
                                 "  gyre eval words --queries q.npy --concurrency 8 --rounds 20 --json\n"
                                 "  gyre eval words --queries q.npy --recall 0.9,0.95,0.99\n"
+                                "  gyre eval words --queries q.npy --batch 64 --concurrency 4\n"
                                 "  gyre eval words --queries q.npy --approximate --nprobe 16\n"};
     int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
     if (stop != ARGS_READ)
@@ -322,7 +353,7 @@ int command_eval(struct cli *cli, int argc, char **argv)
     if (!run_words.queries)
         return args_misused(&usage, "--queries is needed: a file of vectors");
     gyre_error err;
-    struct eval eval = {.cli = cli, .collection = argv[0], .k = (size_t)words.k, .rounds = rounds};
+    struct eval eval = {.cli = cli, .collection = argv[0], .k = (size_t)words.k, .rounds = rounds, .batch = (size_t)batch};
     if (search_words_options(&words, &eval.options, &err) != GYRE_OK ||
         search_words_recalls(&words, SEARCH_RECALLS_MAX, run_words.recalls, &run_words.recall_count, &err) != GYRE_OK)
         return args_misused(&usage, "%s", err.text);

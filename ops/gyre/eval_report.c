@@ -35,6 +35,8 @@ void eval_print(const struct eval_asked *asked, struct tally *tally, FILE *out)
         fprintf(out, " (%.4f expected)", figures.recall_expected);
     fprintf(out, "\nthroughput     %s queries/s from %zu thread%s", number_text((uint64_t)figures.qps, text), asked->threads,
             asked->threads == 1 ? "" : "s");
+    if (asked->batch > 1)
+        fprintf(out, " with %zu queries a call", asked->batch);
     fprintf(out, " (%s queries in %.2f s)\n", number_text(tally->queries, text), asked->seconds);
     fprintf(out, "latency        p50 %.2f ms, p95 %.2f ms, p99 %.2f ms\n", figures.p50_ms, figures.p95_ms, figures.p99_ms);
     fprintf(out, "each query     ");
@@ -47,13 +49,13 @@ void eval_print(const struct eval_asked *asked, struct tally *tally, FILE *out)
 json_t *eval_json(const struct eval_asked *asked, struct tally *tally)
 {
     struct figures figures = figures_of(asked, tally);
-    return json_pack("{sI sI sI sf sI sf sf sf sf sf sf sf sI sf sf sf sf sf}", "queries", (json_int_t)tally->queries, "k",
-                     (json_int_t)asked->k, "concurrency", (json_int_t)asked->threads, "recall_target", asked->recall_target,
-                     "nprobe", (json_int_t)asked->nprobe, "recall", figures.recall, "qps", figures.qps, "seconds", asked->seconds,
-                     "p50_ms", figures.p50_ms, "p95_ms", figures.p95_ms, "p99_ms", figures.p99_ms, "lists_probed_mean",
-                     figures.probed, "lists_total", (json_int_t)tally->lists_total, "recall_expected_mean", figures.recall_expected,
-                     "codes_scanned_mean", figures.scanned, "candidates_mean", figures.candidates, "reranked_mean",
-                     figures.reranked, "certified_share", figures.certified);
+    return json_pack("{sI sI sI sI sf sI sf sf sf sf sf sf sf sI sf sf sf sf sf}", "queries", (json_int_t)tally->queries,
+                     "k", (json_int_t)asked->k, "concurrency", (json_int_t)asked->threads, "batch", (json_int_t)asked->batch,
+                     "recall_target", asked->recall_target, "nprobe", (json_int_t)asked->nprobe, "recall", figures.recall, "qps",
+                     figures.qps, "seconds", asked->seconds, "p50_ms", figures.p50_ms, "p95_ms", figures.p95_ms, "p99_ms",
+                     figures.p99_ms, "lists_probed_mean", figures.probed, "lists_total", (json_int_t)tally->lists_total,
+                     "recall_expected_mean", figures.recall_expected, "codes_scanned_mean", figures.scanned, "candidates_mean",
+                     figures.candidates, "reranked_mean", figures.reranked, "certified_share", figures.certified);
 }
 
 struct table eval_table(void)

@@ -7,7 +7,7 @@
 
 /* How one measurement was asked for. */
 struct eval_asked {
-    size_t k, threads;
+    size_t k, threads, batch;
     double recall_target; /* 0: the server's default */
     uint32_t nprobe;      /* 0: by recall */
     double seconds;       /* that it took */

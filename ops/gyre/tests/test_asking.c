@@ -20,6 +20,7 @@ struct seen {
     struct { uint32_t nprobe; double recall_target; } asked[ASKED_MAX];
     size_t asked_count;
     bool truth_was_plain; /* the exact batch asked for no lists and no recall */
+    unsigned batches, batched; /* other batches, and their queries */
 };
 
 struct world {
@@ -158,7 +159,9 @@ static void on_batch(void *self, gy_rpc_call *call, const uint8_t *bytes, size_t
     Gyre__V1__Hit hit;
     Gyre__V1__PointId id;
     pthread_mutex_lock(&world->mu);
-    world->seen.truth_was_plain = request->options->exact && !request->options->nprobe && request->options->recall_target == 0;
+    world->seen.truth_was_plain |= request->options->exact && !request->options->nprobe && request->options->recall_target == 0;
+    world->seen.batches += !request->options->exact;
+    world->seen.batched += request->options->exact ? 0 : (unsigned)request->n_queries;
     answer(&one, &basis, &hit, &id, 1);
     for (size_t i = 0; i < QUERIES; i++)
         replies[i] = &one;
@@ -300,6 +303,19 @@ static void an_evaluation_says_how_many_lists_it_took(void **state)
     assert_non_null(strstr(ran.text, "}\n{")); /* an object a line */
 }
 
+static void an_evaluation_in_batches_asks_every_query(void **state)
+{
+    struct world *world = *state;
+    struct ran ran = RUN(world, command_eval, "words", "--queries", world->path, "-k1", "--batch=2", "--quiet");
+    assert_int_equal(ran.code, CLI_DONE);
+    struct seen seen = what_was_seen(world);
+    assert_int_equal(seen.asked_count, 0);
+    assert_int_equal(seen.batches, 2 + 2); /* warmed up, where behind the last comes the first; then measured */
+    assert_int_equal(seen.batched, 4 + QUERIES);
+    assert_non_null(strstr(ran.text, "recall@1       1.0000"));
+    assert_non_null(strstr(ran.text, "from 1 thread with 2 queries a call (3 queries in"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -307,6 +323,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_training_that_fails_fails_the_command, open_world, close_world),
         cmocka_unit_test_setup_teardown(a_search_asks_for_its_lists_or_its_recall, open_world, close_world),
         cmocka_unit_test_setup_teardown(an_evaluation_of_recalls_is_a_row_each, open_world, close_world),
+        cmocka_unit_test_setup_teardown(an_evaluation_in_batches_asks_every_query, open_world, close_world),
         cmocka_unit_test_setup_teardown(an_evaluation_says_how_many_lists_it_took, open_world, close_world),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
