@@ -47,7 +47,7 @@ static const struct gy_option option_table[] = {
      "listen and http-listen may leave loopback, though this version has neither TLS nor API keys for them"},
     {"catalog", GY_OPTION_TEXT, FIELD(catalog), "embedded", 0, 0, "BACKEND",
      "where the catalog is: embedded (in the data directory)"},
-    {"api-threads", GY_OPTION_COUNT, FIELD(api_threads), "32", 1, 1024, "N", "calls about points worked on at once"},
+    {"api-threads", GY_OPTION_COUNT, FIELD(api_threads), "32", 1, 1024, "N", "searches and reads worked on at once, and as many writes"},
     {"api-queue", GY_OPTION_COUNT, FIELD(api_queue), "1024", 1, 1 << 20, "N", "calls that may wait; more are refused"},
     {"message-bytes-max", GY_OPTION_BYTES, FIELD(message_bytes_max), "64M", 1 << 12, UINT64_C(256) << 20, "BYTES",
      "largest request of a client"},
@@ -75,7 +75,8 @@ struct daemon {
     gy_catalog *catalog;
     gy_placement *placement;
     gy_bus *bus;
-    gy_pool *points_pool, *collections_pool, *cluster_pool; /* apart, so that stuck searches do not hide the cluster's state */
+    /* Apart, so that writes that are stuck do not hold up searches, nor these hide the cluster's state. */
+    gy_pool *reads_pool, *writes_pool, *collections_pool, *cluster_pool;
     gy_collections_service *collections;
     gy_points_service *points;
     gy_cluster_service *cluster;
@@ -163,12 +164,14 @@ static gyre_status start_core(struct daemon *daemon, const struct options *optio
 
 static gyre_status start_services(struct daemon *daemon, const struct options *options, gyre_error *err)
 {
-    GY_TRY(gy_pool_new(&daemon->points_pool, "points", options->api_threads, options->api_queue, err));
+    GY_TRY(gy_pool_new(&daemon->reads_pool, "reads", options->api_threads, options->api_queue, err));
+    GY_TRY(gy_pool_new_behind(&daemon->writes_pool, "writes", options->api_threads, options->api_queue, GY_WRITES_STAND_BACK,
+                              err));
     GY_TRY(gy_pool_new(&daemon->collections_pool, "collection", COLLECTIONS_THREADS, options->api_queue, err));
     GY_TRY(gy_pool_new(&daemon->cluster_pool, "cluster", CLUSTER_THREADS, options->api_queue, err));
     GY_TRY(gy_collections_service_new(&daemon->collections, daemon->placement, daemon->collections_pool, daemon->metrics, err));
-    GY_TRY(gy_points_service_new(&daemon->points, gy_placement_routing(daemon->placement), daemon->points_pool, daemon->metrics,
-                                 err));
+    GY_TRY(gy_points_service_new(&daemon->points, gy_placement_routing(daemon->placement), daemon->reads_pool, daemon->writes_pool,
+                                 daemon->metrics, err));
     GY_TRY(gy_cluster_service_new(&daemon->cluster, daemon->placement, daemon->cluster_pool, daemon->metrics, err));
     struct gy_rpc_method methods[GY_COLLECTIONS_METHODS + GY_POINTS_METHODS + GY_CLUSTER_METHODS];
     gy_collections_service_methods(daemon->collections, methods);
@@ -210,7 +213,8 @@ static void stop(struct daemon *daemon, int64_t grace_ns)
     }
     if (daemon->http)
         gy_http_close(daemon->http);
-    gy_pool_free(daemon->points_pool);
+    gy_pool_free(daemon->reads_pool);
+    gy_pool_free(daemon->writes_pool);
     gy_pool_free(daemon->collections_pool);
     gy_pool_free(daemon->cluster_pool);
     gy_cluster_service_free(daemon->cluster);

@@ -4,8 +4,8 @@
 
 static const struct gy_unary unary_methods[GY_POINTS_UNARY] = {
     {.path = "/gyre.v1.Points/Upsert", .request_type = &gyre__v1__upsert_request__descriptor, .handle = gy_points_upsert},
-    {.path = "/gyre.v1.Points/Get", .request_type = &gyre__v1__get_request__descriptor, .handle = gy_points_get},
     {.path = "/gyre.v1.Points/Delete", .request_type = &gyre__v1__delete_request__descriptor, .handle = gy_points_delete},
+    {.path = "/gyre.v1.Points/Get", .request_type = &gyre__v1__get_request__descriptor, .handle = gy_points_get},
     {.path = "/gyre.v1.Points/Count", .request_type = &gyre__v1__count_request__descriptor, .handle = gy_points_count},
     {.path = "/gyre.v1.Points/Search", .request_type = &gyre__v1__search_request__descriptor, .start = gy_points_search},
     {.path = "/gyre.v1.Points/SearchBatch",
@@ -13,8 +13,8 @@ static const struct gy_unary unary_methods[GY_POINTS_UNARY] = {
      .handle = gy_points_search_batch},
 };
 
-gyre_status gy_points_service_new(gy_points_service **out, gy_routing *routing, gy_pool *pool, gy_metrics *metrics,
-                                  gyre_error *err)
+gyre_status gy_points_service_new(gy_points_service **out, gy_routing *routing, gy_pool *reads, gy_pool *writes,
+                                  gy_metrics *metrics, gyre_error *err)
 {
     gy_points_service *service = calloc(1, sizeof *service);
     if (!service)
@@ -24,9 +24,10 @@ gyre_status gy_points_service_new(gy_points_service **out, gy_routing *routing, 
         free(service);
         return status;
     }
-    service->routing = routing, service->pool = pool;
+    service->routing = routing, service->reads = reads, service->writes = writes;
     memcpy(service->unary, unary_methods, sizeof unary_methods);
-    gy_unary_init(service->unary, GY_POINTS_UNARY, service, pool, metrics);
+    gy_unary_init(service->unary, GY_POINTS_UNARY_WRITES, service, writes, metrics);
+    gy_unary_init(service->unary + GY_POINTS_UNARY_WRITES, GY_POINTS_UNARY - GY_POINTS_UNARY_WRITES, service, reads, metrics);
     service->points_written =
         gy_counter_new(metrics, "gyre_coordinator_points_written_total", NULL, "Points upserted and acknowledged.");
     service->points_deleted =

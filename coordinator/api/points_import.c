@@ -72,7 +72,7 @@ static gyre_status import_take(struct import *import, const uint8_t *bytes, size
     import->data = data, import->size = size;
     if (size)
         memcpy(data, bytes, size);
-    return gy_pool_submit(import->service->pool, import_run, import, err);
+    return gy_pool_submit(import->service->writes, import_run, import, err);
 }
 
 void gy_points_import_on_message(void *self, gy_rpc_call *call, const uint8_t *bytes, size_t size)

@@ -293,7 +293,7 @@ static void single_done(void *arg, gyre_status status, const gyre_error *err, st
     /* Payloads are read from shards: the others of the contest do not wait for that. Better late than not, if the pool is full. */
     const Gyre__V1__SearchOptions *options = single->batch.options;
     if ((!options->with_payload && !options->with_vector) ||
-        gy_pool_submit(single->service->pool, single_reply, single, NULL) != GYRE_OK)
+        gy_pool_submit(single->service->reads, single_reply, single, NULL) != GYRE_OK)
         single_reply(single);
 }
 

@@ -8,12 +8,12 @@
 
 #include "gyre/node/node.pb-c.h"
 
-enum { GY_POINTS_UNARY = GY_POINTS_METHODS - 1 }; /* all but Import */
+enum { GY_POINTS_UNARY = GY_POINTS_METHODS - 1 /* all but Import */, GY_POINTS_UNARY_WRITES = 2 /* the first of them */ };
 
 struct gy_points_service {
     gy_routing *routing;
     gy_search_gather *gather;
-    gy_pool *pool;
+    gy_pool *reads, *writes;
     struct gy_unary unary[GY_POINTS_UNARY];
     gy_metric *points_written, *points_deleted, *queries, *codes_scanned, *vectors_read;
 };

@@ -2,15 +2,14 @@
 #include "placement/train.h"
 
 #include "gyre/kmeans.h"
+#include "gyre/lifecycle.h"
 
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum {
-    NICENESS = 10,
     THREADS_MAX = 64,
     /* Lists are chosen by recall, not by the last percent of the objective: most of it is gained in few iterations. */
     ITERATIONS_MAX = 12,
@@ -45,7 +44,6 @@ static void help(void *arg)
 {
     struct shift *shift = arg;
     struct crew *crew = shift->crew;
-    setpriority(PRIO_PROCESS, 0, NICENESS); /* Linux: of this thread alone */
     take_parts(shift);
     pthread_mutex_lock(&crew->mu);
     if (--crew->working == 0)
@@ -92,7 +90,7 @@ gyre_status gy_train_lists(struct gy_trainer *trainer, const struct gy_train_sam
     if (sample->count < lists)
         return gyre_fail(err, GYRE_PRECONDITION, "%u lists of a sample of %zu vectors; ask for fewer", lists, sample->count);
     struct crew crew = {.trainer = trainer, .threads = cpu_count()};
-    GY_TRY(gy_pool_new(&crew.pool, "kmeans", crew.threads, crew.threads, err));
+    GY_TRY(gy_pool_new_behind(&crew.pool, "kmeans", crew.threads, crew.threads, GY_BACKGROUND_STANDS_BACK, err));
     pthread_mutex_init(&crew.mu, NULL);
     pthread_cond_init(&crew.idle, NULL);
     gyre_kmeans_options options = {.sample_per_list = GY_SAMPLE_PER_LIST, .iterations_max = ITERATIONS_MAX, .progress = progress,

@@ -5,6 +5,8 @@
  * late. */
 #include "gyre/pool.h"
 
+#include "gyre/lifecycle.h"
+
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +27,7 @@ struct gy_pool {
     size_t first, queued;   /* queued: both */
     size_t offers;          /* of the queued */
     bool stopping;
+    int steps;              /* constant: that the threads stand back */
     size_t thread_count;    /* threads that were started; fixed once gy_pool_new returned */
     pthread_t threads[];
 };
@@ -32,6 +35,8 @@ struct gy_pool {
 static void *serve(void *self)
 {
     struct gy_pool *pool = self;
+    if (pool->steps)
+        gy_thread_stand_back(pool->steps);
     pthread_mutex_lock(&pool->mu);
     for (;;) {
         while (pool->queued == 0 && !pool->stopping)
@@ -54,6 +59,11 @@ GY_AUTO_DEFINE(gy_pool, gy_pool_free)
 
 gyre_status gy_pool_new(gy_pool **out, const char *name, size_t threads, size_t queue_places, gyre_error *err)
 {
+    return gy_pool_new_behind(out, name, threads, queue_places, 0, err);
+}
+
+gyre_status gy_pool_new_behind(gy_pool **out, const char *name, size_t threads, size_t queue_places, int steps, gyre_error *err)
+{
     if (threads == 0 || threads > THREADS_MAX)
         return gyre_fail(err, GYRE_INVALID, "pool '%s': %zu threads; 1 to %d are possible", name, threads, THREADS_MAX);
     if (queue_places == 0 || queue_places > PLACES_MAX)
@@ -70,6 +80,7 @@ gyre_status gy_pool_new(gy_pool **out, const char *name, size_t threads, size_t 
     pthread_mutex_init(&made->mu, NULL);
     pthread_cond_init(&made->work, NULL);
     made->ring = ring;
+    made->steps = steps;
     made->places = queue_places;
     made->room = queue_places + threads;
     GY_AUTO(gy_pool) *pool = made;

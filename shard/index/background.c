@@ -5,7 +5,6 @@
 #include "gyre/lifecycle.h"
 #include "index/rank.h"
 
-#define BACKGROUND_STANDS_BACK 10 /* a tenth of a processor that searches want too */
 #define WARM_REST 3                       /* times as long as the step took */
 #define COMPACTION_REST 1
 #define ROOM_WAIT_NS INT64_C(5000000000) /* until the mirror is tried again when there was no room */
@@ -52,7 +51,8 @@ void *gy_points_background(void *arg)
 {
     gy_points *points = arg;
     struct background background = {points, 0};
-    gy_thread_stand_back(BACKGROUND_STANDS_BACK);
+    pthread_setname_np(pthread_self(), "background");
+    gy_thread_stand_back(GY_BACKGROUND_STANDS_BACK);
     pthread_mutex_lock(&points->mu);
     while (!points->closing) {
         gyre_codebook *target = GY_TAKE(points->target);

@@ -30,7 +30,6 @@ enum {
     REPLAY_BYTES_MAX = 16 << 20, /* of log held in memory while replaying */
     TRIM_EVERY_BYTES = 64 << 20, /* of log: a trim first flushes the applied state, which costs a pause */
     DISK_LOW_LOOK_SECONDS = 1,
-    WRITES_STAND_BACK = 5,       /* behind searches: a quarter of a processor that both want, all of it otherwise */
     EPOCH_TOKEN = 0,             /* the core's token of an epoch request; a write's is its job's address */
 };
 
@@ -369,7 +368,7 @@ static void *run(void *arg)
 {
     gy_replica *replica = arg;
     bool told_to_close = false;
-    gy_thread_stand_back(WRITES_STAND_BACK);
+    gy_thread_stand_back(GY_WRITES_STAND_BACK);
     while (!replica->finished) {
         struct gy_job_queue jobs = {0};
         pthread_mutex_lock(&replica->mu);

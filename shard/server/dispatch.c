@@ -209,11 +209,12 @@ gyre_status gy_server_new(gy_server **out, const struct gy_server_options *optio
     const struct {
         const char *name;
         size_t threads, places;
+        int stands_back;
     } lanes[GY_LANE_COUNT] = {
-        [GY_LANE_ADMIN] = {"admin", ADMIN_THREADS, ADMIN_QUEUE},
-        [GY_LANE_WRITE] = {"write", WRITE_THREADS, WRITE_QUEUE},
-        [GY_LANE_READ] = {"read", read_threads, READ_QUEUE},
-        [GY_LANE_SCAN] = {"scan", options->scan_threads, options->scan_queue},
+        [GY_LANE_ADMIN] = {"admin", ADMIN_THREADS, ADMIN_QUEUE, 0},
+        [GY_LANE_WRITE] = {"write", WRITE_THREADS, WRITE_QUEUE, GY_WRITES_STAND_BACK},
+        [GY_LANE_READ] = {"read", read_threads, READ_QUEUE, 0},
+        [GY_LANE_SCAN] = {"scan", options->scan_threads, options->scan_queue, 0},
     };
     gyre_status lined = gy_scan_line_new(&server->scans, options->scan_queue, err);
     if (lined != GYRE_OK) {
@@ -222,7 +223,8 @@ gyre_status gy_server_new(gy_server **out, const struct gy_server_options *optio
     }
     for (size_t i = 0; i < GY_LANE_COUNT; i++) {
         server->helpers[i] = lanes[i].threads - 1;
-        gyre_status status = gy_pool_new(&server->lanes[i], lanes[i].name, lanes[i].threads, lanes[i].places, err);
+        gyre_status status = gy_pool_new_behind(&server->lanes[i], lanes[i].name, lanes[i].threads, lanes[i].places,
+                                                lanes[i].stands_back, err);
         if (status != GYRE_OK) {
             gy_server_free(server);
             return status;

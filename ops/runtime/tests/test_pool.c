@@ -6,6 +6,8 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -209,6 +211,23 @@ static void every_accepted_job_runs_once_under_contention(void **state)
     assert_int_equal(atomic_load(&ran), SUBMITTERS * JOBS);
 }
 
+static void read_niceness(void *niceness)
+{
+    *(int *)niceness = getpriority(PRIO_PROCESS, (id_t)gettid());
+}
+
+static void the_threads_of_a_pool_stand_back_if_they_are_told_to(void **state)
+{
+    (void)state;
+    gy_pool *pool;
+    int there = -1, own = getpriority(PRIO_PROCESS, (id_t)gettid());
+    assert_int_equal(gy_pool_new_behind(&pool, "behind", 1, 1, 19, NULL), GYRE_OK);
+    assert_int_equal(gy_pool_submit(pool, read_niceness, &there, NULL), GYRE_OK);
+    gy_pool_free(pool);
+    assert_int_equal(there, 19);
+    assert_int_equal(getpriority(PRIO_PROCESS, (id_t)gettid()), own);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -217,6 +236,7 @@ int main(void)
         cmocka_unit_test(one_thread_runs_jobs_in_the_order_they_came),
         cmocka_unit_test(a_stopping_pool_takes_no_more_work),
         cmocka_unit_test(offers_wait_in_line_and_take_no_place_from_jobs),
+        cmocka_unit_test(the_threads_of_a_pool_stand_back_if_they_are_told_to),
         cmocka_unit_test(every_accepted_job_runs_once_under_contention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,6 +31,8 @@ GYRE_CHECKED gyre_status gy_dir_lock(const char *dir, int *out_fd, gyre_error *e
 /* Lets threads that people wait for go before the calling one where processors are short: raises its niceness to steps, 0 to 19. A step
  * is a factor of 1.25 in the share it gets then; where processors are idle it changes nothing. */
 void gy_thread_stand_back(int steps);
+/* Of writes behind searches: a quarter of a processor that both want, all of it otherwise. Of what nobody waits for: a tenth. */
+enum { GY_WRITES_STAND_BACK = 5, GY_BACKGROUND_STANDS_BACK = 10 };
 
 uint64_t gy_resident_bytes(void);                     /* of this process; 0 if unknown */
 /* Bytes of memory this process may have: the machine's, or less if its control group (version 1 or 2) or one around that says so;
