@@ -89,6 +89,14 @@ void fx_node_wait_held(struct fx_node *node, size_t count)
     pthread_mutex_unlock(&node->mu);
 }
 
+size_t fx_node_held(struct fx_node *node)
+{
+    pthread_mutex_lock(&node->mu);
+    size_t count = node->held_count;
+    pthread_mutex_unlock(&node->mu);
+    return count;
+}
+
 void fx_node_release(struct fx_node *node)
 {
     pthread_mutex_lock(&node->mu);
@@ -198,7 +206,7 @@ bool fx_wait_state(struct fx_state *state, bool up)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += 10;
+    until.tv_sec += FX_SOON_MS / 1000;
     int rv = 0;
     pthread_mutex_lock(&state->mu);
     while (state->up != up && rv == 0)
