@@ -20,7 +20,7 @@ DATA = pathlib.Path(__file__).resolve().parents[2] / "ops" / "data"
 READY_SECONDS = 60  # sanitizer builds on a busy machine start slowly
 
 
-def until(condition, what, seconds=30.0):
+def until(condition, what, seconds=100.0):
     """Waits until condition() is true and returns its value; a condition that never holds fails the test by name."""
     end = time.monotonic() + seconds
     while True:
