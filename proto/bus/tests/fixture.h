@@ -70,6 +70,10 @@ void fx_on_state(void *state, bool up);
 /* False if the state did not come within FX_SOON_NS. */
 bool fx_wait_state(struct fx_state *state, bool up);
 
+/* Writes a loopback address at which nobody listens and nobody else will, until the descriptor it returns is closed: a port that
+ * a test gives up and wants again may have gone to another program meanwhile. Nodes of ours can listen there. */
+int fx_reserve(char address[64]);
+
 gy_peer *fx_peer(gy_bus *bus, const char *address, struct fx_state *state);
 
 #endif

@@ -7,6 +7,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <setjmp.h>
 #include <cmocka.h>
@@ -172,11 +174,8 @@ static void a_peer_that_comes_up_late_gets_the_calls_that_wait(void **state)
 {
     (void)state;
     struct fx_node node;
-    fx_node_open(&node, "127.0.0.1:0", "early", 'k', 0, GY_BUS_VERSION);
     char address[64];
-    strcpy(address, gy_bus_address(node.bus));
-    fx_node_close(&node);
-
+    int reserved = fx_reserve(address);
     gy_bus *caller = fx_caller_open('k', 0, GY_BUS_VERSION);
     struct fx_state watch;
     fx_state_init(&watch);
@@ -208,6 +207,25 @@ static void a_peer_that_comes_up_late_gets_the_calls_that_wait(void **state)
     gy_peer_free(peer);
     gy_bus_close(caller);
     fx_node_close(&node);
+    close(reserved);
+}
+
+static void a_new_peer_is_not_down_while_it_is_greeted_for_the_first_time(void **state)
+{
+    (void)state;
+    char address[64];
+    int silent = fx_reserve(address); /* takes the connection and says nothing */
+    assert_int_equal(listen(silent, 8), 0);
+    gy_bus *caller = fx_caller_open('k', 0, GY_BUS_VERSION);
+    gy_peer *peer = fx_peer(caller, address, NULL);
+    struct fx_reply reply;
+    fx_call(&reply, peer, FX_ECHO, "a", 1, FX_SOON_MS); /* until the greeting has failed, and as long as for any that is down */
+    assert_int_equal(reply.status, GYRE_UNAVAILABLE);
+    assert_in_range(reply.took_ns, GY_PEER_DOWN_WAIT_NS + GY_SECOND_NS, FX_SOON_NS / 2);
+    fx_reply_free(&reply);
+    gy_peer_free(peer);
+    gy_bus_close(caller);
+    close(silent);
 }
 
 static void a_node_that_restarted_is_greeted_again_unasked(void **state)
@@ -505,6 +523,7 @@ int main(void)
         cmocka_unit_test(another_cluster_key_is_refused_by_name),
         cmocka_unit_test(another_protocol_version_is_refused_naming_both),
         cmocka_unit_test(a_peer_that_comes_up_late_gets_the_calls_that_wait),
+        cmocka_unit_test(a_new_peer_is_not_down_while_it_is_greeted_for_the_first_time),
         cmocka_unit_test(a_node_that_restarted_is_greeted_again_unasked),
         cmocka_unit_test(messages_over_the_limit_are_errors_both_ways),
         cmocka_unit_test(a_large_message_travels_whole),

@@ -72,7 +72,9 @@ static void a_node_killed_in_the_middle_fails_its_calls_at_once(void **state)
 {
     (void)state;
     struct process node;
-    process_start(&node, "127.0.0.1:0");
+    char address[64];
+    int reserved = fx_reserve(address);
+    process_start(&node, address);
     gy_bus *caller = fx_caller_open('k', 0, GY_BUS_VERSION);
     struct fx_state watch;
     fx_state_init(&watch);
@@ -104,6 +106,7 @@ static void a_node_killed_in_the_middle_fails_its_calls_at_once(void **state)
     process_end(&node, 0);
     gy_peer_free(peer);
     gy_bus_close(caller);
+    close(reserved);
 }
 
 static void a_frozen_node_executes_nothing_that_expired(void **state)
@@ -180,7 +183,9 @@ static void a_node_killed_again_and_again_never_confuses_answers(void **state)
 {
     (void)state;
     struct process node;
-    process_start(&node, "127.0.0.1:0");
+    char address[64];
+    int reserved = fx_reserve(address);
+    process_start(&node, address);
     gy_bus *caller = fx_caller_open('k', 0, GY_BUS_VERSION);
     struct fx_state watch;
     fx_state_init(&watch);
@@ -216,6 +221,7 @@ static void a_node_killed_again_and_again_never_confuses_answers(void **state)
     gy_peer_free(peer);
     gy_bus_close(caller);
     process_end(&node, 0);
+    close(reserved);
 }
 
 int main(void)
