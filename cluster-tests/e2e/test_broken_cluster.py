@@ -68,7 +68,7 @@ def errors_of_searches(cluster):
 
 
 def in_time(attempt):
-    """What attempt(seconds) returns; a machine that is held up for so long that no time is left for the answer gets more of it."""
+    """What attempt(seconds) returns. A machine that is held up for so long that none is left for the answer gets more."""
     for seconds in (2, 6, 18):
         try:
             return attempt(seconds)
@@ -78,7 +78,7 @@ def in_time(attempt):
 
 
 def given_up(cluster, client, vector, seconds):
-    """A search that cannot be answered: the client's timer would say so even if the coordinator hung, so that must end it, too."""
+    """A search that cannot be answered. The client's timer would say so even if the coordinator hung: it must end it, too."""
     failed = errors_of_searches(cluster)
     with pytest.raises(grpc.RpcError) as failure:
         client.search("c", vector, k=10, timeout=seconds)
