@@ -26,6 +26,7 @@ def filled(client, name="c", points=2000):
 def test_a_dead_shard_makes_searches_fail_or_partial_never_silently_short(own_cluster):
     with own_cluster.client() as client:
         base = filled(client)
+        client.call("Collections", "Train", name="c", wait=True, timeout=200)  # or it trains itself meanwhile, as it has grown
         whole = client.search("c", base[0], k=10, exact=True)
         own_cluster.shards[1].kill()
         with pytest.raises(grpc.RpcError) as failure:
@@ -35,7 +36,7 @@ def test_a_dead_shard_makes_searches_fail_or_partial_never_silently_short(own_cl
         for options in [{}, {"exact": True}, {"approximate": True}]:
             began = time.monotonic()
             part = client.search("c", base[0], k=10, allow_partial=True, **options)
-            assert time.monotonic() - began < 20  # of the 30 s it may take
+            assert time.monotonic() - began < 20  # of the 60 s it may take
             assert part.basis.shards_answered == 4 and part.basis.shards_total == 6 and len(part.hits) == 10
         with pytest.raises(grpc.RpcError) as failure:
             client.call("Points", "Count", collection="c")
