@@ -20,7 +20,7 @@ DATA = pathlib.Path(__file__).resolve().parents[2] / "ops" / "data"
 READY_SECONDS = 60  # sanitizer builds on a busy machine start slowly
 
 
-def until(condition, what, seconds=30.0):
+def until(condition, what, seconds=100.0):
     """Waits until condition() is true and returns its value; a condition that never holds fails the test by name."""
     end = time.monotonic() + seconds
     while True:
@@ -209,13 +209,13 @@ class Client:
         reply = self.messages.factory.GetPrototype(descriptor.output_type)
         return f"/{full}/{name}", request, reply
 
-    def call(self, service, method, /, request=None, timeout=30, **fields):
+    def call(self, service, method, /, request=None, timeout=60, **fields):
         path, request_type, reply_type = self.method(service, method)
         invoke = self.channel.unary_unary(path, request_serializer=request_type.SerializeToString,
                                           response_deserializer=reply_type.FromString)
         return invoke(request if request is not None else request_type(**fields), timeout=timeout)
 
-    def call_raw(self, service, name, request, timeout=30):
+    def call_raw(self, service, name, request, timeout=60):
         """The reply's bytes as they came."""
         path, request_type, _ = self.method(service, name)
         return self.channel.unary_unary(path, request_serializer=request_type.SerializeToString)(request, timeout=timeout)
@@ -234,7 +234,7 @@ class Client:
     def point(self, number, vector, payload=""):
         return self.messages.Point(id=self.messages.PointId(num=number), vector=vector, payload=payload)
 
-    def upsert(self, name, points, timeout=30):
+    def upsert(self, name, points, timeout=60):
         return self.call("Points", "Upsert", collection=name, points=points, timeout=timeout).upserted
 
     def get(self, name, numbers, **fields):
@@ -245,7 +245,7 @@ class Client:
                                           like_id=None if like is None else self.messages.PointId(num=like))
         return self.messages.SearchRequest(collection=name, query=query, options=self.messages.SearchOptions(k=k, **options))
 
-    def search(self, name, vector=None, like=None, k=10, timeout=30, **options):
+    def search(self, name, vector=None, like=None, k=10, timeout=60, **options):
         return self.call("Points", "Search", self.search_request(name, vector, like, k, **options), timeout=timeout)
 
     def search_batch(self, name, vectors, k=10, timeout=120, **options):

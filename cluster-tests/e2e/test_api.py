@@ -105,7 +105,7 @@ def test_exact_search_is_brute_force_and_bounds_lose_next_to_nothing(client, met
     client.create(name, 48, metric)
     for start in range(0, 4000, 500):
         client.upsert(name, [client.point(start + i, v) for i, v in enumerate(base[start:start + 500])])
-    client.call("Collections", "Train", name=name, wait=True, timeout=60)
+    client.call("Collections", "Train", name=name, wait=True, timeout=200)
     found = 0
     for query, exact in zip(queries, client.search_batch(name, queries, k=10, exact=True)):
         truth, distances = brute_force(metric, base, query, 10)

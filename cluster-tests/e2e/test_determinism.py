@@ -43,7 +43,7 @@ def test_answers_are_byte_identical_over_runs_and_instruction_sets(tmp_path):
         client.create("words", 100)
         for start in range(0, len(base), 2000):
             client.upsert("words", [client.point(start + i, v, '{"row": %d}' % (start + i)) for i, v in enumerate(base[start:start + 2000])])
-        client.call("Collections", "Train", name="words", wait=True, timeout=60)
+        client.call("Collections", "Train", name="words", wait=True, timeout=200)
         first = answers(client, queries)
         assert answers(client, queries) == first
         simd = {n.simd for n in client.call("Cluster", "Status").nodes}

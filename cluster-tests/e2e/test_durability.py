@@ -85,7 +85,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9(own_cluster):
         for _ in range(KILLS):
             progress = sum(w.batches for w in writers)
             wanted = progress + dice.randint(3, 12)
-            until(lambda: sum(w.batches for w in writers) >= wanted or any(w.trouble for w in writers), "writers to go on", 60)
+            until(lambda: sum(w.batches for w in writers) >= wanted or any(w.trouble for w in writers), "writers to go on", 200)
             victim = dice.randrange(4)
             if victim == 3:
                 own_cluster.coordinator.kill()

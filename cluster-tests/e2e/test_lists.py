@@ -84,7 +84,7 @@ def trained(tmp_path_factory, data):
             searcher.start()
             try:
                 before = client.call("Collections", "Get", name=name).codebook_version
-                after = client.call("Collections", "Train", name=name, wait=True, timeout=120)
+                after = client.call("Collections", "Train", name=name, wait=True, timeout=200)
                 until(lambda: searcher.failure or searcher.answers > 20, "searches to be answered")
             finally:
                 searcher.stop()
@@ -180,7 +180,7 @@ def test_many_at_once_get_the_answers_they_get_alone(trained, data, name):
         path, request_type, reply_type = client.method("Points", "Search")
         search = client.channel.unary_unary(path, request_serializer=request_type.SerializeToString, response_deserializer=reply_type.FromString)
         for _ in range(5):
-            calls = [search.future(client.search_request(name, query, k=K), timeout=30) for query in queries]
+            calls = [search.future(client.search_request(name, query, k=K), timeout=60) for query in queries]
             assert [call.result().hits for call in calls] == alone
 
 

@@ -1,6 +1,8 @@
 /* The Collections and Cluster services as a client sees them, over gRPC, with nodes that the test plays on a real bus. */
 #include "world.h"
 
+#include "placement/core.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -235,12 +237,17 @@ static void creation_right_after_a_restart_waits_for_the_nodes_to_report(void **
 {
     struct world *world = *state;
     world_create_words(world);
-    world_restart(world);
     struct creating creating = {.world = world};
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, create_more, &creating), 0);
-    world_report(&world->nodes[0]);
-    pthread_join(thread, NULL);
+    int64_t before_ns, reported_ns;
+    do { /* again, if the report was held up for longer than creation waits */
+        world_restart(world);
+        before_ns = gy_now_ns();
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, create_more, &creating), 0);
+        world_report(&world->nodes[0]);
+        reported_ns = gy_now_ns();
+        pthread_join(thread, NULL);
+    } while (creating.status == GYRE_PRECONDITION && reported_ns - before_ns > GY_NODE_SILENT_NS_MIN / 2);
     if (creating.status != GYRE_OK)
         fail_msg("%s", creating.err.text);
     assert_int_equal(world->nodes[0].count, 2 + 4); /* only n1 was up */

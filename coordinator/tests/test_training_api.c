@@ -447,7 +447,8 @@ static void a_codebook_that_is_missing_or_damaged_stops_the_start(void **state)
     struct gy_catalog_change damage = {key, revision, &whole}, removal = {key, 0, NULL};
     MUST(world->catalog->commit(world->catalog, &damage, 1, &revision, &err));
     gy_placement *placement;
-    struct gy_placement_options options = {.catalog = world->catalog, .metrics = world->metrics, .heartbeat_ms = 100};
+    struct gy_placement_options options = {
+        .catalog = world->catalog, .metrics = world->metrics, .heartbeat_ms = WORLD_HEARTBEAT_MS};
     assert_int_equal(gy_placement_new(&placement, &options, &err), GYRE_CORRUPT);
     assert_says(&err, key);
     removal.expected_revision = revision;

@@ -18,7 +18,8 @@ void world_start(struct world *world)
     snprintf(path, sizeof path, "%s/catalog", world->dir);
     MUST(gy_metrics_new(&world->metrics, &err));
     MUST(gy_catalog_embedded_open(&world->catalog, path, &err));
-    struct gy_placement_options options = {.catalog = world->catalog, .metrics = world->metrics, .heartbeat_ms = 100};
+    struct gy_placement_options options = {
+        .catalog = world->catalog, .metrics = world->metrics, .heartbeat_ms = WORLD_HEARTBEAT_MS};
     MUST(gy_placement_new(&world->placement, &options, &err));
     struct gy_bus_options bus = {
         .listen = "127.0.0.1:0",

@@ -131,8 +131,9 @@ void gy_ready_tell(int fd, const char *line)
 
 void gy_thread_stand_back(int steps)
 {
-    /* Linux: of one thread. To be nicer needs no right, so it cannot fail but for a wrong number. */
-    if (setpriority(PRIO_PROCESS, (id_t)gettid(), steps) != 0)
+    /* Linux: of one thread; beyond the last step is the last. To be nicer needs no right, so it cannot fail but for a wrong
+     * number. */
+    if (setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, (id_t)gettid()) + steps) != 0)
         gy_log(GY_LOG_WARN, "not_standing_back", "steps=%d error=%s", steps, strerror(errno));
 }
 

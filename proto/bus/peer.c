@@ -51,7 +51,7 @@ struct gy_peer {
     unsigned busy;      /* callbacks that will still touch the peer although it is apart */
     int64_t due_ns;     /* apart: when to dial; greeting: when to give up */
     int64_t pause_ns;   /* before the dial after the next that fails */
-    int64_t down_ns;    /* since when it is not known */
+    int64_t down_ns;    /* since when it is not known; GY_NEVER while its first dial is under way */
     uint32_t timeouts;  /* in a row */
     uint64_t redials;
     gyre_error trouble; /* status other than GYRE_OK: why the last greeting failed; why sent calls fail when it closes */
@@ -183,7 +183,7 @@ static bool too_long(const gy_peer *peer, size_t bytes, gyre_error *err)
 /* Until when a call waits, for a connection or its answer. Under mu. */
 static int64_t call_due_ns(const gy_peer *peer, const struct call *call)
 {
-    if (call->counter != 0)
+    if (call->counter != 0 || peer->down_ns == GY_NEVER)
         return call->deadline_ns;
     int64_t until_ns = (call->started_ns > peer->down_ns ? call->started_ns : peer->down_ns) + GY_PEER_DOWN_WAIT_NS;
     return until_ns < call->deadline_ns ? until_ns : call->deadline_ns;
@@ -277,7 +277,7 @@ static void tell_state(gy_peer *peer)
 /* Goes apart; the next dial is after a pause that doubles each time. Under mu. */
 static void go_apart(gy_peer *peer, int64_t now_ns)
 {
-    if (peer->phase == KNOWN)
+    if (peer->phase == KNOWN || peer->down_ns == GY_NEVER)
         peer->down_ns = now_ns;
     peer->phase = APART;
     peer->due_ns = now_ns + peer->pause_ns;
@@ -665,7 +665,8 @@ gyre_status gy_peer_new(gy_peer **out, gy_bus *bus, const char *address, void (*
     peer->on_state = on_state;
     peer->self = self;
     int64_t now_ns = gy_now_ns();
-    peer->due_ns = peer->down_ns = now_ns; /* apart, and to be dialled at once */
+    peer->due_ns = now_ns; /* apart, and to be dialled at once */
+    peer->down_ns = GY_NEVER;
     peer->pause_ns = REDIAL_NS_MIN;
     for (size_t i = 0; i < GY_PEER_OUTSTANDING_MAX; i++)
         peer->slots_free[i] = (uint16_t)i;

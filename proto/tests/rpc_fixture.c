@@ -37,12 +37,15 @@ static void on_upsert(void *self, gy_rpc_call *call, const uint8_t *bytes, size_
     gyre_status status = gy_wire_unpack(&request, &gyre__v1__upsert_request__descriptor, bytes, size, &err);
     if (status == GYRE_OK)
         status = asked_failure(request->collection, &err);
-    if (status == GYRE_OK && strcmp(request->collection, "hold") == 0) {
-        pthread_mutex_lock(&fixture->mu);
+    bool hold = status == GYRE_OK && strcmp(request->collection, "hold") == 0;
+    pthread_mutex_lock(&fixture->mu);
+    hold = hold && !fixture->holds_nothing;
+    if (hold) {
         fixture->held[fixture->held_count++] = call;
         pthread_cond_broadcast(&fixture->changed);
-        pthread_mutex_unlock(&fixture->mu);
-    } else {
+    }
+    pthread_mutex_unlock(&fixture->mu);
+    if (!hold) {
         Gyre__V1__UpsertReply reply = GYRE__V1__UPSERT_REPLY__INIT;
         reply.upserted = request ? request->n_points : 0;
         finish_message(call, status, &err, &reply.base);
@@ -181,4 +184,12 @@ void fixture_release(struct fixture *fixture, gyre_status status)
     }
     fixture->held_count = 0;
     pthread_mutex_unlock(&fixture->mu);
+}
+
+void fixture_hold_nothing(struct fixture *fixture, gyre_status status)
+{
+    pthread_mutex_lock(&fixture->mu);
+    fixture->holds_nothing = true;
+    pthread_mutex_unlock(&fixture->mu);
+    fixture_release(fixture, status);
 }

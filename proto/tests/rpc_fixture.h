@@ -20,6 +20,7 @@ struct fixture {
     pthread_cond_t changed;
     gy_rpc_call *held[FIXTURE_HELD_MAX]; /* guarded by mu, as the rest */
     size_t held_count;
+    bool holds_nothing; /* "hold" is "ok" from now on */
     size_t streams_begun, streams_ended, streams_gone;
 };
 
@@ -30,5 +31,7 @@ void fixture_close(struct fixture *fixture, int64_t grace_ns);
 void fixture_wait(struct fixture *fixture, const size_t *counter, size_t wanted);
 /* Finishes all held calls, from this thread. */
 void fixture_release(struct fixture *fixture, gyre_status status);
+/* The same, and holds none that comes later. */
+void fixture_hold_nothing(struct fixture *fixture, gyre_status status);
 
 #endif

@@ -23,7 +23,7 @@ int main(void)
         printf("done\n");
         fflush(stdout);
     }
-    fixture_release(&fixture, GYRE_UNAVAILABLE);
-    fixture_close(&fixture, GY_SECOND_NS);
+    fixture_hold_nothing(&fixture, GYRE_UNAVAILABLE);
+    fixture_close(&fixture, 60 * GY_SECOND_NS);
     return 0;
 }

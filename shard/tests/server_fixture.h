@@ -94,7 +94,7 @@ static inline gyre_status ask(struct world *world, uint16_t type, const Protobuf
                               const ProtobufCMessageDescriptor *reply_type, void *reply)
 {
     last_error = (gyre_error){0};
-    return gy_call(world->peer, type, request, reply_type, reply, gy_now_ns() + 20 * GY_SECOND_NS, &last_error);
+    return gy_call(world->peer, type, request, reply_type, reply, gy_now_ns() + 60 * GY_SECOND_NS, &last_error);
 }
 
 static inline void assert_refused(gyre_status expected, gyre_status status, const char *words)

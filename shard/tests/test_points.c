@@ -210,7 +210,7 @@ static void the_sum_is_that_of_the_normalised_vectors(void **state)
 /* ---- codebooks ---- */
 static bool wait_for_version(struct fixture *f, uint32_t version)
 {
-    for (int i = 0; i < 10000 && gy_points_codebook_version(f->points) != version; i++)
+    for (int i = 0; i < 60000 && gy_points_codebook_version(f->points) != version; i++)
         usleep(1000); /* the condition is the points' own business */
     return gy_points_codebook_version(f->points) == version;
 }
@@ -270,7 +270,7 @@ static void a_reencoding_gives_up_before_the_disk_is_full_and_can_be_asked_for_a
     gy_points_limit_disk(f.points, UINT64_MAX);
     gyre_codebook *codebook = fixture_codebook(GYRE_L2, DIM, 2, 1);
     assert_ok(gy_points_set_codebook(f.points, codebook, &err));
-    for (int i = 0; i < 10000 && !*trouble; i++) {
+    for (int i = 0; i < 60000 && !*trouble; i++) {
         usleep(1000); /* as above */
         gy_points_trouble(f.points, trouble, sizeof trouble);
     }
@@ -301,14 +301,14 @@ static void a_missing_vector_stops_a_reencoding_and_is_said(void **state)
     assert_ok(gy_store_commit(f.store, batch, &err));
     gyre_codebook *codebook = fixture_codebook(GYRE_L2, DIM, 2, 1);
     assert_ok(gy_points_set_codebook(f.points, codebook, &err));
-    for (int i = 0; i < 10000 && !*trouble; i++, usleep(1000))
+    for (int i = 0; i < 60000 && !*trouble; i++, usleep(1000))
         gy_points_trouble(f.points, trouble, sizeof trouble);
     assert_non_null(strstr(trouble, "codebook 2: 99 of 100 points"));
     assert_int_equal(gy_points_codebook_version(f.points), 1);
     fixture_fill(&f, 50, 1, 1, &random); /* mended */
     assert_ok(gy_points_set_codebook(f.points, codebook, &err));
     assert_true(wait_for_version(&f, 2));
-    for (int i = 0; i < 10000 && *trouble; i++, usleep(1000))
+    for (int i = 0; i < 60000 && *trouble; i++, usleep(1000))
         gy_points_trouble(f.points, trouble, sizeof trouble);
     assert_string_equal(trouble, "");
     gyre_codebook_free(codebook);

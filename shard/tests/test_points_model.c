@@ -21,7 +21,7 @@ static void step(struct fixture *f, struct model *model, uint64_t *random)
 
 static void wait_for_codebook(struct fixture *f, uint32_t version)
 {
-    for (int i = 0; i < 20000 && gy_points_codebook_version(f->points) != version; i++)
+    for (int i = 0; i < 120000 && gy_points_codebook_version(f->points) != version; i++)
         usleep(500);
     assert_int_equal(gy_points_codebook_version(f->points), version);
 }
@@ -108,7 +108,7 @@ static void *read_on(void *arg)
     struct readers *readers = arg;
     float query[DIM] = {0}, distances[GY_CHUNK_ROWS];
     uint32_t slots[GY_CHUNK_ROWS];
-    while (!atomic_load(&readers->stop)) {
+    do { /* once at least, however late this thread begins */
         gyre_error err;
         gy_snapshot *snapshot = gy_points_snapshot(readers->f->points);
         struct gy_layout layout;
@@ -135,7 +135,7 @@ static void *read_on(void *arg)
         assert_int_equal(total, gy_snapshot_count(snapshot));
         gy_snapshot_release(snapshot);
         atomic_fetch_add(&readers->scans, 1);
-    }
+    } while (!atomic_load(&readers->stop));
     return NULL;
 }
 

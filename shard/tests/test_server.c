@@ -496,13 +496,13 @@ static void bytes_that_are_no_message_are_refused(void **state)
     static const uint8_t junk[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
     for (uint16_t type = GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA; type <= GYRE__NODE__MESSAGE_TYPE__SAMPLE; type++) {
         struct fixture_answer answer = FIXTURE_ANSWER;
-        gy_peer_call(world->peer, type, junk, sizeof junk, gy_now_ns() + 20 * GY_SECOND_NS, on_reply, &answer);
+        gy_peer_call(world->peer, type, junk, sizeof junk, gy_now_ns() + 60 * GY_SECOND_NS, on_reply, &answer);
         fixture_wait(&answer);
         assert_int_equal(answer.status, GYRE_INVALID);
     }
     for (int i = 0; i < 2; i++) {
         struct fixture_answer answer = FIXTURE_ANSWER;
-        gy_peer_call(world->peer, i ? 999 : GYRE__NODE__MESSAGE_TYPE__REPORT, junk, 0, gy_now_ns() + 20 * GY_SECOND_NS, on_reply,
+        gy_peer_call(world->peer, i ? 999 : GYRE__NODE__MESSAGE_TYPE__REPORT, junk, 0, gy_now_ns() + 60 * GY_SECOND_NS, on_reply,
                      &answer);
         fixture_wait(&answer);
         assert_int_equal(answer.status, GYRE_UNIMPLEMENTED);
@@ -632,7 +632,7 @@ static void a_newer_codebook_is_switched_to_and_scans_go_on(void **state)
         mean[i] = 0.1f;
     gyre_codebook *newer = fixture_codebook(GYRE_L2, DIM, 2, mean);
     make_scan(&scan, world->codebook, 4, 1);
-    int64_t until_ns = gy_now_ns() + 30 * GY_SECOND_NS;
+    int64_t until_ns = gy_now_ns() + 60 * GY_SECOND_NS;
     uint32_t seen = 1;
     while (seen != 2 && gy_now_ns() < until_ns) {
         Gyre__Node__ScanReply *reply;
@@ -683,7 +683,7 @@ static void await_replicas(struct coordinator *coordinator, size_t replica_count
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 20;
+    until.tv_sec += 60;
     int timed_out = 0;
     pthread_mutex_lock(&coordinator->mu);
     while ((coordinator->report_count == 0 || coordinator->replica_count != replica_count) && timed_out == 0)

@@ -64,7 +64,7 @@ static void what_is_deleted_can_be_written_anew(void **state)
         assert_ok(write_points(world, 0, first, BATCH, 0, 0));
     assert_searchable(world, 0);
     /* What is left of the chunks is given back in the background. */
-    int64_t until_ns = gy_now_ns() + 30 * GY_SECOND_NS;
+    int64_t until_ns = gy_now_ns() + 60 * GY_SECOND_NS;
     while (gy_budget_used(gy_node_budget(world->node)) > 1 << 20 && gy_now_ns() < until_ns)
         sched_yield();
     print_message("%" PRIu64 " points; %" PRIu64 " bytes used when they were deleted\n", count,
@@ -123,7 +123,7 @@ static void codes_that_do_not_fit_twice_are_not_encoded_anew(void **state)
     world->memory_budget = 16 << 20;
     start(world);
     assert_ok(ensure(world, 0, 4, newer, NULL));
-    int64_t until_ns = gy_now_ns() + 30 * GY_SECOND_NS;
+    int64_t until_ns = gy_now_ns() + 60 * GY_SECOND_NS;
     while (version_and_trouble(world, trouble, sizeof trouble) != 2 && gy_now_ns() < until_ns)
         sched_yield();
     assert_int_equal(version_and_trouble(world, trouble, sizeof trouble), 2);

@@ -129,7 +129,7 @@ static void a_full_disk_ends_the_import_within_seconds(void **state)
     atomic_store(&world->refusals_left, 1000000);
     int64_t began_ns = gy_now_ns();
     assert_int_equal(import(world), CLI_FAILED);
-    assert_true(gy_now_ns() - began_ns < 20 * GY_SECOND_NS);
+    assert_true(gy_now_ns() - began_ns < 60 * GY_SECOND_NS);
     assert_true(atomic_load(&world->refused) > 2); /* more than once by each stream */
     assert_int_equal(atomic_load(&world->imported), 0);
 }

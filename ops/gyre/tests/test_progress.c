@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* Moves a moment so far ahead that it is still to come, wherever this process is held up. */
+#define AGES_NS (3600 * GY_SECOND_NS)
+
 struct page {
     FILE *out;
     char text[1024];
@@ -38,9 +41,11 @@ static void a_file_gets_plain_lines_and_not_too_many(void **state)
     page_open(&page);
     progress_init(&progress, page.out, false, "imported", "points", 40000);
     assert_false(progress.terminal);
+    progress.started_ns += AGES_NS;
     progress_show(&progress, 10); /* too early for a line */
-    progress.started_ns -= 4 * GY_SECOND_NS;
+    progress.started_ns -= AGES_NS + 4 * GY_SECOND_NS;
     progress_show(&progress, 20000);
+    progress.shown_ns += AGES_NS;
     progress_show(&progress, 20001); /* too early for another */
     progress_end(&progress);
     const char *text = page_close(&page);
@@ -74,12 +79,14 @@ static void a_sentence_is_shown_as_a_count_is(void **state)
     struct progress progress;
     page_open(&page);
     progress_init(&progress, page.out, false, "", "", 0);
+    progress.started_ns += AGES_NS;
     progress_say(&progress, "too early");
-    progress.started_ns -= 4 * GY_SECOND_NS;
+    progress.started_ns -= AGES_NS + 4 * GY_SECOND_NS;
     progress_say(&progress, "training, 0:04");
+    progress.shown_ns += AGES_NS;
     progress_say(&progress, "too soon after that");
     progress.terminal = true;
-    progress.shown_ns -= GY_SECOND_NS;
+    progress.shown_ns -= AGES_NS + GY_SECOND_NS;
     progress_say(&progress, "almost");
     assert_string_equal(page_close(&page), "training, 0:04\n\ralmost\033[K");
 }

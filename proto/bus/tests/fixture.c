@@ -1,9 +1,13 @@
 #include "fixture.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <setjmp.h>
 #include <cmocka.h>
@@ -87,6 +91,14 @@ void fx_node_wait_held(struct fx_node *node, size_t count)
     while (node->held_count < count)
         pthread_cond_wait(&node->cond, &node->mu);
     pthread_mutex_unlock(&node->mu);
+}
+
+size_t fx_node_held(struct fx_node *node)
+{
+    pthread_mutex_lock(&node->mu);
+    size_t count = node->held_count;
+    pthread_mutex_unlock(&node->mu);
+    return count;
 }
 
 void fx_node_release(struct fx_node *node)
@@ -198,7 +210,7 @@ bool fx_wait_state(struct fx_state *state, bool up)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += 10;
+    until.tv_sec += FX_SOON_MS / 1000;
     int rv = 0;
     pthread_mutex_lock(&state->mu);
     while (state->up != up && rv == 0)
@@ -206,6 +218,19 @@ bool fx_wait_state(struct fx_state *state, bool up)
     bool reached = state->up == up;
     pthread_mutex_unlock(&state->mu);
     return reached;
+}
+
+int fx_reserve(char address[64])
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t at_bytes = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* Bound without listening; sockets that all say so may share a port while one of them listens. */
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &at_bytes), 0);
+    snprintf(address, 64, "127.0.0.1:%d", ntohs(at.sin_port));
+    return fd;
 }
 
 gy_peer *fx_peer(gy_bus *bus, const char *address, struct fx_state *state)

@@ -17,7 +17,11 @@ enum {
     FX_WHO = 7,   /* answers the sender's name */
 };
 
-enum { FX_HELD_MAX = 64 };
+enum { FX_HELD_MAX = GY_PEER_OUTSTANDING_MAX };
+
+/* Patience with what must come: only a real failure waits it out. */
+enum { FX_SOON_MS = 60000 };
+#define FX_SOON_NS (FX_SOON_MS * GY_MILLISECOND_NS)
 
 struct fx_node {
     gy_bus *bus;
@@ -33,6 +37,7 @@ struct fx_node {
 void fx_node_open(struct fx_node *node, const char *listen, const char *name, uint8_t key_byte, size_t message_bytes_max,
                   uint16_t version);
 void fx_node_wait_held(struct fx_node *node, size_t count);
+size_t fx_node_held(struct fx_node *node);
 void fx_node_release(struct fx_node *node);
 void fx_node_hold_nothing(struct fx_node *node); /* releases, now and as they come */
 void fx_node_close(struct fx_node *node);
@@ -62,8 +67,12 @@ struct fx_state {
 };
 void fx_state_init(struct fx_state *state);
 void fx_on_state(void *state, bool up);
-/* False if the state did not come within 10 s. */
+/* False if the state did not come within FX_SOON_NS. */
 bool fx_wait_state(struct fx_state *state, bool up);
+
+/* Writes a loopback address at which nobody listens and nobody else will, until the descriptor it returns is closed: a port that
+ * a test gives up and wants again may have gone to another program meanwhile. Nodes of ours can listen there. */
+int fx_reserve(char address[64]);
 
 gy_peer *fx_peer(gy_bus *bus, const char *address, struct fx_state *state);
 

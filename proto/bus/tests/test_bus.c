@@ -7,6 +7,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <setjmp.h>
 #include <cmocka.h>
@@ -44,14 +46,14 @@ static void a_call_is_answered_with_its_bytes(void **state)
     struct pair pair;
     pair_open(&pair);
     struct fx_reply reply;
-    fx_call(&reply, pair.peer, FX_ECHO, "hello", 5, 5000);
+    fx_call(&reply, pair.peer, FX_ECHO, "hello", 5, FX_SOON_MS);
     assert_int_equal(reply.status, GYRE_OK);
     assert_int_equal(reply.bytes, 5);
     assert_memory_equal(reply.body, "hello", 5);
     fx_reply_free(&reply);
     assert_true(fx_wait_state(&pair.state, true));
     assert_true(gy_peer_up(pair.peer));
-    fx_call(&reply, pair.peer, FX_WHO, NULL, 0, 5000);
+    fx_call(&reply, pair.peer, FX_WHO, NULL, 0, FX_SOON_MS);
     assert_string_equal((char *)reply.body, "caller");
     fx_reply_free(&reply);
     pair_close(&pair);
@@ -66,7 +68,7 @@ static void an_error_arrives_with_code_and_sentence(void **state)
     gy_store_u32(body, GYRE_NOT_FOUND);
     memcpy(body + 4, "collection 'words' is not here", 30);
     struct fx_reply reply;
-    fx_call(&reply, pair.peer, FX_FAIL, body, 34, 5000);
+    fx_call(&reply, pair.peer, FX_FAIL, body, 34, FX_SOON_MS);
     assert_int_equal(reply.status, GYRE_NOT_FOUND);
     assert_string_equal(reply.err.text, "collection 'words' is not here");
     fx_reply_free(&reply);
@@ -140,7 +142,7 @@ static void another_cluster_key_is_refused_by_name(void **state)
     snprintf(expected, sizeof expected, "cluster key differs from that of %s", gy_bus_address(pair.node.bus));
     for (int i = 0; i < 3; i++) { /* every time, not only the first */
         struct fx_reply reply;
-        fx_call(&reply, peer, FX_ECHO, "a", 1, 5000);
+        fx_call(&reply, peer, FX_ECHO, "a", 1, FX_SOON_MS);
         assert_int_equal(reply.status, GYRE_UNAUTHENTICATED);
         assert_string_equal(reply.err.text, expected);
         fx_reply_free(&reply);
@@ -159,7 +161,7 @@ static void another_protocol_version_is_refused_naming_both(void **state)
     gy_bus *future = fx_caller_open('k', 0, GY_BUS_VERSION + 8);
     gy_peer *peer = fx_peer(future, gy_bus_address(pair.node.bus), NULL);
     struct fx_reply reply;
-    fx_call(&reply, peer, FX_ECHO, "a", 1, 5000);
+    fx_call(&reply, peer, FX_ECHO, "a", 1, FX_SOON_MS);
     assert_int_equal(reply.status, GYRE_PRECONDITION);
     assert_non_null(strstr(reply.err.text, "speaks bus protocol version 1, this node version 9"));
     fx_reply_free(&reply);
@@ -172,35 +174,58 @@ static void a_peer_that_comes_up_late_gets_the_calls_that_wait(void **state)
 {
     (void)state;
     struct fx_node node;
-    fx_node_open(&node, "127.0.0.1:0", "early", 'k', 0, GY_BUS_VERSION);
     char address[64];
-    strcpy(address, gy_bus_address(node.bus));
-    fx_node_close(&node);
-
+    int reserved = fx_reserve(address);
     gy_bus *caller = fx_caller_open('k', 0, GY_BUS_VERSION);
     struct fx_state watch;
     fx_state_init(&watch);
     gy_peer *peer = fx_peer(caller, address, &watch);
     struct fx_reply reply;
-    fx_call(&reply, peer, FX_ECHO, "a", 1, 10000);
+    fx_call(&reply, peer, FX_ECHO, "a", 1, FX_SOON_MS);
     assert_int_equal(reply.status, GYRE_UNAVAILABLE);
     assert_non_null(strstr(reply.err.text, address));
-    assert_in_range(reply.took_ns, 0, GY_PEER_DOWN_WAIT_NS + 300 * GY_MILLISECOND_NS);
+    assert_in_range(reply.took_ns, 0, FX_SOON_NS / 2);
     fx_reply_free(&reply);
-    fx_call(&reply, peer, FX_ECHO, "a", 1, 100); /* a deadline before that is kept */
-    assert_int_equal(reply.status, GYRE_UNAVAILABLE);
-    assert_in_range(reply.took_ns, 90 * GY_MILLISECOND_NS, 300 * GY_MILLISECOND_NS);
-    fx_reply_free(&reply);
+    int64_t fastest_ns = GY_NEVER; /* a deadline before that is kept; one try of many may be held up, not all of them */
+    for (int i = 0; i < 50 && fastest_ns >= GY_PEER_DOWN_WAIT_NS; i++) {
+        fx_call(&reply, peer, FX_ECHO, "a", 1, 100);
+        if (reply.status != GYRE_DEADLINE) { /* which says that it had passed before the peer was asked */
+            assert_int_equal(reply.status, GYRE_UNAVAILABLE);
+            assert_true(reply.took_ns >= 90 * GY_MILLISECOND_NS);
+            fastest_ns = reply.took_ns < fastest_ns ? reply.took_ns : fastest_ns;
+        }
+        fx_reply_free(&reply);
+    }
+    assert_true(fastest_ns < GY_PEER_DOWN_WAIT_NS);
     assert_false(gy_peer_up(peer));
 
     fx_node_open(&node, address, "late", 'k', 0, GY_BUS_VERSION);
     assert_true(fx_wait_state(&watch, true));
-    fx_call(&reply, peer, FX_ECHO, "b", 1, 5000);
+    fx_call(&reply, peer, FX_ECHO, "b", 1, FX_SOON_MS);
     assert_int_equal(reply.status, GYRE_OK);
     fx_reply_free(&reply);
     gy_peer_free(peer);
     gy_bus_close(caller);
     fx_node_close(&node);
+    close(reserved);
+}
+
+static void a_new_peer_is_not_down_while_it_is_greeted_for_the_first_time(void **state)
+{
+    (void)state;
+    char address[64];
+    int silent = fx_reserve(address); /* takes the connection and says nothing */
+    assert_int_equal(listen(silent, 8), 0);
+    gy_bus *caller = fx_caller_open('k', 0, GY_BUS_VERSION);
+    gy_peer *peer = fx_peer(caller, address, NULL);
+    struct fx_reply reply;
+    fx_call(&reply, peer, FX_ECHO, "a", 1, FX_SOON_MS); /* until the greeting has failed, and as long as for any that is down */
+    assert_int_equal(reply.status, GYRE_UNAVAILABLE);
+    assert_in_range(reply.took_ns, GY_PEER_DOWN_WAIT_NS + GY_SECOND_NS, FX_SOON_NS / 2);
+    fx_reply_free(&reply);
+    gy_peer_free(peer);
+    gy_bus_close(caller);
+    close(silent);
 }
 
 static void a_node_that_restarted_is_greeted_again_unasked(void **state)
@@ -212,7 +237,7 @@ static void a_node_that_restarted_is_greeted_again_unasked(void **state)
     strcpy(address, gy_bus_address(pair.node.bus));
     struct fx_reply reply;
     for (int i = 0; i < 3; i++) {
-        fx_call(&reply, pair.peer, FX_ECHO, "a", 1, 5000);
+        fx_call(&reply, pair.peer, FX_ECHO, "a", 1, FX_SOON_MS);
         assert_int_equal(reply.status, GYRE_OK);
         fx_reply_free(&reply);
         fx_node_close(&pair.node);
@@ -230,25 +255,25 @@ static void messages_over_the_limit_are_errors_both_ways(void **state)
     pair_open_with(&pair, 10000, 20000);
     uint8_t *body = calloc(1, 30000);
     struct fx_reply reply;
-    fx_call(&reply, pair.peer, FX_ECHO, body, 10000, 5000);
+    fx_call(&reply, pair.peer, FX_ECHO, body, 10000, FX_SOON_MS);
     assert_int_equal(reply.status, GYRE_OK);
     assert_int_equal(reply.bytes, 10000);
     fx_reply_free(&reply);
-    fx_call(&reply, pair.peer, FX_ECHO, body, 10001, 5000); /* over the node's limit, which it told us */
+    fx_call(&reply, pair.peer, FX_ECHO, body, 10001, FX_SOON_MS); /* over the node's limit, which it told us */
     assert_int_equal(reply.status, GYRE_EXHAUSTED);
     assert_non_null(strstr(reply.err.text, "request of 10001 bytes"));
     assert_non_null(strstr(reply.err.text, "limit is 10000"));
     fx_reply_free(&reply);
-    fx_call(&reply, pair.peer, FX_ECHO, body, 20001, 5000); /* over our own */
+    fx_call(&reply, pair.peer, FX_ECHO, body, 20001, FX_SOON_MS); /* over our own */
     assert_int_equal(reply.status, GYRE_EXHAUSTED);
     assert_non_null(strstr(reply.err.text, "limit is 20000"));
     fx_reply_free(&reply);
     gy_store_u32(body, 10001);
-    fx_call(&reply, pair.peer, FX_BIG, body, 4, 5000);
+    fx_call(&reply, pair.peer, FX_BIG, body, 4, FX_SOON_MS);
     assert_int_equal(reply.status, GYRE_EXHAUSTED);
     assert_string_equal(reply.err.text, "answer of 10001 bytes; the limit is 10000");
     fx_reply_free(&reply);
-    fx_call(&reply, pair.peer, FX_ECHO, body, 4, 5000); /* and the connection lives on */
+    fx_call(&reply, pair.peer, FX_ECHO, body, 4, FX_SOON_MS); /* and the connection lives on */
     assert_int_equal(reply.status, GYRE_OK);
     fx_reply_free(&reply);
     free(body);
@@ -281,16 +306,17 @@ static void a_deadline_ends_a_call_that_is_not_answered(void **state)
     pair_open(&pair);
     assert_true(fx_wait_state(&pair.state, true));
     struct fx_reply reply;
-    fx_call(&reply, pair.peer, FX_HOLD, "a", 1, 150);
-    assert_int_equal(reply.status, GYRE_DEADLINE);
-    assert_in_range(reply.took_ns, 149 * GY_MILLISECOND_NS, 600 * GY_MILLISECOND_NS);
-    fx_reply_free(&reply);
+    do { /* again, if it came to the node after its deadline: then nothing is held */
+        fx_call(&reply, pair.peer, FX_HOLD, "a", 1, 150);
+        assert_int_equal(reply.status, GYRE_DEADLINE);
+        assert_in_range(reply.took_ns, 149 * GY_MILLISECOND_NS, FX_SOON_NS / 2);
+        fx_reply_free(&reply);
+    } while (fx_node_held(&pair.node) == 0);
     fx_call(&reply, pair.peer, FX_ECHO, "a", 1, -1);
     assert_int_equal(reply.status, GYRE_DEADLINE);
     fx_reply_free(&reply);
-    fx_node_wait_held(&pair.node, 1);
-    fx_node_release(&pair.node); /* the late answer reaches nobody */
-    fx_call(&reply, pair.peer, FX_ECHO, "b", 1, 5000);
+    fx_node_hold_nothing(&pair.node); /* the late answer reaches nobody */
+    fx_call(&reply, pair.peer, FX_ECHO, "b", 1, FX_SOON_MS);
     assert_memory_equal(reply.body, "b", 1);
     fx_reply_free(&reply);
     pair_close(&pair);
@@ -303,7 +329,7 @@ static void freeing_a_peer_fails_its_outstanding_calls(void **state)
     pair_open(&pair);
     struct fx_reply replies[20];
     for (int i = 0; i < 20; i++)
-        fx_start(&replies[i], pair.peer, FX_HOLD, "a", 1, 60000);
+        fx_start(&replies[i], pair.peer, FX_HOLD, "a", 1, FX_SOON_MS);
     fx_node_wait_held(&pair.node, 20);
     assert_false(gy_bus_request_abandoned(pair.node.held[0]));
     gy_peer_free(pair.peer); /* returns when every callback has run */
@@ -335,7 +361,7 @@ static void closing_a_node_waits_for_its_answers(void **state)
     pair_open(&pair);
     struct fx_reply replies[5];
     for (int i = 0; i < 5; i++)
-        fx_start(&replies[i], pair.peer, FX_HOLD, "a", 1, 60000);
+        fx_start(&replies[i], pair.peer, FX_HOLD, "a", 1, FX_SOON_MS);
     fx_node_wait_held(&pair.node, 5);
     pthread_t thread;
     pthread_create(&thread, NULL, release_later, &pair.node);
@@ -358,7 +384,7 @@ static void *call_and_hang_up(void *arg)
         struct fx_reply replies[4];
         gy_peer *peer = fx_peer(pair->caller, gy_bus_address(pair->node.bus), NULL);
         for (int k = 0; k < 4; k++)
-            fx_start(&replies[k], peer, FX_ECHO, "a", 1, 60000);
+            fx_start(&replies[k], peer, FX_ECHO, "a", 1, FX_SOON_MS);
         for (int k = 0; k < i % 5; k++)
             fx_wait(&replies[k]);
         gy_peer_free(peer);
@@ -388,22 +414,22 @@ static void answers_may_race_hang_ups(void **state)
 static void calls_beyond_the_limit_are_refused_at_once(void **state)
 {
     (void)state;
-    gy_bus *caller = fx_caller_open('k', 0, GY_BUS_VERSION);
-    gy_peer *peer = fx_peer(caller, "127.0.0.1:1", NULL); /* nobody: calls wait */
+    struct pair pair;
+    pair_open(&pair);
     struct fx_reply *replies = calloc(GY_PEER_OUTSTANDING_MAX + 1, sizeof *replies);
     for (int i = 0; i <= GY_PEER_OUTSTANDING_MAX; i++)
-        fx_start(&replies[i], peer, FX_ECHO, "a", 1, 60000);
+        fx_start(&replies[i], pair.peer, FX_HOLD, "a", 1, FX_SOON_MS);
     assert_int_equal(sem_trywait(&replies[GY_PEER_OUTSTANDING_MAX].done), 0);
     assert_int_equal(replies[GY_PEER_OUTSTANDING_MAX].status, GYRE_EXHAUSTED);
+    fx_node_hold_nothing(&pair.node);
     for (int i = 0; i < GY_PEER_OUTSTANDING_MAX; i++) {
         fx_wait(&replies[i]);
-        assert_int_equal(replies[i].status, GYRE_UNAVAILABLE);
+        assert_int_equal(replies[i].status, GYRE_OK);
     }
     for (int i = 0; i <= GY_PEER_OUTSTANDING_MAX; i++)
         fx_reply_free(&replies[i]);
     free(replies);
-    gy_peer_free(peer);
-    gy_bus_close(caller);
+    pair_close(&pair);
 }
 
 static void a_gather_reports_each_peer_on_its_own(void **state)
@@ -425,7 +451,7 @@ static void a_gather_reports_each_peer_on_its_own(void **state)
                                            .request = i == 9 ? &large.base : &small.base,
                                            .reply_type = &gyre__node__report__descriptor};
     calls[11].type = 999;
-    gy_gather(calls, COUNT, gy_now_ns() + 5 * GY_SECOND_NS);
+    gy_gather(calls, COUNT, gy_now_ns() + FX_SOON_NS);
     for (int i = 0; i < COUNT; i++) {
         gyre_status expected = i == 7 ? GYRE_UNAVAILABLE : i == 9 ? GYRE_EXHAUSTED : i == 11 ? GYRE_UNIMPLEMENTED : GYRE_OK;
         assert_int_equal(calls[i].status, expected);
@@ -440,11 +466,11 @@ static void a_gather_reports_each_peer_on_its_own(void **state)
     Gyre__Node__Report *back;
     gyre_error err;
     assert_int_equal(gy_call(pair.peer, FX_ECHO, &small.base, &gyre__node__report__descriptor, &back,
-                             gy_now_ns() + 5 * GY_SECOND_NS, &err), GYRE_OK);
+                             gy_now_ns() + FX_SOON_NS, &err), GYRE_OK);
     assert_string_equal(back->node, "shard-1");
     gy_wire_free(back);
     assert_int_equal(gy_call(pair.peer, FX_WHO, &small.base, &gyre__node__report__descriptor, &back,
-                             gy_now_ns() + 5 * GY_SECOND_NS, &err), GYRE_INVALID); /* "caller" is no Report */
+                             gy_now_ns() + FX_SOON_NS, &err), GYRE_INVALID); /* "caller" is no Report */
     assert_non_null(strstr(err.text, gy_peer_address(pair.peer)));
     free(name);
     gy_peer_free(nobody);
@@ -497,6 +523,7 @@ int main(void)
         cmocka_unit_test(another_cluster_key_is_refused_by_name),
         cmocka_unit_test(another_protocol_version_is_refused_naming_both),
         cmocka_unit_test(a_peer_that_comes_up_late_gets_the_calls_that_wait),
+        cmocka_unit_test(a_new_peer_is_not_down_while_it_is_greeted_for_the_first_time),
         cmocka_unit_test(a_node_that_restarted_is_greeted_again_unasked),
         cmocka_unit_test(messages_over_the_limit_are_errors_both_ways),
         cmocka_unit_test(a_large_message_travels_whole),

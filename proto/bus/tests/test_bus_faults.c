@@ -61,7 +61,7 @@ static void process_freeze(struct process *process)
 static uint32_t marks(gy_peer *peer)
 {
     struct fx_reply reply;
-    fx_call(&reply, peer, FX_COUNT, NULL, 0, 10000);
+    fx_call(&reply, peer, FX_COUNT, NULL, 0, FX_SOON_MS);
     assert_int_equal(reply.status, GYRE_OK);
     uint32_t count = gy_load_u32(reply.body);
     fx_reply_free(&reply);
@@ -72,14 +72,16 @@ static void a_node_killed_in_the_middle_fails_its_calls_at_once(void **state)
 {
     (void)state;
     struct process node;
-    process_start(&node, "127.0.0.1:0");
+    char address[64];
+    int reserved = fx_reserve(address);
+    process_start(&node, address);
     gy_bus *caller = fx_caller_open('k', 0, GY_BUS_VERSION);
     struct fx_state watch;
     fx_state_init(&watch);
     gy_peer *peer = fx_peer(caller, node.address, &watch);
     struct fx_reply held[10], reply;
     for (int i = 0; i < 10; i++)
-        fx_start(&held[i], peer, FX_HOLD, "a", 1, 60000);
+        fx_start(&held[i], peer, FX_HOLD, "a", 1, FX_SOON_MS);
     assert_int_equal(marks(peer), 0); /* so the ones before it are there */
     int64_t killed_ns = gy_now_ns();
     process_end(&node, SIGKILL);
@@ -89,21 +91,22 @@ static void a_node_killed_in_the_middle_fails_its_calls_at_once(void **state)
         assert_non_null(strstr(held[i].err.text, node.address));
         fx_reply_free(&held[i]);
     }
-    assert_in_range(gy_now_ns() - killed_ns, 0, GY_SECOND_NS);
+    assert_in_range(gy_now_ns() - killed_ns, 0, FX_SOON_NS / 2);
     assert_true(fx_wait_state(&watch, false));
-    fx_call(&reply, peer, FX_ECHO, "a", 1, 60000);
+    fx_call(&reply, peer, FX_ECHO, "a", 1, FX_SOON_MS);
     assert_int_equal(reply.status, GYRE_UNAVAILABLE);
-    assert_in_range(reply.took_ns, 0, GY_PEER_DOWN_WAIT_NS + 300 * GY_MILLISECOND_NS);
+    assert_in_range(reply.took_ns, 0, FX_SOON_NS / 2);
     fx_reply_free(&reply);
 
     process_start(&node, node.address); /* comes back where it was */
     assert_true(fx_wait_state(&watch, true));
-    fx_call(&reply, peer, FX_ECHO, "a", 1, 5000);
+    fx_call(&reply, peer, FX_ECHO, "a", 1, FX_SOON_MS);
     assert_int_equal(reply.status, GYRE_OK);
     fx_reply_free(&reply);
     process_end(&node, 0);
     gy_peer_free(peer);
     gy_bus_close(caller);
+    close(reserved);
 }
 
 static void a_frozen_node_executes_nothing_that_expired(void **state)
@@ -121,7 +124,7 @@ static void a_frozen_node_executes_nothing_that_expired(void **state)
     for (int i = 0; i < GY_PEER_TIMEOUTS_MAX - 1; i++) {
         fx_wait(&replies[i]);
         assert_int_equal(replies[i].status, GYRE_DEADLINE);
-        assert_in_range(replies[i].took_ns, 199 * GY_MILLISECOND_NS, 700 * GY_MILLISECOND_NS);
+        assert_in_range(replies[i].took_ns, 199 * GY_MILLISECOND_NS, FX_SOON_NS / 2);
         fx_reply_free(&replies[i]);
     }
     kill(node.pid, SIGCONT);
@@ -145,7 +148,7 @@ static void a_peer_whose_calls_all_time_out_is_dialled_anew(void **state)
     assert_true(fx_wait_state(&watch, true));
     process_freeze(&node);
     struct fx_reply long_one, replies[GY_PEER_TIMEOUTS_MAX], reply;
-    fx_start(&long_one, peer, FX_HOLD, "a", 1, 60000);
+    fx_start(&long_one, peer, FX_HOLD, "a", 1, FX_SOON_MS);
     for (int i = 0; i < GY_PEER_TIMEOUTS_MAX; i++)
         fx_start(&replies[i], peer, FX_MARK, NULL, 0, 100);
     for (int i = 0; i < GY_PEER_TIMEOUTS_MAX; i++) {
@@ -153,15 +156,20 @@ static void a_peer_whose_calls_all_time_out_is_dialled_anew(void **state)
         assert_int_equal(replies[i].status, GYRE_DEADLINE);
         fx_reply_free(&replies[i]);
     }
+    while (gy_peer_redials(peer) == 0) { /* if one was held up here until after its deadline: it never left, and does not count */
+        fx_call(&reply, peer, FX_MARK, NULL, 0, 100);
+        assert_int_equal(reply.status, GYRE_DEADLINE);
+        fx_reply_free(&reply);
+    }
     fx_wait(&long_one); /* cut by the redial, long before its deadline */
     assert_int_equal(long_one.status, GYRE_UNAVAILABLE);
-    assert_in_range(long_one.took_ns, 0, 5 * GY_SECOND_NS);
+    assert_in_range(long_one.took_ns, 0, FX_SOON_NS / 2);
     fx_reply_free(&long_one);
     assert_int_equal(gy_peer_redials(peer), 1);
     assert_true(fx_wait_state(&watch, false));
-    fx_call(&reply, peer, FX_MARK, NULL, 0, 60000); /* fails fast while it is frozen */
+    fx_call(&reply, peer, FX_MARK, NULL, 0, FX_SOON_MS); /* fails fast while it is frozen */
     assert_int_equal(reply.status, GYRE_UNAVAILABLE);
-    assert_in_range(reply.took_ns, 0, GY_PEER_DOWN_WAIT_NS + 300 * GY_MILLISECOND_NS);
+    assert_in_range(reply.took_ns, 0, FX_SOON_NS / 2);
     fx_reply_free(&reply);
     kill(node.pid, SIGCONT);
     assert_true(fx_wait_state(&watch, true));
@@ -175,7 +183,9 @@ static void a_node_killed_again_and_again_never_confuses_answers(void **state)
 {
     (void)state;
     struct process node;
-    process_start(&node, "127.0.0.1:0");
+    char address[64];
+    int reserved = fx_reserve(address);
+    process_start(&node, address);
     gy_bus *caller = fx_caller_open('k', 0, GY_BUS_VERSION);
     struct fx_state watch;
     fx_state_init(&watch);
@@ -188,7 +198,7 @@ static void a_node_killed_again_and_again_never_confuses_answers(void **state)
         assert_true(fx_wait_state(&watch, true));
         for (int i = 0; i < CALLS; i++) {
             memset(bodies[i], round * CALLS + i, sizeof bodies[i]);
-            fx_start(&replies[i], peer, FX_ECHO, bodies[i], sizeof bodies[i], 20000);
+            fx_start(&replies[i], peer, FX_ECHO, bodies[i], sizeof bodies[i], FX_SOON_MS);
             if (i == CALLS / 2)
                 kill(node.pid, SIGKILL);
         }
@@ -211,6 +221,7 @@ static void a_node_killed_again_and_again_never_confuses_answers(void **state)
     gy_peer_free(peer);
     gy_bus_close(caller);
     process_end(&node, 0);
+    close(reserved);
 }
 
 int main(void)

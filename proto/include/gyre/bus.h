@@ -62,7 +62,7 @@ const char *gy_peer_address(const gy_peer *peer);
  * the reply's bytes (valid during the callback), with the status the peer answered, GYRE_DEADLINE, GYRE_UNAVAILABLE (no
  * connection within the deadline or cut while waiting: the work may have been done), GYRE_UNAUTHENTICATED (keys differ) or
  * GYRE_PRECONDITION (protocol versions differ). A peer that is known to be down fails after at most GY_PEER_DOWN_WAIT_NS, not
- * at the deadline. body is copied before return. */
+ * at the deadline; a new one is known to be down when its first dial or greeting has failed. body is copied before return. */
 #define GY_PEER_DOWN_WAIT_NS (500 * GY_MILLISECOND_NS)
 typedef void gy_on_reply(void *arg, gyre_status status, const gyre_error *err, const uint8_t *body, size_t bytes);
 void gy_peer_call(gy_peer *peer, uint16_t type, const uint8_t *body, size_t bytes, int64_t deadline_ns, gy_on_reply *on_reply,

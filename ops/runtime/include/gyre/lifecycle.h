@@ -28,7 +28,7 @@ GYRE_CHECKED gyre_status gy_key_file_create(const char *path, gyre_error *err);
  * process ends. GYRE_PRECONDITION if another process holds it, or if it cannot be made or written; the sentence names dir. */
 GYRE_CHECKED gyre_status gy_dir_lock(const char *dir, int *out_fd, gyre_error *err);
 
-/* Lets threads that people wait for go before the calling one where processors are short: raises its niceness to steps, 0 to 19. A step
+/* Lets threads that people wait for go before the calling one where processors are short: raises its niceness by steps, 0 to 19. A step
  * is a factor of 1.25 in the share it gets then; where processors are idle it changes nothing. */
 void gy_thread_stand_back(int steps);
 /* Of writes behind searches: a quarter of a processor that both want, all of it otherwise. Of what nobody waits for: a tenth. */
