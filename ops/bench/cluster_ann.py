@@ -25,10 +25,10 @@ RECALLS = (0.90, 0.95, 0.99)
 SHARDS = (1, 4, 16)
 
 
-def evaluated(local, chosen, recalls, clients, rounds=1):
+def evaluated(local, chosen, recalls, clients, rounds=1, batch=1):
     """What `gyre eval` says, an object a recall."""
     told = local.gyre("eval", "bench", "--queries", chosen.queries, "--truth", chosen.truth, "-k", 10, "--recall",
-                      ",".join(str(r) for r in recalls), "--concurrency", clients, "--rounds", rounds, "--json", "--quiet")
+                      ",".join(str(r) for r in recalls), "--concurrency", clients, "--batch", batch, "--rounds", rounds, "--json", "--quiet")
     return [json.loads(told)] if len(recalls) == 1 else [json.loads(line) for line in told.splitlines()]
 
 
@@ -55,12 +55,14 @@ def in_process(options, chosen, lists):
 def speed(options, chosen, local):
     lists = json.loads(local.gyre("collection", "info", "bench", "--json"))["lists"]
     points = in_process(options, chosen, lists)
-    print(f"speed: {options.clients} clients at once, 4 shards on {options.nodes} daemons, {lists} lists; in process: all cores, as many lists")
-    for told in evaluated(local, chosen, RECALLS, options.clients, options.rounds):
-        inside = ann_report.at(points, told["recall"], "qps_all")
-        share = f"{inside['qps']:,.0f} in process: {told['qps'] / inside['qps']:.2f} of it" if inside else "not reached in process"
-        print(f"  asked {told['recall_target']:.2f}: recall@10 {told['recall']:.4f}, {told['qps']:,.0f} queries a second, p50 {told['p50_ms']:.2f} ms, "
-              f"p99 {told['p99_ms']:.2f} ms, {told['reranked_mean']:.1f} full vectors read; {share}", flush=True)
+    print(f"speed: 4 shards on {options.nodes} daemons, {lists} lists; in process: all cores, as many lists")
+    for clients, batch in ((options.clients, 1), (4 * options.clients, 1), (os.cpu_count() * 2, 64)):
+        print(f" {clients} calls at once, {batch} quer{'y' if batch == 1 else 'ies'} a call")
+        for told in evaluated(local, chosen, RECALLS, clients, options.rounds, batch):
+            inside = ann_report.at(points, told["recall"], "qps_all")
+            share = f"{inside['qps']:,.0f} in process: {told['qps'] / inside['qps']:.2f} of it" if inside else "not reached in process"
+            print(f"  asked {told['recall_target']:.2f}: recall@10 {told['recall']:.4f}, {told['qps']:,.0f} queries a second, p50 {told['p50_ms']:.2f} ms, "
+                  f"p99 {told['p99_ms']:.2f} ms, {told['reranked_mean']:.1f} full vectors read; {share}", flush=True)
 
 
 def reads(told_of):
