@@ -178,6 +178,10 @@ void gyre_query_refine(const gyre_query *query, const uint8_t *blocks, const uin
                                         code_bytes[1] + (query->moved ? GY_LIST_REFINE_FACTOR_BYTES : GY_REFINE_FACTOR_BYTES)};
     size_t ahead = fetch_ahead(refined.row_bytes);
     uint8_t signs[GYRE_DIM_MAX / 8];
+    for (size_t i = 0; i < n && i < ahead; i++) {
+        struct place next = place_of(&refined, &hits[i]);
+        fetch_place(&refined, &next);
+    }
     for (size_t i = 0; i < n; i++) {
         if (i + ahead < n) {
             struct place next = place_of(&refined, &hits[i + ahead]);
