@@ -20,7 +20,7 @@
 
 enum {
     FIRST_ROUND_ROWS = 1024, /* before these no row is worth a read: the next may be much better */
-    ROUND_GROWTH = 8,
+    ROUND_GROWTH = 2,
     READ_FIRST = 16,        /* rows between two looks at the threshold, while it still falls */
     READ_MOST = 64,         /* and later: reads overlap within a batch */
     PENDING_SPARE = 4096,   /* rows that may wait beyond four times keep */
