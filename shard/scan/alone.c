@@ -94,17 +94,27 @@ static gyre_status read_in_order(struct gy_scanning *scanning, uint32_t query, s
 static void drop_decided(struct gy_keeper *keeper, float threshold)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < keeper->pending_count; i++)
-        if (keeper->pending[i].bound <= threshold)
-            keeper->pending[kept++] = keeper->pending[i];
+    for (size_t i = 0; i < keeper->pending_count; i++) { /* nobody can foresee which: nothing branches on it */
+        keeper->pending[kept] = keeper->pending[i];
+        kept += keeper->pending[i].bound <= threshold;
+    }
     keeper->pending_count = kept;
+}
+
+/* Of rows that wait, how many are read in the order of their estimates: after these the threshold hardly falls any more, and
+ * the rows that it leaves have to be read in whatever order. */
+static size_t most_promising(const struct gy_keeper *keeper)
+{
+    return 4 * keeper->top.keep;
 }
 
 static gyre_status read_pending(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper, gyre_error *err)
 {
     drop_decided(keeper, threshold_of(scanning, query));
-    gy_top_sort_estimates(keeper->pending, keeper->pending_count);
-    GY_TRY(read_in_order(scanning, query, keeper, keeper->pending, keeper->pending_count, err));
+    size_t count = keeper->pending_count, best = count < most_promising(keeper) ? count : most_promising(keeper);
+    gy_top_best_first(keeper->pending, count, best);
+    gy_top_sort_estimates(keeper->pending, best);
+    GY_TRY(read_in_order(scanning, query, keeper, keeper->pending, count, err));
     keeper->pending_count = 0;
     return GYRE_OK;
 }
@@ -114,16 +124,18 @@ static size_t pending_most(const struct gy_keeper *keeper)
     return 4 * keeper->top.keep + PENDING_SPARE;
 }
 
-gyre_status gy_alone_gather(struct gy_keeper *keeper, const struct gy_top_item *item, gyre_error *err)
+gyre_status gy_alone_room(struct gy_keeper *keeper, size_t count, struct gy_top_item **out, gyre_error *err)
 {
-    if (keeper->pending_count == keeper->pending_room) {
+    size_t needed = keeper->pending_count + count;
+    if (needed > keeper->pending_room) {
         size_t room = keeper->pending_room ? 2 * keeper->pending_room : 2 * GY_CHUNK_ROWS;
+        room = room < needed ? needed : room;
         struct gy_top_item *pending = realloc(keeper->pending, room * sizeof *pending);
         if (!pending)
             return gyre_fail(err, GYRE_NO_MEMORY, "%zu candidates", room);
         keeper->pending = pending, keeper->pending_room = room;
     }
-    keeper->pending[keeper->pending_count++] = *item;
+    *out = keeper->pending + keeper->pending_count;
     return GYRE_OK;
 }
 
@@ -169,8 +181,12 @@ gyre_status gy_alone_round(struct gy_scanning *scanning, uint32_t query, struct 
 
 gyre_status gy_alone_merge(struct gy_keeper *into, const struct gy_keeper *from, gyre_error *err)
 {
-    for (size_t i = 0; i < from->pending_count; i++)
-        GY_TRY(gy_alone_gather(into, &from->pending[i], err));
+    struct gy_top_item *room;
+    if (!from->pending_count)
+        return GYRE_OK;
+    GY_TRY(gy_alone_room(into, from->pending_count, &room, err));
+    memcpy(room, from->pending, from->pending_count * sizeof *room);
+    into->pending_count += from->pending_count;
     return GYRE_OK;
 }
 
