@@ -3,8 +3,8 @@
  * A row need not be read if its lower bound is above the exact distance of the k-th nearest of those read, or above k upper
  * bounds. The first threshold is worth most early, but a row read early may be one that a later threshold would have spared. So
  * rows gather, and a few of the best estimates are read in rounds, each when the rows that went by have grown by a factor; at the
- * end whatever is still undecided is read, the best estimates first, the rest as it comes. That is little more than the rows whose
- * lower bound is below the k-th distance, which nobody can avoid.
+ * end whatever is still undecided is read, the best estimates first, the rest as it comes. That is little more than the rows
+ * whose lower bound is below the k-th distance, which nobody can avoid.
  *
  * What the answer is must not depend on what happened to be read, and it would, where a bound failed: a row that is nearer than
  * its lower bound says is found if read early and missed if not. So a row counts as no nearer than its lower and no farther than

@@ -1,7 +1,7 @@
 /* avx512 vector: the sixteen lanes of the definition in one register.
  *
- * Of many rows four at a time: their sums wait for each other no more, and fold together in a quarter of the operations. A row of
- * dim floats then costs dim/16 loads and as many multiplications and additions, about what reading it from the second cache does. */
+ * Of many rows four at a time: their sums wait for each other no more, and fold together in a quarter of the operations. A row
+ * of dim floats then costs dim/16 loads, multiplications and additions, about what reading it from the second cache does. */
 #include "kernels/inline.h"
 #include "kernels/vector.h"
 
