@@ -21,6 +21,8 @@
 enum {
     FIRST_ROUND_ROWS = 1024, /* before these no row is worth a read: the next may be much better */
     ROUND_GROWTH = 2,
+    LATE_ROWS = 16384,      /* from here on the threshold hardly falls any more */
+    LATE_GROWTH = 8,
     READ_FIRST = 16,        /* rows between two looks at the threshold, while it still falls */
     READ_MOST = 64,         /* and later: reads overlap within a batch */
     PENDING_SPARE = 4096,   /* rows that may wait beyond four times keep */
@@ -169,7 +171,7 @@ gyre_status gy_alone_round(struct gy_scanning *scanning, uint32_t query, struct 
         gy_top_best_first(keeper->pending, count, most);
         count = most;
     }
-    keeper->rows_at_round = keeper->rows * ROUND_GROWTH;
+    keeper->rows_at_round = keeper->rows * (keeper->rows < LATE_ROWS ? ROUND_GROWTH : LATE_GROWTH);
     if (count) {
         GY_TRY(read_in_order(scanning, query, keeper, keeper->pending, count, err));
         memmove(keeper->pending, keeper->pending + count, (keeper->pending_count - count) * sizeof *keeper->pending);

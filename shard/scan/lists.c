@@ -12,7 +12,7 @@
 
 enum {
     ROWS_BETWEEN_LOOKS = 4096, /* at the clock, counted for each query */
-    AHEAD_BYTES = 2048,        /* of the next chunk */
+    AHEAD_BYTES = 1024,        /* of the next chunk */
     TILE_BYTES = 256 << 10,    /* of codes that stay in the second cache while group after group of queries passes over them */
 };
 
