@@ -60,7 +60,7 @@ static void inner_interval(const gyre_query *query, const struct gy_row *row, ui
         *low = inner - half, *high = inner + half;
         return;
     }
-    double error = query->epsilon * sqrt(random * random + query->step * query->step / 12 * spread2);
+    double error = query->epsilon * (query->step > 0 ? sqrt(random * random + query->step * query->step / 12 * spread2) : random);
     *low = inner - error - certain, *high = inner + error + certain;
     if (query->bound == GYRE_BOUND_CALIBRATED && row->r2 >= FLT_MIN && query->g2 > 0) { /* among denormals R has lost its digits */
         double product = sqrt((double)row->r2 * query->g2);
@@ -69,17 +69,24 @@ static void inner_interval(const gyre_query *query, const struct gy_row *row, ui
     }
 }
 
-static void estimate_row(const gyre_query *query, const struct gy_row *row, gyre_estimate *out)
+static double dot_of(const gyre_query *query, const struct gy_row *row)
 {
     const gyre_quantizer *quantizer = query->quantizer;
     const struct gy_coder *coder = quantizer->coder[row->plane];
     const void *state = quantizer->state[row->plane];
+    return coder->dot ? coder->dot(quantizer, state, query->prepared, &row->code)
+                      : gy_float_query_dot(quantizer, coder, state, query->prepared, &row->code);
+}
+
+/* From <y,zb> to the estimate. */
+static inline void estimate_row(const gyre_query *query, const struct gy_row *row, double dot, gyre_estimate *out)
+{
+    const gyre_quantizer *quantizer = query->quantizer;
+    const struct gy_coder *coder = quantizer->coder[row->plane];
     uint32_t dim = quantizer->dim;
-    double dot = coder->dot ? coder->dot(quantizer, state, query->prepared, &row->code)
-                            : gy_float_query_dot(quantizer, coder, state, query->prepared, &row->code);
     double inner = (double)row->s * dot, random = (double)row->e * query->g, certain = 0, low, high;
     if (coder->spread)
-        coder->spread(quantizer, state, query->prepared, &row->code, (double)row->s, &random, &certain);
+        coder->spread(quantizer, quantizer->state[row->plane], query->prepared, &row->code, (double)row->s, &random, &certain);
     inner_interval(query, row, dim, inner, random, certain, &low, &high);
     double fixed = (double)row->add + query->base, r2 = square_up(row), e = (double)row->e;
     double rounding = query->rounding_base + (double)row->r2 * query->rounding_add;
@@ -119,7 +126,7 @@ void gyre_query_estimate(const gyre_query *query, const uint8_t *const *rows, si
         gy_row_open(query->quantizer, rows[i], &row);
         if (query->moved && row.plane == 1) /* the second plane's own add ends the row */
             row.add = gy_load_f32(rows[i] + row_bytes - sizeof(float));
-        estimate_row(query, &row, &out[i]);
+        estimate_row(query, &row, dot_of(query, &row), &out[i]);
     }
 }
 
@@ -139,14 +146,11 @@ static inline struct place place_of(const struct refined *refined, const gyre_hi
                           refined->rows + hit->row * refined->row_bytes, hit->row % GYRE_BLOCK_ROWS};
 }
 
-static inline void fetch_place(const struct refined *refined, const struct place *place)
+/* The row of the second plane, and r2, which no scan has read; the rest of the block has just been. */
+static inline void fetch_place(const struct refined *refined, struct place place)
 {
-    const uint8_t *factors = place->block + refined->pair_bytes;
-    for (size_t at = place->in_block; at < refined->pair_bytes; at += LINE_BYTES)
-        __builtin_prefetch(place->block + at);
-    __builtin_prefetch(factors + GY_BLOCK_ADD + 4 * place->in_block);
-    __builtin_prefetch(factors + GY_BLOCK_R2 + 4 * place->in_block);
-    fetch(place->row, refined->row_bytes);
+    __builtin_prefetch(place.block + refined->pair_bytes + GY_BLOCK_R2 + 4 * place.in_block);
+    fetch(place.row, refined->row_bytes);
 }
 
 /* The first code of a row, a byte of each 32. Eight at a time: whoever reads them soon after would have to wait for eight
@@ -165,6 +169,25 @@ static void gather(const struct refined *refined, const struct place *place, uin
         code[j] = from[GYRE_BLOCK_ROWS * j];
 }
 
+static inline struct gy_row row_at(const gyre_query *query, const struct refined *refined, const struct place *place,
+                                   const uint8_t *signs)
+{
+    const uint8_t *factors = place->block + refined->pair_bytes;
+    const uint8_t *refine_factors = place->row + query->quantizer->code_bytes[1];
+    return (struct gy_row){
+        .plane = 1,
+        .code = {signs, place->row},
+        .s = gy_load_f32(refine_factors + GY_REFINE_S),
+        .add = gy_load_f32(query->moved ? refine_factors + GY_REFINE_ADD : factors + GY_BLOCK_ADD + 4 * place->in_block),
+        .r2 = gy_load_f32(factors + GY_BLOCK_R2 + 4 * place->in_block),
+        .e = gy_bf16_float(gy_load_u16(refine_factors + GY_REFINE_E)),
+    };
+}
+
+/* Rows are refined step by step so many at a time: the rows of the next are on their way, and what one step stored has arrived
+ * when the next reads it. */
+enum { TOGETHER = 16 };
+
 void gyre_query_refine(const gyre_query *query, const uint8_t *blocks, const uint8_t *refine_rows, const gyre_hit *hits, size_t n,
                        gyre_estimate *out)
 {
@@ -176,24 +199,25 @@ void gyre_query_refine(const gyre_query *query, const uint8_t *blocks, const uin
                                     .block_bytes = gy_block_bytes(code_bytes[0]),
                                     .row_bytes =
                                         code_bytes[1] + (query->moved ? GY_LIST_REFINE_FACTOR_BYTES : GY_REFINE_FACTOR_BYTES)};
-    size_t ahead = fetch_ahead(refined.row_bytes);
-    uint8_t signs[GYRE_DIM_MAX / 8];
-    for (size_t i = 0; i < n; i++) {
-        if (i + ahead < n) {
-            struct place next = place_of(&refined, &hits[i + ahead]);
-            fetch_place(&refined, &next);
+    uint8_t signs[TOGETHER][GYRE_DIM_MAX / 8];
+    struct place places[TOGETHER];
+    struct gy_row rows[TOGETHER];
+    double dots[TOGETHER];
+    for (size_t i = 0; i < n && i < TOGETHER; i++)
+        fetch_place(&refined, place_of(&refined, &hits[i]));
+    for (size_t first = 0; first < n; first += TOGETHER) {
+        size_t count = n - first < TOGETHER ? n - first : TOGETHER;
+        for (size_t i = 0; i < count; i++) {
+            if (first + TOGETHER + i < n)
+                fetch_place(&refined, place_of(&refined, &hits[first + TOGETHER + i]));
+            places[i] = place_of(&refined, &hits[first + i]);
+            gather(&refined, &places[i], signs[i]);
         }
-        struct place place = place_of(&refined, &hits[i]);
-        const uint8_t *factors = place.block + refined.pair_bytes, *refine_factors = place.row + code_bytes[1];
-        gather(&refined, &place, signs);
-        const struct gy_row row = {
-            .plane = 1,
-            .code = {signs, place.row},
-            .s = gy_load_f32(refine_factors + GY_REFINE_S),
-            .add = gy_load_f32(query->moved ? refine_factors + GY_REFINE_ADD : factors + GY_BLOCK_ADD + 4 * place.in_block),
-            .r2 = gy_load_f32(factors + GY_BLOCK_R2 + 4 * place.in_block),
-            .e = gy_bf16_float(gy_load_u16(refine_factors + GY_REFINE_E)),
-        };
-        estimate_row(query, &row, &out[i]);
+        for (size_t i = 0; i < count; i++) {
+            rows[i] = row_at(query, &refined, &places[i], signs[i]);
+            dots[i] = dot_of(query, &rows[i]);
+        }
+        for (size_t i = 0; i < count; i++)
+            estimate_row(query, &rows[i], dots[i], &out[first + i]);
     }
 }

@@ -4,6 +4,7 @@
 #include "gyre/query.h"
 
 #include "codebook_internal.h"
+#include "kernels/kernels.h"
 #include "partition_internal.h"
 
 #include <math.h>
@@ -71,10 +72,21 @@ static void select_keys(uint64_t *keys, size_t n, size_t m, uint64_t *spare)
     }
 }
 
-static float distance_of(const gyre_codebook *codebook, uint32_t list, const float *query, uint32_t dim)
+/* Keys of lists first…first+n-1 by exact distance. */
+static void keys_by_distance(const gyre_codebook *codebook, const float *query, uint32_t first, size_t n, uint64_t *keys)
 {
-    gyre_metric metric = gyre_codebook_metric(codebook) == GYRE_IP ? GYRE_IP : GYRE_L2;
-    return gyre_distance(metric, gyre_codebook_centroid(codebook, list), query, dim);
+    enum { TOGETHER = 64 };
+    const gy_vector_kernels *kernels = gy_kernels_current()->vector;
+    bool products = gyre_codebook_metric(codebook) == GYRE_IP;
+    uint32_t dim = gyre_codebook_dim(codebook);
+    float distances[TOGETHER];
+    for (size_t done = 0; done < n; done += TOGETHER) {
+        size_t count = n - done < TOGETHER ? n - done : TOGETHER;
+        const float *centroids = gyre_codebook_centroid(codebook, first + (uint32_t)done); /* lie one behind the other */
+        (products ? kernels->dots : kernels->l2s)(centroids, count, query, dim, distances);
+        for (size_t i = 0; i < count; i++)
+            keys[done + i] = key_of(products ? -distances[i] : distances[i], first + (uint32_t)(done + i));
+    }
 }
 
 /* Keys of the lists that may be among the m nearest, by exact distance; how many they are.
@@ -83,7 +95,7 @@ static gyre_status keys_by_codes(const gyre_codebook *codebook, const float *que
                                  uint64_t *keys, uint64_t *spare, gyre_hit *hits, size_t *found, gyre_error *err)
 {
     const struct gy_partition *partition = gy_codebook_partition(codebook);
-    uint32_t dim = gyre_codebook_dim(codebook), lists = gyre_codebook_lists(codebook);
+    uint32_t lists = gyre_codebook_lists(codebook);
     size_t left = 0;
     float threshold = -INFINITY;
     GY_AUTO(gyre_query) *asked = NULL;
@@ -97,10 +109,8 @@ static gyre_status keys_by_codes(const gyre_codebook *codebook, const float *que
     for (uint32_t list = 0; list < lists; list++)
         if (hits[list].estimate - hits[list].half_width <= threshold)
             keys[left++] = list;
-    for (size_t i = 0; i < left; i++) {
-        uint32_t list = (uint32_t)keys[i];
-        keys[i] = key_of(distance_of(codebook, list, query, dim), list);
-    }
+    for (size_t i = 0; i < left; i++)
+        keys_by_distance(codebook, query, (uint32_t)keys[i], 1, &keys[i]);
     *found = left;
     return GYRE_OK;
 }
@@ -125,8 +135,7 @@ gyre_status gyre_partition_probe(const gyre_codebook *codebook, const float *que
     if (by_codes)
         status = keys_by_codes(codebook, query, rotated, m, keys, spare, (gyre_hit *)(void *)(spare + count), &found, err);
     else
-        for (uint32_t list = 0; list < count; list++)
-            keys[list] = key_of(distance_of(codebook, list, query, dim), list);
+        keys_by_distance(codebook, query, 0, count, keys);
     if (status == GYRE_OK) {
         select_keys(keys, found, m, spare);
         sort_keys(keys, m, spare);

@@ -69,6 +69,34 @@ static void float_sums_are_equal_at_every_dim_and_alignment(void **state)
         }
 }
 
+static void rows_are_as_one_by_one(void **state)
+{
+    (void)state;
+    enum { ROWS = 11 };
+    float *rows = malloc(ROWS * GYRE_DIM_MAX * sizeof *rows), query[GYRE_DIM_MAX], sums[ROWS];
+    assert_non_null(rows);
+    for (size_t i = 0; i < DIMS; i++)
+        for (size_t count = 0; count <= ROWS; count++) {
+            uint32_t dim = nth_dim(i);
+            for (size_t j = 0; j < count * dim; j++)
+                rows[j] = count % 2 ? (float)random_normal() : odd_value();
+            for (size_t j = 0; j < dim; j++)
+                query[j] = count % 2 ? (float)random_normal() : odd_value();
+            for (size_t k = 0; gy_kernels_all[k]; k++) {
+                const gy_vector_kernels *vector = gy_kernels_all[k]->vector, *ref = gy_kernels_all[0]->vector;
+                for (size_t which = 0; which < 2 && gy_kernels_all[k]->runs_here(); which++) {
+                    (which ? vector->dots : vector->l2s)(rows, count, query, dim, sums);
+                    for (size_t r = 0; r < count; r++) {
+                        float wanted = (which ? ref->dot : ref->l2)(rows + r * dim, query, dim);
+                        if (memcmp(&wanted, &sums[r], sizeof wanted))
+                            fail_msg("%s differs at dim %u, row %zu of %zu", gy_kernels_all[k]->name, dim, r, count);
+                    }
+                }
+            }
+        }
+    free(rows);
+}
+
 static void *use_codec(void *distance)
 {
     const float a[3] = {1, 2, 3}, b[3] = {3, 2, 1};
@@ -98,6 +126,7 @@ int main(void)
         cmocka_unit_test(ref_runs_everywhere_and_is_first),
         cmocka_unit_test(select_forces_a_table_and_names_those_that_run),
         cmocka_unit_test(float_sums_are_equal_at_every_dim_and_alignment),
+        cmocka_unit_test(rows_are_as_one_by_one),
     };
     return cmocka_run_group_tests_name("codec.kernels", tests, NULL, NULL);
 }

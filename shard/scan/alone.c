@@ -3,8 +3,8 @@
  * A row need not be read if its lower bound is above the exact distance of the k-th nearest of those read, or above k upper
  * bounds. The first threshold is worth most early, but a row read early may be one that a later threshold would have spared. So
  * rows gather, and a few of the best estimates are read in rounds, each when the rows that went by have grown by a factor; at the
- * end whatever is still undecided is read, best estimates first. That is little more than the rows whose lower bound is below the
- * k-th distance, which nobody can avoid.
+ * end whatever is still undecided is read, the best estimates first, the rest as it comes. That is little more than the rows
+ * whose lower bound is below the k-th distance, which nobody can avoid.
  *
  * What the answer is must not depend on what happened to be read, and it would, where a bound failed: a row that is nearer than
  * its lower bound says is found if read early and missed if not. So a row counts as no nearer than its lower and no farther than
@@ -20,7 +20,9 @@
 
 enum {
     FIRST_ROUND_ROWS = 1024, /* before these no row is worth a read: the next may be much better */
-    ROUND_GROWTH = 8,
+    ROUND_GROWTH = 2,
+    LATE_ROWS = 16384,      /* from here on the threshold hardly falls any more */
+    LATE_GROWTH = 8,
     READ_FIRST = 16,        /* rows between two looks at the threshold, while it still falls */
     READ_MOST = 64,         /* and later: reads overlap within a batch */
     PENDING_SPARE = 4096,   /* rows that may wait beyond four times keep */
@@ -94,17 +96,27 @@ static gyre_status read_in_order(struct gy_scanning *scanning, uint32_t query, s
 static void drop_decided(struct gy_keeper *keeper, float threshold)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < keeper->pending_count; i++)
-        if (keeper->pending[i].bound <= threshold)
-            keeper->pending[kept++] = keeper->pending[i];
+    for (size_t i = 0; i < keeper->pending_count; i++) { /* nobody can foresee which: nothing branches on it */
+        keeper->pending[kept] = keeper->pending[i];
+        kept += keeper->pending[i].bound <= threshold;
+    }
     keeper->pending_count = kept;
+}
+
+/* Of rows that wait, how many are read in the order of their estimates: after these the threshold hardly falls any more, and
+ * the rows that it leaves have to be read in whatever order. */
+static size_t most_promising(const struct gy_keeper *keeper)
+{
+    return 4 * keeper->top.keep;
 }
 
 static gyre_status read_pending(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper, gyre_error *err)
 {
     drop_decided(keeper, threshold_of(scanning, query));
-    gy_top_sort_estimates(keeper->pending, keeper->pending_count);
-    GY_TRY(read_in_order(scanning, query, keeper, keeper->pending, keeper->pending_count, err));
+    size_t count = keeper->pending_count, best = count < most_promising(keeper) ? count : most_promising(keeper);
+    gy_top_best_first(keeper->pending, count, best);
+    gy_top_sort_estimates(keeper->pending, best);
+    GY_TRY(read_in_order(scanning, query, keeper, keeper->pending, count, err));
     keeper->pending_count = 0;
     return GYRE_OK;
 }
@@ -114,16 +126,18 @@ static size_t pending_most(const struct gy_keeper *keeper)
     return 4 * keeper->top.keep + PENDING_SPARE;
 }
 
-gyre_status gy_alone_gather(struct gy_keeper *keeper, const struct gy_top_item *item, gyre_error *err)
+gyre_status gy_alone_room(struct gy_keeper *keeper, size_t count, struct gy_top_item **out, gyre_error *err)
 {
-    if (keeper->pending_count == keeper->pending_room) {
+    size_t needed = keeper->pending_count + count;
+    if (needed > keeper->pending_room) {
         size_t room = keeper->pending_room ? 2 * keeper->pending_room : 2 * GY_CHUNK_ROWS;
+        room = room < needed ? needed : room;
         struct gy_top_item *pending = realloc(keeper->pending, room * sizeof *pending);
         if (!pending)
             return gyre_fail(err, GYRE_NO_MEMORY, "%zu candidates", room);
         keeper->pending = pending, keeper->pending_room = room;
     }
-    keeper->pending[keeper->pending_count++] = *item;
+    *out = keeper->pending + keeper->pending_count;
     return GYRE_OK;
 }
 
@@ -157,7 +171,7 @@ gyre_status gy_alone_round(struct gy_scanning *scanning, uint32_t query, struct 
         gy_top_best_first(keeper->pending, count, most);
         count = most;
     }
-    keeper->rows_at_round = keeper->rows * ROUND_GROWTH;
+    keeper->rows_at_round = keeper->rows * (keeper->rows < LATE_ROWS ? ROUND_GROWTH : LATE_GROWTH);
     if (count) {
         GY_TRY(read_in_order(scanning, query, keeper, keeper->pending, count, err));
         memmove(keeper->pending, keeper->pending + count, (keeper->pending_count - count) * sizeof *keeper->pending);
@@ -169,8 +183,12 @@ gyre_status gy_alone_round(struct gy_scanning *scanning, uint32_t query, struct 
 
 gyre_status gy_alone_merge(struct gy_keeper *into, const struct gy_keeper *from, gyre_error *err)
 {
-    for (size_t i = 0; i < from->pending_count; i++)
-        GY_TRY(gy_alone_gather(into, &from->pending[i], err));
+    struct gy_top_item *room;
+    if (!from->pending_count)
+        return GYRE_OK;
+    GY_TRY(gy_alone_room(into, from->pending_count, &room, err));
+    memcpy(room, from->pending, from->pending_count * sizeof *room);
+    into->pending_count += from->pending_count;
     return GYRE_OK;
 }
 

@@ -114,8 +114,9 @@ GYRE_CHECKED gyre_status gy_exact_rank(const struct gy_scanning *scanning, uint3
 /* scan.c. Copies items that are in order. */
 GYRE_CHECKED gyre_status gy_scan_take(struct gy_candidates *out, const struct gy_top *top, gyre_error *err);
 
-/* alone.c. Takes a row's bounds, and reads some of what has gathered when rows more have gone by. */
-GYRE_CHECKED gyre_status gy_alone_gather(struct gy_keeper *keeper, const struct gy_top_item *item, gyre_error *err);
+/* alone.c. Room for so many more rows behind those that wait, which the caller fills and counts. Reads some of what has gathered
+ * when rows more have gone by. */
+GYRE_CHECKED gyre_status gy_alone_room(struct gy_keeper *keeper, size_t count, struct gy_top_item **out, gyre_error *err);
 GYRE_CHECKED gyre_status gy_alone_round(struct gy_scanning *scanning, uint32_t query, struct gy_keeper *keeper, uint64_t rows,
                                         gyre_error *err);
 /* Takes over what another worker gathered and read. */

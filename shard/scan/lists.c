@@ -12,7 +12,7 @@
 
 enum {
     ROWS_BETWEEN_LOOKS = 4096, /* at the clock, counted for each query */
-    AHEAD_BYTES = 2048,        /* of the next chunk */
+    AHEAD_BYTES = 1024,        /* of the next chunk */
     TILE_BYTES = 256 << 10,    /* of codes that stay in the second cache while group after group of queries passes over them */
 };
 
@@ -32,24 +32,32 @@ void gy_scan_lower(_Atomic(float) *threshold, float to)
     }
 }
 
+static inline float larger(float a, float b) { return a > b ? a : b; }
+
 /* What both planes say of a row: the interval of the second, cut short where the first has the larger lower bound; its upper
  * bound is the second's, as a failure of the first one's would be worth more than that bound is. The lower bound, as estimate -
  * half_width gives it again, is never below that of the first plane: whether a row is let through may not depend on when. */
-static struct gy_top_item both_planes(const gyre_hit *hit, const gyre_estimate *refined)
+static inline void both_planes(const gyre_hit *hit, const gyre_estimate *refined, struct gy_top_item *item)
 {
     float first_low = hit->estimate - hit->half_width;
-    float low = fmaxf(first_low, refined->low), high = refined->high, estimate = refined->distance;
+    float low = larger(first_low, refined->low), high = refined->high, estimate = refined->distance;
     if (low > high) /* one of them failed: nothing is known but that the row is not nearer */
         high = hit->estimate + hit->half_width;
     if (low > refined->low)
         estimate = low + (high - low) / 2;
-    float half_width = fmaxf(estimate - low, high - estimate);
+    float half_width = larger(estimate - low, high - estimate);
     if (estimate - half_width < first_low)
         half_width = estimate - first_low;
     while (half_width > 0 && estimate - half_width < first_low) /* was rounded up */
         half_width = nextafterf(half_width, 0);
-    half_width = fmaxf(half_width, FLT_TRUE_MIN); /* 0 would say that it is exact */
-    return (struct gy_top_item){.bound = estimate - half_width, .estimate = estimate, .half_width = half_width};
+    half_width = larger(half_width, FLT_TRUE_MIN); /* 0 would say that it is exact */
+    item->bound = estimate - half_width, item->estimate = estimate, item->half_width = half_width;
+}
+
+/* What the only plane says. */
+static inline void one_plane(const gyre_hit *hit, struct gy_top_item *item)
+{
+    item->bound = hit->estimate - hit->half_width, item->estimate = hit->estimate, item->half_width = hit->half_width;
 }
 
 /* Takes rows of a chunk that one query's scan let through, after the second plane if there is one. */
@@ -63,21 +71,25 @@ static gyre_status take_some(struct gy_scanning *scanning, struct gy_worker *wor
     gyre_estimate refined[GY_CHUNK_ROWS];
     if (view->refine)
         gyre_query_refine(worker->queries[q], view->blocks, view->refine, hits, count, refined);
+    struct gy_top_item one, *item = &one; /* alone it is written where it waits: to copy it would be to wait for its parts */
+    if (request->alone)
+        GY_TRY(gy_alone_room(keeper, count, &item, err));
     for (size_t i = 0; i < count; i++) {
-        struct gy_top_item item;
         if (view->refine)
-            item = both_planes(&hits[i], &refined[i]);
+            both_planes(&hits[i], &refined[i], item);
         else
-            item = (struct gy_top_item){.bound = hits[i].estimate - hits[i].half_width, .estimate = hits[i].estimate,
-                                        .half_width = hits[i].half_width};
-        if (item.bound > threshold)
+            one_plane(&hits[i], item);
+        if (item->bound > threshold)
             continue;
-        item.slot = (uint32_t)(chunk * GY_CHUNK_ROWS + hits[i].row);
-        if (!request->alone) /* there it is not looked at before the row is read, and most are not */
-            item.id = view->ids[hits[i].row];
+        item->slot = (uint32_t)(chunk * GY_CHUNK_ROWS + hits[i].row);
         if (keeper->uppers)
-            gy_smallest_offer(keeper->uppers, &keeper->upper_count, scanning->upper_most, gy_scan_upper(request, &item));
-        GY_TRY(request->alone ? gy_alone_gather(keeper, &item, err) : gy_top_offer(&keeper->top, &item, err));
+            gy_smallest_offer(keeper->uppers, &keeper->upper_count, scanning->upper_most, gy_scan_upper(request, item));
+        if (request->alone) { /* the id is not looked at before the row is read, and most are not */
+            item++, keeper->pending_count++;
+            continue;
+        }
+        item->id = view->ids[hits[i].row];
+        GY_TRY(gy_top_offer(&keeper->top, item, err));
     }
     if (!request->alone)
         gy_scan_lower(&scanning->thresholds[q], gy_top_threshold(&keeper->top));

@@ -112,12 +112,20 @@ static float fold(__m512 sixteen)
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
-/* Sixteen of the 64 u as the values they stand for. */
+/* Sixteen u as the values they stand for: up to four bits each looked up. */
 ALWAYS_INLINE __m512 values(__m128i u, uint32_t low_bits)
 {
     __m512 middle = _mm512_set1_ps((float)((2u << low_bits) - 1) / 2);
-    return _mm512_sub_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(u)), middle);
+    if (low_bits > 3)
+        return _mm512_sub_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(u)), middle);
+    const __m512 table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(u), _mm512_sub_ps(table, middle));
 }
+
+/* sum + y·values of sixteen u, the i-th of four. */
+#define ADD_SIXTEEN(sum, lanes, y, u, i)                                                             \
+    _mm512_add_ps(sum, _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, (y) + 16 * (i)),                   \
+                                     values(_mm512_extracti32x4_epi32(u, i), low_bits)))
 
 ALWAYS_INLINE float dot_float_of(const uint8_t *signs, const uint8_t *planes, size_t dim, uint32_t low_bits, const float *y)
 {
@@ -125,19 +133,20 @@ ALWAYS_INLINE float dot_float_of(const uint8_t *signs, const uint8_t *planes, si
     size_t i = 0;
     for (; i + 64 <= dim; i += 64) {
         __m512i u = levels_load(signs, planes, dim, low_bits, i);
-        sum = _mm512_add_ps(sum, _mm512_mul_ps(_mm512_loadu_ps(y + i), values(_mm512_castsi512_si128(u), low_bits)));
-        sum = _mm512_add_ps(sum, _mm512_mul_ps(_mm512_loadu_ps(y + i + 16), values(_mm512_extracti32x4_epi32(u, 1), low_bits)));
-        sum = _mm512_add_ps(sum, _mm512_mul_ps(_mm512_loadu_ps(y + i + 32), values(_mm512_extracti32x4_epi32(u, 2), low_bits)));
-        sum = _mm512_add_ps(sum, _mm512_mul_ps(_mm512_loadu_ps(y + i + 48), values(_mm512_extracti32x4_epi32(u, 3), low_bits)));
+        sum = ADD_SIXTEEN(sum, 0xffff, y + i, u, 0);
+        sum = ADD_SIXTEEN(sum, 0xffff, y + i, u, 1);
+        sum = ADD_SIXTEEN(sum, 0xffff, y + i, u, 2);
+        sum = ADD_SIXTEEN(sum, 0xffff, y + i, u, 3);
     }
-    if (i < dim) {
-        _Alignas(64) uint8_t u[64];
-        _mm512_store_si512(u, levels_load(signs, planes, dim, low_bits, i));
-        for (const uint8_t *next = u; i < dim; i += 16, next += 16) { /* lanes behind dim add +0 or -0, which changes no sum */
-            __mmask16 lanes = lanes_left(i, dim);
-            __m512 value = _mm512_maskz_mov_ps(lanes, values(_mm_load_si128((const __m128i *)next), low_bits));
-            sum = _mm512_add_ps(sum, _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, y + i), value));
-        }
+    if (i < dim) { /* lanes behind dim add +0 or -0, which changes no sum: no lane is ever -0 */
+        __m512i u = levels_load(signs, planes, dim, low_bits, i);
+        sum = ADD_SIXTEEN(sum, lanes_left(i, dim), y + i, u, 0);
+        if (dim - i > 16)
+            sum = ADD_SIXTEEN(sum, lanes_left(i + 16, dim), y + i, u, 1);
+        if (dim - i > 32)
+            sum = ADD_SIXTEEN(sum, lanes_left(i + 32, dim), y + i, u, 2);
+        if (dim - i > 48)
+            sum = ADD_SIXTEEN(sum, lanes_left(i + 48, dim), y + i, u, 3);
     }
     return fold(sum);
 }

@@ -20,7 +20,13 @@ ALWAYS_INLINE __mmask64 plane_bits(const uint8_t *plane, size_t at, size_t dim)
         memcpy(&bits, plane + at / 8, sizeof bits);
         return bits;
     }
-    __mmask16 bytes = (__mmask16)((1u << (dim - at + 7) / 8) - 1);
+    size_t plane_bytes = (dim + 7) / 8;
+    if (plane_bytes >= 8) { /* the last eight, without those of the step before */
+        uint64_t bits;
+        memcpy(&bits, plane + plane_bytes - 8, sizeof bits);
+        return bits >> 8 * (8 + at / 8 - plane_bytes);
+    }
+    __mmask16 bytes = (__mmask16)((1u << plane_bytes) - 1);
     return (__mmask64)_mm_cvtsi128_si64(_mm_maskz_loadu_epi8(bytes, plane + at / 8));
 }
 

@@ -73,4 +73,7 @@ static float l2(const float *a, const float *b, size_t dim)
     return fold(&sum);
 }
 
-const gy_vector_kernels gy_vector_neon = {dot, l2};
+GY_VECTOR_ONE_BY_ONE(dots, dot)
+GY_VECTOR_ONE_BY_ONE(l2s, l2)
+
+const gy_vector_kernels gy_vector_neon = {dot, l2, dots, l2s};
