@@ -97,7 +97,7 @@ static gyre_status build_words(const local_cluster *cluster, const struct local_
 static _Noreturn void become(char **words, int log_fd, int ready_fd)
 {
     static const char sentence[] = "the program could not be started\n";
-    setsid();
+    setpgid(0, 0);
     int null_fd = open("/dev/null", O_RDWR);
     if (null_fd >= 0)
         dup2(null_fd, STDIN_FILENO);

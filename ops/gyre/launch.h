@@ -1,6 +1,6 @@
 /* launch: starts and stops the daemons of a local cluster.
  *
- * A daemon is fork+exec'ed in its own session, with stdin closed and its log appended to DIR/logs/NAME.log. It says that it serves by
+ * A daemon is fork+exec'ed in a process group of its own, in the caller's session, with stdin closed and its log appended to DIR/logs/NAME.log. It says that it serves by
  * one JSON line on a pipe (--ready-fd); when the pipe ends before, it has failed and its last words are in its log.
  * Threads  one; start before anything in the process opens a gRPC client (a fork does not take its threads along). */
 #ifndef GY_LAUNCH_H

@@ -5,11 +5,15 @@
 
 #include "gyre/lifecycle.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { UP_SECONDS = 60, DOWN_SECONDS = 30, PORT_DEFAULT = 7700, NODES_DEFAULT = 3, POLL_MS = 20, STATUS_SECONDS = 5,
@@ -160,6 +164,37 @@ static gyre_status run_up(const struct cli *cli, const struct up *up, gyre_error
     return GYRE_OK;
 }
 
+static int exit_code_of(pid_t child)
+{
+    int status;
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return CLI_FAILED;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : CLI_FAILED;
+}
+
+/* Runs in a child that leads a new session: no terminal ends what it starts. All daemons of a cluster are in one session, as the
+ * kernel may share processors out between sessions first (autogroups): what stands back in one daemon would not behind the
+ * searches of another. */
+static int run_up_in_session(const struct cli *cli, struct up *up, const char *command)
+{
+    gyre_error err;
+    pid_t parent = getpid();
+    fflush(NULL);
+    pid_t child = fork();
+    if (child > 0)
+        return exit_code_of(child);
+    if (child < 0) {
+        GY_IGNORE(gyre_fail(&err, GYRE_EXHAUSTED, "fork: %s", strerror(errno)));
+        return cli_fail(command, &err);
+    }
+    setsid();
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* who interrupts the command means all of it */
+    if (getppid() != parent)
+        _exit(CLI_FAILED);
+    return run_up(cli, up, &err) == GYRE_OK ? CLI_DONE : cli_fail(command, &err);
+}
+
 int command_up(struct cli *cli, int argc, char **argv)
 {
     struct up up = {.port = UINT64_MAX};
@@ -177,10 +212,8 @@ int command_up(struct cli *cli, int argc, char **argv)
         "  gyre up --dir /tmp/try --port 0\n"
         "  gyre up --nodes 5 --shard-arg=--log-level=debug\n"};
     int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
-    if (stop == ARGS_READ) {
-        gyre_error err;
-        stop = run_up(cli, &up, &err) == GYRE_OK ? CLI_DONE : cli_fail(usage.command, &err);
-    }
+    if (stop == ARGS_READ)
+        stop = run_up_in_session(cli, &up, usage.command);
     free(up.shard_args.items);
     free(up.coordinator_args.items);
     return stop;
