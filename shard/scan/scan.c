@@ -23,9 +23,10 @@ static gyre_status check(const struct gy_scan_request *request, gyre_error *err)
         return gyre_fail(err, GYRE_INVALID, "seed is %u; the limit is keep, %u", request->seed, request->keep);
     if (request->k > request->keep)
         return gyre_fail(err, GYRE_INVALID, "k is %u; the limit is keep, %u", request->k, request->keep);
-    if (request->share > request->k || (request->share && request->alone))
-        return gyre_fail(err, GYRE_INVALID, "share is %u; the limit is %s, %u", request->share, request->alone ? "alone" : "k",
-                         request->alone ? 0 : request->k);
+    if (request->share > request->k)
+        return gyre_fail(err, GYRE_INVALID, "share is %u; the limit is k, %u", request->share, request->k);
+    if (request->share && request->alone)
+        return gyre_fail(err, GYRE_INVALID, "share is %u; alone it must be 0", request->share);
     for (size_t q = 0; request->limits && q < request->query_count; q++)
         if (isnan(request->limits[q]))
             return gyre_fail(err, GYRE_INVALID, "limit of query %zu is not a number", q);
