@@ -141,6 +141,16 @@ static bool follow_wish(const struct shard *self, struct gy_plan *out)
 
 /* ---- replace ---- */
 
+/* A leaving member that may as well stay, for when no node can take a new one; GY_MEMBERS_MAX if there is none. */
+static uint32_t returning(const struct shard *self, gy_member_kind kind)
+{
+    for (uint32_t i = 0; i < self->config->member_count; i++)
+        if (self->config->members[i].kind == kind && self->config->members[i].leaving && well(self, i) &&
+            !host_of(self, i).draining)
+            return i;
+    return GY_MEMBERS_MAX;
+}
+
 static bool replace_one(const struct shard *self, uint32_t i, struct gy_plan *out)
 {
     const struct gy_member *member = &self->config->members[i];
@@ -157,6 +167,13 @@ static bool replace_one(const struct shard *self, uint32_t i, struct gy_plan *ou
         return true;
     }
     size_t node = gy_plan_best_node(self->config, self->world, member->id);
+    uint32_t returns = returning(self, member->kind);
+    if (node == GY_NO_NODE && returns != GY_MEMBERS_MAX) {
+        struct gy_shard_config *next = begin_change(self, out, "a replica is lost: one that was leaving stays in its place");
+        next->members[returns].leaving = false;
+        gy_plan_member_remove(next, member->id);
+        return true;
+    }
     if (node == GY_NO_NODE) {
         obstacle(out, "a replica is lost and no node can take another");
         return false;
@@ -190,7 +207,13 @@ static bool add(const struct shard *self, struct gy_plan *out)
         if (staying(self, kind, GY_MEMBERS_MAX) >= wished(self, kind))
             continue;
         size_t node = gy_plan_best_node(self->config, self->world, 0);
-        if (node == GY_NO_NODE || self->config->member_count == GY_MEMBERS_MAX) {
+        bool full = node == GY_NO_NODE || self->config->member_count == GY_MEMBERS_MAX;
+        uint32_t returns = full ? returning(self, kind) : GY_MEMBERS_MAX;
+        if (returns != GY_MEMBERS_MAX) {
+            begin_change(self, out, "fewer members than wished: one that was leaving stays")->members[returns].leaving = false;
+            return true;
+        }
+        if (full) {
             obstacle(out, node == GY_NO_NODE ? "members are missing and no node can take one"
                                              : "members are missing and others must go first");
             continue;

@@ -75,7 +75,7 @@ struct gy_plan {
  *   wish      min_copies is another
  *   replace   a member is absent or lost, or its node down for replace_after_ns: out of the in-sync set first; then a new member
  *             on the best node takes its place, or nobody if enough others are there
- *   add       too few members that are not leaving
+ *   add       too few members that are not leaving. If no node can take one, a leaving member stays, unless its node drains
  *   leave     enough others are in sync (quantized: held, not restoring): a leaving member goes; before that a leaving primary
  *             hands over
  *   drain     a member on a draining node becomes leaving, if another node can take it
@@ -93,9 +93,10 @@ void gy_plan_shard(const struct gy_shard_config *config, const struct gy_plan_wi
 GYRE_CHECKED gyre_status gy_plan_begin(const struct gy_plan_wish *wish, const struct gy_plan_world *world, uint32_t shards,
                                        struct gy_shard_config *out, gyre_error *err);
 
-/* The in-sync set that primary `from` asks for in `epoch`.
+/* The in-sync set that primary `from` asks for in `epoch`. The set that holds already is granted too: its new epoch is a barrier
+ * against requests that are still under way.
  * GYRE_ABORTED: another epoch or primary holds. GYRE_INVALID: the set lacks the primary, names a stranger, one that holds codes
- * only or one twice, or is the one that holds. */
+ * only or one twice. */
 GYRE_CHECKED gyre_status gy_plan_change_in_sync(const struct gy_shard_config *config, uint64_t epoch, uint32_t from,
                                                 const uint32_t *in_sync, size_t count, struct gy_shard_config *out,
                                                 gyre_error *err);
@@ -103,8 +104,8 @@ GYRE_CHECKED gyre_status gy_plan_change_in_sync(const struct gy_shard_config *co
 /* Moves a member by hand: the one on node `from` becomes leaving, a new one of its kind begins on node `to`.
  * GYRE_NOT_FOUND: no member on from, or no node `to`. GYRE_PRECONDITION: to is down, draining or has a member; or it leaves
  * already, or there are members enough for one message. */
-GYRE_CHECKED gyre_status gy_plan_move(const struct gy_shard_config *config, const struct gy_plan_world *world, const char *from,
-                                      const char *to, struct gy_shard_config *out, gyre_error *err);
+GYRE_CHECKED gyre_status gy_plan_move(const struct gy_shard_config *config, const struct gy_plan_world *world,
+                                      const char *from, const char *to, struct gy_shard_config *out, gyre_error *err);
 
 /* Load of a node: its bytes, and for every replica what an empty one costs. */
 #define GY_REPLICA_LOAD_BYTES (UINT64_C(16) << 20)

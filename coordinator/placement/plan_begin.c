@@ -87,8 +87,8 @@ gyre_status gy_plan_change_in_sync(const struct gy_shard_config *config, uint64_
                                    size_t count, struct gy_shard_config *out, gyre_error *err)
 {
     if (epoch != config->epoch || from != config->primary)
-        return gyre_fail(err, GYRE_ABORTED, "member %u asks in epoch %" PRIu64 "; epoch %" PRIu64 " holds and %u is primary", from,
-                         epoch, config->epoch, config->primary);
+        return gyre_fail(err, GYRE_ABORTED, "member %u asks in epoch %" PRIu64 "; epoch %" PRIu64 " holds, its primary is %u",
+                         from, epoch, config->epoch, config->primary);
     struct gy_shard_config next = *config;
     next.epoch++;
     for (uint32_t i = 0; i < next.member_count; i++)
@@ -102,11 +102,6 @@ gyre_status gy_plan_change_in_sync(const struct gy_shard_config *config, uint64_
     }
     if (!gy_plan_member(&next, from)->in_sync)
         return gyre_fail(err, GYRE_INVALID, "in_sync lacks the primary, %u", from);
-    bool differs = false;
-    for (uint32_t i = 0; i < next.member_count; i++)
-        differs |= next.members[i].in_sync != config->members[i].in_sync;
-    if (!differs)
-        return gyre_fail(err, GYRE_INVALID, "in_sync is what holds already");
     *out = next;
     return GYRE_OK;
 }
@@ -121,8 +116,8 @@ static void move_member(const struct gy_shard_config *config, uint32_t i, const 
     gy_plan_member_add(out, to, config->members[i].kind);
 }
 
-gyre_status gy_plan_move(const struct gy_shard_config *config, const struct gy_plan_world *world, const char *from, const char *to,
-                         struct gy_shard_config *out, gyre_error *err)
+gyre_status gy_plan_move(const struct gy_shard_config *config, const struct gy_plan_world *world, const char *from,
+                         const char *to, struct gy_shard_config *out, gyre_error *err)
 {
     uint32_t at = GY_MEMBERS_MAX;
     for (uint32_t i = 0; i < config->member_count; i++) {

@@ -292,6 +292,23 @@ static void a_quantized_member_leaves_when_another_is_built(void **state)
     assert_null(next_member(&s, 3));
 }
 
+static void a_leaving_member_stays_when_nobody_can_take_its_place(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.config.members[1].leaving = true;
+    falls_silent(&s, D, 0);
+    falls_silent(&s, E, 0);
+    assert_false(next_member(&s, 2)->leaving);
+    s.nodes[B].draining = true;
+    plan_nothing(&s);
+    s.nodes[B].draining = false;
+    with_fourth(&s, GY_MEMBER_FULL, false); /* the one that was to take its place died */
+    falls_silent(&s, D, GRACE_NS);
+    assert_null(next_member(&s, 4));
+    assert_false(gy_config_member(&s.plan.next, 2)->leaving);
+}
+
 static void members_leave_a_draining_node_a_few_at_a_time(void **state)
 {
     (void)state;
@@ -358,7 +375,8 @@ static void the_in_sync_set_is_changed_by_the_primary_of_the_epoch_only(void **s
     assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 1, codes, 2, &next, &err), GYRE_INVALID);
     assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 1, twice, 3, &next, &err), GYRE_INVALID);
     assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 1, without, 2, &next, &err), GYRE_INVALID);
-    assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 1, same, 3, &next, &err), GYRE_INVALID);
+    assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 1, same, 3, &next, &err), GYRE_OK);
+    assert_int_equal(next.epoch, 10);
     assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 1, NULL, 0, &next, &err), GYRE_INVALID);
 }
 
@@ -438,6 +456,7 @@ int main(void)
         cmocka_unit_test(a_leaving_member_goes_when_enough_others_are_in_sync),
         cmocka_unit_test(a_leaving_primary_hands_over_first),
         cmocka_unit_test(a_quantized_member_leaves_when_another_is_built),
+        cmocka_unit_test(a_leaving_member_stays_when_nobody_can_take_its_place),
         cmocka_unit_test(members_leave_a_draining_node_a_few_at_a_time),
         cmocka_unit_test(a_member_too_many_leaves_the_one_least_missed),
         cmocka_unit_test(another_min_copies_takes_one_change),
