@@ -93,8 +93,7 @@ typedef enum gy_replica_event_kind {
     GY_ON_APPEND,        /* token, append: from a primary. Idle only */
     GY_ON_APPEND_REPLY,  /* member, reply: what was sent to it is answered */
     GY_ON_SEND_FAILED,   /* member: what was sent to it will not be answered */
-    GY_ON_ASK_REFUSED,   /* the coordinator's configuration is this replica's own: nothing was changed */
-    GY_ON_ASK_UNKNOWN,   /* no answer: it may have been changed */
+    GY_ON_ASK_FAILED,    /* what was asked was refused, or not answered: it may still come about */
     GY_ON_TICK,          /* time passed */
     GY_ON_TRIMMED,       /* seq: entries up to it left the log */
     GY_ON_IO_FAILED,     /* what was asked (append, apply, store) failed: nothing may be assumed about it */
@@ -124,7 +123,8 @@ typedef enum gy_replica_action_kind {
     GY_DO_ANSWER,       /* token, reply: of an append */
     GY_DO_SEND,         /* member, append (without epochs), upto: send entries append.prev_seq + 1 … upto, or fewer, with their epochs;
                            with_config: and the configuration */
-    GY_DO_ASK,          /* epoch, in_sync: ask the coordinator for this in-sync set; answer with _CONFIG, _ASK_REFUSED or _ASK_UNKNOWN */
+    GY_DO_ASK,          /* epoch, in_sync: ask the coordinator for this in-sync set, in a new epoch even if the set is the same: then
+                           no older request can come about. Answered by _CONFIG (token 0) or _ASK_FAILED */
     GY_DO_RESTORE,      /* this replica's log has nothing the primary still has: build it anew from the primary's state */
     /* I/O: at most one a step, and last. */
     GY_DO_APPEND,       /* epoch, seq (first), count: write the entries in one synced append; gy_replica_core_token names them */
@@ -203,6 +203,7 @@ typedef struct gy_replica_core {
     size_t start_count;
     bool appending, applying, storing, disk_low, restoring;
     size_t group_bytes_max;
+    int64_t stepped_ns;
 
     /* Follower: the append that is being written, to be answered. */
     uint64_t answer_token;
@@ -218,7 +219,7 @@ typedef struct gy_replica_core {
     uint64_t takeover;       /* last entry when it became primary */
     int64_t gate_ns;         /* commits nothing before */
     bool asking, ask_under_way;
-    bool outdated;           /* somebody knows a newer configuration */
+    bool outdated;           /* there is a newer configuration, or there may be: commits nothing, accepts nothing, asks */
     int64_t ask_retry_ns;
     uint32_t asked[GY_MEMBERS_MAX]; /* members that a commit needs besides the in-sync ones: their joining is not answered */
     size_t asked_count;
