@@ -142,7 +142,7 @@ static gyre_status append(gy_replica *replica, const struct gy_replica_action *a
             .epoch = action->epoch, .seq = action->seq + i, .body = body->data, .bytes = body->size};
         bytes += body->size;
     }
-    gyre_status status = gy_store_log_append(replica->store, entries, action->count, &replica->failure);
+    gyre_status status = gy_store_log_append(replica->store, entries, action->count, false, &replica->failure);
     free(entries);
     gy_disk_watch_spend(&replica->disk, bytes);
     replica->logged_bytes += bytes;
@@ -220,9 +220,9 @@ static gyre_status replay_log(gy_replica *replica, uint64_t from, uint64_t upto,
     return status;
 }
 
-static gyre_status store_epoch(gy_replica *replica, uint64_t epoch)
+static gyre_status store_config(gy_replica *replica)
 {
-    return gy_store_set_epoch(replica->store, epoch, &replica->failure);
+    return gy_store_set_config(replica->store, gy_replica_core_next_config(&replica->core), &replica->failure);
 }
 
 static void stop(gy_replica *replica)
@@ -259,9 +259,9 @@ static bool perform(gy_replica *replica, const struct gy_replica_action *action,
         else
             status = replay_log(replica, action->seq, action->upto, &event->seq);
         break;
-    case GY_DO_STORE_EPOCH:
-        status = store_epoch(replica, action->epoch);
-        event->kind = GY_ON_EPOCH_STORED;
+    case GY_DO_STORE_CONFIG:
+        status = store_config(replica);
+        event->kind = GY_ON_CONFIG_STORED;
         break;
     case GY_DO_FINISH:
         replica->finished = true;
@@ -479,11 +479,11 @@ static gyre_status replica_new(gy_replica **out, gy_store *store, const char *pa
 }
 
 gyre_status gy_replica_create(gy_replica **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity,
-                              uint64_t epoch, const char *codec, const gyre_codebook *codebook,
-                              const struct gy_replica_limits *limits, gyre_error *err)
+                              uint32_t member, const struct gy_shard_config *config, const char *codec,
+                              const gyre_codebook *codebook, const struct gy_replica_limits *limits, gyre_error *err)
 {
     gy_store *store;
-    GY_TRY(gy_store_create(&store, env, path, identity, epoch, codec, codebook, err));
+    GY_TRY(gy_store_create(&store, env, path, identity, member, config, codec, codebook, err));
     return replica_new(out, store, path, limits, err);
 }
 

@@ -23,7 +23,8 @@ struct gy_replica_limits {
 };
 
 GYRE_CHECKED gyre_status gy_replica_create(gy_replica **out, gy_store_env *env, const char *path,
-                                           const struct gy_store_identity *identity, uint64_t epoch, const char *codec,
+                                           const struct gy_store_identity *identity, uint32_t member,
+                                           const struct gy_shard_config *config, const char *codec,
                                            const gyre_codebook *codebook, const struct gy_replica_limits *limits,
                                            gyre_error *err);
 /* Opens, replays the log's committed tail. */
