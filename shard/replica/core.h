@@ -50,10 +50,6 @@ typedef enum gy_replica_state {
     GY_REPLICA_FAILED,
 } gy_replica_state;
 
-/* Entries from seq `first` on, up to the next start, have this epoch. */
-struct gy_epoch_start {
-    uint64_t epoch, first;
-};
 enum { GY_EPOCH_STARTS_MAX = 64 };
 
 /* How a follower answers an append. Values travel. */

@@ -35,6 +35,11 @@ struct gy_shard_config {
     struct gy_member members[GY_MEMBERS_MAX]; /* [member_count] by id */
 };
 
+/* Of a log: entries from seq `first` on, up to the next start, have this epoch. */
+struct gy_epoch_start {
+    uint64_t epoch, first;
+};
+
 static inline const struct gy_member *gy_config_member(const struct gy_shard_config *config, uint32_t id)
 {
     for (uint32_t i = 0; i < config->member_count; i++)
