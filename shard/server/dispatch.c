@@ -22,6 +22,7 @@ static const struct gy_route routes[] = {
     {GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS, GY_LANE_ADMIN, "sum_vectors", &gyre__node__sum_vectors__descriptor, gy_serve_sum},
     {GYRE__NODE__MESSAGE_TYPE__SAMPLE, GY_LANE_ADMIN, "sample", &gyre__node__sample__descriptor, gy_serve_sample},
     {GYRE__NODE__MESSAGE_TYPE__WRITE, GY_LANE_WRITE, "write", &gyre__node__write__descriptor, gy_serve_write},
+    {GYRE__NODE__MESSAGE_TYPE__APPEND, GY_LANE_APPEND, "append", &gyre__node__append__descriptor, gy_serve_append},
     {GYRE__NODE__MESSAGE_TYPE__READ, GY_LANE_READ, "read", &gyre__node__read__descriptor, gy_serve_read},
     {GYRE__NODE__MESSAGE_TYPE__COUNT, GY_LANE_READ, "count", &gyre__node__count__descriptor, gy_serve_count},
     {GYRE__NODE__MESSAGE_TYPE__SCAN, GY_LANE_SCAN, "scan", &gyre__node__scan__descriptor, gy_serve_scan},
@@ -213,6 +214,7 @@ gyre_status gy_server_new(gy_server **out, const struct gy_server_options *optio
     } lanes[GY_LANE_COUNT] = {
         [GY_LANE_ADMIN] = {"admin", ADMIN_THREADS, ADMIN_QUEUE, 0},
         [GY_LANE_WRITE] = {"write", WRITE_THREADS, WRITE_QUEUE, GY_WRITES_STAND_BACK},
+        [GY_LANE_APPEND] = {"append", WRITE_THREADS, WRITE_QUEUE, GY_WRITES_STAND_BACK},
         [GY_LANE_READ] = {"read", read_threads, READ_QUEUE, 0},
         [GY_LANE_SCAN] = {"scan", options->scan_threads, options->scan_queue, 0},
     };

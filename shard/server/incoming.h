@@ -7,7 +7,7 @@
 
 #include "gyre/pool.h"
 
-enum gy_lane { GY_LANE_ADMIN, GY_LANE_WRITE, GY_LANE_READ, GY_LANE_SCAN, GY_LANE_COUNT };
+enum gy_lane { GY_LANE_ADMIN, GY_LANE_WRITE, GY_LANE_APPEND, GY_LANE_READ, GY_LANE_SCAN, GY_LANE_COUNT };
 
 struct gy_server {
     gy_node *node;
@@ -49,8 +49,8 @@ void gy_incoming_reply(gy_incoming *call, const ProtobufCMessage *reply);
 void gy_incoming_fail(gy_incoming *call, gyre_status status, const gyre_error *err);
 
 /* One of each request (its own file). */
-gy_serve gy_serve_ensure, gy_serve_drop, gy_serve_sum, gy_serve_sample, gy_serve_write, gy_serve_read, gy_serve_count,
-    gy_serve_scan, gy_serve_distances;
+gy_serve gy_serve_ensure, gy_serve_drop, gy_serve_sum, gy_serve_sample, gy_serve_write, gy_serve_append, gy_serve_read,
+    gy_serve_count, gy_serve_scan, gy_serve_distances;
 
 /* Scans that wait for their turn (scan.c). */
 GYRE_CHECKED gyre_status gy_scan_line_new(struct gy_scan_line **out, size_t places, gyre_error *err);
