@@ -107,6 +107,26 @@ gyre_status gy_log_find_last(gy_store *store, gyre_error *err)
     return status;
 }
 
+gyre_status gy_log_epoch_at(gy_store *store, const rocksdb_readoptions_t *options, uint64_t seq, uint64_t *epoch,
+                            gyre_error *err)
+{
+    uint8_t key[KEY_BYTES];
+    char *complaint = NULL;
+    gy_store_u64_be(key, seq);
+    rocksdb_pinnableslice_t *pin = rocksdb_get_pinned_cf(store->db, options, store->families[GY_FAMILY_LOG], (const char *)key,
+                                                         KEY_BYTES, &complaint);
+    GY_TRY(gy_rocks_check(&complaint, err, "log entry"));
+    if (!pin)
+        return gyre_fail(err, GYRE_CORRUPT, "log has no entry %" PRIu64 ", which is applied", seq);
+    struct gy_slice value;
+    struct gy_log_entry entry = {0};
+    value.data = rocksdb_pinnableslice_value(pin, &value.bytes);
+    gyre_status status = decode_entry(&entry, (struct gy_slice){key, KEY_BYTES}, value, err);
+    rocksdb_pinnableslice_destroy(pin);
+    *epoch = entry.epoch;
+    return status;
+}
+
 struct reading {
     uint64_t next;
     gyre_status (*visit)(void *self, const struct gy_log_entry *entry, gyre_error *err);

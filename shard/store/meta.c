@@ -170,6 +170,15 @@ static gyre_status read_identity(gy_store *store, gyre_error *err)
 }
 
 /* A codec this program does not have is one of a newer program. */
+static gyre_status find_codec(gy_store *store, const char *name, gyre_error *err)
+{
+    if (gyre_codec_find(&store->codec, name, err) != GYRE_OK)
+        return gyre_wrap(err, GYRE_UNIMPLEMENTED, "meta record 'codec'");
+    if (!gyre_codec_has_signs(store->codec))
+        return gyre_fail(err, GYRE_CORRUPT, "meta record 'codec': %s has no signs", name);
+    return GYRE_OK;
+}
+
 static gyre_status read_codec(gy_store *store, gyre_error *err)
 {
     rocksdb_pinnableslice_t *pin;
@@ -180,11 +189,7 @@ static gyre_status read_codec(gy_store *store, gyre_error *err)
     memcpy(name, value, bytes);
     name[bytes] = 0;
     rocksdb_pinnableslice_destroy(pin);
-    if (gyre_codec_find(&store->codec, name, err) != GYRE_OK)
-        return gyre_wrap(err, GYRE_UNIMPLEMENTED, "meta record 'codec'");
-    if (!gyre_codec_has_signs(store->codec))
-        return gyre_fail(err, GYRE_CORRUPT, "meta record 'codec': %s has no signs", name);
-    return GYRE_OK;
+    return find_codec(store, name, err);
 }
 
 static gyre_status read_member(gy_store *store, gyre_error *err)
@@ -241,6 +246,82 @@ gyre_status gy_meta_read(gy_store *store, gyre_error *err)
     gyre_status status = gyre_codebook_decode(&store->codebook, value, bytes, err);
     rocksdb_pinnableslice_destroy(pin);
     return status == GYRE_OK ? status : gyre_wrap(err, status, "meta record 'codebook'");
+}
+
+/* ---- the applied state, for others and from others ---- */
+gyre_status gy_meta_read_position(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *epoch, uint64_t *seq,
+                                  uint64_t *points, uint32_t *codebook_version, gyre_error *err)
+{
+    uint64_t applied[2], base[2];
+    rocksdb_pinnableslice_t *pin;
+    const uint8_t *value;
+    size_t bytes;
+    GY_TRY(read_numbers(store, options, "applied", applied, 2, err));
+    GY_TRY(read_numbers(store, options, "log_base", base, 2, err));
+    *seq = applied[0], *points = applied[1], *epoch = base[0];
+    if (*seq != base[1])
+        GY_TRY(gy_log_epoch_at(store, options, *seq, epoch, err));
+    GY_TRY(get(store, options, "codebook", 0, SIZE_MAX, &pin, &value, &bytes, err));
+    gyre_codebook *codebook = NULL;
+    gyre_status status = gyre_codebook_decode(&codebook, value, bytes, err);
+    rocksdb_pinnableslice_destroy(pin);
+    if (status != GYRE_OK)
+        return gyre_wrap(err, status, "meta record 'codebook'");
+    *codebook_version = gyre_codebook_version(codebook);
+    gyre_codebook_free(codebook);
+    return GYRE_OK;
+}
+
+static bool is(struct gy_slice key, const char *name)
+{
+    return key.bytes == strlen(name) && memcmp(key.data, name, key.bytes) == 0;
+}
+
+bool gy_meta_is_state(struct gy_slice key)
+{
+    return is(key, "applied") || is(key, "codec") || is(key, "codebook");
+}
+
+static gyre_status take_codec(gy_store *store, struct gy_slice value, gyre_error *err)
+{
+    char name[CODEC_BYTES_MAX + 1] = {0};
+    if (value.bytes == 0 || value.bytes > CODEC_BYTES_MAX)
+        return gyre_fail(err, GYRE_CORRUPT, "its value has %zu bytes; it has 1 to %d", value.bytes, CODEC_BYTES_MAX);
+    memcpy(name, value.data, value.bytes);
+    return find_codec(store, name, err);
+}
+
+gyre_status gy_meta_take_state(gy_store *store, rocksdb_writebatch_t *batch, struct gy_slice key, struct gy_slice value,
+                               gyre_error *err)
+{
+    if (is(key, "applied")) {
+        if (value.bytes != APPLIED_BYTES)
+            return gyre_fail(err, GYRE_CORRUPT, "its value has %zu bytes, not %d", value.bytes, APPLIED_BYTES);
+        store->applied_seq = gy_load_u64(value.data);
+        store->point_count = gy_load_u64((const uint8_t *)value.data + 8);
+        gy_meta_put_applied(store, batch, store->applied_seq, store->point_count);
+        return GYRE_OK;
+    }
+    if (is(key, "codec")) {
+        GY_TRY(take_codec(store, value, err));
+        put(store, batch, "codec", store->codec->name, strlen(store->codec->name));
+        return GYRE_OK;
+    }
+    if (is(key, "codebook")) {
+        GY_TRY(gyre_codebook_decode(&store->codebook, value.data, value.bytes, err));
+        return gy_meta_put_codebook(store, batch, store->codebook, err);
+    }
+    return gyre_fail(err, GYRE_CORRUPT, "it is none of the records of a state");
+}
+
+gyre_status gy_meta_state_whole(const gy_store *store, uint64_t seq, gyre_error *err)
+{
+    if (!store->codec || !store->codebook)
+        return gyre_fail(err, GYRE_CORRUPT, "meta record '%s' is missing", store->codec ? "codebook" : "codec");
+    if (store->applied_seq != seq)
+        return gyre_fail(err, GYRE_CORRUPT, "meta record 'applied' is of seq %" PRIu64 "; the copy is of seq %" PRIu64,
+                         store->applied_seq, seq);
+    return GYRE_OK;
 }
 
 gyre_status gy_store_set_config(gy_store *store, const struct gy_shard_config *config, gyre_error *err)

@@ -118,15 +118,24 @@ gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, g
     return GYRE_OK;
 }
 
-/* Makes the database at a hidden path and closes it again. */
+gyre_status gy_store_make(gy_store **out, gy_store_env *env, const char *path, gyre_error *err)
+{
+    gy_store *made = NULL;
+    GY_TRY(store_new(&made, path, err));
+    GY_AUTO(gy_store) *store = made;
+    GY_TRY(open_database(store, env, path, true, err));
+    *out = GY_TAKE(store);
+    return GYRE_OK;
+}
+
+/* Makes the replica at a hidden path and closes it again. */
 static gyre_status make(gy_store_env *env, const char *path, const struct gy_new_replica *replica, bool quantized,
                         const gyre_codec *codec, const gyre_codebook *codebook, gyre_error *err)
 {
     gy_store *made = NULL;
     GY_TRY(gy_directory_remove(path, err)); /* of a crash in here */
-    GY_TRY(store_new(&made, path, err));
+    GY_TRY(gy_store_make(&made, env, path, err));
     GY_AUTO(gy_store) *store = made;
-    GY_TRY(open_database(store, env, path, true, err));
     GY_TRY(gy_meta_write_new(store, replica, quantized, codec, codebook, err));
     return gy_store_flush(store, err);
 }

@@ -7,6 +7,8 @@
 #include <pthread.h>
 #include <rocksdb/c.h>
 
+enum { GY_REQUEST_BYTES = 32 }; /* client 16, request u64, deleted u64 */
+
 /* RocksDB insists on a family of this name; nothing is kept in it. */
 #define GY_DEFAULT_FAMILY "default"
 
@@ -63,6 +65,16 @@ GYRE_CHECKED gyre_status gy_meta_write_new(gy_store *store, const struct gy_new_
 GYRE_CHECKED gyre_status gy_meta_read(gy_store *store, gyre_error *err);
 GYRE_CHECKED gyre_status gy_meta_read_applied(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *seq,
                                               gyre_error *err);
+/* What was applied last, how many points that left, and the codebook of the codes, as options sees them. */
+GYRE_CHECKED gyre_status gy_meta_read_position(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *epoch,
+                                               uint64_t *seq, uint64_t *points, uint32_t *codebook_version, gyre_error *err);
+/* Whether a record belongs to the applied state, not to the replica: it is copied to others. */
+bool gy_meta_is_state(struct gy_slice key);
+/* Takes such a record from elsewhere, checked, into a store that has none of it, and puts it into the batch. */
+GYRE_CHECKED gyre_status gy_meta_take_state(gy_store *store, rocksdb_writebatch_t *batch, struct gy_slice key,
+                                            struct gy_slice value, gyre_error *err);
+/* Whether all of them were taken and say that seq is applied; GYRE_CORRUPT names what is missing. */
+GYRE_CHECKED gyre_status gy_meta_state_whole(const gy_store *store, uint64_t seq, gyre_error *err);
 void gy_meta_put_log_base(gy_store *store, rocksdb_writebatch_t *batch, uint64_t epoch, uint64_t seq);
 void gy_meta_put_applied(gy_store *store, rocksdb_writebatch_t *batch, uint64_t applied_seq, uint64_t point_count);
 GYRE_CHECKED gyre_status gy_meta_put_codebook(gy_store *store, rocksdb_writebatch_t *batch, const gyre_codebook *codebook,
@@ -73,8 +85,20 @@ enum { GY_CONFIG_BYTES_MAX = 36 + GY_MEMBERS_MAX * (7 + GY_MEMBER_NODE_BYTES_MAX
 size_t gy_config_encode(const struct gy_shard_config *config, uint8_t out[GY_CONFIG_BYTES_MAX]);
 GYRE_CHECKED gyre_status gy_config_decode(struct gy_shard_config *out, const uint8_t *data, size_t bytes, gyre_error *err);
 
+/* open.c: an empty database at a path that is not there, without a record. */
+GYRE_CHECKED gyre_status gy_store_make(gy_store **out, gy_store_env *env, const char *path, gyre_error *err);
+
 /* log.c: finds the last entry; called once at open, after gy_meta_read. */
 GYRE_CHECKED gyre_status gy_log_find_last(gy_store *store, gyre_error *err);
+
+/* The epoch of the entry of a seq, as options sees it. */
+GYRE_CHECKED gyre_status gy_log_epoch_at(gy_store *store, const rocksdb_readoptions_t *options, uint64_t seq, uint64_t *epoch,
+                                         gyre_error *err);
+
+static inline void gy_store_u32_be(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 24), p[1] = (uint8_t)(v >> 16), p[2] = (uint8_t)(v >> 8), p[3] = (uint8_t)v;
+}
 
 /* directory.c */
 GYRE_CHECKED gyre_status gy_directory_sync_parent(const char *path, gyre_error *err);
