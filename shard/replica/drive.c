@@ -360,11 +360,14 @@ void gy_replica_drive(gy_replica *replica, struct gy_replica_event event)
 
 /* ---- what came in ---- */
 
+/* A replica that failed writes nothing any more, and its trouble is what failed. */
 static void look_at_disk(gy_replica *replica)
 {
-    if (!gy_disk_watch_look(&replica->disk))
+    if (replica->core.state == GY_REPLICA_FAILED)
         return;
-    bool low = replica->disk.low;
+    bool low = gy_disk_watch_low(&replica->disk, gy_now_ns());
+    if (low == replica->core.disk_low)
+        return;
     const struct gy_store_identity *identity = gy_store_identity(replica->store);
     gyre_error why;
     GY_IGNORE(gy_disk_watch_fail(&replica->disk, &why)); /* the sentence is wanted, not the status */
@@ -424,6 +427,10 @@ static void hand_in_input(gy_replica *replica, struct gy_input *input)
             gy_replica_drive(replica, (struct gy_replica_event){.kind = GY_ON_ASK_FAILED});
         else
             take_config(replica, &input->config);
+        break;
+    case GY_INPUT_NOT_RESTORED:
+        atomic_store(&replica->restoring, false);
+        gy_replica_drive(replica, (struct gy_replica_event){.kind = GY_ON_RESTORE_FAILED});
         break;
     }
     gy_input_free(input);

@@ -53,7 +53,7 @@ static gyre_status read_append(struct gy_input *input, gyre_error *err)
     if (message->prev_seq > UINT64_MAX / 2)
         return gyre_fail(err, GYRE_INVALID, "append: prev_seq is %" PRIu64, message->prev_seq);
     if (message->config) {
-        GY_TRY(gy_config_read(&input->config, message->config, err));
+        GY_TRY(gy_shard_config_read(&input->config, message->config, err));
         input->has_config = true;
     }
     input->epochs = malloc((message->n_entries + 1) * sizeof *input->epochs);

@@ -11,6 +11,7 @@ enum gy_input_kind {
     GY_INPUT_APPEND_REPLY, /* member, failed or reply */
     GY_INPUT_ASKED,        /* failed or config */
     GY_INPUT_CONFIG,       /* config; lent: done and why are for who waits */
+    GY_INPUT_NOT_RESTORED, /* being built anew has failed */
 };
 
 /* on_answer runs once, on the replica's thread or inside the call that brought the append. */

@@ -155,12 +155,19 @@ void gy_replica_begin_close(gy_replica *replica)
     pthread_mutex_unlock(&replica->mu);
 }
 
+void gy_replica_end_writes(gy_replica *replica)
+{
+    gy_replica_begin_close(replica);
+    if (replica->thread_runs)
+        pthread_join(replica->thread, NULL);
+    replica->thread_runs = false;
+}
+
 void gy_replica_close(gy_replica *replica)
 {
     if (!replica)
         return;
-    gy_replica_begin_close(replica);
-    pthread_join(replica->thread, NULL);
+    gy_replica_end_writes(replica);
     gyre_error err;
     /* A flush only spares the next start a replay: the log has everything. */
     if (replica->failure.status == GYRE_OK && gy_points_flush(replica->points, &err) != GYRE_OK)
@@ -190,6 +197,11 @@ void gy_replica_config(gy_replica *replica, struct gy_shard_config *out)
 gy_points *gy_replica_points(gy_replica *replica)
 {
     return replica->points;
+}
+
+gyre_status gy_replica_export(gy_replica *replica, bool without_vectors, gy_export **out, gyre_error *err)
+{
+    return gy_export_open(out, replica->store, without_vectors, err);
 }
 
 gyre_status gy_replica_set_config(gy_replica *replica, const struct gy_shard_config *config, gyre_error *err)

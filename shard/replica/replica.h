@@ -14,6 +14,7 @@
 #include "replica/budget.h"
 #include "replica/input.h"
 #include "replica/transport.h"
+#include "store/copy.h"
 
 #include "gyre/node/node.pb-c.h"
 
@@ -37,8 +38,10 @@ GYRE_CHECKED gyre_status gy_replica_open(gy_replica **out, gy_store_env *env, co
                                          const struct gy_replica_limits *limits, gyre_error *err);
 /* Refuses new writes and begins to finish those accepted. */
 void gy_replica_begin_close(gy_replica *replica);
-/* Finishes those accepted, waiting for followers no longer than GY_CLOSE_NS, flushes, closes. */
+/* Waits until they are, for followers no longer than GY_CLOSE_NS. Reads and scans go on. By whoever will close it. */
 #define GY_CLOSE_NS (2 * GY_SECOND_NS)
+void gy_replica_end_writes(gy_replica *replica);
+/* All this, flushes, closes. NULL is fine. */
 void gy_replica_close(gy_replica *replica);
 
 const struct gy_store_identity *gy_replica_identity(const gy_replica *replica);
@@ -46,6 +49,8 @@ uint32_t gy_replica_member(const gy_replica *replica);
 void gy_replica_config(gy_replica *replica, struct gy_shard_config *out);
 /* The points, for reads and scans; valid until _close. */
 gy_points *gy_replica_points(gy_replica *replica);
+/* Holds on to the state of now, for a member that is built from it; freed before _close. */
+GYRE_CHECKED gyre_status gy_replica_export(gy_replica *replica, bool without_vectors, gy_export **out, gyre_error *err);
 /* Takes a newer configuration; an older one is GYRE_ABORTED. GYRE_EXHAUSTED when the disk is nearly full. */
 GYRE_CHECKED gyre_status gy_replica_set_config(gy_replica *replica, const struct gy_shard_config *config, gyre_error *err);
 /* gy_points_set_codebook, if the memory for it is there: if not, nothing is done and the replica's status says why. */

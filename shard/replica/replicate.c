@@ -89,7 +89,7 @@ static gyre_status read_asked(struct gy_shard_config *out, const uint8_t *body, 
 {
     Gyre__Node__ShardConfig *message;
     GY_TRY(gy_wire_unpack(&message, &gyre__node__shard_config__descriptor, body, bytes, err));
-    gyre_status status = gy_config_read(out, message, err);
+    gyre_status status = gy_shard_config_read(out, message, err);
     gy_wire_free(message);
     return status;
 }
@@ -106,6 +106,22 @@ static void on_asked(void *arg, gyre_status status, const gyre_error *err, const
     if (status != GYRE_OK)
         gy_log(GY_LOG_WARN, "in_sync_not_changed", "path=%s error=%s", call->replica->path, why.text);
     call_end(call);
+}
+
+/* The replica is about to be replaced, or goes on as it is. */
+static void call_end_restore(void *arg, bool restored)
+{
+    struct call *call = arg;
+    if (!restored) {
+        call_end(call);
+        return;
+    }
+    gy_replica *replica = call->replica;
+    pthread_mutex_lock(&replica->mu);
+    replica->under_way--;
+    pthread_cond_broadcast(&replica->changed);
+    pthread_mutex_unlock(&replica->mu);
+    gy_input_free(&call->input);
 }
 
 /* ---- appends ---- */
@@ -218,7 +234,9 @@ void gy_replica_restore(gy_replica *replica)
 {
     const struct gy_replica_transport *transport = replica->limits.transport;
     const struct gy_member *primary = gy_config_member(&replica->core.config, replica->core.config.primary);
+    struct call *call = call_begin(replica, GY_INPUT_NOT_RESTORED, 0);
+    if (!call)
+        return;
     atomic_store(&replica->restoring, true);
-    if (transport && primary)
-        transport->restore(transport->self, replica, primary->node);
+    transport->restore(transport->self, replica, primary->node, call_end_restore, call);
 }

@@ -17,8 +17,10 @@ struct gy_replica_transport {
     /* To the coordinator that decides. */
     void (*ask)(void *self, uint16_t type, const ProtobufCMessage *message, int64_t deadline_ns, gy_on_reply *on_reply,
                 void *arg);
-    /* The replica must be built anew from the primary on this node: begins it and returns at once. */
-    void (*restore)(void *self, struct gy_replica *replica, const char *primary_node);
+    /* The replica must be built anew from what the primary has: begins it and returns at once. on_end runs once, on another
+     * thread: with true just before the replica is closed to be replaced, with false if it stays as it is. */
+    void (*restore)(void *self, struct gy_replica *replica, const char *primary_node, void (*on_end)(void *arg, bool restored),
+                    void *arg);
 };
 
 #endif

@@ -27,7 +27,7 @@ static gyre_status ensure(gy_node *node, const Gyre__Node__EnsureReplica *reques
     struct gy_node_wish wish = {.identity = &identity, .member = request->member, .create = request->create};
     if (!request->config)
         return gyre_fail(err, GYRE_INVALID, "config is missing");
-    GY_TRY(gy_config_read(&wish.config, request->config, err));
+    GY_TRY(gy_shard_config_read(&wish.config, request->config, err));
     if (!gy_config_member(&wish.config, request->member))
         return gyre_fail(err, GYRE_INVALID, "member %u is not in config", request->member);
     if (!*request->collection || strlen(request->collection) >= sizeof identity.collection)

@@ -169,6 +169,51 @@ void gy_links_call(void *self, const char *node, uint16_t type, const ProtobufCM
     pthread_mutex_unlock(&links->mu);
 }
 
+struct waiting {
+    pthread_mutex_t mu;
+    pthread_cond_t answered;
+    bool done;
+    const ProtobufCMessageDescriptor *reply_type;
+    void *reply;
+    gyre_status status;
+    gyre_error err;
+};
+
+static void on_waited(void *arg, gyre_status status, const gyre_error *err, const uint8_t *body, size_t bytes)
+{
+    struct waiting *waiting = arg;
+    gyre_error why = {0};
+    void *reply = NULL;
+    if (status == GYRE_OK)
+        status = gy_wire_unpack(&reply, waiting->reply_type, body, bytes, &why);
+    else
+        why = *err;
+    pthread_mutex_lock(&waiting->mu);
+    waiting->status = status, waiting->err = why, waiting->reply = reply;
+    waiting->done = true;
+    pthread_cond_signal(&waiting->answered);
+    pthread_mutex_unlock(&waiting->mu);
+}
+
+gyre_status gy_links_call_wait(gy_links *links, const char *node, uint16_t type, const ProtobufCMessage *message,
+                               const ProtobufCMessageDescriptor *reply_type, void *reply, int64_t deadline_ns, gyre_error *err)
+{
+    struct waiting waiting = {.reply_type = reply_type};
+    pthread_mutex_init(&waiting.mu, NULL);
+    pthread_cond_init(&waiting.answered, NULL);
+    gy_links_call(links, node, type, message, deadline_ns, on_waited, &waiting);
+    pthread_mutex_lock(&waiting.mu);
+    while (!waiting.done)
+        pthread_cond_wait(&waiting.answered, &waiting.mu);
+    pthread_mutex_unlock(&waiting.mu);
+    pthread_cond_destroy(&waiting.answered);
+    pthread_mutex_destroy(&waiting.mu);
+    if (waiting.status != GYRE_OK)
+        return gyre_fail(err, waiting.status, "node %s: %s", node, waiting.err.text);
+    *(void **)reply = waiting.reply;
+    return GYRE_OK;
+}
+
 struct asking {
     gy_links *links;
     size_t asked;

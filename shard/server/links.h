@@ -23,6 +23,10 @@ void gy_links_know(gy_links *links, const char *node, const char *address);
 /* The slots of gy_replica_transport; self is the gy_links. */
 void gy_links_call(void *self, const char *node, uint16_t type, const ProtobufCMessage *message, int64_t deadline_ns,
                    gy_on_reply *on_reply, void *arg);
+/* The same, waiting for the answer: *reply is a message of reply_type (gy_wire_free). Never on a bus thread. */
+GYRE_CHECKED gyre_status gy_links_call_wait(gy_links *links, const char *node, uint16_t type, const ProtobufCMessage *message,
+                                            const ProtobufCMessageDescriptor *reply_type, void *reply /* T ** */,
+                                            int64_t deadline_ns, gyre_error *err);
 /* Asks the coordinator that answered last; one that did not answer is asked again only after the others. */
 void gy_links_ask(void *self, uint16_t type, const ProtobufCMessage *message, int64_t deadline_ns, gy_on_reply *on_reply,
                   void *arg);

@@ -30,6 +30,9 @@ const char *gy_node_data_dir(const gy_node *node);
 gy_budget *gy_node_budget(gy_node *node);
 /* Its connections; to be started when there is a bus. */
 gy_links *gy_node_links(gy_node *node);
+/* Writes end, those accepted are finished; replicas that are being built are given up; the connections end. Reads and scans go on.
+ * Before the bus closes, which waits for answers. */
+void gy_node_end_writes(gy_node *node);
 
 /* Holds a replica until released. GYRE_NOT_FOUND if it is not here (or being dropped), GYRE_UNAVAILABLE if it cannot serve. */
 GYRE_CHECKED gyre_status gy_node_hold(gy_node *node, uint64_t collection_id, uint32_t shard, gy_hosted **out, gyre_error *err);
@@ -55,8 +58,17 @@ GYRE_CHECKED gyre_status gy_node_ensure(gy_node *node, const struct gy_node_wish
 /* Closes a replica and deletes it, once nobody holds it: if it is that member (0: whichever it is). One that is not here is
  * fine. */
 GYRE_CHECKED gyre_status gy_node_drop(gy_node *node, uint64_t collection_id, uint32_t shard, uint32_t member, gyre_error *err);
-/* Every replica refuses new writes and begins to finish those it accepted: before the bus closes, which waits for their answers. */
-void gy_node_begin_close(gy_node *node);
+
+/* ---- a replica that is built anew (restore.h) ---- the caller holds it */
+
+/* Whether the replica is not being dropped. */
+bool gy_node_keeps(gy_node *node, gy_hosted *hosted);
+/* Begins what is to take its place: gy_import_open. */
+GYRE_CHECKED gyre_status gy_node_import(gy_node *node, gy_hosted *hosted, const struct gy_shard_config *config, uint64_t epoch,
+                                        uint64_t seq, gy_import **out, gyre_error *err);
+/* Waits until nobody else holds the replica, closes and deletes it, finishes the import in its place and opens it. The hold stays,
+ * also if that fails: the place is then in trouble. */
+GYRE_CHECKED gyre_status gy_node_replace(gy_node *node, gy_hosted *hosted, gy_import *import, gyre_error *err);
 
 /* The state of every replica, also those in trouble, by (collection, shard). Free with gy_node_statuses_free. */
 struct gy_node_status {

@@ -61,7 +61,7 @@ static inline uint32_t gy_config_in_sync_count(const struct gy_shard_config *con
 GYRE_CHECKED gyre_status gy_config_check(const struct gy_shard_config *config, gyre_error *err);
 
 /* From the wire, checked. GYRE_INVALID names the field. */
-GYRE_CHECKED gyre_status gy_config_read(struct gy_shard_config *out, const Gyre__Node__ShardConfig *message, gyre_error *err);
+GYRE_CHECKED gyre_status gy_shard_config_read(struct gy_shard_config *out, const Gyre__Node__ShardConfig *message, gyre_error *err);
 /* To the wire: base is the message, and borrows the names of config. */
 struct gy_config_message {
     Gyre__Node__ShardConfig base;
