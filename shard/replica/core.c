@@ -312,6 +312,19 @@ static void ask(gy_replica_core *core, int64_t now_ns, struct gy_replica_actions
     *act(actions, GY_DO_ASK) = wish;
 }
 
+/* What is sent does not wait for the disk, though its turn came later in the step. */
+static void put_io_last(struct gy_replica_actions *actions)
+{
+    for (size_t i = 0; i + 1 < actions->count; i++) {
+        if (actions->items[i].kind < GY_DO_APPEND)
+            continue;
+        struct gy_replica_action io = actions->items[i];
+        memmove(&actions->items[i], &actions->items[i + 1], (actions->count - i - 1) * sizeof io);
+        actions->items[actions->count - 1] = io;
+        return;
+    }
+}
+
 /* All a primary may have to do after whatever happened. */
 static void go_on(gy_replica_core *core, int64_t now_ns, struct gy_replica_actions *actions)
 {
@@ -322,6 +335,7 @@ static void go_on(gy_replica_core *core, int64_t now_ns, struct gy_replica_actio
         apply_committed(core, actions);
     }
     finish_if_drained(core, actions);
+    put_io_last(actions);
 }
 
 /* ---- configurations ---- */
