@@ -238,20 +238,21 @@ static void commit(gy_replica_core *core, int64_t now_ns)
 static void send(gy_replica_core *core, struct gy_core_peer *peer, uint64_t upto, int64_t now_ns,
                  struct gy_replica_actions *actions)
 {
+    uint64_t prev_seq = peer->restore ? core->starts[0].first : peer->next - 1;
     struct gy_replica_action *action = act(actions, GY_DO_SEND);
     action->member = peer->id;
-    action->upto = upto;
+    action->upto = peer->restore ? prev_seq : upto;
     action->with_config = peer->epoch < core->config.epoch;
     action->append = (struct gy_append){.epoch = core->config.epoch,
                                         .from = core->self,
-                                        .prev_epoch = gy_replica_core_epoch_at(core, peer->next - 1),
-                                        .prev_seq = peer->next - 1,
+                                        .prev_epoch = gy_replica_core_epoch_at(core, prev_seq),
+                                        .prev_seq = prev_seq,
                                         .committed = core->committed,
                                         .sent_ns = now_ns,
                                         .restore = peer->restore};
     peer->under_way = true;
     peer->sent_ns = now_ns;
-    peer->sent_last = upto == core->synced ? upto : UINT64_MAX;
+    peer->sent_last = action->upto == core->synced ? action->upto : UINT64_MAX;
     peer->told = core->committed;
 }
 
@@ -568,19 +569,20 @@ static void on_append(gy_replica_core *core, const struct gy_replica_event *even
         answer(core, event, GY_APPEND_OLD_EPOCH, actions);
         return;
     }
-    /* Unless it was restored meanwhile, of which the primary does not know yet. A member in sync may hold what the primary does
-     * not know to be committed: it is first asked out of the set. */
-    if (append->restore && !core->restoring && core->committed <= append->prev_seq && !in_sync(core, core->self)) {
+    bool matches = append->prev_seq <= core->committed ||
+                   (append->prev_seq <= core->last && append->prev_epoch != 0 &&
+                    gy_replica_core_epoch_at(core, append->prev_seq) == append->prev_epoch);
+    /* Built anew is only what lacks the entry that the primary's log begins behind: a message that was long on its way must not
+     * cost what was acknowledged since. A member in sync may hold what the primary does not know to be committed: it is first
+     * asked out of the set. */
+    if (append->restore && !matches && !core->restoring && !in_sync(core, core->self)) {
         core->restoring = true;
         act(actions, GY_DO_RESTORE);
     }
-    if (core->restoring || (append->restore && in_sync(core, core->self))) {
+    if (core->restoring || (append->restore && !matches)) {
         answer(core, event, GY_APPEND_BUSY, actions);
         return;
     }
-    bool matches = (append->prev_seq <= core->committed && !append->restore) ||
-                   (append->prev_seq <= core->last && append->prev_epoch != 0 &&
-                    gy_replica_core_epoch_at(core, append->prev_seq) == append->prev_epoch);
     size_t alike = matches ? entries_alike(core, append) : 0;
     if (matches && alike < append->count && core->disk_low) {
         answer(core, event, GY_APPEND_BUSY, actions);

@@ -71,7 +71,7 @@ struct gy_append {
     uint64_t prev_epoch, prev_seq;
     uint64_t committed;
     int64_t sent_ns;        /* by the primary's clock */
-    bool restore;
+    bool restore;           /* what it needs is trimmed; prev is the last entry trimmed: without it, it is to be built anew */
     size_t count;           /* entries, of seqs prev_seq + 1 … */
     const uint64_t *epochs; /* [count] ascending, none above epoch; lent during the step */
 };
