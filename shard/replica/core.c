@@ -71,6 +71,8 @@ static uint64_t last_not_above(const gy_replica_core *core, uint64_t epoch, uint
 static void extend(gy_replica_core *core, uint64_t epoch, uint64_t seq)
 {
     core->last = seq;
+    if (seq == 1 && core->start_count == 0) /* nothing is trimmed: the log begins behind entry 0 */
+        core->starts[core->start_count++] = (struct gy_epoch_start){0, 0};
     if (core->start_count && core->starts[core->start_count - 1].epoch == epoch)
         return;
     if (core->start_count == GY_EPOCH_STARTS_MAX) /* the oldest is forgotten: what is below is not known any more */
