@@ -686,11 +686,14 @@ static void on_ask_failed(gy_replica_core *core, const struct gy_replica_event *
     core->ask_retry_ns = event->now_ns + GY_RETRY_NS;
 }
 
+/* Longer than between two steps of a primary that is told the time when it wants to be (gy_replica_core_due_ns). */
+#define STANDSTILL_NS (GY_LAG_NS / 2)
+
 /* A process that stood still has not heard anybody meanwhile: that says nothing about them. */
 static void excuse_standstill(gy_replica_core *core, int64_t now_ns)
 {
     int64_t still_ns = now_ns - core->stepped_ns;
-    if (core->stepped_ns && still_ns > GY_LAG_NS / 2)
+    if (core->stepped_ns && still_ns > STANDSTILL_NS)
         for (size_t i = 0; i < core->peer_count; i++)
             core->peers[i].caught_up_ns += still_ns;
     core->stepped_ns = now_ns;
@@ -832,6 +835,9 @@ int64_t gy_replica_core_due_ns(const gy_replica_core *core)
         int64_t its_ns = peer_due_ns(core, &core->peers[i]);
         due_ns = its_ns < due_ns ? its_ns : due_ns;
     }
+    /* Or a wait for members that do not answer would look like a standstill of this process. */
+    if (core->peer_count && core->stepped_ns + STANDSTILL_NS / 2 < due_ns)
+        due_ns = core->stepped_ns + STANDSTILL_NS / 2;
     if ((core->asking || core->outdated) && !core->ask_under_way && core->ask_retry_ns < due_ns)
         due_ns = core->ask_retry_ns;
     return due_ns;

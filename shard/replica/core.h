@@ -85,8 +85,8 @@ struct gy_append_reply {
 };
 
 typedef enum gy_replica_event_kind {
-    GY_ON_OPENED,        /* config, self, starts, start_count (the first is of the last entry trimmed, {0, 0} if none was), seq: of
-                            the last entry, applied_seq */
+    GY_ON_OPENED,        /* config, self, starts, start_count (the first is of the last entry trimmed, {0, 0} if none was), seq:
+                            of the last entry, applied_seq */
     GY_ON_WRITE,         /* token, bytes, epoch: the configuration its sender goes by */
     GY_ON_GATHERED,      /* every write there is now was handed in: a group may start */
     GY_ON_SYNCED,        /* seq: the append up to it is on disk */
