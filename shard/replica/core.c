@@ -288,10 +288,16 @@ static bool caught_up(const gy_replica_core *core, const struct gy_core_peer *pe
            now_ns - peer->caught_up_ns < GY_LAG_NS;
 }
 
+/* While it closes it takes no configuration, so it asks for none. */
+static bool may_ask(const gy_replica_core *core)
+{
+    return gy_replica_core_primary(core) && core->state == GY_REPLICA_SERVING && !core->ask_under_way && !core->storing;
+}
+
 /* Asks for the set as it should be, if that is not the set as it is, or for the configuration if somebody knows a newer one. */
 static void ask(gy_replica_core *core, int64_t now_ns, struct gy_replica_actions *actions)
 {
-    if (!gy_replica_core_primary(core) || core->ask_under_way || core->storing || now_ns < core->ask_retry_ns)
+    if (!may_ask(core) || now_ns < core->ask_retry_ns)
         return;
     struct gy_replica_action wish = {.kind = GY_DO_ASK, .epoch = core->config.epoch};
     bool differs = core->asking || core->outdated;
@@ -813,14 +819,19 @@ int64_t gy_replica_core_lease_ns(const gy_replica_core *core)
     return until_ns;
 }
 
+static int64_t later(int64_t a_ns, int64_t b_ns)
+{
+    return a_ns > b_ns ? a_ns : b_ns;
+}
+
 /* When there is something to send to a member, or to say about it. */
 static int64_t peer_due_ns(const gy_replica_core *core, const struct gy_core_peer *peer)
 {
     int64_t send_ns = peer->sent_ns + GY_PING_NS, lag_ns = GY_NEVER;
     if (peer->retry_ns > send_ns || !peer->known)
         send_ns = peer->retry_ns;
-    if (in_sync(core, peer->id) && !core->asking)
-        lag_ns = peer->caught_up_ns + GY_LAG_NS;
+    if (in_sync(core, peer->id) && !core->asking && may_ask(core))
+        lag_ns = later(peer->caught_up_ns + GY_LAG_NS, core->ask_retry_ns);
     if (peer->under_way)
         return lag_ns;
     return send_ns < lag_ns ? send_ns : lag_ns;
@@ -838,7 +849,7 @@ int64_t gy_replica_core_due_ns(const gy_replica_core *core)
     /* Or a wait for members that do not answer would look like a standstill of this process. */
     if (core->peer_count && core->stepped_ns + STANDSTILL_NS / 2 < due_ns)
         due_ns = core->stepped_ns + STANDSTILL_NS / 2;
-    if ((core->asking || core->outdated) && !core->ask_under_way && core->ask_retry_ns < due_ns)
+    if ((core->asking || core->outdated) && may_ask(core) && core->ask_retry_ns < due_ns)
         due_ns = core->ask_retry_ns;
     return due_ns;
 }
