@@ -342,6 +342,10 @@ static void go_on(gy_replica_core *core, int64_t now_ns, struct gy_replica_actio
         send_what_is_due(core, now_ns, actions);
         ask(core, now_ns, actions);
         apply_committed(core, actions);
+        if (core->giving_up && gy_replica_core_idle(core)) {
+            refuse_waiting(core, actions, GY_REPLY_NOT_SERVING);
+            give_up_logged(core, actions);
+        }
     }
     finish_if_drained(core, actions);
     put_io_last(actions);
@@ -727,9 +731,8 @@ static void on_close(gy_replica_core *core, struct gy_replica_actions *actions)
         act(actions, GY_DO_FINISH);
     } else if (core->state == GY_REPLICA_SERVING) {
         move(core, GY_REPLICA_CLOSING);
-    } else if (core->state == GY_REPLICA_CLOSING && gy_replica_core_idle(core)) {
-        refuse_waiting(core, actions, GY_REPLY_NOT_SERVING);
-        give_up_logged(core, actions);
+    } else if (core->state == GY_REPLICA_CLOSING) {
+        core->giving_up = true;
     }
 }
 

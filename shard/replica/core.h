@@ -204,7 +204,7 @@ typedef struct gy_replica_core {
     uint64_t applied, committed, synced, last;
     struct gy_epoch_start starts[GY_EPOCH_STARTS_MAX];
     size_t start_count;
-    bool appending, applying, storing, disk_low, restoring;
+    bool appending, applying, storing, disk_low, restoring, giving_up;
     size_t group_bytes_max;
     int64_t stepped_ns;
 
