@@ -377,7 +377,9 @@ static void adopt(gy_replica_core *core, const struct gy_shard_config *config, i
         return;
     if (stays)
         make_peers(core, true, now_ns);
-    else
+    if (stays && gy_config_in_sync_count(&core->config) < core->config.min_copies)
+        refuse_waiting(core, actions, GY_REPLY_FEW);
+    if (!stays)
         take_over(core, now_ns);
 }
 
