@@ -602,7 +602,6 @@ static void on_append(gy_replica_core *core, const struct gy_replica_event *even
         answer(core, event, GY_APPEND_BUSY, actions);
         return;
     }
-    core->promised_to = append->from;
     if (event->now_ns + GY_PROMISE_NS > core->promised_until_ns)
         core->promised_until_ns = event->now_ns + GY_PROMISE_NS;
     if (!matches) {
@@ -662,7 +661,7 @@ static void on_append_reply(gy_replica_core *core, const struct gy_replica_event
             return; /* to an earlier primary, or an earlier self */
         if (reply->epoch > peer->epoch)
             peer->epoch = reply->epoch;
-        if (reply->sent_ns > peer->acked_ns)
+        if (reply->sent_ns > peer->acked_ns && reply->sent_ns <= peer->sent_ns)
             peer->acked_ns = reply->sent_ns;
         if (reply->result == GY_APPEND_OK && reply->synced <= core->synced)
             matched_up_to(peer, reply);

@@ -213,7 +213,6 @@ typedef struct gy_replica_core {
     struct gy_append_reply answer;
     uint64_t answer_committed;
     bool answering;
-    uint32_t promised_to; /* member; 0: nobody, or whoever it was before a restart */
     int64_t promised_until_ns;
 
     /* Primary. */
