@@ -171,18 +171,18 @@ static bool asked_to_join(const gy_replica_core *core, uint32_t id)
     return false;
 }
 
-/* Whether nothing is committed without this member. */
-static bool needed(const gy_replica_core *core, uint32_t id)
-{
-    return in_sync(core, id) || asked_to_join(core, id);
-}
-
 static struct gy_core_peer *peer_of(gy_replica_core *core, uint32_t id)
 {
     for (size_t i = 0; i < core->peer_count; i++)
         if (core->peers[i].id == id)
             return &core->peers[i];
     return NULL;
+}
+
+/* Whether nothing is committed without this member. */
+static bool needed(const gy_replica_core *core, const struct gy_core_peer *peer)
+{
+    return peer->joining || in_sync(core, peer->id) || asked_to_join(core, peer->id);
 }
 
 /* A row for every other member. A primary that stays keeps what it knows of those that stay. */
@@ -197,7 +197,9 @@ static void make_peers(gy_replica_core *core, bool keep, int64_t now_ns)
         if (id == core->self)
             continue;
         struct gy_core_peer *peer = &core->peers[core->peer_count++];
-        *peer = (struct gy_core_peer){.id = id, .next = core->synced + 1, .acked_ns = INT64_MIN, .caught_up_ns = now_ns};
+        /* One in sync was at the end; of another nobody knows. */
+        *peer = (struct gy_core_peer){.id = id, .next = core->synced + 1, .acked_ns = INT64_MIN,
+                                      .caught_up_ns = core->config.members[i].in_sync ? now_ns : now_ns - GY_LAG_NS};
         for (size_t k = 0; k < older_count; k++)
             if (older[k].id == id)
                 *peer = older[k];
@@ -221,7 +223,7 @@ static uint64_t commit_rule(const gy_replica_core *core)
 {
     uint64_t all_have = core->synced;
     for (size_t i = 0; i < core->peer_count; i++)
-        if (needed(core, core->peers[i].id) && core->peers[i].matched < all_have)
+        if (needed(core, &core->peers[i]) && core->peers[i].matched < all_have)
             all_have = core->peers[i].matched;
     return all_have;
 }
@@ -280,6 +282,23 @@ static void send_what_is_due(gy_replica_core *core, int64_t now_ns, struct gy_re
 
 /* ---- primary: who is in sync ---- */
 
+/* Whether it may be asked in when it has what is committed. */
+static bool may_join(const gy_replica_core *core, const struct gy_core_peer *peer)
+{
+    const struct gy_member *member = gy_config_member(&core->config, peer->id);
+    return member && member->kind == GY_MEMBER_FULL && !member->in_sync && !member->leaving && core->state == GY_REPLICA_SERVING;
+}
+
+/* A member that was at the end when it was last sent to is waited for until it has that too: with writes coming all the time,
+ * and nobody else to wait for, more would be committed by each of its answers, and it would be behind for ever. */
+static void wait_for_joiners(gy_replica_core *core, int64_t now_ns)
+{
+    for (size_t i = 0; i < core->peer_count; i++) {
+        struct gy_core_peer *peer = &core->peers[i];
+        peer->joining = peer->known && now_ns - peer->caught_up_ns < GY_LAG_NS && may_join(core, peer);
+    }
+}
+
 /* Up to the takeover too: what an earlier primary acknowledged may lie between `committed`, as far as it is known here, and
  * there. */
 static bool caught_up(const gy_replica_core *core, const struct gy_core_peer *peer, int64_t now_ns)
@@ -307,7 +326,7 @@ static void ask(gy_replica_core *core, int64_t now_ns, struct gy_replica_actions
         bool wanted = member->in_sync;
         if (peer && member->in_sync)
             wanted = now_ns - peer->caught_up_ns < GY_LAG_NS;
-        else if (peer && member->kind == GY_MEMBER_FULL && !member->leaving)
+        else if (peer && may_join(core, peer))
             wanted = caught_up(core, peer, now_ns);
         differs |= wanted != member->in_sync;
         if (wanted)
@@ -338,6 +357,7 @@ static void put_io_last(struct gy_replica_actions *actions)
 static void go_on(gy_replica_core *core, int64_t now_ns, struct gy_replica_actions *actions)
 {
     if (working(core)) {
+        wait_for_joiners(core, now_ns);
         commit(core, now_ns);
         send_what_is_due(core, now_ns, actions);
         ask(core, now_ns, actions);
@@ -815,7 +835,7 @@ int64_t gy_replica_core_lease_ns(const gy_replica_core *core)
     int64_t until_ns = GY_NEVER;
     for (size_t i = 0; i < core->peer_count; i++) {
         const struct gy_core_peer *peer = &core->peers[i];
-        if (!needed(core, peer->id))
+        if (!needed(core, peer))
             continue;
         int64_t its_ns = peer->acked_ns == INT64_MIN ? INT64_MIN : peer->acked_ns + GY_LEASE_NS;
         until_ns = its_ns < until_ns ? its_ns : until_ns;
