@@ -12,8 +12,8 @@
  * While it serves it is the shard's primary, if its configuration says so, or a follower. The rules (README.md has the reasons):
  *   - The primary appends, syncs, then sends: no follower has what the primary's own disk may forget.
  *   - Committed is what every in-sync member has on disk, and every member about to join: at the end when it was last sent to, or
- *     asked for and not answered yet. A
- *     primary that restarts does not know whom it had asked for: it commits nothing before the coordinator made a new epoch.
+ *     asked for and not answered yet. A primary that restarts does not know whom it had asked for: it commits nothing before the
+ *     coordinator made a new epoch.
  *   - Applied is only what is committed; an uncommitted tail is cut off where a newer primary's log differs.
  *   - A follower that answers a primary promises: should it become primary, it commits nothing for GY_PROMISE_NS. The primary may
  *     serve linearizable reads for GY_LEASE_NS after it sent what all others it needs for a commit have answered.
