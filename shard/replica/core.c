@@ -383,11 +383,12 @@ static void take_over(gy_replica_core *core, int64_t now_ns)
 static void adopt(gy_replica_core *core, const struct gy_shard_config *config, int64_t now_ns, struct gy_replica_actions *actions)
 {
     bool was_primary = gy_replica_core_primary(core);
-    /* One that joined has been in sync since now, whatever is known of it here: an earlier process may have asked it in. */
+    /* One that joined has been in sync since now, whatever is known of it here: an earlier process may have asked it in. One that
+     * left is not waited for before it was at the end again. */
     for (size_t i = 0; i < core->peer_count; i++) {
         const struct gy_member *member = gy_config_member(config, core->peers[i].id);
-        if (member && member->in_sync && !in_sync(core, member->id))
-            core->peers[i].caught_up_ns = now_ns;
+        if (member && member->in_sync != in_sync(core, member->id))
+            core->peers[i].caught_up_ns = member->in_sync ? now_ns : now_ns - GY_LAG_NS;
     }
     bool stays = was_primary && config->primary == core->self && config->primary_since <= core->config.epoch;
     core->config = *config;
