@@ -119,7 +119,8 @@ static void load(gy_store *store, gy_points *points, const struct data *data)
         struct gy_log_entry entry = {1, ++seq, NULL, 0};
         for (size_t i = 0; i < n; i++) {
             versions[i] = seq;
-            operations[i] = (struct gy_operation){gyre_point_id_from_number(done + i), data->points + (done + i) * data->dim, ""};
+            operations[i] = (struct gy_operation){.id = gyre_point_id_from_number(done + i),
+                                                  .vector = data->points + (done + i) * data->dim, .payload = ""};
         }
         must(gy_store_log_append(store, &entry, 1, false, &err), "log");
         must(gy_points_apply(points, operations, versions, n, seq, deleted, &err), "apply");

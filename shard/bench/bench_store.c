@@ -98,8 +98,8 @@ static void write_points(gy_store *store, gy_points *points, size_t count, uint3
         struct gy_log_entry entry = {1, ++seq, (const uint8_t *)vectors, BATCH * dim * sizeof *vectors};
         for (size_t i = 0; i < BATCH; i++) {
             versions[i] = seq;
-            operations[i] = (struct gy_operation){gyre_point_id_from_number(done + i), vectors + i * dim,
-                                                  "{\"word\":\"something\"}"};
+            operations[i] = (struct gy_operation){.id = gyre_point_id_from_number(done + i), .vector = vectors + i * dim,
+                                                  .payload = "{\"word\":\"something\"}"};
         }
         double start = seconds();
         must(gy_store_log_append(store, &entry, 1, false, &err), "log");

@@ -1,5 +1,5 @@
-/* Rows come in the order of families and keys, so what the meta records say (the codebook, the seq) is known when the rows that must
- * agree with it come, and a row that comes twice or out of its turn shows.
+/* Rows come in the order of families and keys, so what the meta records say (the codebook, the seq) is known when the rows that
+ * must agree with it come, and a row that comes twice or out of its turn shows.
  *
  * They are written without a write-ahead log, in batches, into a hidden directory; who the replica is and the empty log's base go
  * with the last batch; one flush, one rename. A crash before the rename leaves a hidden directory that the next one deletes. */
@@ -228,8 +228,8 @@ static gyre_status check_whole(const gy_import *import, gyre_error *err)
     uint64_t points = import->store->point_count;
     GY_TRY(gy_meta_state_whole(import->store, import->seq, err));
     if (import->points != points || (!import->store->quantized && import->vectors != points))
-        return gyre_fail(err, GYRE_CORRUPT, "copy has %" PRIu64 " points and %" PRIu64 " vectors; its state has %" PRIu64 " points",
-                         import->points, import->vectors, points);
+        return gyre_fail(err, GYRE_CORRUPT, "copy has %" PRIu64 " points and %" PRIu64 " vectors; its state has %" PRIu64
+                         " points", import->points, import->vectors, points);
     return GYRE_OK;
 }
 

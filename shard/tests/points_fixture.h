@@ -178,7 +178,8 @@ static inline void fixture_fill(struct fixture *f, uint64_t first, size_t count,
         size_t n = count - done < batch ? count - done : batch;
         for (size_t i = 0; i < n; i++) {
             fixture_vector(state, vectors + i * dim, dim);
-            operations[i] = (struct gy_operation){gyre_point_id_from_number(first + done + i), vectors + i * dim, "{\"w\":1}"};
+            operations[i] = (struct gy_operation){.id = gyre_point_id_from_number(first + done + i),
+                                                  .vector = vectors + i * dim, .payload = "{\"w\":1}"};
         }
         fixture_apply(f, operations, n, NULL);
         done += n;

@@ -85,8 +85,8 @@ static gyre_status copy_rows(struct copying *copying, gy_export *export, gyre_er
 {
     for (bool done = false; !done;) {
         size_t before = copying->rows, bytes = copying->bytes;
-        GY_TRY(gy_export_read(export, copying->family, copying->after, copying->after_bytes, PIECE_BYTES, copy_row, copying, &done,
-                              err));
+        GY_TRY(gy_export_read(export, copying->family, copying->after, copying->after_bytes, PIECE_BYTES, copy_row, copying,
+                              &done, err));
         assert_true(done || copying->rows > before);
         assert_true(copying->bytes - bytes <= PIECE_BYTES || copying->rows == before + 1);
     }
