@@ -1,25 +1,28 @@
-/* core: decides for one replica: in which order writes are logged, what is sent to whom, when they are committed, who may be told what.
+/* core: decides for one replica: in which order writes are logged, what is sent to whom, when they are committed, who may be told
+ * what.
  *
- * Pure: no disk, clock, network, thread or random source. The driver (replica.c) hands in what happened, with the time, and does what
- * the actions say, in their order; the simulator (cluster-tests/sim) does the same.
+ * Pure: no disk, clock, network, thread or random source. The driver (replica.c) hands in what happened, with the time, and does
+ * what the actions say, in their order; the simulator (cluster-tests/sim) does the same.
  *
  *      OPENING --opened--> SERVING --close--> CLOSING --all answered--> CLOSED
  *                             |  ______________/                          ^
  *          any I/O failed     v v                                         |
  *                            FAILED ----------------close-----------------'
  *
- * While it serves it is the shard's primary, if its configuration says so, or a follower. The rules (README.md gives the reasons):
- *   - The primary appends, syncs, then sends. So no follower has what the primary's own disk may forget, and a primary that restarts
- *     may go on in its epoch.
- *   - Committed is what every in-sync member has on disk, and every member whose joining was asked for and not answered yet.
+ * While it serves it is the shard's primary, if its configuration says so, or a follower. The rules (README.md has the reasons):
+ *   - The primary appends, syncs, then sends: no follower has what the primary's own disk may forget.
+ *   - Committed is what every in-sync member has on disk, and every member about to join: at the end when it was last sent to, or
+ *     asked for and not answered yet. A primary that restarts does not know whom it had asked for: it commits nothing before the
+ *     coordinator made a new epoch.
  *   - Applied is only what is committed; an uncommitted tail is cut off where a newer primary's log differs.
  *   - A follower that answers a primary promises: should it become primary, it commits nothing for GY_PROMISE_NS. The primary may
  *     serve linearizable reads for GY_LEASE_NS after it sent what all others it needs for a commit have answered.
  *
- * Invariant after every step (gy_replica_core_check): applied <= committed <= synced <= last; of the writes accepted exactly those with
- * seqs above applied are unanswered; a follower has none.
+ * Invariant after every step (gy_replica_core_check): applied <= committed <= synced <= last; of the writes accepted exactly those
+ * with seqs above applied are unanswered; a follower has none.
  * Source   Lin et al., "PacificA", MSR-TR-2008-25, sections 2.2 to 2.4; the set that a commit needs while a joining is under way:
- *          Kafka, KIP-497 ("maximal ISR"); the match of logs by the entry before: Ongaro, Ousterhout, "Raft", USENIX ATC 2014, 5.3
+ *          Kafka, KIP-497 ("maximal ISR"); the match of logs by the entry before: Ongaro, Ousterhout, "Raft", USENIX ATC 2014,
+ *          section 5.3
  * Threads  none: whoever owns the core calls it */
 #ifndef GY_REPLICA_CORE_H
 #define GY_REPLICA_CORE_H
@@ -48,10 +51,6 @@ typedef enum gy_replica_state {
     GY_REPLICA_FAILED,
 } gy_replica_state;
 
-/* Entries from seq `first` on, up to the next start, have this epoch. */
-struct gy_epoch_start {
-    uint64_t epoch, first;
-};
 enum { GY_EPOCH_STARTS_MAX = 64 };
 
 /* How a follower answers an append. Values travel. */
@@ -59,7 +58,7 @@ typedef enum gy_append_result {
     GY_APPEND_OK = 1,    /* its log is the primary's up to `synced`, on disk */
     GY_APPEND_OLD_EPOCH, /* it knows a newer configuration */
     GY_APPEND_NEW_EPOCH, /* it does not know this configuration yet: send it along */
-    GY_APPEND_MISMATCH,  /* the entry before is not in its log: last_epoch, last_seq, committed say where to go on */
+    GY_APPEND_MISMATCH,  /* the entry before is not in its log; last_epoch, last_seq: its last entry not above that one's */
     GY_APPEND_BUSY,      /* it cannot now: it is being restored, closing, or its disk is full */
 } gy_append_result;
 
@@ -69,7 +68,7 @@ struct gy_append {
     uint64_t prev_epoch, prev_seq;
     uint64_t committed;
     int64_t sent_ns;        /* by the primary's clock */
-    bool restore;
+    bool restore;           /* what it needs is trimmed; prev is the last entry trimmed: without it, it is to be built anew */
     size_t count;           /* entries, of seqs prev_seq + 1 … */
     const uint64_t *epochs; /* [count] ascending, none above epoch; lent during the step */
 };
@@ -83,18 +82,19 @@ struct gy_append_reply {
 };
 
 typedef enum gy_replica_event_kind {
-    GY_ON_OPENED,        /* config, self, starts, start_count (the first is of the last entry trimmed), seq: of the last entry, applied_seq */
+    GY_ON_OPENED,        /* config, self, starts, start_count (the first is of the last entry trimmed, {0, 0} if none was), seq:
+                            of the last entry, applied_seq */
     GY_ON_WRITE,         /* token, bytes, epoch: the configuration its sender goes by */
     GY_ON_GATHERED,      /* every write there is now was handed in: a group may start */
     GY_ON_SYNCED,        /* seq: the append up to it is on disk */
     GY_ON_APPLIED,       /* seq: applied up to it; may stop short of what was asked, the rest follows */
-    GY_ON_CONFIG,        /* token (0: no reply), config, or NULL with epoch: told by the coordinator, or come with an append. Idle only */
+    GY_ON_CONFIG,        /* token (0: no reply), config: told by the coordinator, or come with an append. Idle only */
     GY_ON_CONFIG_STORED, /* the configuration asked for is on disk */
     GY_ON_APPEND,        /* token, append: from a primary. Idle only */
     GY_ON_APPEND_REPLY,  /* member, reply: what was sent to it is answered */
     GY_ON_SEND_FAILED,   /* member: what was sent to it will not be answered */
-    GY_ON_ASK_REFUSED,   /* the coordinator's configuration is this replica's own: nothing was changed */
-    GY_ON_ASK_UNKNOWN,   /* no answer: it may have been changed */
+    GY_ON_ASK_FAILED,    /* what was asked was refused, or not answered: it may still come about */
+    GY_ON_RESTORE_FAILED, /* what GY_DO_RESTORE asked for did not come about: the primary will ask again */
     GY_ON_TICK,          /* time passed */
     GY_ON_TRIMMED,       /* seq: entries up to it left the log */
     GY_ON_IO_FAILED,     /* what was asked (append, apply, store) failed: nothing may be assumed about it */
@@ -122,9 +122,10 @@ struct gy_replica_event {
 typedef enum gy_replica_action_kind {
     GY_DO_REPLY,        /* token, why; seq if it was written */
     GY_DO_ANSWER,       /* token, reply: of an append */
-    GY_DO_SEND,         /* member, append (without epochs), upto: send entries append.prev_seq + 1 … upto, or fewer, with their epochs;
-                           with_config: and the configuration */
-    GY_DO_ASK,          /* epoch, in_sync: ask the coordinator for this in-sync set; answer with _CONFIG, _ASK_REFUSED or _ASK_UNKNOWN */
+    GY_DO_SEND,         /* member, append (without epochs), upto: send entries append.prev_seq + 1 … upto, or fewer, with their
+                           epochs; with_config: and the configuration */
+    GY_DO_ASK,          /* epoch, in_sync: ask the coordinator for this in-sync set, in a new epoch even if the set is the same:
+                           then no older request can come about. Answered by _CONFIG (token 0) or _ASK_FAILED */
     GY_DO_RESTORE,      /* this replica's log has nothing the primary still has: build it anew from the primary's state */
     /* I/O: at most one a step, and last. */
     GY_DO_APPEND,       /* epoch, seq (first), count: write the entries in one synced append; gy_replica_core_token names them */
@@ -183,6 +184,7 @@ struct gy_core_peer {
     bool known;           /* its log is known to be ours up to `matched` */
     bool under_way;       /* an append is not answered yet */
     bool restore;         /* what it needs is trimmed */
+    bool joining;         /* about to be asked in: a commit needs it already */
     uint64_t matched;     /* on its disk */
     uint64_t next;        /* to send */
     uint64_t told;        /* committed, as last sent */
@@ -201,15 +203,15 @@ typedef struct gy_replica_core {
     uint64_t applied, committed, synced, last;
     struct gy_epoch_start starts[GY_EPOCH_STARTS_MAX];
     size_t start_count;
-    bool appending, applying, storing, disk_low, restoring;
+    bool appending, applying, storing, disk_low, restoring, giving_up;
     size_t group_bytes_max;
+    int64_t stepped_ns;
 
     /* Follower: the append that is being written, to be answered. */
     uint64_t answer_token;
     struct gy_append_reply answer;
     uint64_t answer_committed;
     bool answering;
-    uint32_t promised_to; /* member; 0: nobody, or whoever it was before a restart */
     int64_t promised_until_ns;
 
     /* Primary. */
@@ -218,12 +220,13 @@ typedef struct gy_replica_core {
     uint64_t takeover;       /* last entry when it became primary */
     int64_t gate_ns;         /* commits nothing before */
     bool asking, ask_under_way;
-    bool outdated;           /* somebody knows a newer configuration */
+    bool outdated;           /* there is a newer configuration, or there may be: commits nothing, accepts nothing, asks */
     int64_t ask_retry_ns;
     uint32_t asked[GY_MEMBERS_MAX]; /* members that a commit needs besides the in-sync ones: their joining is not answered */
     size_t asked_count;
 
-    /* Accepted and unanswered, a ring, oldest first: the first `logged` have the seqs last - logged + 1 … last; the rest wait. */
+    /* Accepted and unanswered, a ring, oldest first: the first `logged` have the seqs last - logged + 1 … last; the rest
+     * wait. */
     struct gy_core_write writes[GY_CORE_WRITES_MAX];
     size_t head, count, logged;
 } gy_replica_core;
@@ -239,7 +242,8 @@ bool gy_replica_core_idle(const gy_replica_core *core);
 bool gy_replica_core_primary(const gy_replica_core *core);
 /* The configuration that is to be stored. */
 const struct gy_shard_config *gy_replica_core_next_config(const gy_replica_core *core);
-/* Until when linearizable reads may be answered from the applied state; INT64_MIN: not now, GY_NEVER: as long as it is primary. */
+/* Until when linearizable reads may be answered from the applied state; INT64_MIN: not now, GY_NEVER: as long as it is
+ * primary. */
 int64_t gy_replica_core_lease_ns(const gy_replica_core *core);
 /* When the next tick is wanted; GY_NEVER: none. */
 int64_t gy_replica_core_due_ns(const gy_replica_core *core);

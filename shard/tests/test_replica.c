@@ -20,13 +20,15 @@ struct world {
 static int set_up(void **state)
 {
     struct world *world = calloc(1, sizeof *world);
+    const struct gy_shard_config config = fixture_config(4);
     gyre_error err = {0};
     world->directory = fixture_directory();
     if (asprintf(&world->path, "%s/7-3", world->directory) < 0)
         return -1;
     gyre_codebook *codebook = fixture_codebook(GYRE_L2, FIXTURE_DIM, 1, NULL);
     if (gy_store_env_new(&world->env, 8 << 20, &err) != GYRE_OK ||
-        gy_replica_create(&world->replica, world->env, world->path, &identity, 4, "rabitq1", codebook, &usual, &err) != GYRE_OK)
+        gy_replica_create(&world->replica, world->env, world->path, &identity, 1, &config, "rabitq1", codebook, &usual,
+                          &err) != GYRE_OK)
         fail_msg("%s", err.text);
     gyre_codebook_free(codebook);
     *state = world;
@@ -295,7 +297,7 @@ static gyre_status append_write(gy_store *store, uint64_t seq, uint64_t first, u
     gy_bytes body;
     assert_int_equal(gy_wire_pack(&body, &write->base, 1 << 20, NULL), GYRE_OK);
     struct gy_log_entry entry = {.epoch = 4, .seq = seq, .body = body.data, .bytes = body.size};
-    gyre_status status = gy_store_log_append(store, &entry, 1, NULL);
+    gyre_status status = gy_store_log_append(store, &entry, 1, false, NULL);
     gy_bytes_free(&body);
     gy_wire_free(write);
     return status;

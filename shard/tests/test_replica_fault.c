@@ -44,11 +44,13 @@ static void a_nearly_full_disk_takes_no_new_epoch(void **state)
     char *directory = fixture_directory(), *path;
     gy_store_env *env;
     gy_replica *replica;
+    const struct gy_shard_config config = fixture_config(4);
     gyre_error err = {0};
     gyre_codebook *codebook = fixture_codebook(GYRE_L2, FIXTURE_DIM, 1, NULL);
     assert_true(asprintf(&path, "%s/7-3", directory) > 0);
     assert_int_equal(gy_store_env_new(&env, 8 << 20, &err), GYRE_OK);
-    assert_int_equal(gy_replica_create(&replica, env, path, &identity, 4, "rabitq1", codebook, &limits, &err), GYRE_OK);
+    assert_int_equal(gy_replica_create(&replica, env, path, &identity, 1, &config, "rabitq1", codebook, &limits, &err),
+                     GYRE_OK);
     gyre_codebook_free(codebook);
     atomic_store(&disk_full, true);
     assert_int_equal(gy_replica_set_epoch(replica, 5, &err), GYRE_EXHAUSTED);
@@ -72,13 +74,15 @@ static void a_failed_sync_is_the_end_of_acknowledgements(void **state)
     char *directory = fixture_directory(), *path;
     gy_store_env *env;
     gy_replica *replica;
+    const struct gy_shard_config config = fixture_config(4);
     gyre_error err = {0};
     struct fixture_found found;
     gyre_codebook *codebook = fixture_codebook(GYRE_L2, FIXTURE_DIM, 1, NULL);
     assert_true(asprintf(&path, "%s/7-3", directory) > 0);
     assert_int_equal(gy_stop_init(&err), GYRE_OK);
     assert_int_equal(gy_store_env_new(&env, 8 << 20, &err), GYRE_OK);
-    assert_int_equal(gy_replica_create(&replica, env, path, &identity, 4, "rabitq1", codebook, &limits, &err), GYRE_OK);
+    assert_int_equal(gy_replica_create(&replica, env, path, &identity, 1, &config, "rabitq1", codebook, &limits, &err),
+                     GYRE_OK);
     gyre_codebook_free(codebook);
     for (uint64_t i = 0; i < GOOD; i++)
         assert_int_equal(fixture_submit(replica, fixture_write(4, i, 1, i, FIXTURE_DIM)).status, GYRE_OK);
