@@ -131,6 +131,15 @@ static void take_answer(struct gy_collection_entry *entry, const struct telling 
         gy_table_member_said(entry, member, answer);
 }
 
+/* Where an older replica was dropped another may have waited for its place: it is told with the next report. Under mu. */
+static void forget_told(struct gy_collection_entry *entry, const struct telling *dropped)
+{
+    const struct gy_shard_config *config = &entry->record.shards[dropped->shard];
+    for (uint32_t m = 0; dropped->shard < entry->record.spec.shards && m < config->member_count; m++)
+        if (entry->shards[dropped->shard].members[m].node->link == dropped->link)
+            entry->shards[dropped->shard].members[m].told_ns = 0;
+}
+
 /* New routes where a member came up or went down since the newest. Under mu. */
 static void reroute(gy_placement *placement, struct gy_collection_entry *entry)
 {
@@ -164,6 +173,8 @@ static void tell(gy_placement *placement, struct tellings *self, int64_t deadlin
             reroute(placement, before);
         if (ensured && entry)
             take_answer(entry, told, &self->calls[i]);
+        else if (entry && self->calls[i].status == GYRE_OK)
+            forget_told(entry, told);
     }
     if (entry)
         reroute(placement, entry);

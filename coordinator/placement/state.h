@@ -173,6 +173,9 @@ struct gy_table_change {
 /* Commits it, under catalog_mu. *revision is then that of everything put. After GYRE_INTERNAL the process is asked to stop. */
 GYRE_CHECKED gyre_status gy_table_commit(gy_placement *placement, const struct gy_table_change *change, uint64_t *revision,
                                          gyre_error *err);
+/* The same of any keys. */
+GYRE_CHECKED gyre_status gy_table_commit_changes(gy_placement *placement, const struct gy_catalog_change *changes, size_t count,
+                                                 uint64_t *revision, gyre_error *err);
 /* The change that takes an entry's record and codebook away. */
 struct gy_table_change gy_table_removal(const struct gy_collection_entry *entry);
 

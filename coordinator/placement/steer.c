@@ -39,7 +39,7 @@ static void note(gy_placement *placement, const struct gy_collection_entry *entr
     gy_counter_add(placement->config_changes, 1);
     if (config->primary_since == config->epoch)
         gy_counter_add(placement->promotions, 1);
-    gy_log(GY_LOG_INFO, "shard_configured", "collection=%s shard=%u epoch=%" PRIu64 " primary=%s members=%u in_sync=%u reason=\"%s\"",
+    gy_log(GY_LOG_INFO, "shard_configured", "collection=%s shard=%u epoch=%" PRIu64 " primary=%s members=%u in_sync=%u reason=%s",
            entry->record.spec.name, change->shard, config->epoch, primary->node, config->member_count,
            gy_config_in_sync_count(config), change->reason);
 }
@@ -323,7 +323,8 @@ static void steer_collection(gy_placement *placement, struct gy_collection_entry
     free(changes);
     if (status == GYRE_OK || !entry)
         return;
-    gy_log(GY_LOG_WARN, "plan_failed", "collection=%s error=%s action=\"tried again\"", entry->record.spec.name, err.text);
+    gy_log(GY_LOG_WARN, "plan_failed", "collection=%s error=%s action=%s", entry->record.spec.name, err.text,
+           "tried again");
     entry->plan_due_ns = now_ns + COMMIT_AGAIN_NS;
 }
 

@@ -257,6 +257,15 @@ struct gy_table_change gy_table_removal(const struct gy_collection_entry *entry)
     };
 }
 
+gyre_status gy_table_commit_changes(gy_placement *placement, const struct gy_catalog_change *changes, size_t count,
+                                    uint64_t *revision, gyre_error *err)
+{
+    gyre_status status = placement->catalog->commit(placement->catalog, changes, count, revision, err);
+    if (status == GYRE_INTERNAL)
+        gy_stop_request(err ? err->text : "the catalog failed", 1);
+    return status;
+}
+
 gyre_status gy_table_commit(gy_placement *placement, const struct gy_table_change *change, uint64_t *revision, gyre_error *err)
 {
     char key[sizeof GY_COLLECTION_PREFIX + GY_NAME_BYTES_MAX], codebook_key[GY_CODEBOOK_KEY_ROOM],
@@ -277,11 +286,8 @@ gyre_status gy_table_commit(gy_placement *placement, const struct gy_table_chang
                                                       change->codebook_revision, NULL};
     if (change->cluster)
         changes[count++] = (struct gy_catalog_change){GY_CLUSTER_KEY, placement->cluster_revision, &cluster_value};
-    if (status == GYRE_OK) {
-        status = placement->catalog->commit(placement->catalog, changes, count, revision, err);
-        if (status == GYRE_INTERNAL)
-            gy_stop_request(err ? err->text : "the catalog failed", 1);
-    }
+    if (status == GYRE_OK)
+        status = gy_table_commit_changes(placement, changes, count, revision, err);
     if (status == GYRE_OK && change->cluster)
         placement->cluster_revision = *revision;
     gy_bytes_free(&value);
