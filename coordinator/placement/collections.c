@@ -24,7 +24,8 @@ static gyre_status check_any_up(const gy_placement *placement, const struct gy_p
     if (world->node_count == 0)
         return gyre_fail(err, GYRE_PRECONDITION, "no shard daemon has joined; start gyre-shard with --coordinators %s", bus);
     return gyre_fail(err, GYRE_PRECONDITION,
-                     "none of the %zu shard daemons known is up; start gyre-shard with --coordinators %s", world->node_count, bus);
+                     "none of the %zu shard daemons known is up; start gyre-shard with --coordinators %s", world->node_count,
+                     bus);
 }
 
 /* Chooses the nodes, under mu. */

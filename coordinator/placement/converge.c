@@ -134,8 +134,9 @@ static void take_answer(struct gy_collection_entry *entry, const struct telling 
 /* Where an older replica was dropped another may have waited for its place: it is told with the next report. Under mu. */
 static void forget_told(struct gy_collection_entry *entry, const struct telling *dropped)
 {
-    const struct gy_shard_config *config = &entry->record.shards[dropped->shard];
-    for (uint32_t m = 0; dropped->shard < entry->record.spec.shards && m < config->member_count; m++)
+    if (dropped->shard >= entry->record.spec.shards)
+        return;
+    for (uint32_t m = 0; m < entry->record.shards[dropped->shard].member_count; m++)
         if (entry->shards[dropped->shard].members[m].node->link == dropped->link)
             entry->shards[dropped->shard].members[m].told_ns = 0;
 }

@@ -173,7 +173,7 @@ static void answer_ask(gy_placement *placement, struct gy_in_sync_ask *ask)
     free(ask);
 }
 
-/* Commits what is granted of the questions about one collection; the first question about a shard wins. Under mu, lets go of it. */
+/* Commits what is granted of the questions about one collection; of two about a shard one wins. Under mu, lets go of it. */
 static void commit_asks(gy_placement *placement, const struct gy_in_sync_ask *asks, size_t ask_count, uint64_t collection_id)
 {
     struct gy_config_change *changes = calloc(ask_count, sizeof *changes);
@@ -188,7 +188,8 @@ static void commit_asks(gy_placement *placement, const struct gy_in_sync_ask *as
     pthread_mutex_unlock(&placement->mu);
     gyre_error err;
     if (count && gy_steer_commit(placement, collection_id, changes, count, &done, &err) != GYRE_OK)
-        gy_log(GY_LOG_WARN, "in_sync_not_changed", "collection_id=%" PRIu64 " shards=%zu error=%s", collection_id, count, err.text);
+        gy_log(GY_LOG_WARN, "in_sync_not_changed", "collection_id=%" PRIu64 " shards=%zu error=%s", collection_id, count,
+               err.text);
     free(changes);
     pthread_mutex_lock(&placement->mu);
 }
