@@ -357,7 +357,10 @@ void gy_tell_shards(gy_placement *placement, struct gy_collection_entry *entry, 
 {
     struct converge_job *job = placement->stopping ? NULL : calloc(1, sizeof *job);
     gyre_error err = {0};
-    if (!job || tellings_init(&job->tellings, count * GY_MEMBERS_MAX, &err) != GYRE_OK) {
+    size_t members = 0;
+    for (size_t i = 0; i < count; i++)
+        members += entry->record.shards[changes[i].shard].member_count;
+    if (!job || tellings_init(&job->tellings, members, &err) != GYRE_OK) {
         free(job); /* they hear of it when they report */
         return;
     }
