@@ -26,4 +26,14 @@ static inline struct gy_shard_config fixture_config_quantized(uint64_t epoch)
     return config;
 }
 
+/* Makes request tell a member, alone or not, its configuration; message lends what it needs. */
+static inline void fixture_tell(Gyre__Node__EnsureReplica *request, struct gy_config_message *message,
+                                const struct gy_shard_config *config)
+{
+    gy_config_message_init(message, config);
+    request->config = &message->base;
+    request->member = 1;
+    request->create = true;
+}
+
 #endif
