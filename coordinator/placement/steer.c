@@ -129,7 +129,7 @@ static bool grant(gy_placement *placement, const struct gy_in_sync_ask *ask, str
     const Gyre__Node__ChangeInSync *asked = ask->asked;
     const struct gy_collection_entry *entry = asked_entry(placement, asked);
     gyre_error err;
-    if (!entry)
+    if (!entry || entry->record.state != GY_COLLECTION_ACTIVE) /* while it is being made, what holds is the answer */
         return false;
     const struct gy_shard_config *config = &entry->record.shards[asked->shard];
     const struct gy_member *from = gy_config_member(config, asked->from);
