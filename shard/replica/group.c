@@ -44,7 +44,7 @@ gyre_status gy_group_add(gy_group *group, const Gyre__Node__Write *write, uint64
 
 gyre_status gy_group_apply(gy_group *group, gy_points *points, uint64_t seq, gyre_error *err)
 {
-    return gy_points_apply(points, group->operations, group->versions, group->count, seq, group->deleted, err);
+    return gy_points_apply(points, group->operations, group->versions, group->count, seq, NULL, group->deleted, err);
 }
 
 void gy_group_clear(gy_group *group)
