@@ -47,6 +47,10 @@ typedef Replica {
   unsigned taken : 2;     /* entries in its log when it took over or restarted */
   unsigned committed : 2; /* as far as it knows in this reign, since it started */
   unsigned acked : 6;     /* entries each replica has on disk, by its answers, two bits for each */
+#ifdef WITH_READS
+  unsigned promised : 3; /* primaries it answered, while its promise to them runs */
+  unsigned lease : 3;    /* of a primary: whose promises it knows of, and still counts on */
+#endif
 };
 Replica at[3];
 
@@ -70,6 +74,9 @@ typedef Message {
   unsigned epoch : 3;
   unsigned count : 2; /* entries sent; in OK: synced */
   unsigned log : 15;
+#ifdef WITH_READS
+  unsigned timely : 1; /* in OK: the promise it carries still runs */
+#endif
 };
 Message net[9];
 #define SLOT(from, to) net[(from) * 3 + (to)]
@@ -133,6 +140,25 @@ unsigned chosen_in : 9; /* the epoch each was committed in, three bits for each 
 #define JOINABLE_AT(r) MAX(at[r].committed, at[r].taken)
 #endif
 
+/* Reads, with -DWITH_READS. Time is left out but for its order: a promise ends at the latest moment that is safe, together with the
+ * lease that counts on it. Who restarts keeps its promises here: it waits as long as the longest may run. */
+#if !defined(WITH_READS) || defined(BREAK_NO_PROMISE)
+#define FREE(r) true
+#else
+#define FREE(r) (at[r].promised == 0)
+#endif
+#ifdef BREAK_READ_AT_ONCE
+#define KNOWS_ALL(r) true
+#else
+#define KNOWS_ALL(r) (at[r].taken == 0) /* all it took over, or found when it restarted, is committed */
+#endif
+#define MAY_READ(r) (PRIMARY(r) && KNOWS_ALL(r) && ((NEEDED(r) & (7 - BIT(r))) & (7 - at[r].lease)) == 0)
+#ifdef WITH_READS
+#define WANTS_LEASE(r, f) (!HAS(at[r].lease, f))
+#else
+#define WANTS_LEASE(r, f) false
+#endif
+
 #ifdef BREAK_RESTORE_ALWAYS
 #define RESTORABLE(m, r) true
 #else
@@ -152,6 +178,9 @@ inline clear(m)
   m.kind = NONE;
   m.epoch = 0;
   m.count = 0;
+#ifdef WITH_READS
+  m.timely = 0;
+#endif
   m.log = 0
 }
 
@@ -161,6 +190,9 @@ inline retire(r)
   at[r].asked = 0;
   at[r].taken = 0;
   at[r].committed = 0;
+#ifdef WITH_READS
+  at[r].lease = 0;
+#endif
   at[r].acked = 0
 }
 
@@ -198,7 +230,7 @@ inline commit(r, p, q)
   n = (HAS(NEEDED(r), p) -> MIN(n, ACKED(r, p)) : n);
   n = (HAS(NEEDED(r), q) -> MIN(n, ACKED(r, q)) : n);
   if
-  :: PRIMARY(r) && n > at[r].committed ->
+  :: PRIMARY(r) && FREE(r) && n > at[r].committed ->
     printf("  %d commits 1..%d and acknowledges\n", r, n);
     at[r].committed = n;
     at[r].taken = (at[r].taken > n -> at[r].taken : 0); /* known to be committed: nothing to wait for */
@@ -237,7 +269,7 @@ inline receive(r, f, g, m)
   :: OLD(m, r) -> clear(m)
   :: else ->
     if
-    :: m.epoch > at[r].epoch -> 
+    :: m.epoch > at[r].epoch ->
       at[r].epoch = m.epoch;
 #ifndef BREAK_FORGET_EPOCH
       retire(r);
@@ -270,6 +302,10 @@ inline receive(r, f, g, m)
     at[r].synced = LENGTH(at[r].log);
 #endif
     m.kind = OK;
+#ifdef WITH_READS
+    m.timely = 1;
+    at[r].promised = at[r].promised | BIT(f);
+#endif
     m.log = 0;
     drop_old(f, r);
     n = 0
@@ -277,10 +313,24 @@ inline receive(r, f, g, m)
   assert(I1)
 }
 
+#ifdef WITH_READS
+inline lapse(r, f, g)
+{
+  printf("the promise of %d to %d ends, and the lease on it\n", r, f);
+  at[r].promised = at[r].promised & (7 - BIT(f));
+  at[f].lease = at[f].lease & (7 - BIT(r));
+  SLOT(f, r).timely = 0;
+  commit(r, f, g)
+}
+#endif
+
 /* Primary r gets f's answer m; g is the third. */
 inline hear(r, f, g, m)
 {
   printf("%d hears from %d: synced 1..%d, asked in epoch %d\n", r, f, m.count, m.epoch);
+#ifdef WITH_READS
+  at[r].lease = (PRIMARY(r) && OF_THIS_REIGN(m, r) && m.timely -> at[r].lease | BIT(f) : at[r].lease);
+#endif
   if
   :: PRIMARY(r) && OF_THIS_REIGN(m, r) && m.count > ACKED(r, f) ->
     at[r].acked = (at[r].acked & (63 - (3 << (2 * f)))) | (m.count << (2 * f));
@@ -339,6 +389,12 @@ inline restart(r, a, b)
   at[r].log = PREFIX(at[r].log, at[r].synced);
   at[r].committed = 0;
   at[r].acked = 0;
+#ifdef WITH_READS
+  at[r].lease = 0;
+#endif
+#ifdef BREAK_FORGET_PROMISE
+  at[r].promised = 0;
+#endif
   at[r].taken = (PRIMARY(r) -> LENGTH(at[r].log) : 0);
 #ifdef BREAK_FORGET_ASKED
   at[r].asked = 0;
@@ -350,7 +406,7 @@ inline restart(r, a, b)
   commit(r, a, b)
 }
 
-#define WILL_SEND(r, f) (PRIMARY(r) && SENDABLE(r) > ACKED(r, f)) /* nothing new: a ping, that changes nothing */
+#define WILL_SEND(r, f) (PRIMARY(r) && (SENDABLE(r) > ACKED(r, f) || WANTS_LEASE(r, f))) /* else a ping that changes nothing */
 /* A primary may know that much to be committed from the time when it was a follower. */
 #define WILL_RESTORE(r, n) (PRIMARY(r) && (n) <= chosen_count && PREFIX(at[r].log, n) == PREFIX(chosen, n))
 #define CAME(f, r) (SLOT(f, r).kind == APPEND || SLOT(f, r).kind == RESTORE)
@@ -363,7 +419,12 @@ inline restart(r, a, b)
 #define CAN_EXPAND(r) (now < EPOCHS && HAS(asking, r) && !HAS(config[now].isr, r))
 #define CAN_PROMOTE(r) (now < EPOCHS && !(TWINS && (r) == 2) && PROMOTABLE(r) && config[now].primary != (r))
 /* A restart that changes nothing is not one. */
+#ifdef BREAK_FORGET_PROMISE
+#define CAN_CRASH(r) (crashes < CRASHES)
+#else
 #define CAN_CRASH(r) (crashes < CRASHES && (PRIMARY(r) || at[r].synced < LENGTH(at[r].log) || at[r].epoch > at[r].config))
+#endif
+
 proctype replica(byte me; byte x; byte y)
 {
 end:
@@ -390,6 +451,13 @@ end:
   :: d_step { SLOT(me, y).kind == OK -> hear(me, y, x, SLOT(me, y)) }
   :: d_step { WILL_ASK(me, x) -> ask(me, x) }
   :: d_step { WILL_ASK(me, y) -> ask(me, y) }
+#ifdef WITH_READS
+  :: d_step { HAS(at[me].promised, x) -> lapse(me, x, y) }
+  :: d_step { HAS(at[me].promised, y) -> lapse(me, y, x) }
+  :: d_step { MAY_READ(me) && at[me].committed < chosen_count ->
+       printf("%d answers a read, and has 1..%d of 1..%d\n", me, at[me].committed, chosen_count);
+       assert(false) /* I4: a read that misses what was acknowledged */ }
+#endif
 #ifdef BREAK_REFUSAL_ANSWERS_ALL /* a refusal in the epoch of asking: the same question, asked before, may still be on its way */
   :: d_step { at[me].asked != 0 -> printf("%d is refused\n", me); at[me].asked = 0 }
 #endif
