@@ -1,8 +1,8 @@
 /* replication: the write path of one shard, small enough to be looked through completely (README.md says how far, and what for).
  *
  * Three replicas, a catalog that changes by compare-and-set, a network that delays and loses. Each `::` of the processes below is
- * one atomic step of one party; Spin takes them in every order. What is not taken is a party that is slow, dead or cut off: a cut is
- * messages that stay in their places, a healed one is messages that come late. So any cut, between any pairs, is among the runs.
+ * one atomic step of one party; Spin takes them in every order. What is not taken is a party that is slow, dead or cut off. A cut
+ * is messages that stay in their places, a healed one messages that come late: any cut, between any pairs, is among the runs.
  *
  * Steps are freer than the real ones where that costs nothing: what holds here holds there.
  *   shrink      the catalog may drop any follower at any time: a primary that asked for it, or a coordinator that is wrong
@@ -140,8 +140,10 @@ unsigned chosen_in : 9; /* the epoch each was committed in, three bits for each 
 #define JOINABLE_AT(r) MAX(at[r].committed, at[r].taken)
 #endif
 
-/* Reads, with -DWITH_READS. Time is left out but for its order: a promise ends at the latest moment that is safe, together with the
- * lease that counts on it. Who restarts keeps its promises here: it waits as long as the longest may run. */
+/* Reads, with -DWITH_READS. Time is left out but for its order: a promise ends as early as is safe, together with the lease that
+ * counts on it. Who restarts keeps its promises here: it waits as long as the longest may run. At most 3 configurations: with
+ * more, a member may join at a second primary and become the third; its promise ends after the second's to the first, for it was
+ * given later, and this order is not kept here. */
 #if !defined(WITH_READS) || defined(BREAK_NO_PROMISE)
 #define FREE(r) true
 #else
