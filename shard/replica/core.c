@@ -807,6 +807,9 @@ void gy_replica_step(gy_replica_core *core, const struct gy_replica_event *event
     case GY_ON_ASK_FAILED:
         on_ask_failed(core, event);
         break;
+    case GY_ON_RESTORE_FAILED:
+        core->restoring = false;
+        break;
     case GY_ON_TICK:
         break;
     case GY_ON_TRIMMED:

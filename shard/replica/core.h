@@ -51,10 +51,6 @@ typedef enum gy_replica_state {
     GY_REPLICA_FAILED,
 } gy_replica_state;
 
-/* Entries from seq `first` on, up to the next start, have this epoch. */
-struct gy_epoch_start {
-    uint64_t epoch, first;
-};
 enum { GY_EPOCH_STARTS_MAX = 64 };
 
 /* How a follower answers an append. Values travel. */
@@ -98,6 +94,7 @@ typedef enum gy_replica_event_kind {
     GY_ON_APPEND_REPLY,  /* member, reply: what was sent to it is answered */
     GY_ON_SEND_FAILED,   /* member: what was sent to it will not be answered */
     GY_ON_ASK_FAILED,    /* what was asked was refused, or not answered: it may still come about */
+    GY_ON_RESTORE_FAILED, /* what GY_DO_RESTORE asked for did not come about: the primary will ask again */
     GY_ON_TICK,          /* time passed */
     GY_ON_TRIMMED,       /* seq: entries up to it left the log */
     GY_ON_IO_FAILED,     /* what was asked (append, apply, store) failed: nothing may be assumed about it */
