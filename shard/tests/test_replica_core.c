@@ -718,6 +718,9 @@ static void only_what_lacks_the_last_trimmed_entry_is_restored(void **state)
     assert_answer(GY_APPEND_BUSY, 0);
     append(4, 2, 5, "4", 6, false);
     assert_answer(GY_APPEND_BUSY, 0);
+    happened(GY_ON_RESTORE_FAILED, 0);
+    append(4, 2, 5, "", 5, false);
+    assert_answer(GY_APPEND_OK, 5);
     open_follower("ss", "11122", 0, 1);
     append(4, 2, 6, "", 6, true); /* in sync: first asked out */
     assert_null(find(GY_DO_RESTORE));

@@ -1,4 +1,4 @@
-/* Random stories of 3 to 5 cores, a catalog with compare-and-set, and a network that loses, doubles, delays and reorders; processes
+/* Random stories of 3 to 5 cores, a catalog with compare-and-set, a network that loses, doubles, delays and reorders; processes
  * crash and keep what was synced, stand still, close, trim; the coordinator promotes whom it likes within the in-sync set.
  *
  * After every step: the cores' invariants; nobody commits another entry than the first who committed that seq; every in-sync
@@ -264,12 +264,14 @@ static void restore(struct node *node)
 {
     const struct node *from = &world.nodes[node->restoring_from];
     uint32_t id = node->core.self;
-    if (from->up && node->io.kind < GY_DO_APPEND && gy_replica_core_primary(&from->core)) {
-        node->base = node->last = node->flushed = from->core.applied;
-        node->log[node->base] = (struct entry){gy_replica_core_epoch_at(&from->core, node->base), 0};
-        node->log[node->base].token = world.truth[node->base].token;
-        tally.restored++;
+    node->restoring_from = 0;
+    if (!from->up || node->io.kind >= GY_DO_APPEND || !gy_replica_core_primary(&from->core)) {
+        tell(node, (struct gy_replica_event){.kind = GY_ON_RESTORE_FAILED});
+        return;
     }
+    node->base = node->last = node->flushed = from->core.applied;
+    node->log[node->base] = (struct entry){gy_replica_core_epoch_at(&from->core, node->base), world.truth[node->base].token};
+    tally.restored++;
     start(node, id);
 }
 
