@@ -52,6 +52,7 @@ static struct {
     bool answered[TOKENS_MAX];
     struct entry truth[LOG]; /* as first committed */
     uint64_t acknowledged;   /* highest seq */
+    uint64_t trouble; /* of 30: how often something goes wrong */
     bool calm;
 } world;
 
@@ -442,7 +443,7 @@ static void something_happens(void)
         tell(node, (struct gy_replica_event){.kind = GY_ON_GATHERED});
     } else if (dice < 970) {
         (void)deliver((struct message){.kind = CONFIG, .to = id, .config = world.catalog});
-    } else if (!world.calm) {
+    } else if (!world.calm && random_below(30) < world.trouble) {
         fault(node);
     }
     check_in_sync();
@@ -454,6 +455,7 @@ static void tell_story(uint64_t seed)
     random_state = seed * 2654435761u + 88172645463325252u;
     memset(&world, 0, sizeof world);
     world.node_count = 3 + (uint32_t)random_below(3);
+    world.trouble = 1 + random_below(30);
     world.now_ns = 1000 * GY_MILLISECOND_NS;
     world.catalog = config_of(1, 1, 1, 1 + (uint32_t)random_below(2), world.node_count == 3   ? "sss"
                                                                       : world.node_count == 4 ? "ssfq"
