@@ -194,8 +194,20 @@ static gyre_status put_codes(struct applying *applying, gyre_error *err)
     return GYRE_OK;
 }
 
+static void put_requests(struct applying *applying, struct gy_request_changes *requests, const uint64_t *versions, size_t count,
+                         const bool *deleted)
+{
+    size_t i = 0;
+    for (size_t r = 0; r < requests->noted_count; r++) {
+        struct gy_request *request = &requests->noted[r];
+        for (request->deleted = 0; i < count && versions[i] <= request->seq; i++)
+            request->deleted += versions[i] == request->seq && deleted[i];
+    }
+    gy_batch_put_requests(applying->batch, applying->points->store, requests);
+}
+
 static gyre_status apply(struct applying *applying, const struct gy_operation *operations, const uint64_t *versions, size_t count,
-                         bool *deleted, gyre_error *err)
+                         struct gy_request_changes *requests, bool *deleted, gyre_error *err)
 {
     gy_points *points = applying->points;
     size_t row_bytes = applying->next->codebook->layout.row_bytes, upserted = 0;
@@ -209,6 +221,8 @@ static gyre_status apply(struct applying *applying, const struct gy_operation *o
         }
     }
     GY_TRY(put_codes(applying, err));
+    if (requests)
+        put_requests(applying, requests, versions, count, deleted);
     applying->next->applied_seq = applying->applied_seq;
     GY_TRY(gy_store_commit_applied(points->store, applying->batch, applying->applied_seq, applying->next->points, err));
     if (points->tracking)
@@ -218,7 +232,7 @@ static gyre_status apply(struct applying *applying, const struct gy_operation *o
 }
 
 gyre_status gy_points_apply(gy_points *points, const struct gy_operation *operations, const uint64_t *versions, size_t count,
-                            uint64_t applied_seq, bool *deleted, gyre_error *err)
+                            uint64_t applied_seq, struct gy_request_changes *requests, bool *deleted, gyre_error *err)
 {
     struct applying applying = {.points = points, .applied_seq = applied_seq};
     pthread_mutex_lock(&points->apply_mu);
@@ -226,7 +240,7 @@ gyre_status gy_points_apply(gy_points *points, const struct gy_operation *operat
                                                     "an earlier batch failed; the replica must be opened anew")
                                         : prepare(&applying, operations, count, err);
     if (status == GYRE_OK) {
-        status = apply(&applying, operations, versions, count, deleted, err);
+        status = apply(&applying, operations, versions, count, requests, deleted, err);
         points->broken = status != GYRE_OK;
         if (status == GYRE_OK)
             gy_points_publish(points, GY_TAKE(applying.next));

@@ -43,12 +43,14 @@ GYRE_CHECKED gyre_status gy_points_open(gy_points **out, gy_store *store, gyre_e
 void gy_points_close(gy_points *points);
 
 /* Applies committed operations of several log entries as one atomic batch: ops in order, later ones win. versions[i] is the seq
- * that operation i belongs to, applied_seq the last seq of the batch. deleted[i] is set for a delete whose point was there.
+ * that operation i belongs to, ascending, applied_seq the last seq of the batch. deleted[i] is set for a delete whose point was
+ * there. requests (NULL: none) go into the same batch, once how many points each deleted was filled in.
  * Vectors were checked before they were logged; a failure here is a disk that fails: the replica stops. Rows are checked here:
  * GYRE_PRECONDITION if they are of another codebook than the codes here, GYRE_INVALID for what is no row, and for a vector where
  * a row belongs or the other way round; then nothing was changed. */
 GYRE_CHECKED gyre_status gy_points_apply(gy_points *points, const struct gy_operation *operations, const uint64_t *versions,
-                                         size_t count, uint64_t applied_seq, bool *deleted, gyre_error *err);
+                                         size_t count, uint64_t applied_seq, struct gy_request_changes *requests, bool *deleted,
+                                         gyre_error *err);
 /* What a quantized member needs of vectors, in the codebook that the codes are in now.
  *   vectors  [count] addresses of vectors as the client gave them
  *   lists    [count], written

@@ -43,6 +43,9 @@ void gy_batch_delete(gy_batch *batch, gy_store *store, enum gy_family family, st
 /* from <= key < to */
 void gy_batch_delete_range(gy_batch *batch, gy_store *store, enum gy_family family, struct gy_slice from, struct gy_slice to);
 
+/* requests.c */
+void gy_batch_put_requests(gy_batch *batch, gy_store *store, const struct gy_request_changes *changes);
+
 /* Writes a batch as one atom, not synced (see above). */
 GYRE_CHECKED gyre_status gy_store_commit(gy_store *store, gy_batch *batch, gyre_error *err);
 /* The same, with the applied seq and the number of points that hold after it. */

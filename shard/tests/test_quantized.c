@@ -203,11 +203,11 @@ static void rows_that_are_none_change_nothing(void **state)
             given.row = wrong;
         else
             given.row = NULL, given.vector = vector;
-        assert_int_equal(gy_points_apply(pair.quantized.points, &given, version_of, 1, version_of[0], deleted, &err),
+        assert_int_equal(gy_points_apply(pair.quantized.points, &given, version_of, 1, version_of[0], NULL, deleted, &err),
                          cases[i].status);
         assert_non_null(strstr(err.text, cases[i].says));
     }
-    assert_int_equal(gy_points_apply(pair.full.points, &right, version_of, 1, version_of[0], deleted, &err), GYRE_INVALID);
+    assert_int_equal(gy_points_apply(pair.full.points, &right, version_of, 1, version_of[0], NULL, deleted, &err), GYRE_INVALID);
     assert_non_null(strstr(err.text, "full"));
     assert_same_codes(pair.full.points, pair.quantized.points);
     fixture_apply(&pair.quantized, &right, 1, NULL); /* nothing is broken by all that */
