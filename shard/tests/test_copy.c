@@ -205,8 +205,10 @@ static void assert_same_codes(gy_points *a, gy_points *b)
 
 static void assert_same(gy_points *a, gy_points *b)
 {
+    struct gy_points_state of_a = gy_points_state(a), of_b = gy_points_state(b);
     assert_same_points(a, b);
     assert_same_codes(a, b);
+    assert_memory_equal(&of_a.digest, &of_b.digest, sizeof of_a.digest);
 }
 
 /* ---- the tests ---- */
