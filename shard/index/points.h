@@ -68,6 +68,27 @@ uint32_t gy_points_dim(gy_points *points);
 gyre_metric gy_points_metric(gy_points *points);
 uint64_t gy_points_ram_bytes(gy_points *points);        /* codes, ids and the table of ids, as allocated (shard/README.md) */
 
+/* ---- digest ---- */
+/* Two replicas of a shard at equal seq have equal points and vectors, at equal seq and codebook version also equal codes. */
+struct gy_points_state {
+    uint64_t applied_seq, points;
+    uint32_t codebook_version;
+    struct gy_digest digest;
+};
+struct gy_points_state gy_points_state(gy_points *points);
+
+struct gy_digest_report {
+    struct gy_points_state state;      /* that was checked */
+    uint64_t points, vectors, chunks;  /* looked at */
+    uint64_t damaged;                  /* things found that are not as they should be */
+    char first[GYRE_ERROR_TEXT_BYTES]; /* what the first of them is; "" */
+};
+/* Reads everything the replica holds, on disk and in RAM, at one moment, and compares it with the digest and codes on disk with
+ * those in RAM. Writes go on. GYRE_OK whatever is found: the report says what; GYRE_DEADLINE once deadline_ns (GY_NEVER: none)
+ * passed. */
+GYRE_CHECKED gyre_status gy_points_digest_check(gy_points *points, int64_t deadline_ns, struct gy_digest_report *report,
+                                                gyre_error *err);
+
 /* Starts re-encoding to a newer codebook; a version that is not newer changes nothing. GYRE_INVALID if dim, metric or seed
  * differ, GYRE_PRECONDITION on a quantized replica: it gets its codes from a full one. Takes a copy of codebook (by
  * encode/decode). */

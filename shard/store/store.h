@@ -51,6 +51,21 @@ uint64_t gy_store_epoch(const gy_store *store);  /* of the configuration */
 GYRE_CHECKED gyre_status gy_store_set_config(gy_store *store, const struct gy_shard_config *config, gyre_error *err);
 uint64_t gy_store_applied_seq(const gy_store *store);
 
+/* ---- digest: what is applied, in a few bytes ---- */
+struct gy_sum {
+    uint64_t low, high; /* of a number mod 2^128 */
+};
+
+/* Sums over all points of the hashes of what each has (index/digest.h): equal on every replica that holds the same, however it came
+ * to it and wherever it lies. */
+struct gy_digest {
+    struct gy_sum points;  /* id, version, payload */
+    struct gy_sum codes;   /* id, list, row; of one codebook version */
+    struct gy_sum vectors; /* id, vector; 0 on a quantized replica */
+};
+/* Of the applied seq, as it was committed. */
+void gy_store_digest(const gy_store *store, struct gy_digest *out);
+
 /* ---- requests that are recognised when they are sent again ---- */
 enum { GY_CLIENT_BYTES = 16 };
 
