@@ -99,7 +99,7 @@ struct gy_etcd_options {
     const char *prefix;    /* of every key of this cluster: begins and ends with "/" */
     /* PEM files; NULL or "": none. With ca the members are spoken to over TLS; cert and key are this client's own. */
     const char *ca_file, *cert_file, *key_file;
-    int64_t patience_ns;   /* how long an operation looks for a member that answers; 0: 10 s */
+    int64_t patience_ns;   /* how long an operation looks for a member that answers; 0: 15 s */
 };
 /* Opens or makes the catalog below a prefix of etcd. GYRE_INVALID names a wrong option; GYRE_UNAVAILABLE: no member answers;
  * GYRE_PRECONDITION: something else is below the prefix, or a migration that is not finished; else as above. */

@@ -12,7 +12,8 @@ enum {
     ADDRESS_BYTES_MAX = 255,
     ATTEMPT_DOUBLINGS_MAX = 2, /* 1 s, 2 s, then 4 s: a slow disk's part of a megabyte must get through some time */
 };
-static const int64_t attempt_ns = GY_SECOND_NS, patience_ns_default = 10 * GY_SECOND_NS,
+/* Patience: a member of etcd 3.4 that asked for a read in the moment of an election may answer no other one for its own 7 s. */
+static const int64_t attempt_ns = GY_SECOND_NS, patience_ns_default = 15 * GY_SECOND_NS,
                      pause_ns = 50 * GY_MILLISECOND_NS; /* when all were asked in vain */
 
 struct gy_etcd {

@@ -37,7 +37,8 @@ void catalog_assert_value(gy_catalog *catalog, const char *key, const char *valu
     gy_bytes found = {0};
     uint64_t found_revision = 0;
     gyre_error err = {0};
-    assert_int_equal(catalog->get(catalog, key, &found, &found_revision, &err), GYRE_OK);
+    if (catalog->get(catalog, key, &found, &found_revision, &err) != GYRE_OK)
+        fail_msg("%s", err.text);
     assert_int_equal(found.size, strlen(value));
     assert_memory_equal(found.data, value, found.size);
     assert_int_equal(found_revision, revision);

@@ -17,6 +17,7 @@ enum {
     RECONNECT_MS_FIRST = 50,
     RECONNECT_MS_MAX = 1000,
     CONNECT_MS_MAX = 5000,
+    FAILED_MS = 100, /* that a channel which failed is given before another server is asked */
     /* A frozen or unplugged server is noticed after these, when a call without deadline waits for it. */
     KEEPALIVE_MS = 20000,
     KEEPALIVE_TIMEOUT_MS = 10000,
@@ -130,13 +131,18 @@ void gy_client_queue_give_back(gyre_client *client, grpc_completion_queue *queue
     }
 }
 
+/* A channel that failed to connect says so until it is ready, though it tries again by itself; and gRPC core looks at its sockets only
+ * while somebody waits on a queue. So a failed one gets a moment of waiting: without, it would never find its server again. */
 bool gyre_client_await_ready(gyre_client *client, int64_t deadline_ns)
 {
     grpc_completion_queue *queue = gy_client_queue_take(client);
     grpc_connectivity_state state = grpc_channel_check_connectivity_state(client->channel, 1);
-    bool waited = true;
-    while (waited && (state == GRPC_CHANNEL_IDLE || state == GRPC_CHANNEL_CONNECTING)) {
-        grpc_channel_watch_connectivity_state(client->channel, state, gy_client_deadline(deadline_ns), queue, &state);
+    bool failed_before = state == GRPC_CHANNEL_TRANSIENT_FAILURE, waited = true;
+    int64_t moment_ns = gy_now_ns() + FAILED_MS * GY_MILLISECOND_NS, failed_ns = moment_ns < deadline_ns ? moment_ns : deadline_ns;
+    while (waited && (state == GRPC_CHANNEL_IDLE || state == GRPC_CHANNEL_CONNECTING ||
+                      (failed_before && state == GRPC_CHANNEL_TRANSIENT_FAILURE))) {
+        int64_t until_ns = state == GRPC_CHANNEL_TRANSIENT_FAILURE ? failed_ns : deadline_ns;
+        grpc_channel_watch_connectivity_state(client->channel, state, gy_client_deadline(until_ns), queue, &state);
         waited = gy_client_await(queue, &state); /* false: the deadline came first */
         state = grpc_channel_check_connectivity_state(client->channel, 1);
     }
