@@ -2,7 +2,10 @@
 #include "catalog_cases.h"
 #include "etcd_cluster.h"
 
+#include "catalog/embedded.h"
 #include "catalog/etcd_blob.h"
+#include "catalog/migrate.h"
+#include "catalog/records.h"
 
 #include <sodium.h>
 #include <stdio.h>
@@ -247,6 +250,69 @@ static void a_commit_under_a_lost_lease_changes_nothing(void **state)
     gy_catalog_close(catalog);
 }
 
+/* ---- migrating ---- */
+
+/* An embedded catalog with a cluster's record, a collection and a large codebook. */
+static void make_embedded(const char *path, struct gy_cluster_record *cluster)
+{
+    gy_catalog *catalog;
+    gyre_error err = {0};
+    gy_bytes record = {0}, codebook = zeros(3 << 20), collection = text_bytes("{}");
+    gy_cluster_record_init(cluster);
+    assert_int_equal(gy_cluster_record_encode(cluster, &record, &err), GYRE_OK);
+    assert_int_equal(gy_catalog_embedded_open(&catalog, path, &err), GYRE_OK);
+    struct gy_catalog_change changes[] = {{GY_CLUSTER_KEY, 0, &record}, {"codebook/1/1", 0, &codebook}, {"collection/a", 0, &collection}};
+    assert_int_equal(catalog->commit(catalog, changes, 3, NULL, &err), GYRE_OK);
+    gy_catalog_close(catalog);
+    gy_bytes_free(&record);
+    gy_bytes_free(&codebook);
+}
+
+static void a_migration_that_was_cut_off_goes_on_and_takes_what_changed(void **state)
+{
+    const struct catalog_rig *rig = *state;
+    char dir[] = "/tmp/gyre-migrate-XXXXXX", path[64], other_path[64], command[64];
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/catalog", dir), snprintf(other_path, sizeof other_path, "%s/other", dir);
+    struct gy_etcd_options options = {.endpoints = rig->endpoints, .prefix = rig->prefix};
+    struct gy_migrated migrated;
+    gyre_error err = {0};
+    assert_int_equal(gy_catalog_migrate(path, &options, &migrated, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "nothing to migrate"));
+    struct gy_cluster_record cluster, other;
+    make_embedded(path, &cluster), make_embedded(other_path, &other);
+    gy_catalog *half;
+    assert_int_equal(gy_etcd_open_for_migration(&half, &options, cluster.id, true, &err), GYRE_OK);
+    catalog_put(half, "collection/a", 0, "copied before it changed");
+    catalog_put(half, "collection/gone", 0, "copied before it went");
+    gy_catalog_close(half); /* here it was cut off */
+    assert_open_fails(state, GYRE_PRECONDITION, "not finished");
+    assert_int_equal(gy_catalog_migrate(other_path, &options, &migrated, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "another cluster"));
+    if (gy_catalog_migrate(path, &options, &migrated, &err) != GYRE_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(migrated.keys, 3);
+    gy_catalog *catalog = rig_open(state);
+    struct gy_catalog_list keys;
+    assert_int_equal(catalog->keys(catalog, &keys, &err), GYRE_OK);
+    assert_int_equal(keys.count, 3);
+    catalog_assert_value(catalog, "collection/a", "{}", keys.entries[2].revision);
+    gy_catalog_list_free(&keys);
+    assert_int_equal(gy_catalog_migrate(other_path, &options, &migrated, &err), GYRE_PRECONDITION); /* a prefix that is in use */
+    assert_non_null(strstr(err.text, "a catalog already"));
+    /* a crash between the two marks: the embedded catalog has moved, the prefix is not free yet */
+    overwrite(catalog, "migration", cluster.id);
+    gy_catalog_close(catalog);
+    assert_open_fails(state, GYRE_PRECONDITION, "not finished");
+    assert_int_equal(gy_catalog_migrate(path, &options, &migrated, &err), GYRE_OK);
+    gy_catalog_close(rig_open(state));
+    assert_int_equal(gy_catalog_migrate(path, &options, &migrated, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "has moved to"));
+    assert_int_equal(gy_catalog_embedded_open(&catalog, path, &err), GYRE_PRECONDITION);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
 /* ---- TLS ---- */
 
 static void tls_is_spoken_with_both_certificates_or_not_at_all(void **state)
@@ -304,6 +370,7 @@ int main(int argc, char **argv)
         TEST(what_is_no_catalog_of_this_version_is_refused),
         TEST(two_prefixes_are_two_catalogs),
         TEST(a_commit_under_a_lost_lease_changes_nothing),
+        TEST(a_migration_that_was_cut_off_goes_on_and_takes_what_changed),
         TEST(tls_is_spoken_with_both_certificates_or_not_at_all),
     };
     return cmocka_run_group_tests(tests, start_etcd, stop_etcd);

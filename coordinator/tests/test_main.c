@@ -13,7 +13,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-enum { TEXT_BYTES = 4096, READY_FD = 9 };
+enum { TEXT_BYTES = 16384, READY_FD = 9 };
 
 static int make_dir(void **state)
 {
