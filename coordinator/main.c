@@ -51,8 +51,10 @@ static const struct gy_option option_table[] = {
     {"catalog", GY_OPTION_TEXT, FIELD(catalog), "embedded", 0, 0, "BACKEND",
      "where the catalog is: embedded (in the data directory) or etcd"},
     {"etcd-endpoints", GY_OPTION_TEXT, FIELD(etcd_endpoints), "", 0, 0, "ADDRESS,…", "every member of etcd, host:port"},
-    {"etcd-prefix", GY_OPTION_TEXT, FIELD(etcd_prefix), "/gyre/", 0, 0, "PREFIX", "of this cluster's keys in etcd: one of its own"},
-    {"etcd-ca", GY_OPTION_TEXT, FIELD(etcd_ca), "", 0, 0, "FILE", "who signs the certificates of etcd's members (PEM); speak TLS to them"},
+    {"etcd-prefix", GY_OPTION_TEXT, FIELD(etcd_prefix), "/gyre/", 0, 0, "PREFIX",
+     "of this cluster's keys in etcd: one of its own"},
+    {"etcd-ca", GY_OPTION_TEXT, FIELD(etcd_ca), "", 0, 0, "FILE",
+     "who signs the certificates of etcd's members (PEM); speak TLS to them"},
     {"etcd-cert", GY_OPTION_TEXT, FIELD(etcd_cert), "", 0, 0, "FILE", "the certificate to show to etcd (PEM)"},
     {"etcd-key", GY_OPTION_TEXT, FIELD(etcd_key), "", 0, 0, "FILE", "its private key (PEM)"},
     {"migrate-to-etcd", GY_OPTION_SWITCH, FIELD(migrate_to_etcd), "off", 0, 0, "",
@@ -159,7 +161,8 @@ static gyre_status open_bus(struct daemon *daemon, const struct options *options
 }
 
 /* Locks the data directory and names the embedded catalog's in it. */
-static gyre_status take_data_dir(struct daemon *daemon, const struct options *options, char path[static PATH_BYTES], gyre_error *err)
+static gyre_status take_data_dir(struct daemon *daemon, const struct options *options, char path[static PATH_BYTES],
+                                 gyre_error *err)
 {
     if (snprintf(path, PATH_BYTES, "%s/catalog", options->data_dir) >= PATH_BYTES)
         return gyre_fail(err, GYRE_INVALID, "data-dir of %zu bytes; the limit is %d", strlen(options->data_dir), PATH_BYTES - 16);
@@ -177,13 +180,16 @@ static struct gy_etcd_options etcd_options(const struct options *options)
 
 static gyre_status open_etcd(struct daemon *daemon, const struct options *options, const char *path, gyre_error *err)
 {
-    if (gy_embedded_exists(path)) { /* one that nobody migrated is the cluster's: an empty one in its place would lose everything */
+    /* One that nobody migrated is the cluster's: an empty one in its place would lose everything. */
+    if (gy_embedded_exists(path)) {
         char moved_to[GY_MOVED_TO_BYTES_MAX + 1];
         GY_AUTO(gy_catalog) *embedded = NULL;
         GY_TRY(gy_embedded_open_moved(&embedded, path, moved_to, err));
         if (!moved_to[0])
             return gyre_fail(err, GYRE_PRECONDITION,
-                             "%s has a catalog that was not migrated: run gyre-coordinator --migrate-to-etcd, or use another data-dir", path);
+                             "%s has a catalog that was not migrated: run gyre-coordinator --migrate-to-etcd, or use another "
+                             "data-dir",
+                             path);
     }
     struct gy_etcd_options etcd = etcd_options(options);
     return gy_catalog_etcd_open(&daemon->catalog, &etcd, err);
@@ -308,7 +314,8 @@ static int migrate(const struct options *options)
         fprintf(stderr, "gyre-coordinator: not migrated: %s\n", err.text);
         return EXIT_FAILED;
     }
-    printf("migrated %zu keys, %" PRIu64 " bytes, to etcd %s, prefix %s; read back and equal. Start the coordinator with --catalog etcd.\n",
+    printf("migrated %zu keys, %" PRIu64 " bytes, to etcd %s, prefix %s; read back and equal. Start the coordinator with "
+           "--catalog etcd.\n",
            migrated.keys, migrated.bytes, options->etcd_endpoints, options->etcd_prefix);
     return EXIT_OK;
 }

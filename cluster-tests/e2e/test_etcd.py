@@ -37,8 +37,9 @@ def etcd_arguments(etcd, prefix="/gyre/"):
 
 
 def migrate(cluster, etcd, prefix="/gyre/"):
-    return subprocess.run([BIN / "gyre-coordinator", "--data-dir", cluster.directory / "coordinator", "--cluster-key-file", cluster.key,
-                           "--etcd-endpoints", etcd.endpoints, "--etcd-prefix", prefix, "--migrate-to-etcd"],
+    return subprocess.run([BIN / "gyre-coordinator", "--data-dir", cluster.directory / "coordinator",
+                           "--cluster-key-file", cluster.key, "--etcd-endpoints", etcd.endpoints,
+                           "--etcd-prefix", prefix, "--migrate-to-etcd"],
                           capture_output=True, text=True, timeout=120)
 
 
@@ -71,7 +72,7 @@ def test_a_cluster_on_etcd_creates_imports_searches_and_restarts(tmp_path):
             etcd.start(0)
             etcd.start(1)
             until(etcd.healthy, "etcd has a leader again")
-            client.create("most", DIM, "L2", shards=2, )
+            client.create("most", DIM, "L2", shards=2)
             names = sorted(c.spec.name for c in client.call("Collections", "List").collections)
             assert "most" in names and "words" not in names
         assert set(cluster.stop().values()) == {0}

@@ -1,12 +1,12 @@
 /* catalog: the small, consistent store of what must outlive the coordinator: keys, collections, who holds which shard.
  *
- * A table of slots, so that a backend is one piece: `embedded` (RocksDB in this process, one coordinator) and `etcd` (members outside).
- * Every key carries the revision of its last change; a commit names the revision each key is expected to have and changes all of
- * them or none. Revisions grow with every commit, over all keys.
+ * A table of slots, so that a backend is one piece: `embedded` (RocksDB in this process, one coordinator) and `etcd` (members
+ * outside). Every key carries the revision of its last change; a commit names the revision each key is expected to have and
+ * changes all of them or none. Revisions grow with every commit, over all keys.
  *
  * What is not known. A store that is reached over a network may make a change and its answer be lost. commit finds out by itself
- * while it can; if it cannot it returns GYRE_DEADLINE, and whoever called it reads the keys again before it relies on anything: the
- * first get, list or commit that succeeds afterwards has settled it, so that what was not made by then never will be.
+ * while it can; if it cannot it returns GYRE_DEADLINE, and whoever called it reads the keys again before it relies on anything:
+ * the first get, list or commit that succeeds afterwards has settled it, so that what was not made by then never will be.
  * Threads  any; close when no other call is in progress but wait, and every lease has been released */
 #ifndef GY_CATALOG_H
 #define GY_CATALOG_H
@@ -68,7 +68,8 @@ struct gy_catalog {
     void (*interrupt)(gy_catalog *catalog);
 
     /* Takes a lease that one owner has at a time, and keeps it in the background until it is released or lost; after the death of
-     * its owner it is free again when ttl_ns (GY_LEASE_TTL_NS_MIN at least) have passed. GYRE_EXISTS: somebody has it, who is named. */
+     * its owner it is free again when ttl_ns (GY_LEASE_TTL_NS_MIN at least) have passed. GYRE_EXISTS: somebody has it, who is
+     * named. */
     gyre_status (*lease_acquire)(gy_catalog *catalog, const char *name, const char *owner, int64_t ttl_ns, gy_catalog_lease **out,
                                  gyre_error *err);
     /* Whether it is ours now, beyond doubt: by a clock that ends before the store's. */
@@ -90,8 +91,8 @@ GY_AUTO_DEFINE(gy_catalog, gy_catalog_close)
 GYRE_CHECKED gyre_status gy_lease_check(const char *name, const char *owner, int64_t ttl_ns, gyre_error *err);
 
 /* Opens or makes the catalog in a directory of its own. GYRE_CORRUPT if a file is damaged, GYRE_UNIMPLEMENTED for one written by
- * a newer version, GYRE_EXHAUSTED on a nearly full disk (RocksDB would abort the process), GYRE_PRECONDITION for one that has moved
- * to etcd. Leases are always held: there is no other coordinator. */
+ * a newer version, GYRE_EXHAUSTED on a nearly full disk (RocksDB would abort the process), GYRE_PRECONDITION for one that has
+ * moved to etcd. Leases are always held: there is no other coordinator. */
 GYRE_CHECKED gyre_status gy_catalog_embedded_open(gy_catalog **out, const char *path, gyre_error *err);
 
 struct gy_etcd_options {

@@ -434,7 +434,8 @@ gyre_status gy_catalog_embedded_open(gy_catalog **out, const char *path, gyre_er
     GY_AUTO(gy_catalog) *catalog = NULL;
     GY_TRY(gy_embedded_open_moved(&catalog, path, moved_to, err));
     if (moved_to[0])
-        return gyre_fail(err, GYRE_PRECONDITION, "catalog %s has moved to %s: start the coordinator with --catalog etcd", path, moved_to);
+        return gyre_fail(err, GYRE_PRECONDITION, "catalog %s has moved to %s: start the coordinator with --catalog etcd", path,
+                         moved_to);
     *out = GY_TAKE(catalog);
     return GYRE_OK;
 }

@@ -15,7 +15,8 @@ enum { FORMAT_VERSION = 1, AGAIN_MAX = 5, SCRATCH_TTL_S = 600 };
 struct gy_etcd_name gy_etcd_name(const struct gy_etcd_catalog *self, const char *kind, const char *rest)
 {
     struct gy_etcd_name name;
-    name.bytes = (size_t)snprintf(name.text, sizeof name.text, "%s%s%s", self->prefix, kind, rest); /* fits: see GY_ETCD_NAME_ROOM */
+    /* fits: see GY_ETCD_NAME_ROOM */
+    name.bytes = (size_t)snprintf(name.text, sizeof name.text, "%s%s%s", self->prefix, kind, rest);
     return name;
 }
 
@@ -114,7 +115,9 @@ static gyre_status get(gy_catalog *catalog, const char *key, gy_bytes *value, ui
     gyre_status status = GYRE_OUT_OF_RANGE;
     for (int i = 0; i < AGAIN_MAX && status == GYRE_OUT_OF_RANGE; i++) /* compacted while its parts were read */
         status = get_once(self, key, value, revision, err);
-    return status == GYRE_OUT_OF_RANGE ? gyre_wrap(err, GYRE_UNAVAILABLE, "etcd is compacted faster than it can be read") : status;
+    if (status == GYRE_OUT_OF_RANGE)
+        return gyre_wrap(err, GYRE_UNAVAILABLE, "etcd is compacted faster than it can be read");
+    return status;
 }
 
 struct listing {
@@ -152,7 +155,8 @@ static gyre_status append(void *arg, const Etcdserverpb__KeyValue *kv, gyre_erro
     return status;
 }
 
-static gyre_status list_below(struct gy_etcd_catalog *self, const char *prefix, bool keys_only, struct gy_catalog_list *out, gyre_error *err)
+static gyre_status list_below(struct gy_etcd_catalog *self, const char *prefix, bool keys_only, struct gy_catalog_list *out,
+                              gyre_error *err)
 {
     GY_TRY(gy_etcd_settle_doubts(self, err));
     struct gy_etcd_name name = gy_etcd_name(self, "k/", prefix);
@@ -165,7 +169,9 @@ static gyre_status list_below(struct gy_etcd_catalog *self, const char *prefix, 
         else
             gy_catalog_list_free(&listing.list);
     }
-    return status == GYRE_OUT_OF_RANGE ? gyre_wrap(err, GYRE_UNAVAILABLE, "etcd is compacted faster than it can be read") : status;
+    if (status == GYRE_OUT_OF_RANGE)
+        return gyre_wrap(err, GYRE_UNAVAILABLE, "etcd is compacted faster than it can be read");
+    return status;
 }
 
 static gyre_status list(gy_catalog *catalog, const char *prefix, struct gy_catalog_list *out, gyre_error *err)
@@ -208,8 +214,8 @@ static gyre_status set_prefix(struct gy_etcd_catalog *self, const char *prefix, 
 {
     size_t bytes = prefix ? strlen(prefix) : 0;
     if (bytes < 2 || bytes > GY_ETCD_PREFIX_BYTES_MAX || prefix[0] != '/' || prefix[bytes - 1] != '/')
-        return gyre_fail(err, GYRE_INVALID, "etcd-prefix '%.80s'; it begins and ends with / and has 2 to %d bytes", prefix ? prefix : "",
-                         GY_ETCD_PREFIX_BYTES_MAX);
+        return gyre_fail(err, GYRE_INVALID, "etcd-prefix '%.80s'; it begins and ends with / and has 2 to %d bytes",
+                         prefix ? prefix : "", GY_ETCD_PREFIX_BYTES_MAX);
     for (size_t i = 0; i < bytes; i++)
         if (prefix[i] <= ' ' || prefix[i] > '~')
             return gyre_fail(err, GYRE_INVALID, "etcd-prefix has byte 0x%02x at position %zu; it may hold printable ASCII",
@@ -260,7 +266,8 @@ static gyre_status check_migration(const struct gy_etcd_catalog *self, const Etc
                          self->prefix);
     if (mark && !cluster_id)
         return gyre_fail(err, GYRE_PRECONDITION,
-                         "below %s is a migration of cluster %.40s that is not finished; run gyre-coordinator --migrate-to-etcd again",
+                         "below %s is a migration of cluster %.40s that is not finished; run gyre-coordinator --migrate-to-etcd "
+                         "again",
                          self->prefix, bytes ? whose : "");
     if (mark && ((size_t)bytes != strlen(cluster_id) || memcmp(whose, cluster_id, (size_t)bytes) != 0))
         return gyre_fail(err, GYRE_PRECONDITION, "below %s is an unfinished migration of another cluster than %s", self->prefix,
@@ -302,7 +309,8 @@ static gyre_status look_around(struct gy_etcd_catalog *self, const struct purpos
                            self->prefix);
     else if (!reply->succeeded && occupied) {
         const Etcdserverpb__KeyValue *found = gy_txn_found(reply, 0);
-        status = found ? check_format(self, &found->value, err) : gyre_fail(err, GYRE_UNAVAILABLE, "%sformat just went", self->prefix);
+        status = found ? check_format(self, &found->value, err)
+                       : gyre_fail(err, GYRE_UNAVAILABLE, "%sformat just went", self->prefix);
         if (status == GYRE_OK)
             status = check_migration(self, gy_txn_found(reply, 1), cluster_id, err);
     }
@@ -310,7 +318,8 @@ static gyre_status look_around(struct gy_etcd_catalog *self, const struct purpos
     return status;
 }
 
-static gyre_status open_for(gy_catalog **out, const struct gy_etcd_options *options, const struct purpose *purpose, gyre_error *err)
+static gyre_status open_for(gy_catalog **out, const struct gy_etcd_options *options, const struct purpose *purpose,
+                            gyre_error *err)
 {
     struct gy_etcd_catalog *self = calloc(1, sizeof *self);
     if (!self)
@@ -344,8 +353,8 @@ gyre_status gy_catalog_etcd_open(gy_catalog **out, const struct gy_etcd_options 
     return open_for(out, options, &(struct purpose){.may_begin = true}, err);
 }
 
-gyre_status gy_etcd_open_for_migration(gy_catalog **out, const struct gy_etcd_options *options, const char *cluster_id, bool may_begin,
-                                       gyre_error *err)
+gyre_status gy_etcd_open_for_migration(gy_catalog **out, const struct gy_etcd_options *options, const char *cluster_id,
+                                       bool may_begin, gyre_error *err)
 {
     return open_for(out, options, &(struct purpose){cluster_id, may_begin}, err);
 }

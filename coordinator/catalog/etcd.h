@@ -61,7 +61,8 @@ void gy_etcd_scratch_gone(struct gy_etcd_catalog *self, int64_t lease); /* etcd 
 
 /* etcd_commit.c */
 GYRE_CHECKED gyre_status gy_etcd_commit(struct gy_etcd_catalog *self, const struct gy_etcd_name *fence, int64_t fence_revision,
-                                        const struct gy_catalog_change *changes, size_t count, uint64_t *revision, gyre_error *err);
+                                        const struct gy_catalog_change *changes, size_t count, uint64_t *revision,
+                                        gyre_error *err);
 /* Makes sure that no commit in doubt is made from now on, if it was not made before. */
 GYRE_CHECKED gyre_status gy_etcd_settle_doubts(struct gy_etcd_catalog *self, gyre_error *err);
 
@@ -72,8 +73,8 @@ gyre_status gy_etcd_wait(gy_catalog *catalog, uint64_t after, int64_t deadline_n
 void gy_etcd_interrupt(gy_catalog *catalog);
 
 /* etcd_lease.c */
-gyre_status gy_etcd_lease_acquire(gy_catalog *catalog, const char *name, const char *owner, int64_t ttl_ns, gy_catalog_lease **out,
-                                  gyre_error *err);
+gyre_status gy_etcd_lease_acquire(gy_catalog *catalog, const char *name, const char *owner, int64_t ttl_ns,
+                                  gy_catalog_lease **out, gyre_error *err);
 bool gy_etcd_lease_held(const gy_catalog_lease *lease);
 void gy_etcd_lease_release(gy_catalog_lease *lease);
 gyre_status gy_etcd_lease_holder(gy_catalog *catalog, const char *name, char owner[static GY_LEASE_OWNER_BYTES_MAX + 1],
@@ -82,8 +83,8 @@ gyre_status gy_etcd_commit_fenced(gy_catalog *catalog, const gy_catalog_lease *f
                                   size_t count, uint64_t *revision, gyre_error *err);
 
 /* Opens it for a migration of that cluster: a prefix with its very mark or, if may_begin, an empty one, which then has it. */
-GYRE_CHECKED gyre_status gy_etcd_open_for_migration(gy_catalog **out, const struct gy_etcd_options *options, const char *cluster_id,
-                                                    bool may_begin, gyre_error *err);
+GYRE_CHECKED gyre_status gy_etcd_open_for_migration(gy_catalog **out, const struct gy_etcd_options *options,
+                                                    const char *cluster_id, bool may_begin, gyre_error *err);
 /* Takes the mark away: coordinators may open it now. */
 GYRE_CHECKED gyre_status gy_etcd_end_migration(gy_catalog *catalog, gyre_error *err);
 

@@ -51,8 +51,8 @@ gyre_status gy_etcd_value_read(struct gy_etcd_value *out, const ProtobufCBinaryD
 
 /* ---- storing ---- */
 
-static gyre_status put(struct gy_etcd_catalog *self, const struct gy_etcd_name *name, const uint8_t *data, size_t bytes, int64_t lease,
-                       gyre_error *err)
+static gyre_status put(struct gy_etcd_catalog *self, const struct gy_etcd_name *name, const uint8_t *data, size_t bytes,
+                       int64_t lease, gyre_error *err)
 {
     Etcdserverpb__PutRequest request = ETCDSERVERPB__PUT_REQUEST__INIT;
     request.key = gy_etcd_data(name);
@@ -93,8 +93,8 @@ gyre_status gy_etcd_blob_store(struct gy_etcd_catalog *self, const gy_bytes *val
 
 /* ---- loading ---- */
 
-static gyre_status load_part(struct gy_etcd_catalog *self, const char *id, size_t part, int64_t revision, uint8_t *out, size_t bytes,
-                             gyre_error *err)
+static gyre_status load_part(struct gy_etcd_catalog *self, const char *id, size_t part, int64_t revision, uint8_t *out,
+                             size_t bytes, gyre_error *err)
 {
     struct gy_etcd_name name = part_name(self, id, part);
     Etcdserverpb__RangeRequest request = ETCDSERVERPB__RANGE_REQUEST__INIT;
@@ -121,8 +121,8 @@ gyre_status gy_etcd_value_load(struct gy_etcd_catalog *self, const struct gy_etc
         memcpy(loaded.data, value->inlined, value->bytes);
     for (size_t part = 0; value->blob && status == GYRE_OK && part < part_count(value->bytes); part++) {
         size_t begin = part * GY_ETCD_PART_BYTES, bytes = value->bytes - begin;
-        status = load_part(self, value->id, part, revision, loaded.data + begin, bytes < GY_ETCD_PART_BYTES ? bytes : GY_ETCD_PART_BYTES,
-                           err);
+        status = load_part(self, value->id, part, revision, loaded.data + begin,
+                           bytes < GY_ETCD_PART_BYTES ? bytes : GY_ETCD_PART_BYTES, err);
     }
     uint8_t hash[GY_ETCD_HASH_BYTES];
     if (value->blob && status == GYRE_OK) {
@@ -140,7 +140,8 @@ gyre_status gy_etcd_value_load(struct gy_etcd_catalog *self, const struct gy_etc
 /* ---- scanning ---- */
 
 gyre_status gy_etcd_scan(struct gy_etcd_catalog *self, const struct gy_etcd_name *prefix, bool keys_only, int64_t *revision,
-                         gyre_status (*visit)(void *arg, const Etcdserverpb__KeyValue *kv, gyre_error *err), void *arg, gyre_error *err)
+                         gyre_status (*visit)(void *arg, const Etcdserverpb__KeyValue *kv, gyre_error *err), void *arg,
+                         gyre_error *err)
 {
     struct gy_etcd_name from = *prefix, end = gy_etcd_name_end(prefix);
     for (bool more = true; more;) {
@@ -157,9 +158,10 @@ gyre_status gy_etcd_scan(struct gy_etcd_catalog *self, const struct gy_etcd_name
             *revision = reply->header->revision;
         for (size_t i = 0; status == GYRE_OK && i < reply->n_kvs; i++) {
             const ProtobufCBinaryData *key = &reply->kvs[i]->key;
-            if (key->len < prefix->bytes || key->len + 1 > sizeof from.text || memcmp(key->data, prefix->text, prefix->bytes) != 0 ||
-                memchr(key->data, 0, key->len))
-                status = gyre_fail(err, GYRE_CORRUPT, "etcd has a key of %zu bytes below %s that is not ours", key->len, prefix->text);
+            if (key->len < prefix->bytes || key->len + 1 > sizeof from.text || memchr(key->data, 0, key->len) ||
+                memcmp(key->data, prefix->text, prefix->bytes) != 0)
+                status = gyre_fail(err, GYRE_CORRUPT, "etcd has a key of %zu bytes below %s that is not ours", key->len,
+                                   prefix->text);
             else
                 status = visit(arg, reply->kvs[i], err);
         }
@@ -213,8 +215,8 @@ static gyre_status collect_id(void *arg, const Etcdserverpb__KeyValue *kv, gyre_
     struct ids *ids = arg;
     const uint8_t *id = kv->key.data + ids->prefix_bytes;
     if (kv->key.len < ids->prefix_bytes + ID_BYTES)
-        return gyre_fail(err, GYRE_CORRUPT, "etcd has a blob whose id is %zu bytes; it must be %d", kv->key.len - ids->prefix_bytes,
-                         ID_BYTES);
+        return gyre_fail(err, GYRE_CORRUPT, "etcd has a blob whose id is %zu bytes; it must be %d",
+                         kv->key.len - ids->prefix_bytes, ID_BYTES);
     if (ids->count && memcmp(ids->id[ids->count - 1], id, ID_BYTES) == 0)
         return GYRE_OK; /* the next part of the same */
     if (ids->count == ids->room) {

@@ -1,11 +1,11 @@
-/* etcd_blob: values and where they lie. What fits into a transaction stands under its key; a larger value is a blob: stored before in
- * parts under a random id, which the transaction then points to.
+/* etcd_blob: values and where they lie. What fits into a transaction stands under its key; a larger value is a blob: stored
+ * before in parts under a random id, which the transaction then points to.
  *
  *   1, then the value
  *   2, u64 bytes, u8[32] generichash of the value, the blob's id in 32 hex digits            (numbers little-endian)
  *
- * r/<id> is written first, attached to the scratch lease; the commit puts it anew without lease, if it is there still. So parts without
- * an r/<id> are what a crash left: nobody can refer to them any more, and whoever opens the catalog removes them. */
+ * r/<id> is written first, attached to the scratch lease; the commit puts it anew without lease, if it is there still. So parts
+ * without an r/<id> are what a crash left: nobody can refer to them any more, and whoever opens the catalog removes them. */
 #ifndef GY_CATALOG_ETCD_BLOB_H
 #define GY_CATALOG_ETCD_BLOB_H
 
@@ -40,10 +40,11 @@ void gy_etcd_blob_discard(struct gy_etcd_catalog *self, const char *id);
 /* Removes parts of blobs that are not referred to. */
 GYRE_CHECKED gyre_status gy_etcd_blob_sweep(struct gy_etcd_catalog *self, gyre_error *err);
 
-/* Calls visit for every key with a prefix, in order, all as of one revision: *revision, or the present one if it is 0, which it then
- * becomes. GYRE_OUT_OF_RANGE: compacted meanwhile. */
+/* Calls visit for every key with a prefix, in order, all as of one revision: *revision, or the present one if it is 0, which it
+ * then becomes. GYRE_OUT_OF_RANGE: compacted meanwhile. */
 GYRE_CHECKED gyre_status gy_etcd_scan(struct gy_etcd_catalog *self, const struct gy_etcd_name *prefix, bool keys_only,
-                                      int64_t *revision, gyre_status (*visit)(void *arg, const Etcdserverpb__KeyValue *kv, gyre_error *err),
+                                      int64_t *revision,
+                                      gyre_status (*visit)(void *arg, const Etcdserverpb__KeyValue *kv, gyre_error *err),
                                       void *arg, gyre_error *err);
 
 #endif

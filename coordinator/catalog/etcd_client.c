@@ -74,7 +74,8 @@ static gyre_status open_members(gy_etcd *etcd, const char *endpoints, const stru
         size_t bytes = strcspn(at, ",");
         char address[ADDRESS_BYTES_MAX + 1];
         if (bytes == 0 || bytes > ADDRESS_BYTES_MAX)
-            return gyre_fail(err, GYRE_INVALID, "etcd-endpoints has an entry of %zu bytes; it is host:port,host:port,… of 1 to %d each",
+            return gyre_fail(err, GYRE_INVALID,
+                             "etcd-endpoints has an entry of %zu bytes; it is host:port,host:port,… of 1 to %d each",
                              bytes, ADDRESS_BYTES_MAX);
         if (etcd->member_count == GY_ETCD_MEMBERS_MAX)
             return gyre_fail(err, GYRE_INVALID, "etcd-endpoints has more than %d entries", GY_ETCD_MEMBERS_MAX);
@@ -204,7 +205,8 @@ gyre_status gy_etcd_call(gy_etcd *etcd, const struct gy_etcd_method *method, con
     for (size_t tries = 0; pause_until(etcd, 0) && gy_now_ns() < deadline_ns; tries++) {
         size_t member = atomic_load(&etcd->current), round = tries / etcd->member_count;
         int64_t end_ns = gy_now_ns() + (attempt_ns << (round < ATTEMPT_DOUBLINGS_MAX ? round : ATTEMPT_DOUBLINGS_MAX));
-        gyre_status status = attempt(etcd, member, method, request, reply, end_ns < deadline_ns ? end_ns : deadline_ns, sent, &why);
+        gyre_status status = attempt(etcd, member, method, request, reply, end_ns < deadline_ns ? end_ns : deadline_ns, sent,
+                                     &why);
         if (status == GYRE_OK)
             return GYRE_OK;
         if (!passing(status)) {

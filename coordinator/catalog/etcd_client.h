@@ -1,7 +1,7 @@
 /* etcd_client: calls to the members of etcd, one channel each: a call is tried at one member after the other until one answers.
  *
- * One channel over all members would stick to a frozen one until keepalive notices, seconds later. So an attempt has one second (more
- * once every member has been asked in vain), and whichever member did not answer is left by everybody.
+ * One channel over all members would stick to a frozen one until keepalive notices, seconds later. So an attempt has one second
+ * (more once every member has been asked in vain), and whichever member did not answer is left by everybody.
  * Threads  any */
 #ifndef GY_CATALOG_ETCD_CLIENT_H
 #define GY_CATALOG_ETCD_CLIENT_H
@@ -32,8 +32,9 @@ GY_AUTO_DEFINE(gy_etcd, gy_etcd_close)
 /* When an operation that begins now gives up. */
 int64_t gy_etcd_patience(const gy_etcd *etcd);
 
-/* Calls until a member answers. *sent (may be NULL) becomes true if a member may have carried the call out though it failed: only what
- * may be done twice may be called without looking at it. GYRE_UNAVAILABLE: nobody answered by then; else etcd's own refusal. */
+/* Calls until a member answers. *sent (may be NULL) becomes true if a member may have carried the call out though it failed: only
+ * what may be done twice may be called without looking at it. GYRE_UNAVAILABLE: nobody answered by then; else its own
+ * refusal. */
 GYRE_CHECKED gyre_status gy_etcd_call(gy_etcd *etcd, const struct gy_etcd_method *method, const ProtobufCMessage *request,
                                       void *reply /* T ** */, int64_t deadline_ns, bool *sent, gyre_error *err);
 

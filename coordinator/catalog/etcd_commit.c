@@ -2,9 +2,10 @@
  *
  * Every commit has a witness: a key of its own, w/<random>, that its transaction expects to be missing and puts as "done". So the
  * transaction may be sent again and again, to whichever member: it is made once, and whoever finds the witness knows that it was.
- * A copy may also lie in the buffers of a member that is frozen and be carried out when it wakes, minutes later. So before anybody is
- * told that a commit was not made though a copy of it was sent, its witness is put as "barred": then no copy can be made any more.
- * If that fails too the commit is in doubt, and is settled before the next operation of this catalog reads or writes.
+ * A copy may also lie in the buffers of a member that is frozen and be carried out when it wakes, minutes later. So before
+ * anybody is told that a commit was not made though a copy of it was sent, its witness is put as "barred": then no copy can be
+ * made any more. If that fails too the commit is in doubt, and is settled before the next operation of this catalog reads or
+ * writes.
  *
  *   read what is there -> store large values as blobs -> transaction -> (answer lost) bar the witness, or find that it is done */
 #include "catalog/etcd_blob.h"
@@ -40,7 +41,8 @@ static gyre_status check(const struct gy_catalog_change *changes, size_t count, 
     for (size_t i = 0; i < count; i++) {
         size_t key_bytes = strlen(changes[i].key);
         if (key_bytes == 0 || key_bytes > GY_CATALOG_KEY_BYTES_MAX)
-            return gyre_fail(err, GYRE_INVALID, "catalog key of %zu bytes; it must be 1 to %d", key_bytes, GY_CATALOG_KEY_BYTES_MAX);
+            return gyre_fail(err, GYRE_INVALID, "catalog key of %zu bytes; it must be 1 to %d", key_bytes,
+                             GY_CATALOG_KEY_BYTES_MAX);
         if (changes[i].value && changes[i].value->size > GY_CATALOG_VALUE_BYTES_MAX)
             return gyre_fail(err, GYRE_EXHAUSTED, "catalog value '%s' of %zu bytes; the limit is %d", changes[i].key,
                              changes[i].value->size, GY_CATALOG_VALUE_BYTES_MAX);
@@ -140,7 +142,8 @@ static void add_change(const struct gy_etcd_catalog *self, gy_txn *txn, const st
 }
 
 /* Both branches: what is done, and what is looked at to tell why it was not (in the order that `refused` reads). */
-static gyre_status build(const struct gy_etcd_catalog *self, const struct plan *plan, int64_t scratch, gy_txn **out, gyre_error *err)
+static gyre_status build(const struct gy_etcd_catalog *self, const struct plan *plan, int64_t scratch, gy_txn **out,
+                         gyre_error *err)
 {
     GY_TRY(gy_txn_new(out, err));
     gy_txn *txn = *out;
@@ -177,11 +180,13 @@ static gyre_status refused(const struct plan *plan, const Etcdserverpb__TxnRespo
     for (size_t i = 0; i < plan->count; i++)
         if (!as_expected(&plan->changes[i], gy_txn_found(reply, 1 + i)))
             return fail_revision(&plan->changes[i], gy_txn_found(reply, 1 + i), err);
-    return gyre_fail(err, GYRE_UNAVAILABLE, "storing the commit's large values took longer than etcd keeps what nothing refers to");
+    return gyre_fail(err, GYRE_UNAVAILABLE,
+                     "storing the commit's large values took longer than etcd keeps what nothing refers to");
 }
 
 /* Bars the witness's commit; *revision is not 0 if it was made before. */
-static gyre_status settle(struct gy_etcd_catalog *self, const char *witness_id, int64_t deadline_ns, int64_t *revision, gyre_error *err)
+static gyre_status settle(struct gy_etcd_catalog *self, const char *witness_id, int64_t deadline_ns, int64_t *revision,
+                          gyre_error *err)
 {
     struct gy_etcd_name witness = gy_etcd_name(self, "w/", witness_id);
     GY_AUTO(gy_txn) *txn = NULL;

@@ -1,9 +1,9 @@
 /* A lease is l/<name>, put by whoever finds it missing and attached to an etcd lease that one thread keeps alive.
  *
- * Ours is the key that was created at one revision: if it went meanwhile and came back, it is another's, and a fenced commit compares
- * that. What lease_held says is about this machine's clock: it counts from before the request was sent, and ends a tenth of the time
- * to live (one second at least) before etcd's, which clocks that run apart do not eat up. The clock goes on while the machine sleeps.
- * etcd says that a lease is lost by a time to live of 0, never by an error. */
+ * Ours is the key that was created at one revision: if it went meanwhile and came back, it is another's, and a fenced commit
+ * compares that. What lease_held says is about this machine's clock: it counts from before the request was sent, and ends a tenth
+ * of the time to live (one second at least) before etcd's, which clocks that run apart do not eat up. The clock goes on while the
+ * machine sleeps. etcd says that a lease is lost by a time to live of 0, never by an error. */
 #include "catalog/etcd_txn.h"
 
 #include "gyre/log.h"
@@ -98,7 +98,8 @@ static void revoke(struct gy_etcd_catalog *self, int64_t id)
     request.id = id;
     Etcdserverpb__LeaseRevokeResponse *reply;
     gyre_error err;
-    gyre_status status = gy_etcd_call(self->etcd, &gy_etcd_lease_revoke, &request.base, &reply, gy_now_ns() + call_ns, NULL, &err);
+    gyre_status status = gy_etcd_call(self->etcd, &gy_etcd_lease_revoke, &request.base, &reply, gy_now_ns() + call_ns, NULL,
+                                      &err);
     if (status == GYRE_OK)
         gy_wire_free(reply);
     else if (status != GYRE_NOT_FOUND)
@@ -111,7 +112,8 @@ static gyre_status grant(struct lease *lease, gyre_error *err)
     Etcdserverpb__LeaseGrantRequest request = ETCDSERVERPB__LEASE_GRANT_REQUEST__INIT;
     request.ttl = (lease->ttl_ns + GY_SECOND_NS - 1) / GY_SECOND_NS;
     Etcdserverpb__LeaseGrantResponse *reply;
-    GY_TRY(gy_etcd_call(lease->self->etcd, &gy_etcd_lease_grant, &request.base, &reply, gy_etcd_patience(lease->self->etcd), NULL, err));
+    GY_TRY(gy_etcd_call(lease->self->etcd, &gy_etcd_lease_grant, &request.base, &reply, gy_etcd_patience(lease->self->etcd), NULL,
+                        err));
     lease->id = reply->id;
     lease->held_until_ns = sure_until(asked_ns, reply->ttl);
     gy_wire_free(reply);
@@ -169,12 +171,13 @@ static void lease_free(struct lease *lease)
     free(lease);
 }
 
-gyre_status gy_etcd_lease_acquire(gy_catalog *catalog, const char *name, const char *owner, int64_t ttl_ns, gy_catalog_lease **out,
-                                  gyre_error *err)
+gyre_status gy_etcd_lease_acquire(gy_catalog *catalog, const char *name, const char *owner, int64_t ttl_ns,
+                                  gy_catalog_lease **out, gyre_error *err)
 {
     GY_TRY(gy_lease_check(name, owner, ttl_ns, err));
     if (ttl_ns > TTL_S_MAX * GY_SECOND_NS)
-        return gyre_fail(err, GYRE_INVALID, "lease '%s' for %lld s; the limit is %d", name, (long long)(ttl_ns / GY_SECOND_NS), TTL_S_MAX);
+        return gyre_fail(err, GYRE_INVALID, "lease '%s' for %lld s; the limit is %d", name, (long long)(ttl_ns / GY_SECOND_NS),
+                         TTL_S_MAX);
     struct lease *lease = calloc(1, sizeof *lease);
     if (!lease)
         return gyre_fail(err, GYRE_NO_MEMORY, "lease '%s'", name);
@@ -228,7 +231,8 @@ void gy_etcd_lease_release(gy_catalog_lease *held)
     lease_free(lease);
 }
 
-gyre_status gy_etcd_lease_holder(gy_catalog *catalog, const char *name, char owner[static GY_LEASE_OWNER_BYTES_MAX + 1], gyre_error *err)
+gyre_status gy_etcd_lease_holder(gy_catalog *catalog, const char *name, char owner[static GY_LEASE_OWNER_BYTES_MAX + 1],
+                                 gyre_error *err)
 {
     GY_TRY(gy_lease_check(name, "-", GY_LEASE_TTL_NS_MIN, err));
     struct gy_etcd_catalog *self = (struct gy_etcd_catalog *)catalog;
@@ -237,7 +241,8 @@ gyre_status gy_etcd_lease_holder(gy_catalog *catalog, const char *name, char own
     request.key = gy_etcd_data(&key);
     Etcdserverpb__RangeResponse *reply;
     GY_TRY(gy_etcd_call(self->etcd, &gy_etcd_range, &request.base, &reply, gy_etcd_patience(self->etcd), NULL, err));
-    gyre_status status = reply->n_kvs ? read_owner(reply->kvs[0], owner, err) : gyre_fail(err, GYRE_NOT_FOUND, "nobody has lease '%s'", name);
+    gyre_status status = reply->n_kvs ? read_owner(reply->kvs[0], owner, err)
+                                      : gyre_fail(err, GYRE_NOT_FOUND, "nobody has lease '%s'", name);
     gy_wire_free(reply);
     return status;
 }

@@ -52,8 +52,8 @@ void gy_txn_delete_below(struct gy_txn_branch *branch, const struct gy_etcd_name
 void gy_txn_range(struct gy_txn_branch *branch, const struct gy_etcd_name *key, bool without_value);
 
 /* Runs it; the answer (etcdserverpb's TxnResponse, gy_wire_free) has one response of the right kind for each operation. */
-GYRE_CHECKED gyre_status gy_txn_run(gy_txn *txn, gy_etcd *etcd, Etcdserverpb__TxnResponse **reply, int64_t deadline_ns, bool *sent,
-                                    gyre_error *err);
+GYRE_CHECKED gyre_status gy_txn_run(gy_txn *txn, gy_etcd *etcd, Etcdserverpb__TxnResponse **reply, int64_t deadline_ns,
+                                    bool *sent, gyre_error *err);
 /* What the index-th operation, a range, found; NULL: no such key. */
 const Etcdserverpb__KeyValue *gy_txn_found(const Etcdserverpb__TxnResponse *reply, size_t index);
 

@@ -1,16 +1,18 @@
 /* One thread a catalog holds a watch over k/ and l/, and notes the newest revision that it saw; whoever waits, waits for that.
  *
- * A watch that ends is begun again at another member, behind the last change that was seen, so none is missed. A member that does not
- * answer within a second of being asked for progress is left; one that has lost the leader says so itself, because the stream asks
- * it to ("hasleader"). If what was to come next has been compacted away, something has changed in between: waiters are woken.
- * An answer about progress does not move the place where to begin again: some versions of etcd send it ahead of changes. */
+ * A watch that ends is begun again at another member, behind the last change that was seen, so none is missed. A member that does
+ * not answer within a second of being asked for progress is left; one that has lost the leader says so itself, because the stream
+ * asks it to ("hasleader"). If what was to come next has been compacted away, something has changed in between: waiters are
+ * woken. An answer about progress does not move the place where to begin again: some versions of etcd send it ahead of changes.
+ * */
 #include "catalog/etcd.h"
 
 #include "gyre/log.h"
 
 #include <stdlib.h>
 
-static const int64_t quiet_ns = GY_SECOND_NS, answer_ns = GY_SECOND_NS, connect_ns = GY_SECOND_NS, pause_ns = 50 * GY_MILLISECOND_NS;
+static const int64_t quiet_ns = GY_SECOND_NS, answer_ns = GY_SECOND_NS, connect_ns = GY_SECOND_NS,
+                     pause_ns = 50 * GY_MILLISECOND_NS;
 
 struct gy_etcd_watch {
     struct gy_etcd_catalog *self;

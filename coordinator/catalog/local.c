@@ -75,8 +75,8 @@ static const gy_catalog_lease *find(const struct gy_local *local, const char *na
     return lease;
 }
 
-gyre_status gy_local_lease_acquire(struct gy_local *local, const char *name, const char *owner, int64_t ttl_ns, gy_catalog_lease **out,
-                                   gyre_error *err)
+gyre_status gy_local_lease_acquire(struct gy_local *local, const char *name, const char *owner, int64_t ttl_ns,
+                                   gy_catalog_lease **out, gyre_error *err)
 {
     GY_TRY(gy_lease_check(name, owner, ttl_ns, err));
     gy_catalog_lease *lease = calloc(1, sizeof *lease);

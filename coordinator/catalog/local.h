@@ -1,5 +1,5 @@
-/* local: waiting and leases of a catalog that has one process: changes are those that this process commits, and a lease once taken
- * stays held, for nobody else can take it.
+/* local: waiting and leases of a catalog that has one process: changes are those that this process commits, and a lease once
+ * taken stays held, for nobody else can take it.
  * Threads  any */
 #ifndef GY_CATALOG_LOCAL_H
 #define GY_CATALOG_LOCAL_H
@@ -21,8 +21,8 @@ void gy_local_fini(struct gy_local *local);
 void gy_local_reach(struct gy_local *local, uint64_t revision);
 gyre_status gy_local_wait(struct gy_local *local, uint64_t after, int64_t deadline_ns, uint64_t *revision, gyre_error *err);
 void gy_local_interrupt(struct gy_local *local);
-gyre_status gy_local_lease_acquire(struct gy_local *local, const char *name, const char *owner, int64_t ttl_ns, gy_catalog_lease **out,
-                                   gyre_error *err);
+gyre_status gy_local_lease_acquire(struct gy_local *local, const char *name, const char *owner, int64_t ttl_ns,
+                                   gy_catalog_lease **out, gyre_error *err);
 bool gy_local_lease_held(const gy_catalog_lease *lease);
 void gy_local_lease_release(gy_catalog_lease *lease);
 gyre_status gy_local_lease_holder(struct gy_local *local, const char *name, char owner[static GY_LEASE_OWNER_BYTES_MAX + 1],

@@ -70,8 +70,8 @@ static gyre_status verify_key(struct migration *migration, const char *key, gyre
     GY_TRY(migration->from->get(migration->from, key, &value, &revision, err));
     gyre_status status = migration->to->get(migration->to, key, &there, &revision, err);
     if (status == GYRE_OK && !same(&value, &there))
-        status = gyre_fail(err, GYRE_CORRUPT, "catalog key '%s' reads back as %zu other bytes than the %zu that were stored", key, there.size,
-                           value.size);
+        status = gyre_fail(err, GYRE_CORRUPT, "catalog key '%s' reads back as %zu other bytes than the %zu that were stored", key,
+                           there.size, value.size);
     gy_bytes_free(&value);
     gy_bytes_free(&there);
     return status;
@@ -82,7 +82,8 @@ static gyre_status verify_all(struct migration *migration, gyre_error *err)
     gy_catalog_list_free(&migration->present);
     GY_TRY(migration->to->keys(migration->to, &migration->present, err));
     if (migration->present.count != migration->wanted.count)
-        return gyre_fail(err, GYRE_CORRUPT, "%zu keys read back; %zu were stored", migration->present.count, migration->wanted.count);
+        return gyre_fail(err, GYRE_CORRUPT, "%zu keys read back; %zu were stored", migration->present.count,
+                         migration->wanted.count);
     for (size_t i = 0; i < migration->wanted.count; i++)
         GY_TRY(verify_key(migration, migration->wanted.entries[i].key, err));
     return GYRE_OK;
@@ -125,7 +126,8 @@ static gyre_status migrate(struct migration *migration, const char *path, const 
     return gy_etcd_end_migration(migration->to, err);
 }
 
-gyre_status gy_catalog_migrate(const char *path, const struct gy_etcd_options *options, struct gy_migrated *migrated, gyre_error *err)
+gyre_status gy_catalog_migrate(const char *path, const struct gy_etcd_options *options, struct gy_migrated *migrated,
+                               gyre_error *err)
 {
     if (!gy_embedded_exists(path))
         return gyre_fail(err, GYRE_PRECONDITION, "there is nothing to migrate: no catalog at %s", path);

@@ -1,9 +1,9 @@
 /* migrate: a coordinator's embedded catalog into etcd, once, while no coordinator runs.
  *
- * Order, and what a crash between two steps leaves: (1) an empty prefix gets a mark with the cluster's id: no coordinator opens it; (2)
- * every key is copied; (3) every key is read back and compared; (4) the embedded catalog is marked as moved: no coordinator opens
- * it any more; (5) the prefix's mark goes. Until (4) the embedded catalog serves as before; after any crash the same command goes
- * on where it was, also when the embedded catalog was changed between. */
+ * Order, and what a crash between two steps leaves: (1) an empty prefix gets a mark with the cluster's id: no coordinator opens
+ * it; (2) every key is copied; (3) every key is read back and compared; (4) the embedded catalog is marked as moved: no
+ * coordinator opens it any more; (5) the prefix's mark goes. Until (4) the embedded catalog serves as before; after any crash the
+ * same command goes on where it was, also when the embedded catalog was changed between. */
 #ifndef GY_CATALOG_MIGRATE_H
 #define GY_CATALOG_MIGRATE_H
 

@@ -135,8 +135,8 @@ struct gy_table_change gy_table_removal(const struct gy_collection_entry *entry)
     };
 }
 
-/* A commit ended with GYRE_DEADLINE: reads its record again until the catalog answers, which settles it. GYRE_OK: it was made. Whoever
- * wants another change waits behind catalog_mu meanwhile; the catalog would refuse that too. */
+/* A commit ended with GYRE_DEADLINE: reads its record again until the catalog answers, which settles it. GYRE_OK: it was made.
+ * Whoever wants another change waits behind catalog_mu meanwhile; the catalog would refuse that too. */
 static gyre_status find_out(gy_placement *placement, const char *key, const gy_bytes *value /* NULL: away */, uint64_t before,
                             uint64_t *revision, gyre_error *err)
 {

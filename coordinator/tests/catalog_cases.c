@@ -287,7 +287,8 @@ struct waiter {
 static void *wait_long(void *arg)
 {
     struct waiter *waiter = arg;
-    waiter->status = waiter->catalog->wait(waiter->catalog, waiter->after, gy_now_ns() + 60 * GY_SECOND_NS, &waiter->reached, NULL);
+    waiter->status = waiter->catalog->wait(waiter->catalog, waiter->after, gy_now_ns() + 60 * GY_SECOND_NS, &waiter->reached,
+                                           NULL);
     return NULL;
 }
 

@@ -51,11 +51,12 @@ static void run(const char *format, const char *dir)
 /* An authority, another one, and certificates of the first for the members and for a client. */
 static void make_certificates(const char *dir)
 {
-    run("cd %s && for a in ca other; do openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $a.key -out $a.pem "
-        "-subj /CN=$a -days 2 2>/dev/null || exit 1; done && for n in member client; do "
+    run("cd %s && for a in ca other; do openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $a.key "
+        "-out $a.pem -subj /CN=$a -days 2 2>/dev/null || exit 1; done && for n in member client; do "
         "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $n.key -out $n.csr -subj /CN=$n 2>/dev/null && "
         "printf 'subjectAltName=IP:127.0.0.1\\nextendedKeyUsage=serverAuth,clientAuth\\n' > ext && "
-        "openssl x509 -req -in $n.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out $n.pem 2>/dev/null || exit 1; done",
+        "openssl x509 -req -in $n.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out $n.pem 2>/dev/null || exit 1; "
+        "done",
         dir);
 }
 
@@ -73,8 +74,8 @@ void etcd_member_start(struct etcd_cluster *cluster, size_t member)
                                  cluster->member[i].peer_port);
     const char *arguments[40] = {
         ETCD, "--name", name, "--data-dir", data, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-        "--listen-client-urls", client, "--advertise-client-urls", client, "--initial-cluster", peers, "--heartbeat-interval", "50",
-        "--election-timeout", "500", "--log-level", "warn", "--logger", "zap", "--log-outputs", "stderr", NULL};
+        "--listen-client-urls", client, "--advertise-client-urls", client, "--initial-cluster", peers,
+        "--heartbeat-interval", "50", "--election-timeout", "500", "--log-level", "warn", "--logger", "zap", "--log-outputs", "stderr", NULL};
     if (cluster->tls) {
         size_t n = 0;
         while (arguments[n])
@@ -138,8 +139,8 @@ static bool ask(const struct etcd_cluster *cluster, size_t member, uint64_t *sel
         return false;
     Etcdserverpb__StatusRequest request = ETCDSERVERPB__STATUS_REQUEST__INIT;
     Etcdserverpb__StatusResponse *reply;
-    if (gyre_client_call(client, "/etcdserverpb.Maintenance/Status", &request.base, &etcdserverpb__status_response__descriptor, &reply,
-                         gy_now_ns() + GY_SECOND_NS, NULL) != GYRE_OK)
+    if (gyre_client_call(client, "/etcdserverpb.Maintenance/Status", &request.base, &etcdserverpb__status_response__descriptor,
+                         &reply, gy_now_ns() + GY_SECOND_NS, NULL) != GYRE_OK)
         return false;
     *self = reply->header ? reply->header->member_id : 0;
     *leader = reply->leader;

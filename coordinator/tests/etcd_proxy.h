@@ -1,5 +1,5 @@
-/* etcd_proxy: a wire between a client and a member of etcd that a test can tamper with, from the moment on a commit's transaction goes
- * over it (it is known by its witness, "/w/"). */
+/* etcd_proxy: a wire between a client and a member of etcd that a test can tamper with, from the moment on a commit's transaction
+ * goes over it (it is known by its witness, "/w/"). */
 #ifndef GY_TESTS_ETCD_PROXY_H
 #define GY_TESTS_ETCD_PROXY_H
 

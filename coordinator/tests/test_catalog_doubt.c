@@ -1,4 +1,5 @@
-/* The coordinator when its catalog does not answer, or does not say whether it made a change: the table is what the catalog is. */
+/* The coordinator when its catalog does not answer, or does not say whether it made a change: the table is what the catalog is.
+ * */
 #include "world.h"
 
 #include "gyre/lifecycle.h"
@@ -11,7 +12,8 @@
 
 /* What the catalog does, from its `at`-th commit on; slots of the world's own, exchanged in place. */
 static struct {
-    gyre_status (*commit)(gy_catalog *catalog, const struct gy_catalog_change *changes, size_t count, uint64_t *revision, gyre_error *err);
+    gyre_status (*commit)(gy_catalog *catalog, const struct gy_catalog_change *changes, size_t count, uint64_t *revision,
+                          gyre_error *err);
     gyre_status (*get)(gy_catalog *catalog, const char *key, gy_bytes *value, uint64_t *revision, gyre_error *err);
     int commits, at;
     bool made;      /* the change is made, and nobody is told */
@@ -19,7 +21,8 @@ static struct {
     int deaf_reads; /* that go unanswered after it */
 } play;
 
-static gyre_status commit(gy_catalog *catalog, const struct gy_catalog_change *changes, size_t count, uint64_t *revision, gyre_error *err)
+static gyre_status commit(gy_catalog *catalog, const struct gy_catalog_change *changes, size_t count, uint64_t *revision,
+                          gyre_error *err)
 {
     int number = ++play.commits;
     if (play.away && number >= play.at)

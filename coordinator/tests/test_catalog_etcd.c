@@ -57,7 +57,8 @@ static size_t count_below(gy_catalog *catalog, const char *kind, size_t *leased)
     request.range_end = gy_etcd_data(&end);
     request.keys_only = true;
     Etcdserverpb__RangeResponse *reply;
-    assert_int_equal(gy_etcd_call(self->etcd, &gy_etcd_range, &request.base, &reply, gy_etcd_patience(self->etcd), NULL, NULL), GYRE_OK);
+    assert_int_equal(gy_etcd_call(self->etcd, &gy_etcd_range, &request.base, &reply, gy_etcd_patience(self->etcd), NULL, NULL),
+                     GYRE_OK);
     size_t count = reply->n_kvs;
     for (size_t i = 0; leased && i < count; i++)
         *leased += reply->kvs[i]->lease != 0;
@@ -99,7 +100,8 @@ static void a_large_value_lies_in_parts_that_go_with_it(void **state)
     gy_catalog_close(catalog);
     catalog = rig_open(state); /* sweeps, but not what is referred to */
     assert_int_equal(count_below(catalog, "p/", NULL), 6);
-    assert_int_equal(catalog->commit(catalog, &change, 1, NULL, &err), GYRE_ABORTED); /* and one that cannot be made stores nothing */
+    assert_int_equal(catalog->commit(catalog, &change, 1, NULL, &err),
+                     GYRE_ABORTED); /* and one that cannot be made stores nothing */
     assert_int_equal(count_below(catalog, "p/", NULL), 6);
     change.expected_revision = revision, change.value = NULL;
     assert_int_equal(catalog->commit(catalog, &change, 1, NULL, &err), GYRE_OK);
@@ -146,7 +148,8 @@ static void damaged_values_are_corrupt(void **state)
     Etcdserverpb__RangeRequest request = ETCDSERVERPB__RANGE_REQUEST__INIT;
     request.key = gy_etcd_data(&key);
     Etcdserverpb__RangeResponse *reply;
-    assert_int_equal(gy_etcd_call(self->etcd, &gy_etcd_range, &request.base, &reply, gy_etcd_patience(self->etcd), NULL, &err), GYRE_OK);
+    assert_int_equal(gy_etcd_call(self->etcd, &gy_etcd_range, &request.base, &reply, gy_etcd_patience(self->etcd), NULL, &err),
+                     GYRE_OK);
     struct gy_etcd_value stored;
     assert_int_equal(gy_etcd_value_read(&stored, &reply->kvs[0]->value, &err), GYRE_OK);
     gy_wire_free(reply);
@@ -269,7 +272,8 @@ static void make_embedded(const char *path, struct gy_cluster_record *cluster)
     gy_cluster_record_init(cluster);
     assert_int_equal(gy_cluster_record_encode(cluster, &record, &err), GYRE_OK);
     assert_int_equal(gy_catalog_embedded_open(&catalog, path, &err), GYRE_OK);
-    struct gy_catalog_change changes[] = {{GY_CLUSTER_KEY, 0, &record}, {"codebook/1/1", 0, &codebook}, {"collection/a", 0, &collection}};
+    struct gy_catalog_change changes[] = {
+        {GY_CLUSTER_KEY, 0, &record}, {"codebook/1/1", 0, &codebook}, {"collection/a", 0, &collection}};
     assert_int_equal(catalog->commit(catalog, changes, 3, NULL, &err), GYRE_OK);
     gy_catalog_close(catalog);
     gy_bytes_free(&record);

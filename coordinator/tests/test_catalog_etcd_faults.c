@@ -81,7 +81,8 @@ static void commits_go_on_when_the_leader_is_frozen(void **state)
     uint64_t revision = count_up(catalog, 0, 1, 5);
     size_t leader = etcd_cluster_leader(&etcd);
     size_t at;
-    while (gy_etcd_member(((struct gy_etcd_catalog *)catalog)->etcd, &at), at != leader) /* as bad as it gets: it is the one we ask */
+    while (gy_etcd_member(((struct gy_etcd_catalog *)catalog)->etcd, &at),
+           at != leader) /* as bad as it gets: it is the one we ask */
         gy_etcd_leave(((struct gy_etcd_catalog *)catalog)->etcd, at);
     etcd_member_signal(&etcd, leader, SIGSTOP);
     int64_t frozen_ns = gy_now_ns();
@@ -133,7 +134,8 @@ static void compact(gy_catalog *catalog, uint64_t revision)
     request.physical = true;
     Etcdserverpb__CompactionResponse *reply;
     struct gy_etcd_catalog *self = (struct gy_etcd_catalog *)catalog;
-    assert_int_equal(gy_etcd_call(self->etcd, &gy_etcd_compact, &request.base, &reply, gy_etcd_patience(self->etcd), NULL, NULL), GYRE_OK);
+    assert_int_equal(gy_etcd_call(self->etcd, &gy_etcd_compact, &request.base, &reply, gy_etcd_patience(self->etcd), NULL, NULL),
+                     GYRE_OK);
     gy_wire_free(reply);
 }
 
@@ -275,7 +277,8 @@ static void without_members_nothing_is_changed_and_that_is_known(void **state)
 
 /* ---- leases ---- */
 
-/* The child: takes the lease, tells it, and when it is told to go on tells whether it holds it and what a commit under it says. */
+/* The child: takes the lease, tells it, and when it is told to go on tells whether it holds it and what a commit under it says.
+ * */
 static int hold_a_lease(const char *endpoints, const char *below)
 {
     snprintf(prefix, sizeof prefix, "%s", below);

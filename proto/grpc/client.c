@@ -131,14 +131,16 @@ void gy_client_queue_give_back(gyre_client *client, grpc_completion_queue *queue
     }
 }
 
-/* A channel that failed to connect says so until it is ready, though it tries again by itself; and gRPC core looks at its sockets only
- * while somebody waits on a queue. So a failed one gets a moment of waiting: without, it would never find its server again. */
+/* A channel that failed to connect says so until it is ready, though it tries again by itself; and gRPC core looks at its sockets
+ * only while somebody waits on a queue. So a failed one gets a moment of waiting: without, it would never find its server again.
+ * */
 bool gyre_client_await_ready(gyre_client *client, int64_t deadline_ns)
 {
     grpc_completion_queue *queue = gy_client_queue_take(client);
     grpc_connectivity_state state = grpc_channel_check_connectivity_state(client->channel, 1);
     bool failed_before = state == GRPC_CHANNEL_TRANSIENT_FAILURE, waited = true;
-    int64_t moment_ns = gy_now_ns() + FAILED_MS * GY_MILLISECOND_NS, failed_ns = moment_ns < deadline_ns ? moment_ns : deadline_ns;
+    int64_t moment_ns = gy_now_ns() + FAILED_MS * GY_MILLISECOND_NS;
+    int64_t failed_ns = moment_ns < deadline_ns ? moment_ns : deadline_ns;
     while (waited && (state == GRPC_CHANNEL_IDLE || state == GRPC_CHANNEL_CONNECTING ||
                       (failed_before && state == GRPC_CHANNEL_TRANSIENT_FAILURE))) {
         int64_t until_ns = state == GRPC_CHANNEL_TRANSIENT_FAILURE ? failed_ns : deadline_ns;
@@ -236,8 +238,8 @@ gyre_status gy_client_outcome_status(const gyre_client *client, const struct gy_
     return gyre_fail(err, status, "%s: %.*s", client->address, text_bytes, text);
 }
 
-static gyre_status outcome_reply(const gyre_client *client, struct gy_client_outcome *outcome, const ProtobufCMessageDescriptor *reply_type,
-                                 void *reply, gyre_error *err)
+static gyre_status outcome_reply(const gyre_client *client, struct gy_client_outcome *outcome,
+                                 const ProtobufCMessageDescriptor *reply_type, void *reply, gyre_error *err)
 {
     GY_TRY(gy_client_outcome_status(client, outcome, err));
     if (!outcome->reply)

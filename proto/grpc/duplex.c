@@ -1,6 +1,6 @@
-/* A call in which both sides send when they like. Three kinds of batch: one for its end (tag: the outcome), which is there from the
- * beginning, one at a time that sends (tag: the duplex), one at a time that receives (tag: the buffer) and may outlast several
- * calls of _receive. */
+/* A call in which both sides send when they like. Three kinds of batch: one for its end (tag: the outcome), which is there from
+ * the beginning, one at a time that sends (tag: the duplex), one at a time that receives (tag: the buffer) and may outlast
+ * several calls of _receive. */
 #include "client.h"
 #include "message.h"
 
@@ -92,8 +92,8 @@ gyre_status gyre_duplex_send(gyre_duplex *duplex, const ProtobufCMessage *reques
     return sent ? GYRE_OK : broken(duplex, err);
 }
 
-gyre_status gyre_duplex_receive(gyre_duplex *duplex, const ProtobufCMessageDescriptor *reply_type, void *reply, int64_t deadline_ns,
-                                gyre_error *err)
+gyre_status gyre_duplex_receive(gyre_duplex *duplex, const ProtobufCMessageDescriptor *reply_type, void *reply,
+                                int64_t deadline_ns, gyre_error *err)
 {
     if (duplex->ended)
         return broken(duplex, err);

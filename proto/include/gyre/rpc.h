@@ -72,10 +72,10 @@ struct gyre_client_tls {
     const char *ca;
     const char *cert, *key; /* the client's own; both or neither */
 };
-GYRE_CHECKED gyre_status gyre_client_open_tls(gyre_client **out, const char *address, const struct gyre_client_tls *tls /* NULL: plain */,
-                                              gyre_error *err);
-/* Connects if it is not connected; false if it is not by then, or was refused. Nothing was sent so far to a server whose client was never
- * ready. */
+GYRE_CHECKED gyre_status gyre_client_open_tls(gyre_client **out, const char *address,
+                                              const struct gyre_client_tls *tls /* NULL: plain */, gyre_error *err);
+/* Connects if it is not connected; false if it is not by then, or was refused. Nothing was sent so far to a server whose client
+ * was never ready. */
 GYRE_CHECKED bool gyre_client_await_ready(gyre_client *client, int64_t deadline_ns);
 void gyre_client_close(gyre_client *client);
 GY_AUTO_DEFINE(gyre_client, gyre_client_close)
@@ -97,12 +97,13 @@ typedef struct gyre_duplex gyre_duplex;
 struct gyre_metadata {
     const char *key, *value;
 };
-GYRE_CHECKED gyre_status gyre_duplex_open(gyre_duplex **out, gyre_client *client, const char *path, const struct gyre_metadata *metadata,
+GYRE_CHECKED gyre_status gyre_duplex_open(gyre_duplex **out, gyre_client *client, const char *path,
+                                          const struct gyre_metadata *metadata,
                                           size_t metadata_count /* 4 at most */, gyre_error *err);
 GYRE_CHECKED gyre_status gyre_duplex_send(gyre_duplex *duplex, const ProtobufCMessage *request, gyre_error *err);
 /* The next message; NULL in *reply if none came by then: ask again. GYRE_UNAVAILABLE and others when the stream has ended. */
-GYRE_CHECKED gyre_status gyre_duplex_receive(gyre_duplex *duplex, const ProtobufCMessageDescriptor *reply_type, void *reply /* T ** */,
-                                             int64_t deadline_ns, gyre_error *err);
+GYRE_CHECKED gyre_status gyre_duplex_receive(gyre_duplex *duplex, const ProtobufCMessageDescriptor *reply_type,
+                                             void *reply /* T ** */, int64_t deadline_ns, gyre_error *err);
 void gyre_duplex_cancel(gyre_duplex *duplex); /* from any thread while it is open: whatever waits in it fails now */
 void gyre_duplex_close(gyre_duplex *duplex);  /* NULL is fine */
 GY_AUTO_DEFINE(gyre_duplex, gyre_duplex_close)
