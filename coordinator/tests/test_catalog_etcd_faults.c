@@ -80,10 +80,10 @@ static void commits_go_on_when_the_leader_is_frozen(void **state)
     gy_catalog *catalog = open_at(etcd.endpoints, 0);
     uint64_t revision = count_up(catalog, 0, 1, 5);
     size_t leader = etcd_cluster_leader(&etcd);
+    gy_etcd *client = ((struct gy_etcd_catalog *)catalog)->etcd;
     size_t at;
-    while (gy_etcd_member(((struct gy_etcd_catalog *)catalog)->etcd, &at),
-           at != leader) /* as bad as it gets: it is the one we ask */
-        gy_etcd_leave(((struct gy_etcd_catalog *)catalog)->etcd, at);
+    for (gy_etcd_member(client, &at); at != leader; gy_etcd_member(client, &at)) /* as bad as it gets: it is the one we ask */
+        gy_etcd_leave(client, at);
     etcd_member_signal(&etcd, leader, SIGSTOP);
     int64_t frozen_ns = gy_now_ns();
     revision = count_up(catalog, revision, 6, 6);
