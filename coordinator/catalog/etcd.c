@@ -259,17 +259,17 @@ static gyre_status check_format(const struct gy_etcd_catalog *self, const Protob
 static gyre_status check_migration(const struct gy_etcd_catalog *self, const Etcdserverpb__KeyValue *mark, const char *cluster_id,
                                    gyre_error *err)
 {
-    int bytes = mark ? (int)mark->value.len : 0;
-    const char *whose = mark ? (const char *)mark->value.data : "";
+    size_t bytes = mark ? mark->value.len : 0;
+    const char *whose = bytes ? (const char *)mark->value.data : ""; /* without a NUL at its end */
     if (!mark && cluster_id)
         return gyre_fail(err, GYRE_PRECONDITION, "below %s is a catalog already; a migration needs a prefix with nothing below",
                          self->prefix);
     if (mark && !cluster_id)
         return gyre_fail(err, GYRE_PRECONDITION,
-                         "below %s is a migration of cluster %.40s that is not finished; run gyre-coordinator --migrate-to-etcd "
+                         "below %s is a migration of cluster %.*s that is not finished; run gyre-coordinator --migrate-to-etcd "
                          "again",
-                         self->prefix, bytes ? whose : "");
-    if (mark && ((size_t)bytes != strlen(cluster_id) || memcmp(whose, cluster_id, (size_t)bytes) != 0))
+                         self->prefix, (int)(bytes < 40 ? bytes : 40), whose);
+    if (mark && (bytes != strlen(cluster_id) || memcmp(whose, cluster_id, bytes) != 0))
         return gyre_fail(err, GYRE_PRECONDITION, "below %s is an unfinished migration of another cluster than %s", self->prefix,
                          cluster_id);
     return GYRE_OK;
