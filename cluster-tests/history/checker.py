@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""Holds a history to what the cluster promises: ./checker.py history.jsonl
+
+Rules, each on its own, so that a failure has the name of what was broken:
+  linearizable   gets, upserts and deletes of each point have an order that explains them (linear.py)
+  lost           what was acknowledged and not overwritten since is there
+  revived        what was deleted and not written since is not there
+  search         every hit of an exact search held, at some moment of the search, a value at that distance (and the value that was
+                 read with it, perhaps later), and no point is left out that was nearer than the last hit all the time
+  errors         a call fails only while, or soon after, a fault was there that allows this status
+  unavailable    nothing of a kind (write, get, search) succeeds for longer than allowed only while, or soon after, a fault was there
+
+lost and revived follow from linearizable, too; they are found here in another way (by intervals alone), so that each checks the other.
+"""
+
+import argparse
+import bisect
+import collections
+import itertools
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from history import FOREVER, load  # noqa: E402
+from linear import Limit, check_point  # noqa: E402
+
+SECOND = 1e9
+
+
+class Finding(collections.namedtuple("Finding", "rule text")):
+    def __str__(self):
+        return f"[{self.rule}] {self.text}"
+
+
+class Point:
+    """What one point may have held when: its writes, those that are over before a moment, and those that must be behind it then."""
+
+    def __init__(self, operations):
+        self.operations = operations
+        self.writes = [o for o in operations if o.op in ("upsert", "delete") and o.status != "failed"]
+        self.unknown = [w for w in self.writes if w.status == "unknown"]
+        self.known = [w for w in self.writes if w.status == "ok"]
+        self.calls = [w.call for w in self.known]
+        self.latest_return = list(itertools.accumulate((w.ret for w in self.known), max))  # of this and all called before it
+        # (return, latest call of an acknowledged write that returned by then): a write that returned before that call is overwritten.
+        self.returns, self.overwritten = [], []
+        latest = -FOREVER
+        for write in sorted(self.known, key=lambda w: w.ret):
+            latest = max(latest, write.call)
+            self.returns.append(write.ret)
+            self.overwritten.append(latest)
+
+    def possible(self, begin, end):
+        """Writes (None: that there has never been one) whose effect the point may have shown at some moment of [begin, end]."""
+        over = bisect.bisect_left(self.returns, begin)
+        horizon = self.overwritten[over - 1] if over else -FOREVER
+        found = [w for w in self.unknown if w.call <= end]
+        at = bisect.bisect_right(self.calls, end) - 1
+        while at >= 0 and self.latest_return[at] >= horizon:
+            if self.known[at].ret >= horizon:
+                found.append(self.known[at])
+            at -= 1
+        return ([None] if horizon == -FOREVER else []) + found
+
+
+def value_of(write):
+    return write.value if write is not None and write.op == "upsert" else None
+
+
+def points_of(operations):
+    by_key = collections.defaultdict(list)
+    for operation in operations:
+        if operation.op != "search":
+            by_key[operation.key].append(operation)
+    return {key: Point(of_key) for key, of_key in by_key.items()}
+
+
+def check_linearizable(points):
+    for key, point in points.items():
+        try:
+            failure = check_point(point.operations)
+        except Limit as error:
+            yield Finding("linearizable", f"point {key}: undecided: {error}")
+            continue
+        if failure:
+            operation, states = failure
+            nearby = [o.told_as() for o in point.operations if o.call <= operation.ret and o.ret >= operation.call - SECOND]
+            yield Finding("linearizable", f"point {key}: {operation.told_as()}, but it held one of {sorted(map(str, states))}; "
+                          "around it:\n    " + "\n    ".join(nearby[-20:]))
+
+
+def check_lost_and_revived(points):
+    for key, point in points.items():
+        for get in (o for o in point.operations if o.op == "get" and o.status == "ok"):
+            possible = point.possible(get.call, get.ret)
+            if get.result in {value_of(w) for w in possible}:
+                continue
+            newest = max(possible, key=lambda w: w.call if w else -FOREVER)
+            rule = "revived" if all(value_of(w) is None for w in possible) else "lost"
+            what = newest.told_as() if newest else "that it was never written"
+            yield Finding(rule, f"point {key}: {get.told_as()}; the newest that it must or may show is {what}")
+
+
+class Searches:
+    """Exact searches against brute force over what each point may have held. distances(values, query) measures."""
+
+    def __init__(self, points, distances, stale_ns=0):
+        self.points, self.distances, self.stale_ns = points, distances, stale_ns
+
+    def check(self, search):
+        begin, end = search.call - self.stale_ns, search.ret
+        hits = {hit[0]: hit[1] for hit in search.hits}
+        if len(hits) != len(search.hits):
+            yield Finding("search", f"{search.told_as()}: a point twice: {search.hits}")
+        order = [(hit[1], hit[0]) for hit in search.hits]
+        if order != sorted(order):
+            yield Finding("search", f"{search.told_as()}: hits are not by (distance, id): {search.hits}")
+        if len(hits) > search.k:
+            yield Finding("search", f"{search.told_as()}: {len(hits)} hits, {search.k} were asked for")
+        for key, distance, *read in search.hits:
+            possible = {value_of(w) for w in self.points[key].possible(begin, end)} if key in self.points else set()
+            values = [value for value in possible if value is not None]
+            measured = list(self.distances(values, search.query)) if values else []
+            if distance not in measured:
+                yield Finding("search", f"{search.told_as()}: point {key} at {distance}; what it may have held, and where that is: "
+                              f"{list(zip(values, measured))}")
+            if read and read[0] not in possible:
+                yield Finding("search", f"{search.told_as()}: point {key} with value {read[0]}; it may have held "
+                              f"{sorted(map(str, possible))}")
+        yield from self.left_out(search, begin, end, hits, max(order) if len(hits) >= search.k else (FOREVER, FOREVER))
+
+    def left_out(self, search, begin, end, hits, last):
+        """Points that were alive and nearer than the last hit, whatever they held."""
+        suspects = []
+        for key, point in self.points.items():
+            if key in hits or not point.writes or point.writes[0].call > end:
+                continue
+            values = [value_of(w) for w in point.possible(begin, end)]
+            if None not in values:
+                suspects.append((key, values))
+        flat = [value for _, values in suspects for value in values]
+        if not flat:
+            return
+        measured, at = self.distances(flat, search.query), 0
+        for key, values in suspects:
+            farthest = max(measured[at:at + len(values)])
+            at += len(values)
+            if (farthest, key) < last:
+                yield Finding("search", f"{search.told_as()}: point {key} is left out; it held one of {values} all the time, "
+                              f"at {farthest} or nearer, and the last of {len(hits)} hits is {last}")
+
+
+def check_errors(operations, faults, grace_ns):
+    for operation in operations:
+        if operation.status == "ok":
+            continue
+        near = [f for f in faults if f.call <= operation.told and operation.call <= f.ret + grace_ns]
+        if operation.code not in {code for fault in near for code in fault.allows}:
+            there = ", ".join(f"{f.name} of {f.on}" for f in near) or "no fault"
+            yield Finding("errors", f"{operation.told_as()}: {operation.code} ({operation.text}) with {there}")
+
+
+KINDS = {"upsert": "write", "delete": "write", "get": "get", "search": "search"}
+
+
+def windows_without_success(operations, at_least_ns):
+    """[(kind, begin, end)]: the times in which calls of a kind were made and none succeeded, longest first. A time begins with the call
+    of the last success, not with its return: what it was told then may be old by then."""
+    found = []
+    for kind in sorted(set(KINDS.values())):
+        of_kind = [o for o in operations if KINDS[o.op] == kind]
+        if not of_kind:
+            continue
+        last = min(o.call for o in of_kind)
+        for told in sorted([o.told for o in of_kind if o.status == "ok"]) + [max(o.told for o in of_kind)]:
+            if told - last >= at_least_ns and any(last <= o.call and o.told <= told and o.status != "ok" for o in of_kind):
+                found.append((kind, last, told))
+            last = told
+    return sorted(found, key=lambda window: window[1] - window[2])
+
+
+def faults_at(faults, begin, end):
+    return [f for f in faults if f.call <= end and begin <= f.ret]
+
+
+def check_unavailable(operations, faults, grace_ns, allowed_ns):
+    for kind, begin, end in windows_without_success(operations, allowed_ns):
+        # What of the window no fault covers, in one piece.
+        covered, longest = begin, 0.0
+        for fault in faults_at(faults, begin - grace_ns, end):
+            longest = max(longest, min(fault.call, end) - covered)
+            covered = max(covered, fault.ret + grace_ns)
+        longest = max(longest, end - covered)
+        if longest > allowed_ns:
+            yield Finding("unavailable", f"no {kind} succeeded for {(end - begin) / SECOND:.1f} s from {begin / SECOND:.3f}, "
+                          f"{longest / SECOND:.1f} s of it without a fault")
+
+
+def check(operations, faults, distances, grace_s=20.0, allowed_s=5.0, stale_s=0.0):
+    """Every finding, by rule."""
+    points = points_of(operations)
+    findings = list(check_linearizable(points)) + list(check_lost_and_revived(points))
+    searches = Searches(points, distances, stale_s * SECOND)
+    for operation in operations:
+        if operation.op == "search" and operation.status == "ok":
+            findings += searches.check(operation)
+    findings += check_errors(operations, faults, grace_s * SECOND)
+    findings += check_unavailable(operations, faults, grace_s * SECOND, allowed_s * SECOND)
+    return findings
+
+
+def summary(operations, faults, origin=0.0):
+    """Lines that say what was asked, how it went, and when nothing of a kind succeeded."""
+    counts = collections.Counter((o.op, o.status) for o in operations)
+    for op in ("upsert", "delete", "get", "search"):
+        yield f"{op}: " + ", ".join(f"{counts[op, s]} {s}" for s in ("ok", "unknown", "failed"))
+    codes = collections.Counter(o.code for o in operations if o.status != "ok")
+    yield "errors: " + (", ".join(f"{count} {code}" for code, count in codes.most_common()) or "none")
+    for kind, begin, end in windows_without_success(operations, SECOND)[:10]:
+        there = ", ".join(f"{f.name} of {f.on}" for f in faults_at(faults, begin, end)) or "no fault"
+        yield f"no {kind} succeeded for {(end - begin) / SECOND:.1f} s from {(begin - origin) / SECOND:.1f} s: {there}"
+
+
+def main():
+    from vectors import distances
+    parser = argparse.ArgumentParser(description="Holds a history to what the cluster promises.")
+    parser.add_argument("history")
+    parser.add_argument("--grace", type=float, default=20.0, help="seconds after a fault in which calls may still fail")
+    parser.add_argument("--allowed", type=float, default=5.0, help="seconds without success that need no fault")
+    parser.add_argument("--stale", type=float, default=0.0, help="seconds that a search may be behind")
+    options = parser.parse_args()
+    operations, faults = load(options.history)
+    origin = min([o.call for o in operations] + [f.call for f in faults], default=0.0)
+    print(*summary(operations, faults, origin), sep="\n")
+    findings = check(operations, faults, distances, options.grace, options.allowed, options.stale)
+    print(*findings[:50], sep="\n")
+    print(f"{len(operations)} operations, {len(faults)} faults: {len(findings)} findings")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
