@@ -69,8 +69,7 @@ class Cut(Fault):
 
     @classmethod
     def targets(cls, layout):
-        pairs = [f"{a}|{b}" for a in layout.all for b in layout.all if a != b and not (a[0] == "e" and b[0] == "n" or a[0] == "n" and b[0] == "e")]
-        return pairs + [f"{a}|*" for a in layout.all]
+        return [f"{a}|{b}" for a in layout.all for b in layout.all if a != b and layout.talk(a, b)] + [f"{a}|*" for a in layout.all]
 
     def rules(self):
         """(at whom, from which address: None for anybody)"""
@@ -218,6 +217,7 @@ class BitFlip(Fault):
 class RollingRestart(Fault):
     """every node in turn: SIGTERM, exit code 0, started, ready"""
     name = "rolling-restart"
+    allows = ALWAYS + ("CANCELLED",)  # what a coordinator says to calls that come while it stops
     alone = True
 
     @classmethod

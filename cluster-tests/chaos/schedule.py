@@ -24,6 +24,11 @@ class Layout:
     def all(self):
         return [*self.coordinators, *self.shards, *self.etcd]
 
+    def talk(self, a, b):
+        """Whether two nodes have anything to say to each other: shard daemons only when there are several copies, never to etcd."""
+        kinds = {a[0], b[0]}
+        return kinds not in ({"n", "e"}, {"c"}) and (kinds != {"n"} or self.copies + self.quantized > 1)
+
 
 def layout(coordinators, shards, etcd, copies, quantized, catalog_arguments):
     return Layout([f"c{i}" for i in range(coordinators)], [f"n{i}" for i in range(shards)], [f"e{i}" for i in range(etcd)], copies, quantized,

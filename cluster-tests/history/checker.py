@@ -24,6 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from history import FOREVER, load  # noqa: E402
 from linear import Limit, check_point  # noqa: E402
+from vectors import Distances  # noqa: E402
 
 SECOND = 1e9
 
@@ -118,10 +119,12 @@ class Searches:
             yield Finding("search", f"{search.told_as()}: hits are not by (distance, id): {search.hits}")
         if len(hits) > search.k:
             yield Finding("search", f"{search.told_as()}: {len(hits)} hits, {search.k} were asked for")
+        held = {key: {value_of(w) for w in self.points[key].possible(begin, end)} if key in self.points else set() for key in hits}
+        flat = [value for values in held.values() for value in values if value is not None]
+        measured_at = dict(zip(flat, self.distances(flat, search.query))) if flat else {}
         for key, distance, *read in search.hits:
-            possible = {value_of(w) for w in self.points[key].possible(begin, end)} if key in self.points else set()
-            values = [value for value in possible if value is not None]
-            measured = list(self.distances(values, search.query)) if values else []
+            possible, values = held[key], [value for value in held[key] if value is not None]
+            measured = [measured_at[value] for value in values]
             if distance not in measured:
                 yield Finding("search", f"{search.told_as()}: point {key} at {distance}; what it may have held, and where that is: "
                               f"{list(zip(values, measured))}")
@@ -197,9 +200,10 @@ def check_unavailable(operations, faults, grace_ns, allowed_ns):
                           f"{longest / SECOND:.1f} s of it without a fault")
 
 
-def check(operations, faults, distances, grace_s=20.0, allowed_s=5.0, stale_s=0.0):
+def check(operations, faults, grace_s=20.0, allowed_s=5.0, stale_s=0.0):
     """Every finding, by rule."""
     points = points_of(operations)
+    distances = Distances(1 + max((o.value for o in operations if o.value is not None), default=0))
     findings = list(check_linearizable(points)) + list(check_lost_and_revived(points))
     searches = Searches(points, distances, stale_s * SECOND)
     for operation in operations:
@@ -223,7 +227,6 @@ def summary(operations, faults, origin=0.0):
 
 
 def main():
-    from vectors import distances
     parser = argparse.ArgumentParser(description="Holds a history to what the cluster promises.")
     parser.add_argument("history")
     parser.add_argument("--grace", type=float, default=20.0, help="seconds after a fault in which calls may still fail")
@@ -233,7 +236,7 @@ def main():
     operations, faults = load(options.history)
     origin = min([o.call for o in operations] + [f.call for f in faults], default=0.0)
     print(*summary(operations, faults, origin), sep="\n")
-    findings = check(operations, faults, distances, options.grace, options.allowed, options.stale)
+    findings = check(operations, faults, options.grace, options.allowed, options.stale)
     print(*findings[:50], sep="\n")
     print(f"{len(operations)} operations, {len(faults)} faults: {len(findings)} findings")
     return 1 if findings else 0

@@ -8,7 +8,9 @@ import pytest
 from checker import check, check_linearizable, points_of, windows_without_success
 from history import Recorder, load, parse
 from linear import check_point
-from vectors import DIM, distances, query_of, vectors_of
+from vectors import DIM, Distances, query_of, vectors_of
+
+distances = Distances(3000)
 
 
 def op(name, key, call, ret, value=None, result=None, status="ok", **more):
@@ -40,7 +42,7 @@ def fault(name, call, ret, allows=("UNAVAILABLE",)):
 
 def rules(*lines, **options):
     """Names of the rules broken."""
-    return {f.rule for f in check(*parse(lines), distances, **options)}
+    return {f.rule for f in check(*parse(lines), **options)}
 
 
 # Values by their distance from query 0, nearest first.
@@ -273,7 +275,7 @@ def test_what_is_recorded_is_read_back(tmp_path):
     recorder.close()
     operations, faults = load(tmp_path / "h.jsonl")
     assert [o.op for o in operations] == ["upsert", "search"] and faults[0].allows == ("UNAVAILABLE",)
-    assert list(check(operations, faults, distances)) == []
+    assert list(check(operations, faults)) == []
 
 
 @pytest.mark.parametrize("line", ['{"op": "upsert"}', "[]", "nonsense", '{"client":"c","op":"get","call":2,"return":1,"status":"ok"}',

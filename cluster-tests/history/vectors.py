@@ -3,6 +3,8 @@
 Components are multiples of 1/64 in [-2, 2): squared distances of up to 64 such components are sums that a float holds exactly,
 whatever the order, so that an exact search can be held to its distances without a tolerance."""
 
+import functools
+
 import numpy
 
 DIM = 16
@@ -28,6 +30,12 @@ def query_of(number, dim=DIM):
     return vector_of(QUERIES + number, dim)
 
 
-def distances(values, query, dim=DIM):
-    """Squared Euclidean, of each value's vector from the query's: exact, see above."""
-    return ((vectors_of(values, dim).astype(numpy.float64) - query_of(query, dim).astype(numpy.float64)) ** 2).sum(axis=1)
+class Distances:
+    """Squared Euclidean distances of values' vectors from a query's: exact, see above. Keeps the vectors of values 0 … count - 1."""
+
+    def __init__(self, count):
+        self.vectors = vectors_of(range(count))
+        self.query_of = functools.lru_cache(64)(lambda query: query_of(query).astype(numpy.float64))
+
+    def __call__(self, values, query):
+        return ((self.vectors[values].astype(numpy.float64) - self.query_of(query)) ** 2).sum(axis=1)
