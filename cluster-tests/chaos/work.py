@@ -13,7 +13,7 @@ from world import COLLECTION, Client
 
 CALL_SECONDS = 3.0
 PAUSE_SECONDS = 0.004
-BACK_OFF_SECONDS = 0.05  # after an error: those of a dead node come at once
+BACK_OFF_SECONDS = 0.2  # after an error: those of a dead node come at once, and leave points of which little is known
 UNKNOWN_MAX = 3
 BATCH = 12
 K = 10

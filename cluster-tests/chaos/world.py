@@ -6,7 +6,11 @@ import subprocess
 import sys
 import time
 
-import grpc
+# A client all of whose calls fail at once does not look at its sockets in between, but every so often: by default every 5 s, and so
+# long it does not notice that a coordinator is back. Read when grpc is loaded.
+os.environ.setdefault("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "50")
+
+import grpc  # noqa: E402
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "history"))

@@ -20,6 +20,8 @@ import itertools
 import pathlib
 import sys
 
+import numpy
+
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from history import FOREVER, load  # noqa: E402
@@ -103,55 +105,84 @@ def check_lost_and_revived(points):
             yield Finding(rule, f"point {key}: {get.told_as()}; the newest that it must or may show is {what}")
 
 
+class Crowd:
+    """What all points may hold at a moment that only moves forward: the vectors of each, in one matrix, so that a search is held
+    against thousands of points at once. A point with more than WIDTH possible values is kept apart."""
+
+    WIDTH = 4
+
+    def __init__(self, points, distances):
+        self.points, self.distances = points, distances
+        self.keys = numpy.array(sorted(points), numpy.int64)
+        self.row = {key: row for row, key in enumerate(self.keys.tolist())}
+        self.values = numpy.zeros((len(self.keys), self.WIDTH), numpy.int64)
+        self.alive = numpy.zeros(len(self.keys), bool)
+        self.wide = {}
+        # Between these moments nothing changes in what a point may hold.
+        events = sorted((time, key) for key, point in points.items() for w in point.writes for time in (w.call, w.ret) if time < FOREVER)
+        self.times, self.moved, self.at = [time for time, _ in events], [key for _, key in events], 0
+
+    def forward(self, begin):
+        """To the moment before `begin`."""
+        until = bisect.bisect_left(self.times, begin, self.at)
+        for key in set(self.moved[self.at:until]):
+            values, row = [value_of(w) for w in self.points[key].possible(begin, begin)], self.row[key]
+            self.wide.pop(key, None)
+            self.alive[row] = None not in values and len(values) <= self.WIDTH
+            if self.alive[row]:
+                self.values[row] = (values * self.WIDTH)[:self.WIDTH]
+            elif None not in values:
+                self.wide[key] = values
+        self.at = until
+
+    def nearer_than(self, last, begin, end, query):
+        """[(key, possible values, distance of the farthest)] of the points that were there all of [begin, end] and nearer than last, a
+        (distance, key)."""
+        self.forward(begin)
+        moving = set(self.moved[self.at:bisect.bisect_right(self.times, end, self.at)])
+        farthest = self.distances(self.values.ravel(), query).reshape(self.values.shape).max(axis=1)
+        for row in numpy.flatnonzero(self.alive & (farthest <= last[0])).tolist():
+            key = int(self.keys[row])
+            if key not in moving and (farthest[row], key) < last:
+                yield key, sorted(set(self.values[row].tolist())), float(farthest[row])
+        for key in moving.union(self.wide):
+            values = [value_of(w) for w in self.points[key].possible(begin, end)]
+            if None not in values and (far := float(self.distances(values, query).max()), key) < last:
+                yield key, values, far
+
+
 class Searches:
-    """Exact searches against brute force over what each point may have held. distances(values, query) measures."""
+    """Exact searches, in the order of their calls, against brute force over what each point may have held."""
 
     def __init__(self, points, distances, stale_ns=0):
         self.points, self.distances, self.stale_ns = points, distances, stale_ns
+        self.crowd = Crowd(points, distances)
 
     def check(self, search):
         begin, end = search.call - self.stale_ns, search.ret
-        hits = {hit[0]: hit[1] for hit in search.hits}
-        if len(hits) != len(search.hits):
+        keys = {hit[0] for hit in search.hits}
+        if len(keys) != len(search.hits):
             yield Finding("search", f"{search.told_as()}: a point twice: {search.hits}")
         order = [(hit[1], hit[0]) for hit in search.hits]
         if order != sorted(order):
             yield Finding("search", f"{search.told_as()}: hits are not by (distance, id): {search.hits}")
-        if len(hits) > search.k:
-            yield Finding("search", f"{search.told_as()}: {len(hits)} hits, {search.k} were asked for")
-        held = {key: {value_of(w) for w in self.points[key].possible(begin, end)} if key in self.points else set() for key in hits}
+        if len(keys) > search.k:
+            yield Finding("search", f"{search.told_as()}: {len(keys)} hits, {search.k} were asked for")
+        held = {key: {value_of(w) for w in self.points[key].possible(begin, end)} if key in self.points else set() for key in keys}
         flat = [value for values in held.values() for value in values if value is not None]
-        measured_at = dict(zip(flat, self.distances(flat, search.query))) if flat else {}
+        measured_at = dict(zip(flat, self.distances(flat, search.query).tolist())) if flat else {}
         for key, distance, *read in search.hits:
-            possible, values = held[key], [value for value in held[key] if value is not None]
-            measured = [measured_at[value] for value in values]
-            if distance not in measured:
-                yield Finding("search", f"{search.told_as()}: point {key} at {distance}; what it may have held, and where that is: "
-                              f"{list(zip(values, measured))}")
-            if read and read[0] not in possible:
+            measured = {value: measured_at[value] for value in held[key] if value is not None}
+            if distance not in measured.values():
+                yield Finding("search", f"{search.told_as()}: point {key} at {distance}; what it may have held, and where that is: {measured}")
+            if read and read[0] not in held[key]:
                 yield Finding("search", f"{search.told_as()}: point {key} with value {read[0]}; it may have held "
-                              f"{sorted(map(str, possible))}")
-        yield from self.left_out(search, begin, end, hits, max(order) if len(hits) >= search.k else (FOREVER, FOREVER))
-
-    def left_out(self, search, begin, end, hits, last):
-        """Points that were alive and nearer than the last hit, whatever they held."""
-        suspects = []
-        for key, point in self.points.items():
-            if key in hits or not point.writes or point.writes[0].call > end:
-                continue
-            values = [value_of(w) for w in point.possible(begin, end)]
-            if None not in values:
-                suspects.append((key, values))
-        flat = [value for _, values in suspects for value in values]
-        if not flat:
-            return
-        measured, at = self.distances(flat, search.query), 0
-        for key, values in suspects:
-            farthest = max(measured[at:at + len(values)])
-            at += len(values)
-            if (farthest, key) < last:
-                yield Finding("search", f"{search.told_as()}: point {key} is left out; it held one of {values} all the time, "
-                              f"at {farthest} or nearer, and the last of {len(hits)} hits is {last}")
+                              f"{sorted(map(str, held[key]))}")
+        last = max(order) if len(keys) >= search.k else (FOREVER, FOREVER)
+        for key, values, far in self.crowd.nearer_than(last, begin, end, search.query):
+            if key not in keys:
+                yield Finding("search", f"{search.told_as()}: point {key} is left out; it held one of {values} all the time, at {far} or "
+                              f"nearer, and the last of {len(keys)} hits is {last}")
 
 
 def check_errors(operations, faults, grace_ns):
@@ -181,6 +212,17 @@ def windows_without_success(operations, at_least_ns):
                 found.append((kind, last, told))
             last = told
     return sorted(found, key=lambda window: window[1] - window[2])
+
+
+def recoveries(operations, faults):
+    """[(fault, ns)], slowest first: how long after a heal it took until of each kind something succeeded that was called after it."""
+    found = []
+    for fault in faults:
+        firsts = [min((o.told for o in operations if o.call >= fault.ret and o.status == "ok" and KINDS[o.op] == kind), default=None)
+                  for kind in sorted({KINDS[o.op] for o in operations})]
+        if firsts and None not in firsts:
+            found.append((fault, max(firsts) - fault.ret))
+    return sorted(found, key=lambda item: -item[1])
 
 
 def faults_at(faults, begin, end):
@@ -224,6 +266,8 @@ def summary(operations, faults, origin=0.0):
     for kind, begin, end in windows_without_success(operations, SECOND)[:10]:
         there = ", ".join(f"{f.name} of {f.on}" for f in faults_at(faults, begin, end)) or "no fault"
         yield f"no {kind} succeeded for {(end - begin) / SECOND:.1f} s from {(begin - origin) / SECOND:.1f} s: {there}"
+    for fault, took in recoveries(operations, faults)[:3]:
+        yield f"{took / SECOND:.1f} s until all succeeded again after {fault.name} of {fault.on} at {(fault.call - origin) / SECOND:.1f} s"
 
 
 def main():

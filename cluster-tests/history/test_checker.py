@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from checker import check, check_linearizable, points_of, windows_without_success
+from checker import Crowd, check, check_linearizable, points_of, value_of, windows_without_success
 from history import Recorder, load, parse
 from linear import check_point
 from vectors import DIM, Distances, query_of, vectors_of
@@ -231,6 +231,30 @@ def test_what_is_read_with_a_hit_may_be_newer_than_its_distance_but_not_older_th
     assert rules(*lines, search([(1, None, at[0])], 3, 4)) == {"search"}
     assert rules(*lines, search([(1, a, at[1])], 6, 7)) == {"search"}
     assert rules(*lines, search([(1, b, at[0])], 6, 7)) == {"search"}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_many_points_at_once_are_what_each_point_alone_says(seed):
+    dice, value = random.Random(seed), itertools.count(1)
+    lines = []
+    for _ in range(120):
+        call, key = dice.randint(0, 200), dice.randint(1, 15)
+        status = dice.choice(["ok", "ok", "ok", "unknown"])
+        lines.append(up(key, next(value), call, call + dice.randint(1, 9), status=status) if dice.random() < 0.8
+                     else delete(key, call, call + dice.randint(1, 9), status=status))
+    points = points_of(parse(lines)[0])
+    crowd, begin, seen = Crowd(points, distances), 0, 0
+    while begin < 210e9:
+        begin, end, last = begin + dice.randint(0, 4) * 1e9, begin + dice.randint(4, 9) * 1e9, (dice.choice([20.0, 30.0, 40.0]), 0)
+        wanted = {}
+        for key, point in points.items():
+            values = [value_of(w) for w in point.possible(begin, end)]
+            if None not in values and (max(distances(values, seed)), key) < last:
+                wanted[key] = sorted(values)
+        found = {key: sorted(values) for key, values, _ in crowd.nearer_than(last, begin, end, seed)}
+        assert found == wanted
+        seen += len(wanted)
+    assert seen
 
 
 def test_equal_distances_go_by_id():
