@@ -18,6 +18,7 @@ class Fault:
     needs = ()  # of "cut" (namespaces), "mount", "shim", "copies" (two full copies at least)
     allows = ALWAYS  # gRPC statuses that clients may see from it
     alone = False  # whether no other fault may be there meanwhile
+    at_once = False  # whether it is over when it is injected
 
     def __init__(self, world, on, dice):
         self.world, self.on, self.dice = world, on, dice
@@ -217,6 +218,7 @@ class BitFlip(Fault):
 class RollingRestart(Fault):
     """every node in turn: SIGTERM, exit code 0, started, ready"""
     name = "rolling-restart"
+    at_once = True
     allows = ALWAYS + ("CANCELLED",)  # what a coordinator says to calls that come while it stops
     alone = True
 

@@ -46,7 +46,8 @@ def draw(seed, seconds, names, of):
         if not bag:
             bag = list(names)
             dice.shuffle(bag)
-        fault, lasts = ALL[bag.pop()], round(dice.choice([0.5, 2, 4, 8]) * dice.uniform(0.8, 1.2), 2)
+        fault = ALL[bag.pop()]
+        lasts = 0.0 if fault.at_once else round(dice.choice([0.5, 2, 4, 8]) * dice.uniform(0.8, 1.2), 2)
         on = dice.choice(fault.targets(of))
         there = [e for e in events if e.at + e.seconds > at]
         if fault.alone or any(ALL[e.fault].alone or busy(e.on) == busy(on) for e in there):

@@ -216,12 +216,16 @@ def windows_without_success(operations, at_least_ns):
 
 def recoveries(operations, faults):
     """[(fault, ns)], slowest first: how long after a heal it took until of each kind something succeeded that was called after it."""
+    by_kind = {}
+    for kind in sorted({KINDS[o.op] for o in operations}):
+        of_kind = [o for o in operations if o.status == "ok" and KINDS[o.op] == kind]
+        firsts = list(itertools.accumulate((o.told for o in reversed(of_kind)), min))[::-1]  # told first of this and all called later
+        by_kind[kind] = ([o.call for o in of_kind], firsts)
     found = []
     for fault in faults:
-        firsts = [min((o.told for o in operations if o.call >= fault.ret and o.status == "ok" and KINDS[o.op] == kind), default=None)
-                  for kind in sorted({KINDS[o.op] for o in operations})]
-        if firsts and None not in firsts:
-            found.append((fault, max(firsts) - fault.ret))
+        after = [(firsts, bisect.bisect_left(calls, fault.ret)) for calls, firsts in by_kind.values()]
+        if after and all(at < len(firsts) for firsts, at in after):
+            found.append((fault, max(firsts[at] for firsts, at in after) - fault.ret))
     return sorted(found, key=lambda item: -item[1])
 
 
