@@ -159,7 +159,7 @@ class FullDisk(Fault):
 
 
 class SyncError(Fault):
-    """every fsync of the node fails with EIO; killed and started again when healed, as after a new disk controller"""
+    """syncs of the node fail with EIO and lose what they were for; killed when healed, and started again"""
     name = "sync-error"
     needs = ("shim",)
 
