@@ -274,6 +274,17 @@ def summary(operations, faults, origin=0.0):
         yield f"{took / SECOND:.1f} s until all succeeded again after {fault.name} of {fault.on} at {(fault.call - origin) / SECOND:.1f} s"
 
 
+def report(findings, each=6):
+    """Lines: how many of each rule, and the first of each; what was lost before what failed."""
+    by_rule = collections.defaultdict(list)
+    for finding in findings:
+        by_rule[finding.rule].append(finding)
+    for rule in ("lost", "revived", "linearizable", "search", "errors", "unavailable"):
+        if rule in by_rule:
+            yield f"{len(by_rule[rule])} of rule '{rule}':"
+            yield from map(str, by_rule[rule][:each])
+
+
 def main():
     parser = argparse.ArgumentParser(description="Holds a history to what the cluster promises.")
     parser.add_argument("history")
@@ -285,7 +296,7 @@ def main():
     origin = min([o.call for o in operations] + [f.call for f in faults], default=0.0)
     print(*summary(operations, faults, origin), sep="\n")
     findings = check(operations, faults, options.grace, options.allowed, options.stale)
-    print(*findings[:50], sep="\n")
+    print(*report(findings), sep="\n")
     print(f"{len(operations)} operations, {len(faults)} faults: {len(findings)} findings")
     return 1 if findings else 0
 
