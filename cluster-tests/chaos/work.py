@@ -7,7 +7,6 @@ import threading
 import grpc
 import numpy
 
-from history import Recorder
 from vectors import DIM, query_of, vector_of
 from world import COLLECTION, Client
 
@@ -68,14 +67,14 @@ class Asker:
     def ask(self, lines, invoke, fill=None):
         """Calls invoke(client) and records the lines that say what was asked, with how it went; fill(lines, reply) adds what came back.
         Returns the reply, or None after an error."""
-        begin, reply, outcome = Recorder.now(), None, {"status": "ok"}
+        begin, reply, outcome = self.recorder.now(), None, {"status": "ok"}
         try:
             reply = invoke(self.client)
         except grpc.RpcError as error:
             code = error.code().name
             without_effect = lines[0]["op"] in ("get", "search") or (len(lines) == 1 and code in REFUSED)
             outcome = {"status": "failed" if without_effect else "unknown", "code": code, "text": (error.details() or "")[:300]}
-        end = Recorder.now()
+        end = self.recorder.now()
         for line in lines:
             line.update(outcome, client=self.name, call=begin, **{"return": end}, **({"final": True} if self.final else {}))
         if reply is not None and fill:

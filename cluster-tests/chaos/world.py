@@ -40,9 +40,11 @@ class Node(Daemon):
         if ready_fd is not None:
             words += ["--ready-fd", str(ready_fd)]
         program = "etcd" if self.program == "etcd" else BIN / self.program
+        settings = ["env", *(f"{name}={value}" for name, value in self.env.items())]  # for the program, not for what starts it
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([*self.network.inside(self.name), program, *words], stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, pass_fds=[] if ready_fd is None else [ready_fd], env={**os.environ, **self.env})
+            self.process = subprocess.Popen(
+                [*self.network.inside(self.name), *settings, program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                pass_fds=[] if ready_fd is None else [ready_fd])
         if ready_fd is not None:
             os.close(ready_fd)
             self._drop_reader()

@@ -99,7 +99,7 @@ def check_lost_and_revived(points):
             possible = point.possible(get.call, get.ret)
             if get.result in {value_of(w) for w in possible}:
                 continue
-            newest = max(possible, key=lambda w: w.call if w else -FOREVER)
+            newest = max(possible, key=lambda w: (w.status == "ok", w.call) if w else (False, -FOREVER))
             rule = "revived" if all(value_of(w) is None for w in possible) else "lost"
             what = newest.told_as() if newest else "that it was never written"
             yield Finding(rule, f"point {key}: {get.told_as()}; the newest that it must or may show is {what}")
@@ -260,7 +260,7 @@ def check(operations, faults, grace_s=20.0, allowed_s=5.0, stale_s=0.0):
     return findings
 
 
-def summary(operations, faults, origin=0.0):
+def summary(operations, faults):
     """Lines that say what was asked, how it went, and when nothing of a kind succeeded."""
     counts = collections.Counter((o.op, o.status) for o in operations)
     for op in ("upsert", "delete", "get", "search"):
@@ -269,9 +269,9 @@ def summary(operations, faults, origin=0.0):
     yield "errors: " + (", ".join(f"{count} {code}" for code, count in codes.most_common()) or "none")
     for kind, begin, end in windows_without_success(operations, SECOND)[:10]:
         there = ", ".join(f"{f.name} of {f.on}" for f in faults_at(faults, begin, end)) or "no fault"
-        yield f"no {kind} succeeded for {(end - begin) / SECOND:.1f} s from {(begin - origin) / SECOND:.1f} s: {there}"
+        yield f"no {kind} succeeded for {(end - begin) / SECOND:.1f} s from {begin / SECOND:.1f} s: {there}"
     for fault, took in recoveries(operations, faults)[:3]:
-        yield f"{took / SECOND:.1f} s until all succeeded again after {fault.name} of {fault.on} at {(fault.call - origin) / SECOND:.1f} s"
+        yield f"{took / SECOND:.1f} s until all succeeded again after {fault.name} of {fault.on} at {fault.call / SECOND:.1f} s"
 
 
 def report(findings, each=6):
@@ -293,8 +293,7 @@ def main():
     parser.add_argument("--stale", type=float, default=0.0, help="seconds that a search may be behind")
     options = parser.parse_args()
     operations, faults = load(options.history)
-    origin = min([o.call for o in operations] + [f.call for f in faults], default=0.0)
-    print(*summary(operations, faults, origin), sep="\n")
+    print(*summary(operations, faults), sep="\n")
     findings = check(operations, faults, options.grace, options.allowed, options.stale)
     print(*report(findings), sep="\n")
     print(f"{len(operations)} operations, {len(faults)} faults: {len(findings)} findings")

@@ -6,7 +6,7 @@
     {"client": "s0", "op": "search", "query": 3, "k": 10, "hits": [[7, 0.25, 41], ...], ...}   key, distance, value
     {"fault": "kill", "on": "n1", "call": 1000, "return": 9000, "allows": [], "text": "..."}      from the injection to the heal
 
-Times are nanoseconds of one monotonic clock. status is "ok", "unknown" (it may take effect at any later time or never) or
+Times are nanoseconds of one monotonic clock, from the start of the faults' schedule. status is "ok", "unknown" (it may take effect at any later time or never) or
 "failed" (it never did and never will); "code" then holds the gRPC status and "text" what it said. A "value" is a number that no
 other upsert of the history has; the vector of a value follows from it alone (vectors.py), so that a history stays small and what is
 read can be held against what was written bit for bit. An operation on several points is one line for each, with the same times:
@@ -65,10 +65,14 @@ class Recorder:
     def __init__(self, path):
         self.file = open(path, "w", encoding="ascii")
         self.lock = threading.Lock()
+        self.begin()
 
-    @staticmethod
-    def now():
-        return time.monotonic_ns()
+    def begin(self):
+        """Time is counted from here; before anything is recorded."""
+        self.origin = time.monotonic_ns()
+
+    def now(self):
+        return time.monotonic_ns() - self.origin
 
     def write(self, *lines):
         text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
