@@ -1,8 +1,8 @@
 /* failing_sync: a library to preload, with which a disk's syncs fail while a file is there.
  *
- * GYRE_SYNC_FAILS_WHILE names the file. While it is there, fsync and fdatasync fail with EIO, and of a regular file that was synced
- * before what came since is lost, as after a disk's error the kernel drops pages that it could not write. All else works: what was
- * written can be read until then. msync and O_SYNC are left alone: RocksDB's log uses neither.
+ * GYRE_SYNC_FAILS_WHILE names the file. While it is there, fsync and fdatasync fail with EIO, and of a regular file that was
+ * synced before what came since is lost, as after a disk's error the kernel drops pages that it could not write. All else works:
+ * what was written can be read until then. msync and O_SYNC are left alone: RocksDB's log uses neither.
  *
  * Threads: any; the table of sizes is under its lock. */
 #include <dlfcn.h>

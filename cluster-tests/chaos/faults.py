@@ -1,4 +1,4 @@
-"""What can go wrong: each fault is a class that says on what it works, breaks it, mends it, and which errors clients may see from it.
+"""What can go wrong: each fault is a class that says on what it works, breaks it, mends it, and which errors clients may see.
 
 A fault gets its choices (how slow, which byte) from the dice it is given, so that a seed gives the same faults again.
 """
@@ -19,6 +19,7 @@ class Fault:
     allows = ALWAYS  # gRPC statuses that clients may see from it
     alone = False  # whether no other fault may be there meanwhile
     at_once = False  # whether it is over when it is injected
+    may_end_it = False  # whether the daemon may give up over it; it is started again when healed
 
     def __init__(self, world, on, dice):
         self.world, self.on, self.dice = world, on, dice
@@ -70,7 +71,8 @@ class Cut(Fault):
 
     @classmethod
     def targets(cls, layout):
-        return [f"{a}|{b}" for a in layout.all for b in layout.all if a != b and layout.talk(a, b)] + [f"{a}|*" for a in layout.all]
+        pairs = [f"{a}|{b}" for a in layout.all for b in layout.all if a != b and layout.talk(a, b)]
+        return pairs + [f"{a}|*" for a in layout.all]
 
     def rules(self):
         """(at whom, from which address: None for anybody)"""
@@ -104,7 +106,8 @@ class SlowLink(Fault):
 
     def __init__(self, world, on, dice):
         super().__init__(world, on, dice)
-        self.delay_ms, self.jitter_ms, self.loss = dice.choice([5, 30, 120, 400]), dice.choice([0, 20, 100]), dice.choice([0, 0, 0.01, 0.05])
+        self.delay_ms, self.jitter_ms = dice.choice([5, 30, 120, 400]), dice.choice([0, 20, 100])
+        self.loss = dice.choice([0, 0, 0.01, 0.05])
 
     def text(self):
         return f"{super().text()}: {self.delay_ms} to {self.delay_ms + self.jitter_ms} ms, {self.loss:.0%} lost"
@@ -115,8 +118,8 @@ class SlowLink(Fault):
     def inject(self):
         self.queue = self.world.network.new_queue()
         program = pathlib.Path(__file__).parent / "slow_link.py"
-        self.process = subprocess.Popen([*self.world.network.inside(self.on), sys.executable, program, str(self.queue), str(self.delay_ms),
-                                         str(self.jitter_ms), str(self.loss)], stdout=subprocess.PIPE)
+        words = [sys.executable, program, *map(str, (self.queue, self.delay_ms, self.jitter_ms, self.loss))]
+        self.process = subprocess.Popen([*self.world.network.inside(self.on), *words], stdout=subprocess.PIPE)
         if self.process.stdout.readline() != b"ready\n":
             raise AssertionError(f"slow_link.py of {self.on} ended with {self.process.wait()}")
         self.rule("-A")
@@ -132,6 +135,7 @@ class FullDisk(Fault):
     """a ballast file fills the node's disk; removed when healed, and the daemon started again if it gave up"""
     name = "full-disk"
     needs = ("mount",)
+    may_end_it = True
     allows = ALWAYS + ("RESOURCE_EXHAUSTED",)
 
     def __init__(self, world, on, dice):
@@ -162,6 +166,7 @@ class SyncError(Fault):
     """syncs of the node fail with EIO and lose what they were for; killed when healed, and started again"""
     name = "sync-error"
     needs = ("shim",)
+    may_end_it = True
 
     @classmethod
     def targets(cls, layout):
@@ -180,11 +185,13 @@ class BitFlip(Fault):
     """a bit of one of the node's RocksDB files is another; the replica must come back from its peers"""
     name = "bit-flip"
     needs = ("copies",)
+    may_end_it = True
     allows = ALWAYS + ("DATA_LOSS",)
 
     def __init__(self, world, on, dice):
         super().__init__(world, on, dice)
-        self.suffix, self.stopped, self.where = dice.choice([".sst", ".log"]), dice.random() < 0.5, (dice.random(), dice.random(), dice.randrange(8))
+        self.suffix, self.stopped = dice.choice([".sst", ".log"]), dice.random() < 0.5
+        self.which, self.place, self.bit = dice.random(), dice.random(), dice.randrange(8)
 
     @classmethod
     def targets(cls, layout):
@@ -199,14 +206,13 @@ class BitFlip(Fault):
         files = sorted(f for f in self.node.directory.rglob(f"*{self.suffix}") if f.stat().st_size)
         if not files:
             return
-        victim, (which, place, bit) = None, self.where
-        victim = files[int(which * len(files))]
+        victim = files[int(self.which * len(files))]
         with open(victim, "r+b") as file:
-            at = int(place * victim.stat().st_size)
+            at = int(self.place * victim.stat().st_size)
             file.seek(at)
             byte = file.read(1)[0]
             file.seek(at)
-            file.write(bytes([byte ^ 1 << bit]))
+            file.write(bytes([byte ^ 1 << self.bit]))
 
     def heal(self):
         """A write-ahead log is read at start only: a running daemon meets what was done to it when it is started again."""
@@ -242,17 +248,13 @@ ALL = {fault.name: fault for fault in (Kill, Freeze, Cut, OneWayCut, SlowLink, F
 
 
 def usable(names, layout, can):
-    """The faults of these names (all when empty) that work here; [(name, why not)] of the others. Raises ValueError for one unknown."""
+    """Those of these faults (of all, when empty) that work here, and [(name, why not)] of the others. ValueError for one unknown."""
     unknown = sorted(set(names) - set(ALL))
     if unknown:
         raise ValueError(f"no fault is called {', '.join(unknown)}; there are {', '.join(ALL)}")
     can = {*can, *(["copies"] if layout.copies > 1 else [])}
     left_out = [(n, f"needs {', '.join(set(ALL[n].needs) - can)}") for n in names or ALL if not can.issuperset(ALL[n].needs)]
     return [n for n in ALL if n in (names or ALL) and can.issuperset(ALL[n].needs)], left_out
-
-
-def is_root():
-    return os.geteuid() == 0
 
 
 def can_mount(directory):

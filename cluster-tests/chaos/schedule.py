@@ -25,14 +25,15 @@ class Layout:
         return [*self.coordinators, *self.shards, *self.etcd]
 
     def talk(self, a, b):
-        """Whether two nodes have anything to say to each other: shard daemons only when there are several copies, never to etcd."""
+        """Whether two nodes have anything to say to each other: shard daemons only with several copies, and never to etcd."""
         kinds = {a[0], b[0]}
         return kinds not in ({"n", "e"}, {"c"}) and (kinds != {"n"} or self.copies + self.quantized > 1)
 
 
 def layout(coordinators, shards, etcd, copies, quantized, catalog_arguments):
-    return Layout([f"c{i}" for i in range(coordinators)], [f"n{i}" for i in range(shards)], [f"e{i}" for i in range(etcd)], copies, quantized,
-                  catalog_arguments)
+    def names(letter, count):
+        return [f"{letter}{i}" for i in range(count)]
+    return Layout(names("c", coordinators), names("n", shards), names("e", etcd), copies, quantized, catalog_arguments)
 
 
 def busy(on):
@@ -40,7 +41,7 @@ def busy(on):
 
 
 def draw(seed, seconds, names, of):
-    """Events of a run, by time. Each fault comes once before any comes twice; about every third begins before the last has ended."""
+    """Events of a run, by time. Each fault comes once before any comes twice; every third or so begins before the last ends."""
     dice, events, bag, at = random.Random(seed), [], [], FIRST_AT
     while names:
         if not bag:

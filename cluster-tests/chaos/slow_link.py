@@ -3,10 +3,10 @@
 
     slow_link.py QUEUE DELAY_MS JITTER_MS LOSS        LOSS: share of packets dropped, 0 to 1
 
-Connections that are there already are slowed, too, and nothing knows of it: unlike with a proxy, addresses stay what they are. Does
-what `tc netem` does, which not every kernel has. Speaks nfnetlink itself, about what libnetfilter_queue's example does
-(linux/netfilter/nfnetlink_queue.h); packets themselves stay in the kernel. Prints "ready" and works until it is killed; rules that
-use the queue say --queue-bypass, so that packets pass when it is gone.
+Connections that are there already are slowed, too, and nothing knows of it: unlike with a proxy, addresses stay what they are.
+Does what `tc netem` does, which not every kernel has. Speaks nfnetlink itself, about what libnetfilter_queue's example does
+(linux/netfilter/nfnetlink_queue.h); packets themselves stay in the kernel. Prints "ready" and works until it is killed; rules
+that use the queue say --queue-bypass, so that packets pass when it is gone.
 """
 
 import collections
@@ -71,7 +71,8 @@ def main():
                 if dice.random() < loss:
                     link.send(message(VERDICT, 0, queue, VERDICT_HEADER, struct.pack(">II", DROP, packet)))
                     continue
-                latest = max(latest, time.monotonic() + delay_s + dice.random() * jitter_s)  # in order: TCP would take it for loss
+                # In order: TCP would take it for loss.
+                latest = max(latest, time.monotonic() + delay_s + dice.random() * jitter_s)
                 held.append((latest, packet))
         while held and held[0][0] <= time.monotonic():
             link.send(message(VERDICT, 0, queue, VERDICT_HEADER, struct.pack(">II", ACCEPT, held.popleft()[1])))

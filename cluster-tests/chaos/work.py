@@ -16,7 +16,7 @@ BACK_OFF_SECONDS = 0.2  # after an error: those of a dead node come at once, and
 UNKNOWN_MAX = 3
 BATCH = 12
 K = 10
-# A call for one point that ends so has had no effect. Any other error, and any error of a call for several points, leaves it unknown.
+# A call for one point that ends so has had no effect. Any other error, and any of a call for several points, leaves it unknown.
 REFUSED = {"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "OUT_OF_RANGE", "UNIMPLEMENTED"}
 
 
@@ -65,8 +65,8 @@ class Asker:
         self.client.channel.close()
 
     def ask(self, lines, invoke, fill=None):
-        """Calls invoke(client) and records the lines that say what was asked, with how it went; fill(lines, reply) adds what came back.
-        Returns the reply, or None after an error."""
+        """Calls invoke(client) and records the lines that say what was asked, with how it went; fill(lines, reply) adds what came
+        back. Returns the reply, or None after an error."""
         begin, reply, outcome = self.recorder.now(), None, {"status": "ok"}
         try:
             reply = invoke(self.client)
@@ -90,7 +90,8 @@ class Asker:
 
     def upsert(self, keys):
         values = self.keys.values(len(keys))
-        return self.ask([{"op": "upsert", "key": key, "value": value} for key, value in zip(keys, values)], lambda client: client.call(
+        lines = [{"op": "upsert", "key": key, "value": value} for key, value in zip(keys, values)]
+        return self.ask(lines, lambda client: client.call(
             "Points", "Upsert", collection=COLLECTION, timeout=CALL_SECONDS,
             points=[client.point(k, vector_of(v), json.dumps({"v": v})) for k, v in zip(keys, values)]))
 
@@ -111,7 +112,8 @@ class Asker:
     def search(self, query, k=K, read=True):
         """read: also ask for payloads and vectors, which are read after the search."""
         def fill(lines, reply):
-            lines[0]["hits"] = [(hit.id.num, hit.distance, *([value_read(hit) if hit.vector else None] if read else [])) for hit in reply.hits]
+            found = [[value_read(hit) if hit.vector else None] if read else [] for hit in reply.hits]
+            lines[0]["hits"] = [(hit.id.num, hit.distance, *value) for hit, value in zip(reply.hits, found)]
         return self.ask([{"op": "search", "query": query, "k": k}], lambda client: client.search(
             COLLECTION, query_of(query), k=k, exact=True, with_payload=read, with_vector=read, timeout=CALL_SECONDS), fill)
 

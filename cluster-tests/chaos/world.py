@@ -1,4 +1,4 @@
-"""The processes of a run: coordinators, shard daemons, etcd members, each started, killed, frozen and stopped by its process id."""
+"""The processes of a run: coordinators, shard daemons, etcd members; each started, killed, frozen and stopped by its id."""
 
 import os
 import pathlib
@@ -6,8 +6,8 @@ import subprocess
 import sys
 import time
 
-# A client all of whose calls fail at once does not look at its sockets in between, but every so often: by default every 5 s, and so
-# long it does not notice that a coordinator is back. Read when grpc is loaded.
+# A client all of whose calls fail at once does not look at its sockets in between, but every so often: by default every 5 s,
+# and so long it does not notice that a coordinator is back. Read when grpc is loaded.
 os.environ.setdefault("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "50")
 
 import grpc  # noqa: E402
@@ -84,7 +84,8 @@ class World:
         key.chmod(0o600)
         self._add_etcd(layout)
         common = ["--cluster-key-file", str(key), "--data-dir", "{directory}"]
-        catalog = [w.format(endpoints=",".join(f"{self.nodes[e].address}:2379" for e in layout.etcd)) for w in layout.catalog_arguments]
+        endpoints = ",".join(f"{self.nodes[e].address}:2379" for e in layout.etcd)
+        catalog = [word.format(endpoints=endpoints) for word in layout.catalog_arguments]
         for name in layout.coordinators:
             self.nodes[name] = Node(network, directory, name, "gyre-coordinator", common + catalog + [
                 "--listen", "{address}:7700", "--bus-listen", "{address}:7601", "--http-listen", "{address}:7600",
@@ -124,8 +125,8 @@ class World:
             node.start()
 
     def await_healthy(self, seconds=HEALTHY_SECONDS):
-        """Every node ready and up for every coordinator, every shard of the collection reachable, and an exact search that needs them
-        all answered. Returns how long that took."""
+        """Every node ready and up for every coordinator, every shard of the collection reachable, and an exact search that
+        needs them all answered. Returns how long that took."""
         begin = time.monotonic()
         for node in self.nodes.values():
             node.await_ready()

@@ -8,9 +8,11 @@ Rules, each on its own, so that a failure has the name of what was broken:
   search         every hit of an exact search held, at some moment of the search, a value at that distance (and the value that was
                  read with it, perhaps later), and no point is left out that was nearer than the last hit all the time
   errors         a call fails only while, or soon after, a fault was there that allows this status
-  unavailable    nothing of a kind (write, get, search) succeeds for longer than allowed only while, or soon after, a fault was there
+  unavailable    nothing of a kind (write, get, search) succeeds for longer than allowed only while, or soon after, a fault was
+                 there
 
-lost and revived follow from linearizable, too; they are found here in another way (by intervals alone), so that each checks the other.
+lost and revived follow from linearizable, too; they are found here in another way (by intervals alone), so that each checks
+the other.
 """
 
 import argparse
@@ -37,7 +39,7 @@ class Finding(collections.namedtuple("Finding", "rule text")):
 
 
 class Point:
-    """What one point may have held when: its writes, those that are over before a moment, and those that must be behind it then."""
+    """What one point may have held when: its writes, those that are over before a moment, those that must be behind it then."""
 
     def __init__(self, operations):
         self.operations = operations
@@ -46,7 +48,7 @@ class Point:
         self.known = [w for w in self.writes if w.status == "ok"]
         self.calls = [w.call for w in self.known]
         self.latest_return = list(itertools.accumulate((w.ret for w in self.known), max))  # of this and all called before it
-        # (return, latest call of an acknowledged write that returned by then): a write that returned before that call is overwritten.
+        # (return, latest call of an acknowledged write that returned by then): what returned before that call is overwritten.
         self.returns, self.overwritten = [], []
         latest = -FOREVER
         for write in sorted(self.known, key=lambda w: w.ret):
@@ -119,7 +121,8 @@ class Crowd:
         self.alive = numpy.zeros(len(self.keys), bool)
         self.wide = {}
         # Between these moments nothing changes in what a point may hold.
-        events = sorted((time, key) for key, point in points.items() for w in point.writes for time in (w.call, w.ret) if time < FOREVER)
+        events = sorted((time, key) for key, point in points.items() for w in point.writes for time in (w.call, w.ret)
+                        if time < FOREVER)
         self.times, self.moved, self.at = [time for time, _ in events], [key for _, key in events], 0
 
     def forward(self, begin):
@@ -136,8 +139,8 @@ class Crowd:
         self.at = until
 
     def nearer_than(self, last, begin, end, query):
-        """[(key, possible values, distance of the farthest)] of the points that were there all of [begin, end] and nearer than last, a
-        (distance, key)."""
+        """[(key, possible values, distance of the farthest)] of the points that were there all of [begin, end] and nearer than
+        last, a (distance, key)."""
         self.forward(begin)
         moving = set(self.moved[self.at:bisect.bisect_right(self.times, end, self.at)])
         farthest = self.distances(self.values.ravel(), query).reshape(self.values.shape).max(axis=1)
@@ -168,21 +171,24 @@ class Searches:
             yield Finding("search", f"{search.told_as()}: hits are not by (distance, id): {search.hits}")
         if len(keys) > search.k:
             yield Finding("search", f"{search.told_as()}: {len(keys)} hits, {search.k} were asked for")
-        held = {key: {value_of(w) for w in self.points[key].possible(begin, end)} if key in self.points else set() for key in keys}
+        held = {key: {value_of(w) for w in self.points[key].possible(begin, end)} if key in self.points else set()
+                for key in keys}
         flat = [value for values in held.values() for value in values if value is not None]
         measured_at = dict(zip(flat, self.distances(flat, search.query).tolist())) if flat else {}
         for key, distance, *read in search.hits:
             measured = {value: measured_at[value] for value in held[key] if value is not None}
             if distance not in measured.values():
-                yield Finding("search", f"{search.told_as()}: point {key} at {distance}; what it may have held, and where that is: {measured}")
+                yield Finding("search", f"{search.told_as()}: point {key} at {distance}; "
+                              f"what it may have held, and where that is: {measured}")
             if read and read[0] not in held[key]:
                 yield Finding("search", f"{search.told_as()}: point {key} with value {read[0]}; it may have held "
                               f"{sorted(map(str, held[key]))}")
         last = max(order) if len(keys) >= search.k else (FOREVER, FOREVER)
         for key, values, far in self.crowd.nearer_than(last, begin, end, search.query):
             if key not in keys:
-                yield Finding("search", f"{search.told_as()}: point {key} is left out; it held one of {values} all the time, at {far} or "
-                              f"nearer, and the last of {len(keys)} hits is {last}")
+                yield Finding("search", f"{search.told_as()}: point {key} is left out; "
+                              f"it held one of {values} all the time, at {far} or nearer, and the last of {len(keys)} hits is "
+                              f"{last}")
 
 
 def check_errors(operations, faults, grace_ns):
@@ -199,8 +205,7 @@ KINDS = {"upsert": "write", "delete": "write", "get": "get", "search": "search"}
 
 
 def windows_without_success(operations, at_least_ns):
-    """[(kind, begin, end)]: the times in which calls of a kind were made and none succeeded, longest first. A time begins with the call
-    of the last success, not with its return: what it was told then may be old by then."""
+    """[(kind, begin, end)]: the times in which calls of a kind were made and none succeeded, longest first."""
     found = []
     for kind in sorted(set(KINDS.values())):
         of_kind = [o for o in operations if KINDS[o.op] == kind]
@@ -215,11 +220,12 @@ def windows_without_success(operations, at_least_ns):
 
 
 def recoveries(operations, faults):
-    """[(fault, ns)], slowest first: how long after a heal it took until of each kind something succeeded that was called after it."""
+    """[(fault, ns)], slowest first: how long it took until of each kind something succeeded that was called after the heal."""
     by_kind = {}
     for kind in sorted({KINDS[o.op] for o in operations}):
         of_kind = [o for o in operations if o.status == "ok" and KINDS[o.op] == kind]
-        firsts = list(itertools.accumulate((o.told for o in reversed(of_kind)), min))[::-1]  # told first of this and all called later
+        # What was told first of this and all that were called later.
+        firsts = list(itertools.accumulate((o.told for o in reversed(of_kind)), min))[::-1]
         by_kind[kind] = ([o.call for o in of_kind], firsts)
     found = []
     for fault in faults:

@@ -6,12 +6,13 @@
     {"client": "s0", "op": "search", "query": 3, "k": 10, "hits": [[7, 0.25, 41], ...], ...}   key, distance, value
     {"fault": "kill", "on": "n1", "call": 1000, "return": 9000, "allows": [], "text": "..."}      from the injection to the heal
 
-Times are nanoseconds of one monotonic clock, from the start of the faults' schedule. status is "ok", "unknown" (it may take effect at any later time or never) or
-"failed" (it never did and never will); "code" then holds the gRPC status and "text" what it said. A "value" is a number that no
-other upsert of the history has; the vector of a value follows from it alone (vectors.py), so that a history stays small and what is
-read can be held against what was written bit for bit. An operation on several points is one line for each, with the same times:
-only single points promise to be linearizable. The value of a hit is that of the payload and vector which came with it, null if they
-were gone, and left out when they were not asked for: they are read after the search, and may be newer than its distance. Lines marked "final" were read after the last fault was healed.
+Times are nanoseconds of one monotonic clock, from the start of the faults' schedule. status is "ok", "unknown" (it may take
+effect at any later time or never) or "failed" (it never did and never will); "code" then holds the gRPC status and "text" what
+it said. A "value" is a number that no other upsert of the history has; the vector of a value follows from it alone
+(vectors.py), so that a history stays small and what is read can be held against what was written bit for bit. An operation on
+several points is one line for each, with the same times: only single points promise to be linearizable. The value of a hit is
+that of the payload and vector which came with it, null if they were gone, and left out when they were not asked for: they are
+read after the search, and may be newer than its distance. Lines marked "final" were read after the last fault was healed.
 """
 
 import dataclasses
@@ -91,8 +92,8 @@ def parse(lines):
         try:
             fields = json.loads(line) if isinstance(line, str) else dict(line)
             if "fault" in fields:
-                faults.append(Fault(fields["fault"], fields["on"], fields["call"], fields["return"], tuple(fields.get("allows", ())),
-                                    fields.get("text", "")))
+                faults.append(Fault(fields["fault"], fields["on"], fields["call"], fields["return"],
+                                    tuple(fields.get("allows", ())), fields.get("text", "")))
                 continue
             told = fields.pop("return")
             if fields["status"] not in ("ok", "unknown", "failed") or fields["op"] not in ("upsert", "delete", "get", "search"):

@@ -2,14 +2,14 @@
 returns what was last written and every delete says truly whether there was something?
 
 Source  Wing & Gong, "Testing and Verifying Concurrent Objects", 1993; Lowe, "Testing for Linearizability", 2017: just-in-time
-        linearization, with the configurations already seen kept (memoised). A configuration is what the point holds now, and which
-        of the operations under way have taken effect already. An operation is forced to take effect when it returns, not before.
+        linearization, with the configurations already seen kept (memoised). A configuration is what the point holds now, and
+        which of the operations under way have taken effect already. One is forced to take effect when it returns, not before.
 
 Unknown writes never return. Two things keep them from multiplying the configurations:
   - unknown deletes are alike, and so are unknown upserts whose value no get returned (only a delete may tell that something was
     there): of each of the two sorts the one called first is taken;
-  - of two configurations with the same state, the one in which fewer unknown writes were used up can do all the other can: only it
-    is kept.
+  - of two configurations with the same state, the one in which fewer unknown writes were used up can do all the other can:
+    only it is kept.
 """
 
 import dataclasses
@@ -49,8 +49,8 @@ def _undominated(configurations, unknown):
 
 
 def _settled(state, used, open_now, operations):
-    """The configuration with everything done that costs nothing: what can never change the state (a get of what is there, a delete
-    that was told there was nothing) can only gain by taking effect at once."""
+    """The configuration with everything done that costs nothing: what can never change the state (a get of what is there, a
+    delete that was told there was nothing) can only gain by taking effect at once."""
     idle = {c for c in open_now - used
             if (operations[c].op == "get" or operations[c].result is False) and _take_effect(operations[c], state)[0]}
     return state, used | idle
@@ -87,15 +87,16 @@ def _force(configurations, number, open_now, operations, sorts, limit):
 
 
 def check_point(operations, limit=200000):
-    """None if the operations of one point (any order) are linearizable, else (operation, states): the first that no order explains,
-    and what the point may have held before it. Raises Limit."""
+    """None if the operations of one point (any order) are linearizable, else (operation, states): the first that no order
+    explains, and what the point may have held before it. Raises Limit."""
     seen_values = {o.result for o in operations if o.op == "get" and o.status == "ok"}
     kept = [o for o in sorted(operations, key=lambda o: o.call) if o.status == "ok" or (o.status == "unknown" and o.op != "get")]
     sorts = {i: "delete" if o.op == "delete" else SOMETHING for i, o in enumerate(kept)
              if o.status == "unknown" and (o.op == "delete" or o.value not in seen_values)}
     kept = [dataclasses.replace(o, value=SOMETHING) if sorts.get(i) == SOMETHING else o for i, o in enumerate(kept)]
     # At one instant calls come before returns: operations that touch may have been in either order.
-    events = sorted([(o.call, 0, i) for i, o in enumerate(kept)] + [(o.ret, 1, i) for i, o in enumerate(kept) if o.status == "ok"])
+    events = sorted([(o.call, 0, i) for i, o in enumerate(kept)]
+                    + [(o.ret, 1, i) for i, o in enumerate(kept) if o.status == "ok"])
     unknown = frozenset(i for i, o in enumerate(kept) if o.status == "unknown")
     configurations, open_now = {(ABSENT, frozenset())}, set()
     for _, returns, number in events:

@@ -33,7 +33,8 @@ def delete(key, call, ret, result=None, **more):
 def search(hits, call, ret, k=2, query=0):
     """hits: (key, value[, distance])."""
     measured = [(h[0], h[2] if len(h) > 2 else float(distances([h[1]], query)[0]), h[1]) for h in hits]
-    return {"client": "s", "op": "search", "query": query, "k": k, "hits": measured, "call": call * 1e9, "return": ret * 1e9, "status": "ok"}
+    return {"client": "s", "op": "search", "query": query, "k": k, "hits": measured, "call": call * 1e9,
+            "return": ret * 1e9, "status": "ok"}
 
 
 def fault(name, call, ret, allows=("UNAVAILABLE",)):
@@ -52,7 +53,8 @@ NEAREST = sorted(range(100), key=lambda v: distances([v], 0)[0])
 # ---------------------------------------------------------------- points
 
 def test_operations_one_after_the_other_are_fine():
-    assert rules(get(1, None, 0, 1), up(1, 10, 1, 2), get(1, 10, 3, 4), delete(1, 5, 6, True), get(1, None, 7, 8), delete(1, 9, 10, False)) == set()
+    assert rules(get(1, None, 0, 1), up(1, 10, 1, 2), get(1, 10, 3, 4), delete(1, 5, 6, True), get(1, None, 7, 8),
+                 delete(1, 9, 10, False)) == set()
 
 
 def test_a_get_beside_a_write_may_see_either():
@@ -164,7 +166,8 @@ def test_the_search_says_what_trying_every_order_says(seed):
 def test_many_unknown_writes_do_not_multiply_the_search():
     lines = [up(1, 1000, 0, 1)]
     for i in range(300):
-        lines += [up(1, i, 2 + i, 2.1 + i, status="unknown"), delete(1, 2.2 + i, 2.3 + i, status="unknown"), get(1, 1000, 2.5 + i, 2.6 + i)]
+        lines += [up(1, i, 2 + i, 2.1 + i, status="unknown"), delete(1, 2.2 + i, 2.3 + i, status="unknown"),
+                  get(1, 1000, 2.5 + i, 2.6 + i)]
     lines += [delete(1, 400, 401, True), delete(1, 402, 403, True), delete(1, 404, 405, False)]
     assert list(check_linearizable(points_of(parse(lines)[0]))) == []
 
@@ -245,7 +248,8 @@ def test_many_points_at_once_are_what_each_point_alone_says(seed):
     points = points_of(parse(lines)[0])
     crowd, begin, seen = Crowd(points, distances), 0, 0
     while begin < 210e9:
-        begin, end, last = begin + dice.randint(0, 4) * 1e9, begin + dice.randint(4, 9) * 1e9, (dice.choice([20.0, 30.0, 40.0]), 0)
+        begin, end = begin + dice.randint(0, 4) * 1e9, begin + dice.randint(4, 9) * 1e9
+        last = (dice.choice([20.0, 30.0, 40.0]), 0)
         wanted = {}
         for key, point in points.items():
             values = [value_of(w) for w in point.possible(begin, end)]
@@ -279,7 +283,8 @@ def test_an_error_needs_a_fault_that_allows_it():
 
 
 def test_a_time_without_success_is_attributed_to_faults():
-    trying = [get(1, None, 0, 1)] + [get(1, None, t, t + 1, status="failed", code="UNAVAILABLE") for t in range(1, 30)] + [get(1, None, 30, 31)]
+    trying = [get(1, None, 0, 1), *(get(1, None, t, t + 1, status="failed", code="UNAVAILABLE") for t in range(1, 30)),
+              get(1, None, 30, 31)]
     (kind, begin, end), = windows_without_success(parse(trying)[0], 5e9)
     assert (kind, begin, end) == ("get", 1e9, 31e9)
     assert rules(*trying, fault("cut", 1, 25)) == set()
@@ -302,7 +307,8 @@ def test_what_is_recorded_is_read_back(tmp_path):
     assert list(check(operations, faults)) == []
 
 
-@pytest.mark.parametrize("line", ['{"op": "upsert"}', "[]", "nonsense", '{"client":"c","op":"get","call":2,"return":1,"status":"ok"}',
+@pytest.mark.parametrize("line", ['{"op": "upsert"}', "[]", "nonsense",
+                                  '{"client":"c","op":"get","call":2,"return":1,"status":"ok"}',
                                   '{"client":"c","op":"get","call":1,"return":2,"status":"perhaps"}'])
 def test_a_line_that_is_none_is_refused_by_its_number(line):
     with pytest.raises(ValueError, match="line 1 of the history"):

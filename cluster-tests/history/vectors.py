@@ -31,7 +31,7 @@ def query_of(number, dim=DIM):
 
 
 class Distances:
-    """Squared Euclidean distances of values' vectors from a query's: exact, see above. Keeps the vectors of values 0 … count - 1."""
+    """Squared Euclidean distances of values' vectors from a query's: exact, see above. Keeps the vectors of the first values."""
 
     def __init__(self, count):
         self.vectors = vectors_of(range(count))
