@@ -186,6 +186,7 @@ class BitFlip(Fault):
     name = "bit-flip"
     needs = ("copies",)
     may_end_it = True
+    alone = True  # the other copies must be whole
     allows = ALWAYS + ("DATA_LOSS",)
 
     def __init__(self, world, on, dice):
@@ -215,10 +216,12 @@ class BitFlip(Fault):
             file.write(bytes([byte ^ 1 << self.bit]))
 
     def heal(self):
-        """A write-ahead log is read at start only: a running daemon meets what was done to it when it is started again."""
+        """A write-ahead log is read at start only: a running daemon meets what was done to it when it is started again. What comes
+        next may damage another copy, so this one must be whole before."""
         if self.node.runs():
             self.node.kill()
         self.node.start()
+        self.world.await_healthy()
 
 
 class RollingRestart(Fault):
