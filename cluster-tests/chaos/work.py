@@ -22,11 +22,11 @@ REFUSED = {"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXH
 
 class Keys:
     """The points that clients work on: few, so that they meet. A point with several unknown writes says little any more; another
-    takes its place. Also gives out values. Any thread."""
+    takes its place, and somebody deletes it. Also gives out values. Any thread."""
 
     def __init__(self, slots):
         self.lock, self.slots, self.next_key, self.next_value = threading.Lock(), list(range(1, slots + 1)), slots + 1, 0
-        self.unknown = {}
+        self.unknown, self.retired = {}, []
 
     def draw(self, dice, count):
         with self.lock:
@@ -44,6 +44,16 @@ class Keys:
                 if self.unknown[key] >= UNKNOWN_MAX and key in self.slots:
                     self.slots[self.slots.index(key)] = self.next_key
                     self.next_key += 1
+                    self.retired.append(key)
+
+    def take_retired(self):
+        """One to delete, or None."""
+        with self.lock:
+            return self.retired.pop() if self.retired else None
+
+    def give_back(self, key):
+        with self.lock:
+            self.retired.append(key)
 
     def ever(self):
         with self.lock:
@@ -152,7 +162,11 @@ def write_many(asker, dice):
 
 
 def delete_one(asker, dice):
-    return asker.delete(asker.keys.draw(dice, 1)[0])
+    retired = asker.keys.take_retired()
+    reply = asker.delete(retired if retired is not None else asker.keys.draw(dice, 1)[0])
+    if reply is None and retired is not None:
+        asker.keys.give_back(retired)
+    return reply
 
 
 def read_some(asker, dice):

@@ -143,11 +143,12 @@ class Crowd:
         last, a (distance, key)."""
         self.forward(begin)
         moving = set(self.moved[self.at:bisect.bisect_right(self.times, end, self.at)])
-        farthest = self.distances(self.values.ravel(), query).reshape(self.values.shape).max(axis=1)
-        for row in numpy.flatnonzero(self.alive & (farthest <= last[0])).tolist():
-            key = int(self.keys[row])
-            if key not in moving and (farthest[row], key) < last:
-                yield key, sorted(set(self.values[row].tolist())), float(farthest[row])
+        rows = numpy.flatnonzero(self.alive)
+        farthest = self.distances(self.values[rows].ravel(), query).reshape(len(rows), self.WIDTH).max(axis=1)
+        for at in numpy.flatnonzero(farthest <= last[0]).tolist():
+            key = int(self.keys[rows[at]])
+            if key not in moving and (farthest[at], key) < last:
+                yield key, sorted(set(self.values[rows[at]].tolist())), float(farthest[at])
         for key in moving.union(self.wide):
             values = [value_of(w) for w in self.points[key].possible(begin, end)]
             if None not in values and (far := float(self.distances(values, query).max()), key) < last:
