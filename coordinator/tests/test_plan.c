@@ -1,0 +1,469 @@
+#include "placement/plan.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#define GRACE_NS (300 * GY_SECOND_NS)
+#define NOW_NS (1000 * GY_SECOND_NS)
+
+enum { A, B, C, D, E, NODES };
+
+/* Five nodes a…e that are up; a shard of three full copies on a, b, c: members 1, 2, 3, all in sync and held, 1 is primary. */
+struct scene {
+    struct gy_plan_node nodes[NODES];
+    struct gy_plan_world world;
+    struct gy_plan_wish wish;
+    struct gy_shard_config config;
+    struct gy_plan_fact facts[GY_MEMBERS_MAX];
+    struct gy_plan plan;
+};
+
+static struct scene make_scene(void)
+{
+    struct scene s = {
+        .nodes = {{"a", "", true, 0, false, 1, 0},
+                  {"b", "", true, 0, false, 1, 0},
+                  {"c", "", true, 0, false, 1, 0},
+                  {"d", "", true, 0, false, 7, 0},
+                  {"e", "", true, 0, false, 5, 0}},
+        .world = {.node_count = NODES, .now_ns = NOW_NS, .replace_after_ns = GRACE_NS, .moves_left = 1},
+        .wish = {.copies = 3},
+        .config = {.epoch = 9, .primary = 1, .primary_since = 4, .min_copies = 2, .next_member = 4, .member_count = 3,
+                   .members = {{1, GY_MEMBER_FULL, true, false, "a"},
+                               {2, GY_MEMBER_FULL, true, false, "b"},
+                               {3, GY_MEMBER_FULL, true, false, "c"}}},
+        .facts = {{GY_PRESENCE_HELD, .log_seq = 50}, {GY_PRESENCE_HELD, .log_seq = 50}, {GY_PRESENCE_HELD, .log_seq = 51}},
+    };
+    return s;
+}
+
+static void plan(struct scene *s)
+{
+    s->world.nodes = s->nodes;
+    gy_plan_shard(&s->config, &s->wish, s->facts, &s->world, &s->plan);
+    gyre_error err = {0};
+    if (s->plan.change && (gy_config_check(&s->plan.next, &err) != GYRE_OK || s->plan.next.epoch != s->config.epoch + 1))
+        fail_msg("%s", err.text);
+}
+
+static void plan_nothing(struct scene *s)
+{
+    plan(s);
+    assert_false(s->plan.change);
+}
+
+static const struct gy_member *next_member(struct scene *s, uint32_t id)
+{
+    plan(s);
+    assert_true(s->plan.change);
+    return gy_config_member(&s->plan.next, id);
+}
+
+static void falls_silent(struct scene *s, int node, int64_t ago_ns)
+{
+    s->nodes[node].up = false;
+    s->nodes[node].down_since_ns = NOW_NS - ago_ns;
+}
+
+/* Adds member 4 on d. */
+static void with_fourth(struct scene *s, gy_member_kind kind, bool in_sync)
+{
+    s->config.members[s->config.member_count++] = (struct gy_member){s->config.next_member++, kind, in_sync, false, "d"};
+    s->facts[3] = (struct gy_plan_fact){.presence = GY_PRESENCE_HELD};
+}
+
+static void nothing_changes_while_all_is_as_wished(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    plan_nothing(&s);
+    assert_null(s.plan.reason);
+    assert_int_equal(s.plan.due_ns, GY_NEVER);
+}
+
+static void the_longest_log_of_the_in_sync_set_takes_over_from_a_dead_primary(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    falls_silent(&s, A, 0);
+    assert_false(next_member(&s, 1)->in_sync);
+    assert_int_equal(s.plan.next.primary, 3);
+    assert_int_equal(s.plan.next.primary_since, 10);
+    assert_int_equal(s.plan.next.member_count, 3);
+    assert_true(gy_config_member(&s.plan.next, 2)->in_sync);
+    s.facts[1].log_seq = 51; /* of equals the lower id */
+    plan(&s);
+    assert_int_equal(s.plan.next.primary, 2);
+    s.config.members[1].leaving = true; /* one that stays is better than a longer log */
+    s.facts[1].log_seq = 99;
+    plan(&s);
+    assert_int_equal(s.plan.next.primary, 3);
+}
+
+static void a_primary_whose_replica_is_absent_or_lost_is_replaced_at_once(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.facts[0].presence = GY_PRESENCE_ABSENT;
+    assert_false(next_member(&s, 1)->in_sync);
+    assert_int_equal(s.plan.next.primary, 3);
+    s.facts[0] = (struct gy_plan_fact){.presence = GY_PRESENCE_HELD, .lost = true};
+    assert_false(next_member(&s, 1)->in_sync);
+    s.facts[0] = (struct gy_plan_fact){.presence = GY_PRESENCE_UNHEARD};
+    plan_nothing(&s);
+}
+
+static void nobody_outside_the_in_sync_set_is_promoted(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.config.members[1].in_sync = s.config.members[2].in_sync = false;
+    s.facts[1].log_seq = 1000;
+    falls_silent(&s, A, 2 * GRACE_NS);
+    plan_nothing(&s);
+    assert_non_null(strstr(s.plan.reason, "no other member in sync"));
+    s.config.members[1].in_sync = true; /* but it is lost, absent, or not heard of */
+    s.facts[1].lost = true;
+    plan_nothing(&s);
+    s.facts[1] = (struct gy_plan_fact){.presence = GY_PRESENCE_ABSENT};
+    plan_nothing(&s);
+    s.facts[1] = (struct gy_plan_fact){.presence = GY_PRESENCE_UNHEARD};
+    plan_nothing(&s);
+    s.facts[1] = (struct gy_plan_fact){.presence = GY_PRESENCE_HELD};
+    plan(&s);
+    assert_int_equal(s.plan.next.primary, 2);
+}
+
+static void a_node_that_was_never_heard_of_is_not_down(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.nodes[A].up = false, s.nodes[A].down_since_ns = GY_NEVER;
+    plan_nothing(&s);
+    s.world.node_count = 0;
+    plan_nothing(&s);
+}
+
+static void dead_members_leave_the_in_sync_set_with_the_promotion(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    falls_silent(&s, A, 0);
+    falls_silent(&s, C, 0);
+    assert_false(next_member(&s, 3)->in_sync);
+    assert_int_equal(s.plan.next.primary, 2);
+    assert_int_equal(gy_config_in_sync_count(&s.plan.next), 1);
+}
+
+static void a_lost_member_leaves_the_in_sync_set_and_is_then_another(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.facts[1].lost = true;
+    assert_false(next_member(&s, 2)->in_sync);
+    assert_int_equal(s.plan.next.member_count, 3);
+    s.config = s.plan.next;
+    assert_null(next_member(&s, 2));
+    const struct gy_member *joins = gy_config_member(&s.plan.next, 4);
+    assert_string_equal(joins->node, "b"); /* the fewest replicas, and its old member is no longer there */
+    assert_false(joins->in_sync);
+    assert_int_equal(s.plan.next.next_member, 5);
+}
+
+static void a_lost_member_stays_in_sync_until_the_primary_is_heard_of(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.facts[1].lost = true;
+    s.facts[0] = (struct gy_plan_fact){.presence = GY_PRESENCE_UNHEARD};
+    plan_nothing(&s);
+}
+
+static void a_member_that_was_just_added_is_waited_for(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.config.members[2].in_sync = false;
+    s.facts[2] = (struct gy_plan_fact){.presence = GY_PRESENCE_UNMADE};
+    plan_nothing(&s);
+    s.facts[2].presence = GY_PRESENCE_ABSENT;
+    assert_null(next_member(&s, 3));
+}
+
+static void a_member_on_a_dead_node_is_replaced_after_the_grace_time(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    falls_silent(&s, B, GRACE_NS - 1);
+    plan_nothing(&s);
+    assert_int_equal(s.plan.due_ns, NOW_NS + 1);
+    s.world.now_ns++;
+    assert_false(next_member(&s, 2)->in_sync);
+    s.config = s.plan.next;
+    assert_null(next_member(&s, 2));
+    assert_string_equal(gy_config_member(&s.plan.next, 4)->node, "e"); /* five replicas; d has seven */
+    falls_silent(&s, D, 0);
+    falls_silent(&s, E, 0);
+    plan_nothing(&s);
+    assert_non_null(strstr(s.plan.reason, "no node can take another"));
+}
+
+static void a_lost_quantized_member_is_replaced_in_one_step(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.wish.quantized = 1;
+    with_fourth(&s, GY_MEMBER_QUANTIZED, false);
+    plan_nothing(&s);
+    s.facts[3].presence = GY_PRESENCE_ABSENT;
+    assert_null(next_member(&s, 4));
+    assert_int_equal(gy_config_member(&s.plan.next, 5)->kind, GY_MEMBER_QUANTIZED);
+    s.wish.quantized = 0; /* nobody needs it */
+    plan(&s);
+    assert_int_equal(s.plan.next.member_count, 3);
+}
+
+static void missing_members_are_added_one_at_a_time(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.wish = (struct gy_plan_wish){.copies = 4, .quantized = 1, .min_copies = 2};
+    assert_string_equal(next_member(&s, 4)->node, "e");
+    assert_int_equal(gy_config_member(&s.plan.next, 4)->kind, GY_MEMBER_FULL);
+    s.config = s.plan.next;
+    s.facts[3] = (struct gy_plan_fact){.presence = GY_PRESENCE_UNMADE};
+    assert_int_equal(next_member(&s, 5)->kind, GY_MEMBER_QUANTIZED);
+    assert_string_equal(gy_config_member(&s.plan.next, 5)->node, "d");
+    s.config = s.plan.next;
+    s.wish.quantized = 2;
+    plan_nothing(&s);
+    assert_non_null(s.plan.reason);
+}
+
+static void zones_without_a_member_come_first(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.nodes[A].zone = s.nodes[B].zone = s.nodes[E].zone = "east";
+    s.nodes[C].zone = s.nodes[D].zone = "west";
+    s.wish.copies = 4;
+    s.wish.min_copies = 2;
+    assert_string_equal(next_member(&s, 4)->node, "d"); /* more replicas than e, but one member in west, two in east */
+}
+
+static void a_leaving_member_goes_when_enough_others_are_in_sync(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    with_fourth(&s, GY_MEMBER_FULL, false);
+    s.config.members[1].leaving = true;
+    plan_nothing(&s);
+    s.config.members[3].in_sync = true;
+    assert_null(next_member(&s, 2));
+    falls_silent(&s, D, 0);
+    plan_nothing(&s);
+}
+
+static void a_leaving_primary_hands_over_first(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    with_fourth(&s, GY_MEMBER_FULL, true);
+    s.config.members[0].leaving = true;
+    assert_true(next_member(&s, 1)->in_sync);
+    assert_int_equal(s.plan.next.primary, 3);
+    assert_int_equal(s.plan.next.primary_since, 10);
+    s.config = s.plan.next;
+    assert_null(next_member(&s, 1));
+}
+
+static void a_quantized_member_leaves_when_another_is_built(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.wish = (struct gy_plan_wish){.copies = 2, .quantized = 1};
+    s.config.min_copies = 1;
+    s.config.members[2] = (struct gy_member){3, GY_MEMBER_QUANTIZED, false, true, "c"};
+    with_fourth(&s, GY_MEMBER_QUANTIZED, false);
+    s.facts[3].restoring = true;
+    plan_nothing(&s);
+    s.facts[3].restoring = false;
+    assert_null(next_member(&s, 3));
+}
+
+static void a_leaving_member_stays_when_nobody_can_take_its_place(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.config.members[1].leaving = true;
+    falls_silent(&s, D, 0);
+    falls_silent(&s, E, 0);
+    assert_false(next_member(&s, 2)->leaving);
+    s.nodes[B].draining = true;
+    plan_nothing(&s);
+    s.nodes[B].draining = false;
+    with_fourth(&s, GY_MEMBER_FULL, false); /* the one that was to take its place died */
+    falls_silent(&s, D, GRACE_NS);
+    assert_null(next_member(&s, 4));
+    assert_false(gy_config_member(&s.plan.next, 2)->leaving);
+}
+
+static void members_leave_a_draining_node_a_few_at_a_time(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.nodes[A].draining = true;
+    s.world.moves_left = 0;
+    plan_nothing(&s);
+    assert_non_null(strstr(s.plan.reason, "other moves"));
+    s.world.moves_left = 1;
+    assert_true(next_member(&s, 1)->leaving);
+    assert_true(s.plan.move);
+    s.config = s.plan.next;
+    assert_string_equal(next_member(&s, 4)->node, "e");
+    assert_false(s.plan.move);
+    s = make_scene();
+    s.nodes[A].draining = s.nodes[D].draining = s.nodes[E].draining = true; /* nowhere to go */
+    plan_nothing(&s);
+    assert_non_null(strstr(s.plan.reason, "no other can take"));
+}
+
+static void a_member_too_many_leaves_the_one_least_missed(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.wish.copies = 2;
+    s.config.min_copies = 1;
+    assert_true(next_member(&s, 3)->leaving); /* never the primary if another will do; of equals the youngest */
+    s.config.members[1].in_sync = false;
+    assert_true(next_member(&s, 2)->leaving);
+    s.config = s.plan.next;
+    assert_null(next_member(&s, 2));
+}
+
+static void another_min_copies_takes_one_change(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.wish.min_copies = 3;
+    plan(&s);
+    assert_int_equal(s.plan.next.min_copies, 3);
+    s.config = s.plan.next;
+    plan_nothing(&s);
+    assert_int_equal(gy_plan_min_copies(&(struct gy_plan_wish){.copies = 1}), 1);
+    assert_int_equal(gy_plan_min_copies(&(struct gy_plan_wish){.copies = 2}), 1);
+    assert_int_equal(gy_plan_min_copies(&(struct gy_plan_wish){.copies = 5}), 4);
+}
+
+static void the_in_sync_set_is_changed_by_the_primary_of_the_epoch_only(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    with_fourth(&s, GY_MEMBER_QUANTIZED, false);
+    struct gy_shard_config next;
+    gyre_error err;
+    const uint32_t shrunk[] = {3, 1}, stranger[] = {1, 7}, codes[] = {1, 4}, twice[] = {1, 2, 2}, without[] = {2, 3},
+                   same[] = {1, 2, 3};
+    assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 1, shrunk, 2, &next, &err), GYRE_OK);
+    assert_int_equal(next.epoch, 10);
+    assert_int_equal(next.primary_since, 4);
+    assert_true(next.members[0].in_sync && !next.members[1].in_sync && next.members[2].in_sync);
+    assert_int_equal(gy_plan_change_in_sync(&s.config, 8, 1, shrunk, 2, &next, &err), GYRE_ABORTED);
+    assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 2, shrunk, 2, &next, &err), GYRE_ABORTED);
+    assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 1, stranger, 2, &next, &err), GYRE_INVALID);
+    assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 1, codes, 2, &next, &err), GYRE_INVALID);
+    assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 1, twice, 3, &next, &err), GYRE_INVALID);
+    assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 1, without, 2, &next, &err), GYRE_INVALID);
+    assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 1, same, 3, &next, &err), GYRE_OK);
+    assert_int_equal(next.epoch, 10);
+    assert_int_equal(gy_plan_change_in_sync(&s.config, 9, 1, NULL, 0, &next, &err), GYRE_INVALID);
+}
+
+static void a_move_by_hand_is_checked(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.world.nodes = s.nodes;
+    struct gy_shard_config next;
+    gyre_error err;
+    assert_int_equal(gy_plan_move(&s.config, &s.world, "b", "d", &next, &err), GYRE_OK);
+    assert_true(next.members[1].leaving);
+    assert_string_equal(next.members[3].node, "d");
+    assert_int_equal(gy_config_check(&next, &err), GYRE_OK);
+    assert_int_equal(gy_plan_move(&next, &s.world, "b", "e", &next, &err), GYRE_PRECONDITION);
+    assert_int_equal(gy_plan_move(&s.config, &s.world, "b", "c", &next, &err), GYRE_PRECONDITION);
+    assert_int_equal(gy_plan_move(&s.config, &s.world, "d", "e", &next, &err), GYRE_NOT_FOUND);
+    assert_int_equal(gy_plan_move(&s.config, &s.world, "b", "x", &next, &err), GYRE_NOT_FOUND);
+    s.nodes[D].draining = true;
+    assert_int_equal(gy_plan_move(&s.config, &s.world, "b", "d", &next, &err), GYRE_PRECONDITION);
+}
+
+static void a_collection_that_needs_more_nodes_than_there_are_is_refused(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.world.nodes = s.nodes;
+    s.nodes[E].draining = true;
+    struct gy_shard_config configs[2];
+    gyre_error err;
+    struct gy_plan_wish wish = {.copies = 3, .quantized = 2};
+    assert_int_equal(gy_plan_begin(&wish, &s.world, 2, configs, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "need 5 nodes that are up; there are 4"));
+    wish.quantized = 1;
+    assert_int_equal(gy_plan_begin(&wish, &s.world, 2, configs, &err), GYRE_OK);
+    assert_int_equal(configs[1].member_count, 4);
+    assert_int_equal(gy_config_in_sync_count(&configs[1]), 3);
+}
+
+static void load_moves_to_a_node_that_has_notably_less(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.world.nodes = s.nodes;
+    s.nodes[D].replicas = s.nodes[E].replicas = 1;
+    struct gy_plan_shard_view view = {&s.config, s.facts};
+    struct gy_shard_config next;
+    size_t shard;
+    assert_false(gy_plan_balance(&view, 1, &s.world, &shard, &next));
+    s.nodes[B].bytes = UINT64_C(1) << 30, s.nodes[B].replicas = 2;
+    s.facts[0].bytes = s.facts[1].bytes = s.facts[2].bytes = UINT64_C(400) << 20;
+    assert_true(gy_plan_balance(&view, 1, &s.world, &shard, &next));
+    assert_true(next.members[1].leaving);
+    assert_string_equal(next.members[3].node, "d");
+    s.facts[1].bytes = UINT64_C(600) << 20; /* d would then have more than b */
+    assert_false(gy_plan_balance(&view, 1, &s.world, &shard, &next));
+    s.facts[1].bytes = 0, s.facts[2].restoring = true;
+    assert_false(gy_plan_balance(&view, 1, &s.world, &shard, &next));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_changes_while_all_is_as_wished),
+        cmocka_unit_test(the_longest_log_of_the_in_sync_set_takes_over_from_a_dead_primary),
+        cmocka_unit_test(a_primary_whose_replica_is_absent_or_lost_is_replaced_at_once),
+        cmocka_unit_test(nobody_outside_the_in_sync_set_is_promoted),
+        cmocka_unit_test(a_node_that_was_never_heard_of_is_not_down),
+        cmocka_unit_test(dead_members_leave_the_in_sync_set_with_the_promotion),
+        cmocka_unit_test(a_lost_member_leaves_the_in_sync_set_and_is_then_another),
+        cmocka_unit_test(a_lost_member_stays_in_sync_until_the_primary_is_heard_of),
+        cmocka_unit_test(a_member_that_was_just_added_is_waited_for),
+        cmocka_unit_test(a_member_on_a_dead_node_is_replaced_after_the_grace_time),
+        cmocka_unit_test(a_lost_quantized_member_is_replaced_in_one_step),
+        cmocka_unit_test(missing_members_are_added_one_at_a_time),
+        cmocka_unit_test(zones_without_a_member_come_first),
+        cmocka_unit_test(a_leaving_member_goes_when_enough_others_are_in_sync),
+        cmocka_unit_test(a_leaving_primary_hands_over_first),
+        cmocka_unit_test(a_quantized_member_leaves_when_another_is_built),
+        cmocka_unit_test(a_leaving_member_stays_when_nobody_can_take_its_place),
+        cmocka_unit_test(members_leave_a_draining_node_a_few_at_a_time),
+        cmocka_unit_test(a_member_too_many_leaves_the_one_least_missed),
+        cmocka_unit_test(another_min_copies_takes_one_change),
+        cmocka_unit_test(the_in_sync_set_is_changed_by_the_primary_of_the_epoch_only),
+        cmocka_unit_test(a_move_by_hand_is_checked),
+        cmocka_unit_test(a_collection_that_needs_more_nodes_than_there_are_is_refused),
+        cmocka_unit_test(load_moves_to_a_node_that_has_notably_less),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
