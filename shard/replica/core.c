@@ -57,6 +57,16 @@ uint64_t gy_replica_core_epoch_at(const gy_replica_core *core, uint64_t seq)
     return 0;
 }
 
+/* The last entry at or below seq whose epoch is not above `epoch`. */
+static uint64_t last_not_above(const gy_replica_core *core, uint64_t epoch, uint64_t seq)
+{
+    seq = seq < core->last ? seq : core->last;
+    for (size_t i = core->start_count; i-- > 0 && seq > 0;)
+        if (core->starts[i].first <= seq && core->starts[i].epoch > epoch)
+            seq = core->starts[i].first - 1;
+    return seq;
+}
+
 /* An entry of this epoch is the log's last from now on. */
 static void extend(gy_replica_core *core, uint64_t epoch, uint64_t seq)
 {
@@ -267,9 +277,12 @@ static void send_what_is_due(gy_replica_core *core, int64_t now_ns, struct gy_re
 
 /* ---- primary: who is in sync ---- */
 
+/* Up to the takeover too: what an earlier primary acknowledged may lie between `committed`, as far as it is known here, and
+ * there. */
 static bool caught_up(const gy_replica_core *core, const struct gy_core_peer *peer, int64_t now_ns)
 {
-    return peer->known && peer->matched >= core->committed && now_ns - peer->caught_up_ns < GY_LAG_NS;
+    return peer->known && peer->matched >= core->committed && peer->matched >= core->takeover &&
+           now_ns - peer->caught_up_ns < GY_LAG_NS;
 }
 
 /* Asks for the set as it should be, if that is not the set as it is, or for the configuration if somebody knows a newer one. */
@@ -470,18 +483,20 @@ static void on_applied(gy_replica_core *core, const struct gy_replica_event *eve
 
 /* ---- follower ---- */
 
-static void answer(gy_replica_core *core, const struct gy_replica_event *event, gy_append_result result,
+static void answer(const gy_replica_core *core, const struct gy_replica_event *event, gy_append_result result,
                    struct gy_replica_actions *actions)
 {
+    const struct gy_append *append = event->append;
+    uint64_t hint = append->prev_epoch ? last_not_above(core, append->prev_epoch, append->prev_seq) : core->committed;
     struct gy_replica_action *action = act(actions, GY_DO_ANSWER);
     action->token = event->token;
     action->reply = (struct gy_append_reply){.result = result,
                                              .epoch = core->config.epoch,
-                                             .last_epoch = gy_replica_core_epoch_at(core, core->last),
-                                             .last_seq = core->last,
+                                             .last_epoch = gy_replica_core_epoch_at(core, hint),
+                                             .last_seq = hint,
                                              .committed = core->committed,
-                                             .synced = result == GY_APPEND_OK ? event->append->prev_seq + event->append->count : 0,
-                                             .sent_ns = event->append->sent_ns};
+                                             .synced = result == GY_APPEND_OK ? append->prev_seq + append->count : 0,
+                                             .sent_ns = append->sent_ns};
 }
 
 /* How many of the append's entries the log has already. */
@@ -539,12 +554,13 @@ static void on_append(gy_replica_core *core, const struct gy_replica_event *even
         answer(core, event, GY_APPEND_OLD_EPOCH, actions);
         return;
     }
-    /* Unless it was restored meanwhile, of which the primary does not know yet. */
-    if (append->restore && !core->restoring && core->committed <= append->prev_seq) {
+    /* Unless it was restored meanwhile, of which the primary does not know yet. A member in sync may hold what the primary does
+     * not know to be committed: it is first asked out of the set. */
+    if (append->restore && !core->restoring && core->committed <= append->prev_seq && !in_sync(core, core->self)) {
         core->restoring = true;
         act(actions, GY_DO_RESTORE);
     }
-    if (core->restoring) {
+    if (core->restoring || (append->restore && in_sync(core, core->self))) {
         answer(core, event, GY_APPEND_BUSY, actions);
         return;
     }
@@ -585,13 +601,16 @@ static void matched_up_to(struct gy_core_peer *peer, const struct gy_append_repl
         peer->caught_up_ns = peer->sent_ns;
 }
 
-static void go_back(const gy_replica_core *core, struct gy_core_peer *peer, const struct gy_append_reply *reply)
+/* Where the logs may be alike: at the entry the follower names, or further down where our own epochs allow it. What it has
+ * committed is alike in any case. Every mismatch leads further down, and there are as many steps as epochs differ. */
+static void go_back(gy_replica_core *core, struct gy_core_peer *peer, const struct gy_append_reply *reply)
 {
-    bool ours = reply->last_seq <= core->synced && reply->last_epoch != 0 &&
-                gy_replica_core_epoch_at(core, reply->last_seq) == reply->last_epoch;
-    uint64_t from = ours ? reply->last_seq : reply->committed;
-    peer->next = (from < core->synced ? from : core->synced) + 1;
-    peer->known = true; /* where to go on, that is; entries say whether it is so */
+    uint64_t at = last_not_above(core, reply->last_epoch, reply->last_seq < core->synced ? reply->last_seq : core->synced);
+    uint64_t surely = reply->committed < core->synced ? reply->committed : core->synced;
+    if (reply->last_seq < peer->matched) /* it has less than it had: its disk was lost, or the answer is an old one */
+        peer->matched = 0;
+    peer->known = at <= surely || gy_replica_core_epoch_at(core, at) == reply->last_epoch;
+    peer->next = (at > surely ? at : surely) + 1;
 }
 
 static void on_append_reply(gy_replica_core *core, const struct gy_replica_event *event)

@@ -1,25 +1,27 @@
-/* core: decides for one replica: in which order writes are logged, what is sent to whom, when they are committed, who may be told what.
+/* core: decides for one replica: in which order writes are logged, what is sent to whom, when they are committed, who may be told
+ * what.
  *
- * Pure: no disk, clock, network, thread or random source. The driver (replica.c) hands in what happened, with the time, and does what
- * the actions say, in their order; the simulator (cluster-tests/sim) does the same.
+ * Pure: no disk, clock, network, thread or random source. The driver (replica.c) hands in what happened, with the time, and does
+ * what the actions say, in their order; the simulator (cluster-tests/sim) does the same.
  *
  *      OPENING --opened--> SERVING --close--> CLOSING --all answered--> CLOSED
  *                             |  ______________/                          ^
  *          any I/O failed     v v                                         |
  *                            FAILED ----------------close-----------------'
  *
- * While it serves it is the shard's primary, if its configuration says so, or a follower. The rules (README.md gives the reasons):
- *   - The primary appends, syncs, then sends. So no follower has what the primary's own disk may forget, and a primary that restarts
- *     may go on in its epoch.
- *   - Committed is what every in-sync member has on disk, and every member whose joining was asked for and not answered yet.
+ * While it serves it is the shard's primary, if its configuration says so, or a follower. The rules (README.md has the reasons):
+ *   - The primary appends, syncs, then sends: no follower has what the primary's own disk may forget.
+ *   - Committed is what every in-sync member has on disk, and every member whose joining was asked for and not answered yet. A
+ *     primary that restarts does not know whom it had asked for: it commits nothing before the coordinator made a new epoch.
  *   - Applied is only what is committed; an uncommitted tail is cut off where a newer primary's log differs.
  *   - A follower that answers a primary promises: should it become primary, it commits nothing for GY_PROMISE_NS. The primary may
  *     serve linearizable reads for GY_LEASE_NS after it sent what all others it needs for a commit have answered.
  *
- * Invariant after every step (gy_replica_core_check): applied <= committed <= synced <= last; of the writes accepted exactly those with
- * seqs above applied are unanswered; a follower has none.
+ * Invariant after every step (gy_replica_core_check): applied <= committed <= synced <= last; of the writes accepted exactly those
+ * with seqs above applied are unanswered; a follower has none.
  * Source   Lin et al., "PacificA", MSR-TR-2008-25, sections 2.2 to 2.4; the set that a commit needs while a joining is under way:
- *          Kafka, KIP-497 ("maximal ISR"); the match of logs by the entry before: Ongaro, Ousterhout, "Raft", USENIX ATC 2014, 5.3
+ *          Kafka, KIP-497 ("maximal ISR"); the match of logs by the entry before: Ongaro, Ousterhout, "Raft", USENIX ATC 2014,
+ *          section 5.3
  * Threads  none: whoever owns the core calls it */
 #ifndef GY_REPLICA_CORE_H
 #define GY_REPLICA_CORE_H
@@ -59,7 +61,7 @@ typedef enum gy_append_result {
     GY_APPEND_OK = 1,    /* its log is the primary's up to `synced`, on disk */
     GY_APPEND_OLD_EPOCH, /* it knows a newer configuration */
     GY_APPEND_NEW_EPOCH, /* it does not know this configuration yet: send it along */
-    GY_APPEND_MISMATCH,  /* the entry before is not in its log: last_epoch, last_seq, committed say where to go on */
+    GY_APPEND_MISMATCH,  /* the entry before is not in its log; last_epoch, last_seq: its last entry not above that one's */
     GY_APPEND_BUSY,      /* it cannot now: it is being restored, closing, or its disk is full */
 } gy_append_result;
 
@@ -83,12 +85,13 @@ struct gy_append_reply {
 };
 
 typedef enum gy_replica_event_kind {
-    GY_ON_OPENED,        /* config, self, starts, start_count (the first is of the last entry trimmed), seq: of the last entry, applied_seq */
+    GY_ON_OPENED,        /* config, self, starts, start_count (the first is of the last entry trimmed), seq: of the last entry,
+                            applied_seq */
     GY_ON_WRITE,         /* token, bytes, epoch: the configuration its sender goes by */
     GY_ON_GATHERED,      /* every write there is now was handed in: a group may start */
     GY_ON_SYNCED,        /* seq: the append up to it is on disk */
     GY_ON_APPLIED,       /* seq: applied up to it; may stop short of what was asked, the rest follows */
-    GY_ON_CONFIG,        /* token (0: no reply), config, or NULL with epoch: told by the coordinator, or come with an append. Idle only */
+    GY_ON_CONFIG,        /* token (0: no reply), config: told by the coordinator, or come with an append. Idle only */
     GY_ON_CONFIG_STORED, /* the configuration asked for is on disk */
     GY_ON_APPEND,        /* token, append: from a primary. Idle only */
     GY_ON_APPEND_REPLY,  /* member, reply: what was sent to it is answered */
@@ -121,10 +124,10 @@ struct gy_replica_event {
 typedef enum gy_replica_action_kind {
     GY_DO_REPLY,        /* token, why; seq if it was written */
     GY_DO_ANSWER,       /* token, reply: of an append */
-    GY_DO_SEND,         /* member, append (without epochs), upto: send entries append.prev_seq + 1 … upto, or fewer, with their epochs;
-                           with_config: and the configuration */
-    GY_DO_ASK,          /* epoch, in_sync: ask the coordinator for this in-sync set, in a new epoch even if the set is the same: then
-                           no older request can come about. Answered by _CONFIG (token 0) or _ASK_FAILED */
+    GY_DO_SEND,         /* member, append (without epochs), upto: send entries append.prev_seq + 1 … upto, or fewer, with their
+                           epochs; with_config: and the configuration */
+    GY_DO_ASK,          /* epoch, in_sync: ask the coordinator for this in-sync set, in a new epoch even if the set is the same:
+                           then no older request can come about. Answered by _CONFIG (token 0) or _ASK_FAILED */
     GY_DO_RESTORE,      /* this replica's log has nothing the primary still has: build it anew from the primary's state */
     /* I/O: at most one a step, and last. */
     GY_DO_APPEND,       /* epoch, seq (first), count: write the entries in one synced append; gy_replica_core_token names them */
@@ -224,7 +227,8 @@ typedef struct gy_replica_core {
     uint32_t asked[GY_MEMBERS_MAX]; /* members that a commit needs besides the in-sync ones: their joining is not answered */
     size_t asked_count;
 
-    /* Accepted and unanswered, a ring, oldest first: the first `logged` have the seqs last - logged + 1 … last; the rest wait. */
+    /* Accepted and unanswered, a ring, oldest first: the first `logged` have the seqs last - logged + 1 … last; the rest
+     * wait. */
     struct gy_core_write writes[GY_CORE_WRITES_MAX];
     size_t head, count, logged;
 } gy_replica_core;
@@ -240,7 +244,8 @@ bool gy_replica_core_idle(const gy_replica_core *core);
 bool gy_replica_core_primary(const gy_replica_core *core);
 /* The configuration that is to be stored. */
 const struct gy_shard_config *gy_replica_core_next_config(const gy_replica_core *core);
-/* Until when linearizable reads may be answered from the applied state; INT64_MIN: not now, GY_NEVER: as long as it is primary. */
+/* Until when linearizable reads may be answered from the applied state; INT64_MIN: not now, GY_NEVER: as long as it is
+ * primary. */
 int64_t gy_replica_core_lease_ns(const gy_replica_core *core);
 /* When the next tick is wanted; GY_NEVER: none. */
 int64_t gy_replica_core_due_ns(const gy_replica_core *core);
