@@ -71,6 +71,23 @@ static void demand_of_all(struct gy_sim *sim, uint32_t shard, uint64_t from, con
 
 /* ---- after steps ---- */
 
+/* While one primary commits no other may believe that nobody can: it would serve reads that are out of date. What the other has
+ * applied itself may be committed again, late, by one that was primary before. */
+static void demand_no_other_lease(struct gy_sim *sim, const struct gy_sim_replica *committer)
+{
+    for (uint8_t n = 0; n < sim->node_count; n++) {
+        const struct gy_sim_replica *other = sim->nodes[n].replicas[committer->shard];
+        if (!other || other == committer || other->core.applied >= committer->core.committed ||
+             other->core.config.primary != other->core.self)
+            continue;
+        int64_t left_ns = gy_replica_core_lease_ns(&other->core) - gy_sim_node_now_ns(sim, n);
+        if (gy_replica_core_lease_ns(&other->core) != INT64_MIN && left_ns > 0)
+            gy_sim_fail(sim, "lease", "shard %u: member %u commits in epoch %llu while member %u has a lease of epoch %llu for %.3f s",
+                        committer->shard, committer->core.self, (ull)committer->core.config.epoch, other->core.self,
+                        (ull)other->core.config.epoch, (double)left_ns / 1e9);
+    }
+}
+
 void gy_sim_check_step(struct gy_sim *sim, const struct gy_sim_replica *replica, uint64_t committed_before)
 {
     const gy_replica_core *core = &replica->core;
@@ -79,6 +96,7 @@ void gy_sim_check_step(struct gy_sim *sim, const struct gy_sim_replica *replica,
         gy_sim_fail(sim, "core", "n%u shard %u: %s", replica->node, replica->shard, why);
     if (core->committed == committed_before || !gy_replica_core_primary(core))
         return;
+    demand_no_other_lease(sim, replica);
     struct gy_sim_reference *reference = &sim->checks.shards[replica->shard];
     uint64_t epoch = core->config.epoch;
     if (epoch >= reference->epoch_room) {

@@ -29,6 +29,8 @@ static void begin(struct gy_sim *sim, struct gy_sim_event *event)
         self->entry.request = ++self->request;
     self->began_ns = sim->now_ns;
     self->until_ns = sim->now_ns + gy_sim_between(&sim->random, gy_sim_ms(2000), gy_sim_ms(15000));
+    if (gy_sim_chance(&sim->random, 100))
+        self->routes[self->shard] = NULL;
     try(sim, event->owner);
 }
 

@@ -71,23 +71,55 @@ static void mend_cuts(struct gy_sim *sim, struct gy_sim_event *event)
     (void)event;
     if (--sim->cuts > 0)
         return; /* cuts overlap: the last one to end mends all */
-    memset(sim->cut, 0, sizeof sim->cut);
+    memset(sim->loss, 0, sizeof sim->loss);
+}
+
+/* How much of what goes between two endpoints the trouble around `one` loses, in which directions; per mille. */
+struct loss {
+    uint16_t out, in;
+};
+typedef enum cut_shape {
+    CUT_SOME_LINKS,
+    CUT_INWARDS,
+    CUT_OUTWARDS,
+    CUT_FROM_HOUSE,        /* not from clients */
+    CUT_FROM_COORDINATORS, /* it is well, and taken for dead */
+    CUT_FROM_COORDINATORS_AND_SOME,
+    CUT_SHAPES,
+} cut_shape;
+
+static struct loss loss_of(struct gy_sim *sim, cut_shape shape, uint16_t lossy, uint8_t one, uint8_t other)
+{
+    bool node_to_node = other < GY_SIM_FIRST_COORDINATOR && one < GY_SIM_FIRST_COORDINATOR;
+    bool client = other >= GY_SIM_FIRST_CLIENT;
+    switch (shape) {
+    case CUT_INWARDS: return (struct loss){0, 1000};
+    case CUT_OUTWARDS: return (struct loss){1000, 0};
+    case CUT_SOME_LINKS: return gy_sim_chance(&sim->random, 300) ? (struct loss){1000, 1000} : (struct loss){0, 0};
+    case CUT_FROM_HOUSE: return client ? (struct loss){0, 0} : (struct loss){1000, 1000};
+    case CUT_FROM_COORDINATORS:
+        return client ? (struct loss){0, 0} : node_to_node ? (struct loss){lossy, lossy} : (struct loss){1000, 1000};
+    case CUT_FROM_COORDINATORS_AND_SOME:
+        return client || (node_to_node && gy_sim_chance(&sim->random, 500)) ? (struct loss){0, 0} : (struct loss){1000, 1000};
+    case CUT_SHAPES: break;
+    }
+    return (struct loss){0, 0};
 }
 
 static void cut(struct gy_sim *sim)
 {
     uint8_t one = gy_sim_chance(&sim->random, 800) ? any_node(sim) : any_coordinator(sim);
-    uint64_t shape = gy_sim_below(&sim->random, 4);
+    cut_shape shape = (cut_shape)gy_sim_below(&sim->random, CUT_SHAPES);
+    uint16_t lossy = (uint16_t)(gy_sim_below(&sim->random, 3) * 300);
     for (uint8_t other = 0; other < GY_SIM_ENDPOINTS; other++) {
-        if (other == one || (shape == 0 && gy_sim_chance(&sim->random, 700)))
-            continue;                         /* shape 0: a few links */
-        if (shape == 3 && other >= GY_SIM_FIRST_CLIENT)
-            continue;                         /* 3: cut off from the house, not from clients */
-        sim->cut[one][other] |= shape != 1;   /* 1: only inwards */
-        sim->cut[other][one] |= shape != 2;   /* 2: only outwards */
+        struct loss loss = loss_of(sim, shape, lossy, one, other);
+        if (other != one && loss.out > sim->loss[one][other])
+            sim->loss[one][other] = loss.out;
+        if (other != one && loss.in > sim->loss[other][one])
+            sim->loss[other][one] = loss.in;
     }
     sim->cuts++;
-    GY_SIM_TRACE(sim, "%s is cut off, way %llu", gy_sim_endpoint_name(one), (unsigned long long)shape);
+    GY_SIM_TRACE(sim, "%s is cut off, shape %d", gy_sim_endpoint_name(one), (int)shape);
     gy_sim_after(sim, lasts_ns(sim), GY_SIM_NOBODY, mend_cuts, 0, 0, NULL);
 }
 
@@ -227,7 +259,7 @@ void gy_sim_faults_heal(struct gy_sim *sim)
     GY_SIM_TRACE(sim, "everything is mended");
     sim->healed = true;
     sim->catalog.away_until_ns = 0;
-    memset(sim->cut, 0, sizeof sim->cut);
+    memset(sim->loss, 0, sizeof sim->loss);
     memset(sim->frozen_until_ns, 0, sizeof sim->frozen_until_ns);
     memset(sim->wishes.draining, 0, sizeof sim->wishes.draining);
     for (uint8_t n = 0; n < sim->node_count; n++) {

@@ -52,7 +52,7 @@ static size_t tail_bytes(const struct gy_sim_message *message)
 static void deliver(struct gy_sim *sim, struct gy_sim_event *event)
 {
     struct gy_sim_message *message = event->object;
-    if (sim->cut[message->from][message->to])
+    if (sim->loss[message->from][message->to] == 1000)
         return;
     if (message->to < GY_SIM_FIRST_COORDINATOR)
         event->object = gy_sim_node_receive(sim, message->to, message) ? NULL : message;
@@ -83,7 +83,8 @@ static void schedule(struct gy_sim *sim, struct gy_sim_message *message, int64_t
 void gy_sim_send(struct gy_sim *sim, struct gy_sim_message *message, int64_t extra_ns)
 {
     const struct gy_sim_weather *weather = &sim->weather;
-    if (sim->cut[message->from][message->to] || (!sim->healed && gy_sim_chance(&sim->random, weather->drop))) {
+    uint32_t loss = sim->loss[message->from][message->to] + (sim->healed ? 0 : weather->drop);
+    if (loss && gy_sim_chance(&sim->random, loss)) {
         GY_SIM_TRACE(sim, "network loses message %d from %s to %s", message->kind, gy_sim_endpoint_name(message->from),
                      gy_sim_endpoint_name(message->to));
         free(message);

@@ -32,6 +32,7 @@ static void report(struct gy_sim *sim, struct gy_sim_event *event)
     for (uint32_t c = 0; c < sim->coordinator_count; c++) {
         struct gy_sim_message *message =
             gy_sim_message_new(GY_SIM_REPORT, node, (uint8_t)(GY_SIM_FIRST_COORDINATOR + c), 0, 0);
+        message->call = ++sim->calls; /* an older one that comes later is known by it */
         for (uint32_t s = 0; s < sim->shard_count; s++) {
             const struct gy_sim_disk *disk = &self->disks[s];
             const struct gy_sim_replica *replica = self->replicas[s];

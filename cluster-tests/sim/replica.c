@@ -111,7 +111,8 @@ static void step(struct gy_sim *sim, struct gy_sim_replica *replica, struct gy_r
 {
     for (bool more = true; more;) {
         event.now_ns = gy_sim_node_now_ns(sim, replica->node);
-        uint64_t epoch = replica->core.config.epoch, committed = replica->core.committed;
+        uint64_t epoch = replica->core.config.epoch;
+        uint64_t committed = event.kind == GY_ON_OPENED ? event.applied_seq : replica->core.committed;
         gy_replica_step(&replica->core, &event, &sim->actions);
         sim->steps++;
         if (sim->plant)

@@ -149,7 +149,7 @@ static bool is_done(struct gy_sim *sim, struct gy_sim_replica *replica, struct g
         break;
     case GY_SIM_IO_CONFIG:
         disk->config = replica->io_config;
-        if (sim->plant != GY_PLANT_CONFIG_UNSYNCED || gy_sim_chance(&sim->random, 500))
+        if (sim->plant != GY_PLANT_CONFIG_UNSYNCED)
             disk->config_durable = replica->io_config;
         event->kind = GY_ON_CONFIG_STORED;
         break;

@@ -52,7 +52,7 @@ struct gy_sim {
     uint32_t life[GY_SIM_ENDPOINTS];
     int64_t frozen_until_ns[GY_SIM_ENDPOINTS];
     uint32_t cuts;  /* under way */
-    bool cut[GY_SIM_ENDPOINTS][GY_SIM_ENDPOINTS];
+    uint16_t loss[GY_SIM_ENDPOINTS][GY_SIM_ENDPOINTS]; /* [from][to] per mille of messages; 1000: also those on their way */
     struct gy_sim_node nodes[GY_SIM_NODES_MAX];
     struct gy_sim_coordinator coordinators[GY_SIM_COORDINATORS_MAX];
     struct gy_sim_client clients[GY_SIM_CLIENTS_MAX];
