@@ -37,7 +37,7 @@ gyre_status gy_config_check(const struct gy_shard_config *config, gyre_error *er
     return GYRE_OK;
 }
 
-gyre_status gy_config_read(struct gy_shard_config *out, const Gyre__Node__ShardConfig *message, gyre_error *err)
+gyre_status gy_shard_config_read(struct gy_shard_config *out, const Gyre__Node__ShardConfig *message, gyre_error *err)
 {
     struct gy_shard_config config = {.epoch = message->epoch,
                                      .primary = message->primary,

@@ -151,6 +151,7 @@ static gyre_status start_doors(struct daemon *daemon, const struct options *opti
     gyre_status status = gy_bus_open(&daemon->bus, &bus, err);
     sodium_memzero(key, sizeof key);
     GY_TRY(status);
+    GY_TRY(gy_links_start(gy_node_links(daemon->node), daemon->bus, options->coordinators, err));
     struct gy_http_options http = {
         .listen = options->http_listen, .metrics = daemon->metrics, .trouble = trouble, .self = daemon};
     GY_TRY(gy_http_open(&daemon->http, &http, err));
@@ -169,6 +170,8 @@ static void stop(struct daemon *daemon)
 {
     atomic_store(&daemon->draining, true);
     gy_report_stop(daemon->report);
+    if (daemon->node)
+        gy_node_end_writes(daemon->node);
     if (daemon->bus)
         gy_bus_close(daemon->bus);
     if (daemon->http)

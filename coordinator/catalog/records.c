@@ -10,7 +10,9 @@
 #include <stdlib.h>
 
 enum {
-    RECORD_FORMAT = 1,
+    CLUSTER_FORMAT = 1,
+    COLLECTION_FORMAT = 2,
+    NODE_FORMAT = 1,
     RECALL_ONE = 1000000, /* recalls are stored in millionths, which are read back exactly */
     /* First ids stay below 2^52: JavaScript reads them from the status page without rounding. */
     FIRST_ID_RANDOM_BITS = 20,
@@ -25,6 +27,8 @@ static const char *state_name(gy_collection_state state)
     return state == GY_COLLECTION_CREATING ? "creating" : state == GY_COLLECTION_ACTIVE ? "active" : "dropping";
 }
 
+static const char *kind_name(gy_member_kind kind) { return kind == GY_MEMBER_FULL ? "full" : "quantized"; }
+
 static gyre_status write_json(json_t *json, gy_bytes *out, gyre_error *err)
 {
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
@@ -35,7 +39,7 @@ static gyre_status write_json(json_t *json, gy_bytes *out, gyre_error *err)
 }
 
 /* Reads a record's text as far as its format version. */
-static gyre_status read_json(json_t **out, const uint8_t *data, size_t bytes, gyre_error *err)
+static gyre_status read_json(json_t **out, const uint8_t *data, size_t bytes, int known_format, gyre_error *err)
 {
     json_error_t where;
     GY_AUTO(json_t) *json = json_loadb((const char *)data, bytes, JSON_REJECT_DUPLICATES, &where);
@@ -44,9 +48,10 @@ static gyre_status read_json(json_t **out, const uint8_t *data, size_t bytes, gy
     json_t *format = json_object_get(json, "format");
     if (!json_is_integer(format) || json_integer_value(format) < 1)
         return gyre_fail(err, GYRE_CORRUPT, "no format version");
-    if (json_integer_value(format) > RECORD_FORMAT)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "format %lld; this version reads up to %d",
-                         (long long)json_integer_value(format), RECORD_FORMAT);
+    if (json_integer_value(format) != known_format)
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "format %lld; this version reads format %d%s",
+                         (long long)json_integer_value(format), known_format,
+                         json_integer_value(format) < known_format ? " only: make the collection anew with this version" : "");
     *out = GY_TAKE(json);
     return GYRE_OK;
 }
@@ -104,7 +109,7 @@ gyre_status gy_cluster_record_encode(const struct gy_cluster_record *record, gy_
     sodium_bin2hex(key, sizeof key, record->placement_key, sizeof record->placement_key);
     sodium_bin2hex(seed, sizeof seed, record->rotation_seed, sizeof record->rotation_seed);
     GY_AUTO(json_t) *json =
-        json_pack("{s:i, s:s, s:s, s:s, s:I, s:I}", "format", RECORD_FORMAT, "id", record->id, "placement_key", key,
+        json_pack("{s:i, s:s, s:s, s:s, s:I, s:I}", "format", CLUSTER_FORMAT, "id", record->id, "placement_key", key,
                   "rotation_seed", seed, "first_collection_id", (json_int_t)record->first_collection_id, "next_collection_id",
                   (json_int_t)record->next_collection_id);
     sodium_memzero(seed, sizeof seed);
@@ -132,7 +137,7 @@ gyre_status gy_cluster_record_decode(struct gy_cluster_record *record, const uin
 {
     GY_AUTO(json_t) *json = NULL;
     struct gy_cluster_record read = {0};
-    gyre_status status = read_json(&json, data, bytes, err);
+    gyre_status status = read_json(&json, data, bytes, CLUSTER_FORMAT, err);
     if (status == GYRE_OK)
         status = cluster_read(&read, json, err);
     if (status != GYRE_OK)
@@ -150,16 +155,35 @@ void gy_collection_record_fini(gy_collection_record *record)
     *record = (gy_collection_record){0};
 }
 
-static json_t *assignment_json(const gy_collection_record *record)
+static json_t *members_json(const struct gy_shard_config *config)
 {
-    json_t *assignment = json_array();
-    for (uint32_t i = 0; i < record->spec.shards; i++)
-        if (json_array_append_new(assignment, json_pack("[I, s]", (json_int_t)record->shards[i].epoch, record->shards[i].node)) !=
-            0) {
-            json_decref(assignment);
+    json_t *members = json_array();
+    for (uint32_t i = 0; i < config->member_count; i++) {
+        const struct gy_member *member = &config->members[i];
+        json_t *row = json_pack("[I, s, b, b, s]", (json_int_t)member->id, kind_name(member->kind), (int)member->in_sync,
+                                (int)member->leaving, member->node);
+        if (json_array_append_new(members, row) != 0) {
+            json_decref(members);
             return NULL;
         }
-    return assignment;
+    }
+    return members;
+}
+
+static json_t *configs_json(const gy_collection_record *record)
+{
+    json_t *configs = json_array();
+    for (uint32_t i = 0; i < record->spec.shards; i++) {
+        const struct gy_shard_config *config = &record->shards[i];
+        json_t *row = json_pack("[I, I, I, I, I, o]", (json_int_t)config->epoch, (json_int_t)config->primary,
+                                (json_int_t)config->primary_since, (json_int_t)config->min_copies,
+                                (json_int_t)config->next_member, members_json(config));
+        if (json_array_append_new(configs, row) != 0) {
+            json_decref(configs);
+            return NULL;
+        }
+    }
+    return configs;
 }
 
 static json_t *probe_costs_json(const gy_collection_record *record)
@@ -181,20 +205,21 @@ gyre_status gy_collection_record_encode(const gy_collection_record *record, gy_b
     const struct gy_collection_spec *spec = &record->spec;
     /* "o" with NULL makes json_pack fail, and steals the array otherwise */
     GY_AUTO(json_t) *json = json_pack(
-        "{s:i, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format", RECORD_FORMAT, "id",
+        "{s:i, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format", COLLECTION_FORMAT, "id",
         (json_int_t)record->id, "name", spec->name, "dim", (json_int_t)spec->dim, "metric", gyre_metric_name(spec->metric),
         "codec", spec->codec, "bits", (json_int_t)spec->bits, "shards", (json_int_t)spec->shards, "copies",
-        (json_int_t)spec->copies, "quantized", (json_int_t)spec->quantized, "state", state_name(record->state),
+        (json_int_t)spec->copies, "quantized", (json_int_t)spec->quantized, "min_copies", (json_int_t)spec->min_copies, "state",
+        state_name(record->state),
         "trained_at_points", (json_int_t)record->trained_at_points, "codebook_version", (json_int_t)record->codebook_version,
-        "lists", (json_int_t)record->lists, "probe_costs", probe_costs_json(record), "assignment", assignment_json(record));
+        "lists", (json_int_t)record->lists, "probe_costs", probe_costs_json(record), "configs", configs_json(record));
     return write_json(json, out, err);
 }
 
 /* The numbers and texts of a record as JSON gives them, not yet believed. */
 struct raw {
-    json_int_t format, id, dim, bits, shards, copies, quantized, trained_at_points, codebook_version, lists;
+    json_int_t format, id, dim, bits, shards, copies, quantized, min_copies, trained_at_points, codebook_version, lists;
     const char *name, *metric, *codec, *state;
-    json_t *probe_costs, *assignment; /* borrowed */
+    json_t *probe_costs, *configs; /* borrowed */
 };
 
 static gyre_status read_spec(struct gy_collection_spec *spec, const struct raw *raw, gyre_error *err)
@@ -207,6 +232,7 @@ static gyre_status read_spec(struct gy_collection_spec *spec, const struct raw *
     GY_TRY(read_u32(&spec->shards, raw->shards, "shards", err));
     GY_TRY(read_u32(&spec->copies, raw->copies, "copies", err));
     GY_TRY(read_u32(&spec->quantized, raw->quantized, "quantized", err));
+    GY_TRY(read_u32(&spec->min_copies, raw->min_copies, "min_copies", err));
     gyre_error why;
     if (gy_collection_spec_check(spec, &why) != GYRE_OK)
         return gyre_fail(err, GYRE_CORRUPT, "%s", why.text);
@@ -246,25 +272,67 @@ static gyre_status read_codebook_facts(gy_collection_record *record, const struc
     return read_probe_costs(record, raw->probe_costs, err);
 }
 
-static gyre_status read_assignment(gy_collection_record *record, json_t *assignment, gyre_error *err)
+static gyre_status read_member(struct gy_member *member, json_t *row, gyre_error *err)
 {
-    if (json_array_size(assignment) != record->spec.shards)
-        return gyre_fail(err, GYRE_CORRUPT, "assignment of %zu shards; there are %u", json_array_size(assignment),
-                         record->spec.shards);
+    json_int_t id;
+    int in_sync, leaving;
+    const char *kind, *node;
+    json_error_t where;
+    if (json_unpack_ex(row, &where, JSON_STRICT, "[I, s, b, b, s]", &id, &kind, &in_sync, &leaving, &node) != 0)
+        return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
+    GY_TRY(read_u32(&member->id, id, "id", err));
+    if (strcmp(kind, kind_name(GY_MEMBER_FULL)) != 0 && strcmp(kind, kind_name(GY_MEMBER_QUANTIZED)) != 0)
+        return gyre_fail(err, GYRE_CORRUPT, "kind is neither full nor quantized");
+    member->kind = strcmp(kind, kind_name(GY_MEMBER_FULL)) == 0 ? GY_MEMBER_FULL : GY_MEMBER_QUANTIZED;
+    member->in_sync = in_sync, member->leaving = leaving;
+    gyre_error why;
+    if (gy_primary_name_check(node, &why) != GYRE_OK)
+        return gyre_fail(err, GYRE_CORRUPT, "%s", why.text);
+    return read_text(member->node, sizeof member->node, node, "node", err);
+}
+
+static gyre_status read_config(struct gy_shard_config *config, json_t *row, gyre_error *err)
+{
+    json_int_t epoch, primary, primary_since, min_copies, next_member;
+    json_t *members;
+    json_error_t where;
+    if (json_unpack_ex(row, &where, JSON_STRICT, "[I, I, I, I, I, o]", &epoch, &primary, &primary_since, &min_copies, &next_member,
+                       &members) != 0)
+        return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
+    GY_TRY(read_u64(&config->epoch, epoch, 1, "epoch", err));
+    GY_TRY(read_u32(&config->primary, primary, "primary", err));
+    GY_TRY(read_u64(&config->primary_since, primary_since, 1, "primary_since", err));
+    GY_TRY(read_u32(&config->min_copies, min_copies, "min_copies", err));
+    GY_TRY(read_u32(&config->next_member, next_member, "next_member", err));
+    size_t count = json_array_size(members);
+    if (count == 0 || count > GY_MEMBERS_MAX)
+        return gyre_fail(err, GYRE_CORRUPT, "%zu members; a shard has 1 to %d", count, GY_MEMBERS_MAX);
+    config->member_count = (uint32_t)count;
+    for (uint32_t i = 0; i < config->member_count; i++) {
+        gyre_status status = read_member(&config->members[i], json_array_get(members, i), err);
+        if (status != GYRE_OK)
+            return gyre_wrap(err, status, "members[%u]", i);
+        for (uint32_t j = 0; j < i; j++)
+            if (strcmp(config->members[i].node, config->members[j].node) == 0)
+                return gyre_fail(err, GYRE_CORRUPT, "members[%u] and [%u] are on one node", j, i);
+    }
+    gyre_error why;
+    if (gy_config_check(config, &why) != GYRE_OK)
+        return gyre_fail(err, GYRE_CORRUPT, "%s", why.text);
+    return GYRE_OK;
+}
+
+static gyre_status read_configs(gy_collection_record *record, json_t *configs, gyre_error *err)
+{
+    if (json_array_size(configs) != record->spec.shards)
+        return gyre_fail(err, GYRE_CORRUPT, "configs of %zu shards; there are %u", json_array_size(configs), record->spec.shards);
     record->shards = calloc(record->spec.shards, sizeof *record->shards);
     if (!record->shards)
-        return gyre_fail(err, GYRE_NO_MEMORY, "assignment of %u shards", record->spec.shards);
+        return gyre_fail(err, GYRE_NO_MEMORY, "configs of %u shards", record->spec.shards);
     for (uint32_t i = 0; i < record->spec.shards; i++) {
-        json_int_t epoch;
-        const char *node;
-        json_error_t where;
-        gyre_error why;
-        if (json_unpack_ex(json_array_get(assignment, i), &where, JSON_STRICT, "[I, s]", &epoch, &node) != 0)
-            return gyre_fail(err, GYRE_CORRUPT, "assignment of shard %u: %s", i, where.text);
-        GY_TRY(read_u64(&record->shards[i].epoch, epoch, 1, "epoch", err));
-        if (gy_primary_name_check(node, &why) != GYRE_OK)
-            return gyre_fail(err, GYRE_CORRUPT, "assignment of shard %u: %s", i, why.text);
-        GY_TRY(read_text(record->shards[i].node, sizeof record->shards[i].node, node, "node", err));
+        gyre_status status = read_config(&record->shards[i], json_array_get(configs, i), err);
+        if (status != GYRE_OK)
+            return gyre_wrap(err, status, "config of shard %u", i);
     }
     return GYRE_OK;
 }
@@ -274,11 +342,11 @@ static gyre_status collection_read(gy_collection_record *record, json_t *json, g
     struct raw raw;
     json_error_t where;
     if (json_unpack_ex(json, &where, JSON_STRICT,
-                       "{s:I, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format", &raw.format,
+                       "{s:I, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format", &raw.format,
                        "id", &raw.id, "name", &raw.name, "dim", &raw.dim, "metric", &raw.metric, "codec", &raw.codec, "bits",
-                       &raw.bits, "shards", &raw.shards, "copies", &raw.copies, "quantized", &raw.quantized, "state", &raw.state,
-                       "trained_at_points", &raw.trained_at_points, "codebook_version", &raw.codebook_version, "lists",
-                       &raw.lists, "probe_costs", &raw.probe_costs, "assignment", &raw.assignment) != 0)
+                       &raw.bits, "shards", &raw.shards, "copies", &raw.copies, "quantized", &raw.quantized, "min_copies",
+                       &raw.min_copies, "state", &raw.state, "trained_at_points", &raw.trained_at_points, "codebook_version", &raw.codebook_version, "lists",
+                       &raw.lists, "probe_costs", &raw.probe_costs, "configs", &raw.configs) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
     GY_TRY(read_u64(&record->id, raw.id, 1, "id", err));
     GY_TRY(read_u64(&record->trained_at_points, raw.trained_at_points, 0, "trained_at_points", err));
@@ -289,13 +357,13 @@ static gyre_status collection_read(gy_collection_record *record, json_t *json, g
     if (!record->state)
         return gyre_fail(err, GYRE_CORRUPT, "state is none of creating, active, dropping");
     GY_TRY(read_codebook_facts(record, &raw, err));
-    return read_assignment(record, raw.assignment, err);
+    return read_configs(record, raw.configs, err);
 }
 
 gyre_status gy_collection_record_decode(gy_collection_record *record, const uint8_t *data, size_t bytes, gyre_error *err)
 {
     GY_AUTO(json_t) *json = NULL;
-    GY_TRY(read_json(&json, data, bytes, err));
+    GY_TRY(read_json(&json, data, bytes, COLLECTION_FORMAT, err));
     gy_collection_record read = {0};
     gyre_status status = collection_read(&read, json, err);
     if (status != GYRE_OK) {
@@ -303,6 +371,25 @@ gyre_status gy_collection_record_decode(gy_collection_record *record, const uint
         return status;
     }
     *record = read;
+    return GYRE_OK;
+}
+
+gyre_status gy_node_record_encode(const struct gy_node_record *record, gy_bytes *out, gyre_error *err)
+{
+    GY_AUTO(json_t) *json = json_pack("{s:i, s:b}", "format", NODE_FORMAT, "draining", (int)record->draining);
+    return write_json(json, out, err);
+}
+
+gyre_status gy_node_record_decode(struct gy_node_record *record, const uint8_t *data, size_t bytes, gyre_error *err)
+{
+    GY_AUTO(json_t) *json = NULL;
+    GY_TRY(read_json(&json, data, bytes, NODE_FORMAT, err));
+    json_int_t format;
+    int draining;
+    json_error_t where;
+    if (json_unpack_ex(json, &where, JSON_STRICT, "{s:I, s:b}", "format", &format, "draining", &draining) != 0)
+        return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
+    record->draining = draining;
     return GYRE_OK;
 }
 

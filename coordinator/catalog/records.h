@@ -1,9 +1,13 @@
 /* records: what the catalog holds, and its bytes: one JSON object per key, binary fields in hex.
  *
  *   "cluster"            {"format":1, "id", "placement_key", "rotation_seed", "first_collection_id", "next_collection_id"}
- *   "collection/<name>"  {"format":1, "id", "name", "dim", "metric", "codec", "bits", "shards", "copies", "quantized", "state",
- *                         "trained_at_points", "codebook_version", "lists", "probe_costs": [[recall in millionths, lists], …],
- *                         "assignment": [[epoch, node], …]}
+ *   "collection/<name>"  {"format":2, "id", "name", "dim", "metric", "codec", "bits", "shards", "copies", "quantized",
+ *                         "min_copies", "state", "trained_at_points", "codebook_version", "lists",
+ *                         "probe_costs": [[recall in millionths, lists], …],
+ *                         "configs": [[epoch, primary, primary_since, min_copies, next_member,
+ *                                      [[id, "full" or "quantized", in_sync, leaving, node], …]], … one a shard]}
+ *                         Format 1 knew one replica a shard; its collections must be made anew.
+ *   "node/<name>"        {"format":1, "draining"}; without one the node is not draining
  *   "codebook/<id>/<version>"  gyre_codebook_encode: tens of megabytes with centroids, so it is not JSON. Written
  *                         in the transaction that makes a record point to it, which also removes the older one.
  *
@@ -17,8 +21,11 @@
 #include "catalog/probe_cost.h"
 #include "catalog/spec.h"
 
+#include "gyre/shard_config.h"
+
 #define GY_CLUSTER_KEY "cluster"
 #define GY_COLLECTION_PREFIX "collection/"
+#define GY_NODE_PREFIX "node/"
 enum { GY_CODEBOOK_KEY_ROOM = 48 };
 
 enum { GY_CLUSTER_ID_BYTES = 16, GY_PLACEMENT_KEY_BYTES = 16, GY_CLUSTER_ID_TEXT_BYTES = 2 * GY_CLUSTER_ID_BYTES + 1 };
@@ -39,11 +46,6 @@ typedef enum gy_collection_state {
     GY_COLLECTION_DROPPING,     /* a restart finishes it */
 } gy_collection_state;
 
-struct gy_shard_record {
-    uint64_t epoch;
-    char node[GY_NAME_BYTES_MAX + 1]; /* the primary */
-};
-
 typedef struct gy_collection_record {
     struct gy_collection_spec spec;
     uint64_t id;
@@ -54,7 +56,7 @@ typedef struct gy_collection_record {
     struct gy_probe_cost probe_costs[GY_PROBE_COSTS_MAX];
     uint32_t probe_cost_count;
     gy_codebook *codebook;           /* the newest, held; under a key of its own, so NULL in what was just decoded */
-    struct gy_shard_record *shards;  /* [spec.shards] */
+    struct gy_shard_config *shards;  /* [spec.shards] */
 } gy_collection_record;
 
 /* Random keys, no collection yet. sodium_init was called. */
@@ -62,6 +64,14 @@ void gy_cluster_record_init(struct gy_cluster_record *record);
 GYRE_CHECKED gyre_status gy_cluster_record_encode(const struct gy_cluster_record *record, gy_bytes *out, gyre_error *err);
 GYRE_CHECKED gyre_status gy_cluster_record_decode(struct gy_cluster_record *record, const uint8_t *data, size_t bytes,
                                                   gyre_error *err);
+
+/* What is remembered of a node. */
+struct gy_node_record {
+    bool draining; /* gets no replica, and its replicas move away */
+};
+GYRE_CHECKED gyre_status gy_node_record_encode(const struct gy_node_record *record, gy_bytes *out, gyre_error *err);
+GYRE_CHECKED gyre_status gy_node_record_decode(struct gy_node_record *record, const uint8_t *data, size_t bytes,
+                                               gyre_error *err);
 
 void gy_collection_record_fini(gy_collection_record *record); /* a zeroed one is fine */
 GYRE_CHECKED gyre_status gy_collection_record_encode(const gy_collection_record *record, gy_bytes *out, gyre_error *err);

@@ -75,10 +75,12 @@ gyre_status gy_collection_spec_check(const struct gy_collection_spec *spec, gyre
         return gyre_fail(err, GYRE_INVALID, "bits is %u; codec %s has %u", spec->bits, codec->name, codec->bits);
     if (spec->shards == 0 || spec->shards > GY_SHARDS_MAX)
         return gyre_fail(err, GYRE_INVALID, "shards is %u; it must be 1 to %d", spec->shards, GY_SHARDS_MAX);
-    if (spec->copies != 1)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "copies is %u; this version keeps 1 full copy of a shard", spec->copies);
-    if (spec->quantized != 0)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "quantized is %u; this version keeps no quantized copies, so it must be 0",
-                         spec->quantized);
+    if (spec->copies == 0 || spec->copies > GY_COPIES_MAX)
+        return gyre_fail(err, GYRE_INVALID, "copies is %u; it must be 1 to %d", spec->copies, GY_COPIES_MAX);
+    if (spec->quantized > GY_QUANTIZED_MAX)
+        return gyre_fail(err, GYRE_INVALID, "quantized is %u; it must be 0 to %d", spec->quantized, GY_QUANTIZED_MAX);
+    if (spec->min_copies > spec->copies)
+        return gyre_fail(err, GYRE_INVALID, "min_copies is %u; of %u copies it must be 1 to %u, or 0 for the default",
+                         spec->min_copies, spec->copies, spec->copies);
     return GYRE_OK;
 }

@@ -10,6 +10,8 @@ enum {
     GY_BITS_MAX = 8,
     GY_SHARDS_MAX = 1024,
     GY_SHARDS_DEFAULT = 4,
+    GY_COPIES_MAX = 7,
+    GY_QUANTIZED_MAX = 7,
 };
 
 struct gy_collection_spec {
@@ -19,8 +21,9 @@ struct gy_collection_spec {
     char codec[GY_CODEC_NAME_BYTES_MAX + 1]; /* "rabitq", or a name of libgyrecodec */
     uint32_t bits;                           /* as the codec's; chosen with "rabitq" only */
     uint32_t shards;
-    uint32_t copies;
-    uint32_t quantized;
+    uint32_t copies;     /* full members of each shard */
+    uint32_t quantized;  /* members that hold codes only */
+    uint32_t min_copies; /* writes are refused while fewer are in sync; 0: one less than copies, but at least one */
 };
 
 /* A collection's name: 1 to 64 bytes of a-z 0-9 _ -, the first a letter. GYRE_INVALID says which byte is wrong. */

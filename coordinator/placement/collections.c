@@ -14,38 +14,35 @@
 /* Dropping does not wait longer than this for a node that is frozen. */
 #define DROP_DEADLINE_NS (10 * GY_SECOND_NS)
 
+/* Why no shard can be placed at all. */
+static gyre_status check_any_up(const gy_placement *placement, const struct gy_plan_world *world, gyre_error *err)
+{
+    const char *bus = placement->bus ? gy_bus_address(placement->bus) : "";
+    for (size_t i = 0; i < world->node_count; i++)
+        if (world->nodes[i].up)
+            return GYRE_OK;
+    if (world->node_count == 0)
+        return gyre_fail(err, GYRE_PRECONDITION, "no shard daemon has joined; start gyre-shard with --coordinators %s", bus);
+    return gyre_fail(err, GYRE_PRECONDITION,
+                     "none of the %zu shard daemons known is up; start gyre-shard with --coordinators %s", world->node_count, bus);
+}
+
 /* Chooses the nodes, under mu. */
 static gyre_status assign(gy_placement *placement, gy_collection_record *record, gyre_error *err)
 {
-    size_t count = HASH_COUNT(placement->nodes), up = 0, i = 0;
-    struct gy_placement_node *nodes = calloc(count + 1, sizeof *nodes);
-    size_t *chosen = calloc(record->spec.shards, sizeof *chosen);
-    record->shards = calloc(record->spec.shards, sizeof *record->shards);
-    gyre_status status = nodes && chosen && record->shards
-                             ? GYRE_OK
-                             : gyre_fail(err, GYRE_NO_MEMORY, "placement of %u shards", record->spec.shards);
-    struct gy_node_entry *node, *next;
-    HASH_ITER(hh, placement->nodes, node, next) {
-        if (status != GYRE_OK)
-            break;
-        nodes[i++] = (struct gy_placement_node){node->name, node->health.state == GY_NODE_UP, node->given};
-        up += node->health.state == GY_NODE_UP;
-    }
-    if (status == GYRE_OK && up == 0 && count == 0)
-        status = gyre_fail(err, GYRE_PRECONDITION, "no shard daemon has joined; start gyre-shard with --coordinators %s",
-                           placement->bus ? gy_bus_address(placement->bus) : "");
-    else if (status == GYRE_OK && up == 0)
-        status = gyre_fail(err, GYRE_PRECONDITION,
-                           "none of the %zu shard daemons known is up; start gyre-shard with --coordinators %s", count,
-                           placement->bus ? gy_bus_address(placement->bus) : "");
+    const struct gy_collection_spec *spec = &record->spec;
+    record->shards = calloc(spec->shards, sizeof *record->shards);
+    if (!record->shards)
+        return gyre_fail(err, GYRE_NO_MEMORY, "placement of %u shards", spec->shards);
+    struct gy_plan_node *nodes;
+    struct gy_plan_world world;
+    int64_t due_ns;
+    GY_TRY(gy_table_world(placement, gy_now_ns(), &nodes, &world, &due_ns, err));
+    struct gy_plan_wish wish = {spec->copies, spec->quantized, spec->min_copies};
+    gyre_status status = check_any_up(placement, &world, err);
     if (status == GYRE_OK)
-        status = gy_placement_assign(nodes, count, record->spec.shards, chosen, err);
-    for (uint32_t shard = 0; status == GYRE_OK && shard < record->spec.shards; shard++) {
-        record->shards[shard].epoch = 1;
-        memcpy(record->shards[shard].node, nodes[chosen[shard]].name, strlen(nodes[chosen[shard]].name) + 1);
-    }
+        status = gy_plan_begin(&wish, &world, spec->shards, record->shards, err);
     free(nodes);
-    free(chosen);
     return status;
 }
 
@@ -137,6 +134,8 @@ static gyre_status move(gy_placement *placement, struct gy_collection_entry *ent
     pthread_mutex_lock(&placement->mu);
     entry->record.state = state;
     entry->revision = revision;
+    entry->replan = true;
+    pthread_cond_broadcast(&placement->changed);
     pthread_mutex_unlock(&placement->mu);
     return GYRE_OK;
 }

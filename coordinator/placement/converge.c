@@ -1,5 +1,5 @@
-/* What nodes are told: by a report's comparison with the catalog (a job in the background, one a node at a time), or at once for
- * every primary of a collection (creation, training, dropping). */
+/* What nodes are told: by a report's comparison with the catalog (a job in the background, one a node at a time), at once when a
+ * shard's configuration has changed, or to every member of a collection (creation, training, dropping). */
 #include "placement/state.h"
 #include "routing/ask.h"
 
@@ -17,11 +17,13 @@ enum {
 /* One thing a node is told. */
 struct telling {
     uint64_t collection_id;
-    uint32_t shard;
+    uint32_t shard, member;
     union {
-        Gyre__Node__EnsureReplica ensure; /* borrows codec and codebook */
+        Gyre__Node__EnsureReplica ensure; /* borrows codec, codebook and config */
         Gyre__Node__DropReplica drop;
     } message;
+    struct gy_shard_config config;
+    struct gy_config_message config_message; /* borrows config */
     char collection[GY_NAME_BYTES_MAX + 1];
     gy_codebook *codebook; /* held; NULL to drop */
     gy_link *link;         /* held */
@@ -56,10 +58,12 @@ static gyre_status tellings_init(struct tellings *self, size_t room, gyre_error 
 }
 
 /* The next place, and the call that will bring its message. */
-static struct telling *add(struct tellings *self, uint64_t collection_id, uint32_t shard, gy_link *link, bool ensures)
+static struct telling *add(struct tellings *self, uint64_t collection_id, uint32_t shard, uint32_t member, gy_link *link,
+                           bool ensures)
 {
     struct telling *told = &self->items[self->count];
-    *told = (struct telling){.collection_id = collection_id, .shard = shard, .link = gy_link_hold(link)};
+    *told =
+        (struct telling){.collection_id = collection_id, .shard = shard, .member = member, .link = gy_link_hold(link)};
     self->calls[self->count++] = (struct gy_gather_call){
         .peer = gy_link_peer(link),
         .type = ensures ? GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA : GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA,
@@ -69,37 +73,74 @@ static struct telling *add(struct tellings *self, uint64_t collection_id, uint32
     return told;
 }
 
-static gyre_status add_ensure(struct tellings *self, const struct gy_collection_entry *entry, uint32_t shard, gyre_error *err)
+/* Tells the member at `at` of the shard its configuration. */
+static gyre_status add_ensure(struct tellings *self, const struct gy_collection_entry *entry, uint32_t shard, uint32_t at,
+                              gyre_error *err)
 {
     const gy_collection_record *record = &entry->record;
+    const struct gy_member_entry *member = &entry->shards[shard].members[at];
     const gyre_codec *codec;
     GY_TRY(gy_collection_codec(record->spec.codec, record->spec.bits, &codec, err));
-    struct telling *told = add(self, record->id, shard, entry->shards[shard].node->link, true);
+    uint32_t id = record->shards[shard].members[at].id;
+    struct telling *told = add(self, record->id, shard, id, member->node->link, true);
     Gyre__Node__EnsureReplica *message = &told->message.ensure;
     gyre__node__ensure_replica__init(message);
     memcpy(told->collection, record->spec.name, sizeof told->collection);
     told->codebook = gy_codebook_hold(record->codebook);
+    told->config = record->shards[shard];
+    gy_config_message_init(&told->config_message, &told->config);
     const gy_bytes *codebook = gy_codebook_bytes(record->codebook);
     message->collection_id = record->id, message->collection = told->collection, message->shard = shard;
-    message->epoch = record->shards[shard].epoch;
+    message->config = &told->config_message.base;
+    message->member = id;
+    message->create = member->presence == GY_PRESENCE_UNMADE;
     message->codebook = (ProtobufCBinaryData){codebook->size, codebook->data};
     message->codec = (char *)(uintptr_t)codec->name;
     return GYRE_OK;
 }
 
-static void add_drop(struct tellings *self, uint64_t collection_id, uint32_t shard, gy_link *link)
+/* member 0: whichever the node has. */
+static void add_drop(struct tellings *self, uint64_t collection_id, uint32_t shard, uint32_t member, gy_link *link)
 {
-    Gyre__Node__DropReplica *message = &add(self, collection_id, shard, link, false)->message.drop;
+    Gyre__Node__DropReplica *message = &add(self, collection_id, shard, member, link, false)->message.drop;
     gyre__node__drop_replica__init(message);
     message->collection_id = collection_id;
     message->shard = shard;
+    message->member = member;
 }
 
 /* Whether an answer is from before what a report has said meanwhile: none of these numbers ever falls while a replica lives. */
-static bool outdated(const struct gy_shard_entry *shard, const Gyre__Node__ReplicaStatus *answer)
+static bool outdated(const struct gy_member_entry *member, const Gyre__Node__ReplicaStatus *answer)
 {
-    return shard->held && (answer->epoch < shard->epoch || answer->codebook_version < shard->codebook_version ||
-                           answer->applied_seq < shard->applied_seq);
+    return member->presence == GY_PRESENCE_HELD &&
+           (answer->epoch < member->epoch || answer->codebook_version < member->codebook_version ||
+            answer->applied_seq < member->applied_seq);
+}
+
+/* Takes over what came of telling a member, if it is one still. Under mu. */
+static void take_answer(struct gy_collection_entry *entry, const struct telling *told, const struct gy_gather_call *call)
+{
+    uint32_t at = gy_table_member(entry, told->shard, told->member);
+    if (at == GY_MEMBERS_MAX)
+        return;
+    struct gy_member_entry *member = &entry->shards[told->shard].members[at];
+    const Gyre__Node__ReplicaStatus *answer = call->reply;
+    if (call->status != GYRE_OK) /* it did not hear: soon again, whatever it is about */
+        member->told_ns = gy_now_ns() - GY_REENCODE_AGAIN_NS + GY_ENSURE_AGAIN_NS;
+    else if (answer->member == told->member && !outdated(member, answer))
+        gy_table_member_said(entry, member, answer);
+}
+
+/* New routes where a member came up or went down since the newest. Under mu. */
+static void reroute(gy_placement *placement, struct gy_collection_entry *entry)
+{
+    bool differs = false;
+    for (uint32_t i = 0; i < entry->record.spec.shards; i++)
+        for (uint32_t m = 0; m < entry->record.shards[i].member_count; m++)
+            differs |= gy_table_member_up(&entry->shards[i].members[m]) != entry->shards[i].members[m].routed_up;
+    gyre_error err;
+    if (differs && entry->record.state == GY_COLLECTION_ACTIVE && gy_table_publish(placement, entry, &err) != GYRE_OK)
+        gy_log(GY_LOG_ERROR, "route_failed", "collection=%s error=%s", entry->record.spec.name, err.text);
 }
 
 /* Sends, waits (not longer than cancelled says), counts, and takes over what the nodes answered about their replicas. */
@@ -112,16 +153,20 @@ static void tell(gy_placement *placement, struct tellings *self, int64_t deadlin
         gy_ask(self->calls + first, next - first, deadline_ns, cancelled, placement);
     }
     pthread_mutex_lock(&placement->mu);
+    struct gy_collection_entry *entry = NULL;
     for (size_t i = 0; i < self->count; i++) {
         const struct telling *told = &self->items[i];
         bool ensured = self->calls[i].type == GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA;
         gy_counter_add(ensured ? placement->ensures : placement->drops, 1);
-        struct gy_collection_entry *entry = gy_table_collection_of(placement, told->collection_id);
-        if (ensured && self->calls[i].status == GYRE_OK && entry && !outdated(&entry->shards[told->shard], self->calls[i].reply))
-            gy_table_shard_said(&entry->shards[told->shard], self->calls[i].reply);
-        else if (ensured && self->calls[i].status != GYRE_OK && entry) /* it did not hear: soon again, whatever it is about */
-            entry->shards[told->shard].told_ns = gy_now_ns() - GY_REENCODE_AGAIN_NS + GY_ENSURE_AGAIN_NS;
+        struct gy_collection_entry *before = entry;
+        entry = gy_table_collection_of(placement, told->collection_id);
+        if (before && before != entry)
+            reroute(placement, before);
+        if (ensured && entry)
+            take_answer(entry, told, &self->calls[i]);
     }
+    if (entry)
+        reroute(placement, entry);
     pthread_cond_broadcast(&placement->changed);
     pthread_mutex_unlock(&placement->mu);
 }
@@ -130,7 +175,7 @@ static void tell(gy_placement *placement, struct tellings *self, int64_t deadlin
 
 struct converge_job {
     gy_placement *placement;
-    struct gy_node_entry *node;
+    struct gy_node_entry *node; /* NULL: members on several */
     struct tellings tellings;
 };
 
@@ -144,14 +189,16 @@ static void converge(void *arg)
     for (size_t i = 0; i < tellings->count; i++)
         if (tellings->calls[i].status != GYRE_OK && failed++ == 0)
             first = &tellings->calls[i].err;
+    const char *node = job->node ? job->node->name : "several";
     if (failed)
-        gy_log(GY_LOG_WARN, "node_not_converged", "node=%s told=%zu failed=%zu first=%s", job->node->name, tellings->count,
-               failed, first->text);
+        gy_log(GY_LOG_WARN, "node_not_converged", "node=%s told=%zu failed=%zu first=%s", node, tellings->count, failed,
+               first->text);
     else
-        gy_log(GY_LOG_INFO, "node_told", "node=%s replicas=%zu", job->node->name, tellings->count);
+        gy_log(GY_LOG_INFO, "node_told", "node=%s replicas=%zu", node, tellings->count);
     tellings_fini(tellings);
     pthread_mutex_lock(&job->placement->mu);
-    job->node->converging = false;
+    if (job->node)
+        job->node->converging = false;
     pthread_mutex_unlock(&job->placement->mu);
     free(job);
 }
@@ -174,61 +221,89 @@ static const Gyre__Node__ReplicaStatus *find_held(const Gyre__Node__Report *repo
     return found ? *found : NULL;
 }
 
-/* Takes over what is said of one shard; whether the node must be told about it now. */
-static bool judge(struct gy_collection_entry *entry, uint32_t index, const Gyre__Node__ReplicaStatus *said, int64_t now_ns)
+/* Takes over what is said of one member; whether its node must be told about it now. */
+static bool judge(struct gy_collection_entry *entry, uint32_t shard, uint32_t at, const Gyre__Node__ReplicaStatus *said,
+                  int64_t now_ns)
 {
-    struct gy_shard_entry *shard = &entry->shards[index];
-    if (said)
-        gy_table_shard_said(shard, said);
-    else
-        shard->held = false;
-    struct gy_wanted_replica wanted = {entry->record.id, index, entry->record.shards[index].epoch, entry->record.codebook_version,
-                                       shard->told_ns};
-    struct gy_held_replica held = {entry->record.id, index, shard->epoch, shard->codebook_version};
+    struct gy_member_entry *member = &entry->shards[shard].members[at];
+    if (said) {
+        gy_table_member_said(entry, member, said);
+    } else if (member->presence != GY_PRESENCE_UNMADE) {
+        /* the report may have been on its way while the replica was made: the next one was not */
+        entry->replan |= member->missed && member->presence != GY_PRESENCE_ABSENT;
+        member->presence = member->missed ? GY_PRESENCE_ABSENT : GY_PRESENCE_UNHEARD;
+        member->missed = true;
+    }
+    if (!said && member->presence != GY_PRESENCE_UNMADE) /* it cannot come back: a plan puts another in its place */
+        return false;
+    struct gy_wanted_replica wanted = {entry->record.id, shard, entry->record.shards[shard].epoch,
+                                       entry->record.codebook_version, member->told_ns};
+    struct gy_held_replica held = {entry->record.id, shard, member->epoch, member->codebook_version};
     return gy_replica_judge(&wanted, said ? &held : NULL, now_ns) == GY_REPLICA_ENSURE;
 }
 
 /* A replica that opens or replays says so for a moment; one that says it report after report is worth a line. */
-static void note_trouble(const struct gy_collection_entry *entry, const Gyre__Node__ReplicaStatus *said, const char *node)
+static void note_trouble(const struct gy_collection_entry *entry, struct gy_member_entry *member,
+                         const Gyre__Node__ReplicaStatus *said)
 {
-    struct gy_shard_entry *shard = &entry->shards[said->shard];
-    shard->troubled_reports = said->trouble[0] ? shard->troubled_reports + 1 : 0;
-    if (shard->troubled_reports == TROUBLED_REPORTS)
-        gy_log(GY_LOG_WARN, "replica_trouble", "node=%s collection=%s shard=%u trouble=%s", node, entry->record.spec.name,
-               said->shard, said->trouble);
+    member->troubled_reports = said->trouble[0] ? member->troubled_reports + 1 : 0;
+    if (member->troubled_reports == TROUBLED_REPORTS)
+        gy_log(GY_LOG_WARN, "replica_trouble", "node=%s collection=%s shard=%u trouble=%s", member->node->name,
+               entry->record.spec.name, said->shard, said->trouble);
 }
 
-static void collect_wanted(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report, int64_t now_ns,
-                           struct tellings *out)
+/* Takes over what the node says of the members of one collection, and collects what it must be told about them. */
+static void collect_of_collection(struct gy_collection_entry *entry, struct gy_node_entry *node, const Gyre__Node__Report *report,
+                                  int64_t now_ns, struct tellings *out)
 {
-    struct gy_collection_entry *entry, *next;
-    HASH_ITER(hh, placement->collections, entry, next)
-        for (uint32_t i = 0; i < entry->record.spec.shards; i++) {
-            if (entry->shards[i].node != node)
+    for (uint32_t i = 0; i < entry->record.spec.shards; i++)
+        for (uint32_t m = 0; m < entry->record.shards[i].member_count; m++) {
+            struct gy_member_entry *member = &entry->shards[i].members[m];
+            if (member->node != node)
                 continue;
-            const Gyre__Node__ReplicaStatus *said = find_held(report, entry->record.id, i);
+            const struct gy_member *configured = &entry->record.shards[i].members[m];
+            const Gyre__Node__ReplicaStatus *there = find_held(report, entry->record.id, i), *said = there;
+            if (there && there->member != configured->id) /* an older member's: it must go before this one can be made */
+                said = NULL;
             if (said)
-                note_trouble(entry, said, node->name);
-            bool behind = judge(entry, i, said, now_ns);
+                note_trouble(entry, member, said);
+            bool behind = judge(entry, i, m, said, now_ns);
+            node->bytes += gy_table_replica_bytes(entry, configured->kind, said ? said->points : 0);
             gyre_error err;
-            if (behind && entry->record.state == GY_COLLECTION_ACTIVE && out->count < out->room &&
-                add_ensure(out, entry, i, &err) == GYRE_OK)
-                entry->shards[i].told_ns = now_ns;
+            if (behind && there == said && entry->record.state == GY_COLLECTION_ACTIVE && out->count < out->room &&
+                add_ensure(out, entry, i, m, &err) == GYRE_OK)
+                member->told_ns = now_ns;
         }
 }
 
-static void collect_orphans(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report,
+/* Whether a replica is one that the catalog gave and took away again: its collection is gone, or its shard is there and the member
+ * is no longer of it. One that does not know which member it is goes only where the node has no member. */
+static bool is_rubbish(const gy_placement *placement, const struct gy_collection_entry *entry, const struct gy_node_entry *node,
+                       const Gyre__Node__ReplicaStatus *said)
+{
+    if (!entry)
+        return gy_replica_orphaned(said->collection_id, false, placement->cluster.first_collection_id,
+                                   placement->cluster.next_collection_id);
+    if (entry->record.state != GY_COLLECTION_ACTIVE || said->shard >= entry->record.spec.shards)
+        return false;
+    const struct gy_shard_config *config = &entry->record.shards[said->shard];
+    if (said->member)
+        return said->member < config->next_member && !gy_config_member(config, said->member);
+    for (uint32_t i = 0; i < config->member_count; i++)
+        if (strcmp(config->members[i].node, node->name) == 0)
+            return false;
+    return true;
+}
+
+static void collect_rubbish(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report,
                             struct tellings *out)
 {
     node->points = 0;
     for (size_t i = 0; i < report->n_replicas; i++) {
         const Gyre__Node__ReplicaStatus *said = report->replicas[i];
         node->points += said->points;
-        bool exists = gy_table_collection_of(placement, said->collection_id) != NULL;
-        if (gy_replica_orphaned(said->collection_id, exists, placement->cluster.first_collection_id,
-                                placement->cluster.next_collection_id) &&
-            out->count < out->room)
-            add_drop(out, said->collection_id, said->shard, node->link);
+        if (is_rubbish(placement, gy_table_collection_of(placement, said->collection_id), node, said) && out->count < out->room)
+            add_drop(out, said->collection_id, said->shard, said->member, node->link);
     }
 }
 
@@ -246,8 +321,13 @@ void gy_converge(gy_placement *placement, struct gy_node_entry *node, const Gyre
             tellings_init(&job->tellings, TOLD_AT_ONCE_MAX, &err)); /* then there is room for none: the next report asks again */
     }
     struct tellings *tellings = job ? &job->tellings : &nothing;
-    collect_wanted(placement, node, report, now_ns, tellings);
-    collect_orphans(placement, node, report, tellings);
+    struct gy_collection_entry *entry, *next;
+    node->bytes = 0;
+    HASH_ITER(hh, placement->collections, entry, next) {
+        collect_of_collection(entry, node, report, now_ns, tellings);
+        reroute(placement, entry);
+    }
+    collect_rubbish(placement, node, report, tellings);
     if (tellings->count) {
         node->converging = true;
         if (gy_pool_submit(placement->telling, converge, job, &err) == GYRE_OK)
@@ -258,29 +338,62 @@ void gy_converge(gy_placement *placement, struct gy_node_entry *node, const Gyre
     free(job);
 }
 
-/* ---- every primary of a collection ---- */
+/* ---- changed shards ---- */
 
-/* Fills out with a message for every shard. A node that never reported gives GYRE_UNAVAILABLE; to drop, it is left out. */
+void gy_tell_shards(gy_placement *placement, struct gy_collection_entry *entry, const struct gy_config_change *changes,
+                    size_t count)
+{
+    struct converge_job *job = placement->stopping ? NULL : calloc(1, sizeof *job);
+    gyre_error err = {0};
+    if (!job || tellings_init(&job->tellings, count * GY_MEMBERS_MAX, &err) != GYRE_OK) {
+        free(job); /* they hear of it when they report */
+        return;
+    }
+    job->placement = placement;
+    int64_t now_ns = gy_now_ns();
+    for (size_t i = 0; i < count; i++)
+        for (uint32_t m = 0; m < entry->record.shards[changes[i].shard].member_count; m++) {
+            struct gy_member_entry *member = &entry->shards[changes[i].shard].members[m];
+            bool hears = member->node->link && member->node->health.state == GY_NODE_UP;
+            if (hears && (member->presence == GY_PRESENCE_HELD || member->presence == GY_PRESENCE_UNMADE) &&
+                add_ensure(&job->tellings, entry, changes[i].shard, m, &err) == GYRE_OK)
+                member->told_ns = now_ns;
+        }
+    if (job->tellings.count && gy_pool_submit(placement->telling, converge, job, &err) == GYRE_OK)
+        return;
+    tellings_fini(&job->tellings);
+    free(job);
+}
+
+/* ---- every member of a collection ---- */
+
+/* Fills out with a message for every member that shall hear of it: all while the collection is being made, and then a node that
+ * never reported gives GYRE_UNAVAILABLE; later those that are there; to drop, those that ever reported. */
 static gyre_status collect_all(gy_placement *placement, uint64_t collection_id, bool drop, struct tellings *out, gyre_error *err)
 {
     struct gy_collection_entry *entry = gy_table_collection_of(placement, collection_id);
     if (!entry)
         return gyre_fail(err, GYRE_ABORTED, "the collection was dropped meanwhile");
-    GY_TRY(tellings_init(out, entry->record.spec.shards, err));
+    size_t members = 0;
+    for (uint32_t i = 0; i < entry->record.spec.shards; i++)
+        members += entry->record.shards[i].member_count;
+    GY_TRY(tellings_init(out, members, err));
     int64_t now_ns = gy_now_ns();
-    for (uint32_t i = 0; i < entry->record.spec.shards; i++) {
-        gy_link *link = entry->shards[i].node->link;
-        if (!link && drop)
-            continue;
-        if (!link)
-            return gyre_fail(err, GYRE_UNAVAILABLE, "shard %u: node %s has not reported yet", i, entry->shards[i].node->name);
-        if (drop) {
-            add_drop(out, collection_id, i, link);
-            continue;
+    bool all = entry->record.state == GY_COLLECTION_CREATING;
+    for (uint32_t i = 0; i < entry->record.spec.shards; i++)
+        for (uint32_t m = 0; m < entry->record.shards[i].member_count; m++) {
+            struct gy_member_entry *member = &entry->shards[i].members[m];
+            if (!member->node->link && all && !drop)
+                return gyre_fail(err, GYRE_UNAVAILABLE, "shard %u: node %s has not reported yet", i, member->node->name);
+            if (!member->node->link || (!all && !drop && !gy_table_member_up(member)))
+                continue;
+            if (drop) {
+                add_drop(out, collection_id, i, 0, member->node->link);
+                continue;
+            }
+            GY_TRY(add_ensure(out, entry, i, m, err));
+            member->told_ns = now_ns;
         }
-        GY_TRY(add_ensure(out, entry, i, err));
-        entry->shards[i].told_ns = now_ns;
-    }
     return GYRE_OK;
 }
 

@@ -3,66 +3,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* ---- where shards go ---- */
-
-/* A binary heap of nodes, fewest replicas first, then by name: as many steps as shards, whatever the number of nodes. */
-struct heap {
-    const struct gy_placement_node *nodes;
-    uint64_t *replicas; /* [count of nodes] */
-    size_t *order;
-    size_t count;
-};
-
-static bool before(const struct heap *heap, size_t a, size_t b)
-{
-    if (heap->replicas[a] != heap->replicas[b])
-        return heap->replicas[a] < heap->replicas[b];
-    return strcmp(heap->nodes[a].name, heap->nodes[b].name) < 0;
-}
-
-static void sift_down(struct heap *heap, size_t at)
-{
-    for (;;) {
-        size_t least = at;
-        for (size_t child = 2 * at + 1; child <= 2 * at + 2 && child < heap->count; child++)
-            if (before(heap, heap->order[child], heap->order[least]))
-                least = child;
-        if (least == at)
-            return;
-        size_t moved = heap->order[at];
-        heap->order[at] = heap->order[least];
-        heap->order[least] = moved;
-        at = least;
-    }
-}
-
-gyre_status gy_placement_assign(const struct gy_placement_node *nodes, size_t count, uint32_t shards, size_t *node_of_shard,
-                                gyre_error *err)
-{
-    struct heap heap = {
-        .nodes = nodes, .replicas = calloc(count + 1, sizeof *heap.replicas), .order = calloc(count + 1, sizeof *heap.order)};
-    gyre_status status = GYRE_OK;
-    if (!heap.replicas || !heap.order)
-        status = gyre_fail(err, GYRE_NO_MEMORY, "placement over %zu nodes", count);
-    for (size_t i = 0; status == GYRE_OK && i < count; i++) {
-        heap.replicas[i] = nodes[i].replicas;
-        if (nodes[i].up)
-            heap.order[heap.count++] = i;
-    }
-    if (status == GYRE_OK && heap.count == 0)
-        status = gyre_fail(err, GYRE_PRECONDITION, "none of %zu nodes is up", count);
-    for (size_t i = heap.count; i-- > 0 && status == GYRE_OK;)
-        sift_down(&heap, i);
-    for (uint32_t shard = 0; status == GYRE_OK && shard < shards; shard++) {
-        node_of_shard[shard] = heap.order[0];
-        heap.replicas[heap.order[0]]++;
-        sift_down(&heap, 0);
-    }
-    free(heap.replicas);
-    free(heap.order);
-    return status;
-}
-
 /* ---- which nodes are alive ---- */
 
 static int64_t silent_ns_max(int64_t heartbeat_ns)

@@ -1,4 +1,4 @@
-/* core: decides where shards go, which nodes are alive, what a node must be told, and when a collection is trained.
+/* core: decides which nodes are alive, what a node must be told, and when a collection is trained. Where replicas go: plan.h.
  *
  * Pure: no I/O, clock, thread or random source; time comes in arguments. The driver does what it says, a simulator can do the
  * same, and both see the same answers.
@@ -8,21 +8,6 @@
 
 #include "gyre/clock.h"
 #include "gyre/base.h"
-
-/* ---- where shards go ---- */
-
-struct gy_placement_node {
-    const char *name;
-    bool up;
-    uint64_t replicas; /* it holds already, of every collection */
-};
-
-/* Gives each of shards to the node that is up and has the fewest replicas, counting those given meanwhile; of equals the one
- * whose name comes first. So no node ends up with two more than another, unless it began with more.
- *   node_of_shard  [shards], index into nodes, written
- * GYRE_PRECONDITION if no node is up. Depends on the set of nodes, not on their order. */
-GYRE_CHECKED gyre_status gy_placement_assign(const struct gy_placement_node *nodes, size_t count, uint32_t shards,
-                                             size_t *node_of_shard, gyre_error *err);
 
 /* ---- which nodes are alive ----
  *

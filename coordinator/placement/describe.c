@@ -33,24 +33,53 @@ static bool describe_spec(const struct gy_collection_spec *spec, Gyre__V1__Colle
     sent->shards = spec->shards;
     sent->copies = spec->copies;
     sent->quantized = spec->quantized;
+    sent->min_copies = gy_plan_min_copies(&(struct gy_plan_wish){spec->copies, spec->quantized, spec->min_copies});
     return sent->name && sent->codec;
+}
+
+static bool describe_member(const struct gy_collection_entry *entry, uint32_t shard, uint32_t index, Gyre__V1__MemberInfo **out)
+{
+    const struct gy_shard_config *config = &entry->record.shards[shard];
+    const struct gy_member *configured = &config->members[index];
+    const struct gy_member_entry *member = &entry->shards[shard].members[index];
+    Gyre__V1__MemberInfo *sent = *out = malloc(sizeof *sent);
+    if (!sent)
+        return false;
+    gyre__v1__member_info__init(sent);
+    sent->id = configured->id;
+    sent->node = strdup(configured->node);
+    sent->quantized = configured->kind == GY_MEMBER_QUANTIZED;
+    sent->primary = configured->id == config->primary;
+    sent->in_sync = configured->in_sync, sent->leaving = configured->leaving;
+    sent->reachable = reachable(member->node) && member->presence == GY_PRESENCE_HELD && !member->lost;
+    sent->restoring = member->restoring;
+    sent->applied_seq = member->applied_seq;
+    return sent->node != NULL;
 }
 
 static bool describe_shard(const struct gy_collection_entry *entry, uint32_t index, Gyre__V1__ShardInfo **out)
 {
-    const struct gy_shard_entry *shard = &entry->shards[index];
+    const struct gy_shard_config *config = &entry->record.shards[index];
+    const struct gy_member_entry *primary = gy_table_primary(entry, index);
+    const char *obstacle = entry->shards[index].obstacle;
     Gyre__V1__ShardInfo *sent = *out = malloc(sizeof *sent);
     if (!sent)
         return false;
     gyre__v1__shard_info__init(sent);
     sent->shard = index;
-    sent->epoch = entry->record.shards[index].epoch;
-    sent->primary = strdup(entry->record.shards[index].node);
-    sent->reachable = reachable(shard->node);
-    sent->points = shard->points;
-    sent->applied_seq = shard->applied_seq;
-    sent->codebook_version = shard->codebook_version;
-    return sent->primary != NULL;
+    sent->epoch = config->epoch;
+    sent->min_copies = config->min_copies;
+    sent->primary = strdup(primary->node->name);
+    sent->reachable = reachable(primary->node);
+    sent->points = primary->points;
+    sent->applied_seq = primary->applied_seq;
+    sent->codebook_version = primary->codebook_version;
+    sent->obstacle = strdup(obstacle ? obstacle : "");
+    sent->members = pointers(config->member_count);
+    bool whole = sent->primary && sent->obstacle && sent->members;
+    for (uint32_t i = 0; whole && i < config->member_count; i++)
+        whole = describe_member(entry, index, i, &sent->members[sent->n_members++]);
+    return whole;
 }
 
 static bool describe_probe_costs(const gy_collection_record *record, Gyre__V1__Collection *out)
@@ -177,12 +206,14 @@ static bool describe_node(const gy_placement *placement, const struct gy_node_en
     sent->http_address = strdup(node->http_address);
     sent->version = strdup(node->version);
     sent->simd = strdup(node->simd);
+    sent->zone = strdup(node->zone);
+    sent->draining = node->draining;
     sent->replicas = (uint32_t)(node->health.state == GY_NODE_UNKNOWN ? node->given : node->held_count);
     sent->points = node->points;
     sent->resident_bytes = node->resident_bytes;
     sent->disk_free_bytes = node->disk_free_bytes;
     sent->since_report_ms = (uint64_t)((now_ns - heard_ns) / GY_MILLISECOND_NS);
-    return sent->name && sent->address && sent->http_address && sent->version && sent->simd;
+    return sent->name && sent->address && sent->http_address && sent->version && sent->simd && sent->zone;
 }
 
 static int compare_infos(const void *a, const void *b)

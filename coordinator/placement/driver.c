@@ -1,5 +1,5 @@
-/* The thread: notices nodes that fell silent and collections that are due for training; it sleeps until a report arrives or the
- * next of these can happen. Everything else runs where it was asked for. */
+/* The thread: notices nodes that fell silent, steers the shards' configurations, and notices collections that are due for training;
+ * it sleeps until a report arrives or the next of these can happen. Everything else runs where it was asked for. */
 #include "placement/state.h"
 
 #include <errno.h>
@@ -68,11 +68,17 @@ static void *drive(void *arg)
             pthread_mutex_unlock(&placement->mu);
             gy_log(GY_LOG_WARN, "node_down", "node=%s since_ms=%lld", silent->name, (long long)since_ms);
             pthread_mutex_lock(&placement->mu);
+            gy_table_node_changed(placement, silent);
             continue;
         }
-        int64_t training_due_ns = gy_train_due(placement, now_ns);
+        int64_t steer_due_ns, training_due_ns;
+        if (gy_steer(placement, &steer_due_ns)) /* it let go of mu: what was looked at may be another */
+            continue;
+        training_due_ns = gy_train_due(placement, now_ns);
+        due_ns = steer_due_ns < due_ns ? steer_due_ns : due_ns;
         gy_placement_wait(placement, training_due_ns < due_ns ? training_due_ns : due_ns);
     }
+    gy_steer_refuse(placement, GYRE_UNAVAILABLE, "the coordinator is stopping");
     pthread_mutex_unlock(&placement->mu);
     return NULL;
 }
@@ -141,6 +147,10 @@ static void make_metrics(gy_placement *placement, gy_metrics *metrics)
     placement->ensures =
         gy_counter_new(metrics, "gyre_coordinator_ensures_total", NULL, "Replicas that nodes were told to hold.");
     placement->drops = gy_counter_new(metrics, "gyre_coordinator_drops_total", NULL, "Replicas that nodes were told to drop.");
+    placement->config_changes = gy_counter_new(metrics, "gyre_coordinator_config_changes_total", NULL,
+                                               "Configurations of shards that were committed.");
+    placement->promotions =
+        gy_counter_new(metrics, "gyre_coordinator_promotions_total", NULL, "Members that were made primary of a shard.");
     placement->trainings =
         gy_counter_new(metrics, "gyre_coordinator_trainings_total", NULL, "Codebook versions published by training.");
     placement->training_failures =
@@ -161,6 +171,8 @@ gyre_status gy_placement_new(gy_placement **out, const struct gy_placement_optio
         return gyre_fail(err, GYRE_NO_MEMORY, "placement");
     placement->catalog = options->catalog;
     placement->heartbeat_ms = options->heartbeat_ms;
+    placement->replace_after_ns = options->replace_after_ns ? options->replace_after_ns : GY_REPLACE_AFTER_NS;
+    placement->moves_max = options->moves_max ? options->moves_max : GY_MOVES_MAX;
     placement->born_ns = gy_now_ns();
     pthread_mutex_init(&placement->catalog_mu, NULL);
     pthread_mutex_init(&placement->mu, NULL);
@@ -185,11 +197,11 @@ gyre_status gy_placement_start(gy_placement *placement, gy_bus *bus, gyre_error 
 {
     pthread_mutex_lock(&placement->mu);
     placement->bus = bus;
-    pthread_mutex_unlock(&placement->mu);
     int code = pthread_create(&placement->thread, NULL, drive, placement);
+    placement->running = code == 0;
+    pthread_mutex_unlock(&placement->mu);
     if (code != 0)
         return gyre_fail(err, GYRE_EXHAUSTED, "placement thread: %s", strerror(code));
-    placement->running = true;
     return GYRE_OK;
 }
 
@@ -206,10 +218,11 @@ void gy_placement_stop(gy_placement *placement)
     gy_placement_begin_stop(placement);
     pthread_mutex_lock(&placement->mu);
     placement->bus = NULL;
-    pthread_mutex_unlock(&placement->mu);
-    if (placement->running)
-        pthread_join(placement->thread, NULL);
+    bool running = placement->running;
     placement->running = false;
+    pthread_mutex_unlock(&placement->mu);
+    if (running)
+        pthread_join(placement->thread, NULL);
     /* nobody submits any more: reports are refused once stopping is set, under the mutex that guards submission */
     gy_pool_free(placement->training);
     gy_pool_free(placement->telling);

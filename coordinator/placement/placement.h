@@ -10,6 +10,7 @@
 #include "catalog/catalog.h"
 #include "catalog/spec.h"
 #include "gyre/bus.h"
+#include "gyre/clock.h"
 #include "gyre/metrics.h"
 #include "routing/routing.h"
 
@@ -17,10 +18,15 @@
 
 typedef struct gy_placement gy_placement;
 
+#define GY_REPLACE_AFTER_NS (300 * GY_SECOND_NS)
+enum { GY_MOVES_MAX = 4 };
+
 struct gy_placement_options {
     gy_catalog *catalog;   /* lent until gy_placement_free */
     gy_metrics *metrics;   /* the same */
     uint32_t heartbeat_ms; /* nodes are asked to report this often */
+    int64_t replace_after_ns; /* a replica on a node that is silent for so long is replaced; 0: GY_REPLACE_AFTER_NS */
+    uint32_t moves_max;    /* so many replicas leave draining nodes at a time; 0: GY_MOVES_MAX */
 };
 
 /* Reads the catalog (on an empty one, makes the cluster's keys), forgets collections that were half made, finishes those half

@@ -9,10 +9,11 @@
 #ifndef GY_PLACEMENT_PLAN_H
 #define GY_PLACEMENT_PLAN_H
 
+#include "catalog/spec.h"
+
 #include "gyre/clock.h"
 #include "gyre/shard_config.h"
 
-enum { GY_COPIES_MAX = 7, GY_QUANTIZED_MAX = 7 };
 _Static_assert(GY_COPIES_MAX + GY_QUANTIZED_MAX < GY_MEMBERS_MAX, "there is room for a member that takes another's place");
 
 /* What a collection wants of each of its shards. */

@@ -1,5 +1,6 @@
 /* How a report travels: nng's thread copies nothing and hands over → a report thread unpacks, checks, takes it into the table,
- * queues what the node must be told, answers. */
+ * queues what the node must be told, answers. A primary's question for another in-sync set waits for the placement thread, which
+ * commits all that wait in one transaction a collection. */
 #include "placement/state.h"
 
 #include <inttypes.h>
@@ -29,7 +30,8 @@ static gyre_status check_report(const Gyre__Node__Report *report, const char *se
     GY_TRY(check_text(report->address, GY_ADDRESS_BYTES_MAX, "address", err));
     GY_TRY(check_text(report->http_address, GY_ADDRESS_BYTES_MAX, "http_address", err));
     GY_TRY(check_text(report->version, GY_VERSION_BYTES_MAX, "version", err));
-    return check_text(report->simd, GY_SIMD_BYTES_MAX, "simd", err);
+    GY_TRY(check_text(report->simd, GY_SIMD_BYTES_MAX, "simd", err));
+    return check_text(report->zone, GY_ZONE_BYTES_MAX, "zone", err);
 }
 
 /* Two daemons that were given one name would take turns; the one that started later has it while it is heard of. */
@@ -40,20 +42,6 @@ static gyre_status check_sole(const struct gy_node_entry *node, const Gyre__Node
         return gyre_fail(err, GYRE_PRECONDITION, "node name %s is used by another daemon at %s that started later", node->name,
                          node->address);
     return GYRE_OK;
-}
-
-/* New routes for every collection with a shard on the node. */
-static void republish(gy_placement *placement, const struct gy_node_entry *node)
-{
-    struct gy_collection_entry *entry, *next;
-    HASH_ITER(hh, placement->collections, entry, next) {
-        bool uses = false;
-        for (uint32_t i = 0; i < entry->record.spec.shards && !uses; i++)
-            uses = entry->shards[i].node == node;
-        gyre_error err;
-        if (uses && entry->record.state == GY_COLLECTION_ACTIVE && gy_table_publish(placement, entry, &err) != GYRE_OK)
-            gy_log(GY_LOG_ERROR, "route_failed", "collection=%s error=%s", entry->record.spec.name, err.text);
-    }
 }
 
 /* What changed with a report, to be logged when no lock is held. */
@@ -72,15 +60,20 @@ static gyre_status take(gy_placement *placement, const Gyre__Node__Report *repor
     GY_TRY(check_sole(node, report, err));
     int64_t now_ns = gy_now_ns();
     news->restarted = node->link && node->started_unix_ms != report->started_unix_ms;
+    bool rerouted = false;
     if (*link && (!node->link || strcmp(node->address, report->address) != 0)) {
         gy_link *older = node->link;
         news->moved = older != NULL;
         node->link = *link;
         *link = older;
         snprintf(node->address, sizeof node->address, "%s", report->address);
-        republish(placement, node);
+        rerouted = true;
     }
     news->up = gy_node_health_reported(&node->health, now_ns);
+    if (strcmp(node->zone, report->zone) != 0) {
+        snprintf(node->zone, sizeof node->zone, "%s", report->zone);
+        rerouted = true;
+    }
     snprintf(node->http_address, sizeof node->http_address, "%s", report->http_address);
     snprintf(node->version, sizeof node->version, "%s", report->version);
     snprintf(node->simd, sizeof node->simd, "%s", report->simd);
@@ -90,11 +83,14 @@ static gyre_status take(gy_placement *placement, const Gyre__Node__Report *repor
         struct gy_collection_entry *entry, *next;
         HASH_ITER(hh, placement->collections, entry, next)
             for (uint32_t i = 0; i < entry->record.spec.shards; i++)
-                if (entry->shards[i].node == node)
-                    entry->shards[i].told_ns = 0;
+                for (uint32_t m = 0; m < entry->record.shards[i].member_count; m++)
+                    if (entry->shards[i].members[m].node == node)
+                        entry->shards[i].members[m].told_ns = 0;
     }
     node->started_unix_ms = report->started_unix_ms;
     gy_converge(placement, node, report, now_ns);
+    if (rerouted || news->up)
+        gy_table_node_changed(placement, node);
     pthread_cond_broadcast(&placement->changed);
     return GYRE_OK;
 }
@@ -147,7 +143,35 @@ static gyre_status handle(gy_placement *placement, gy_bus_request *request, gyre
     return status;
 }
 
-static void run(void *arg)
+/* The answer to a report: when to report again, and where every node is reached. */
+static gyre_status answer_report(gy_placement *placement, gy_bytes *reply, gyre_error *err)
+{
+    Gyre__Node__ReportReply message = GYRE__NODE__REPORT_REPLY__INIT;
+    message.heartbeat_ms = placement->heartbeat_ms;
+    pthread_mutex_lock(&placement->mu);
+    size_t count = HASH_COUNT(placement->nodes);
+    Gyre__Node__NodeAddress *nodes = calloc(count + 1, sizeof *nodes);
+    message.nodes = calloc(count + 1, sizeof *message.nodes);
+    struct gy_node_entry *node, *next;
+    gyre_status status =
+        nodes && message.nodes ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "answer to a report: %zu nodes", count);
+    HASH_ITER(hh, placement->nodes, node, next) {
+        if (status != GYRE_OK || !node->address[0])
+            continue;
+        Gyre__Node__NodeAddress *sent = message.nodes[message.n_nodes] = &nodes[message.n_nodes];
+        gyre__node__node_address__init(sent);
+        sent->node = node->name, sent->address = node->address;
+        message.n_nodes++;
+    }
+    if (status == GYRE_OK)
+        status = gy_wire_pack(reply, &message.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+    pthread_mutex_unlock(&placement->mu);
+    free(nodes);
+    free(message.nodes);
+    return status;
+}
+
+static void run_report(void *arg)
 {
     struct report_job *job = arg;
     gy_placement *placement = job->placement;
@@ -155,13 +179,27 @@ static void run(void *arg)
     gy_bytes reply = {0};
     gyre_status status = handle(placement, job->request, &err);
     gy_counter_add(status == GYRE_OK ? placement->reports_taken : placement->reports_refused, 1);
-    if (status == GYRE_OK) {
-        Gyre__Node__ReportReply message = GYRE__NODE__REPORT_REPLY__INIT;
-        message.heartbeat_ms = placement->heartbeat_ms;
-        status = gy_wire_pack(&reply, &message.base, GY_BUS_MESSAGE_BYTES_MAX, &err);
-    }
+    if (status == GYRE_OK)
+        status = answer_report(placement, &reply, &err);
     gy_bus_answer(job->request, status, &err, reply.data, reply.size);
     gy_bytes_free(&reply);
+    free(job);
+}
+
+static void run_ask(void *arg)
+{
+    struct report_job *job = arg;
+    size_t bytes;
+    const uint8_t *body = gy_bus_request_body(job->request, &bytes);
+    Gyre__Node__ChangeInSync *asked = NULL;
+    gyre_error err = {0};
+    gyre_status status = gy_wire_unpack(&asked, &gyre__node__change_in_sync__descriptor, body, bytes, &err);
+    if (status == GYRE_OK)
+        status = gy_steer_ask(job->placement, job->request, asked, &err);
+    if (status != GYRE_OK) {
+        gy_wire_free(asked);
+        gy_bus_answer(job->request, status, &err, NULL, 0);
+    }
     free(job);
 }
 
@@ -172,14 +210,15 @@ void gy_placement_on_request(void *self, gy_bus_request *request)
     gyre_status status = GYRE_OK;
     uint16_t type = gy_bus_request_type(request);
     struct report_job *job = NULL;
-    if (type != GYRE__NODE__MESSAGE_TYPE__REPORT)
-        status = gyre_fail(&err, GYRE_UNIMPLEMENTED, "a coordinator takes reports (type %d); this is type %u",
-                            GYRE__NODE__MESSAGE_TYPE__REPORT, type);
+    bool report = type == GYRE__NODE__MESSAGE_TYPE__REPORT;
+    if (!report && type != GYRE__NODE__MESSAGE_TYPE__CHANGE_IN_SYNC)
+        status = gyre_fail(&err, GYRE_UNIMPLEMENTED, "a coordinator takes reports (type %d) and in-sync sets (%d); this is type %u",
+                           GYRE__NODE__MESSAGE_TYPE__REPORT, GYRE__NODE__MESSAGE_TYPE__CHANGE_IN_SYNC, type);
     else if (!(job = malloc(sizeof *job)))
-        status = gyre_fail(&err, GYRE_NO_MEMORY, "report");
+        status = gyre_fail(&err, GYRE_NO_MEMORY, "request of type %u", type);
     else {
         *job = (struct report_job){placement, request};
-        status = gy_pool_submit(placement->reports, run, job, &err);
+        status = gy_pool_submit(placement->reports, report ? run_report : run_ask, job, &err);
     }
     if (status == GYRE_OK)
         return;

@@ -10,6 +10,7 @@
 #include "gyre/log.h"
 #include "gyre/pool.h"
 #include "placement/core.h"
+#include "placement/plan.h"
 #include "placement/placement.h"
 #include "routing/publish.h"
 
@@ -18,7 +19,7 @@
 #include <pthread.h>
 #include <uthash.h>
 
-enum { GY_ADDRESS_BYTES_MAX = 255, GY_VERSION_BYTES_MAX = 63, GY_SIMD_BYTES_MAX = 31 };
+enum { GY_ADDRESS_BYTES_MAX = 255, GY_VERSION_BYTES_MAX = 63, GY_SIMD_BYTES_MAX = 31, GY_ZONE_BYTES_MAX = 63 };
 
 /* A node: named by the catalog or by its own report. */
 struct gy_node_entry {
@@ -29,28 +30,57 @@ struct gy_node_entry {
     char http_address[GY_ADDRESS_BYTES_MAX + 1];
     char version[GY_VERSION_BYTES_MAX + 1];
     char simd[GY_SIMD_BYTES_MAX + 1];
+    char zone[GY_ZONE_BYTES_MAX + 1];
+    bool draining;             /* as its record in the catalog says */
+    uint64_t revision;         /* of that record; 0: there is none. Guarded by catalog_mu */
     uint64_t resident_bytes, disk_free_bytes, started_unix_ms;
     uint64_t points;      /* of the replicas it reported */
+    uint64_t bytes;       /* of vectors and codes in those that the catalog gives it */
     size_t held_count;    /* replicas it reported */
-    uint64_t given;       /* shards that the catalog gives it */
+    uint64_t given;       /* members that the catalog gives it */
     bool converging;      /* a job is telling it what it misses */
     UT_hash_handle hh;    /* by name */
 };
 
-/* A shard: whose it is, and what its primary last said. */
-struct gy_shard_entry {
+/* A member of a shard: where it is, and what its node last said of it. */
+struct gy_member_entry {
     struct gy_node_entry *node;
-    bool held;                 /* the node has it, says its last report */
-    uint64_t epoch, points, applied_seq;
+    gy_presence presence;
+    bool missed;               /* the last report lacked it; it may have been on its way while the replica was made */
+    bool lost, restoring;
+    bool routed_up;            /* as the newest route says */
+    uint64_t epoch, points, log_seq, applied_seq;
     uint32_t codebook_version; /* its codes are in */
     uint32_t troubled_reports; /* in a row: it does not serve */
     int64_t told_ns;           /* see gy_wanted_replica */
+};
+
+/* What is known of a shard; its configuration is in the collection's record. */
+struct gy_shard_entry {
+    struct gy_member_entry members[GY_MEMBERS_MAX]; /* in the order of the configuration's */
+    const char *obstacle; /* see gy_plan.reason; static */
+};
+
+/* Another configuration of a shard. */
+struct gy_config_change {
+    uint32_t shard;
+    struct gy_shard_config config; /* its epoch follows the one that holds, or the change comes too late */
+    const char *reason;            /* static */
+};
+
+/* A primary's question for another in-sync set, waiting for the placement thread. */
+struct gy_in_sync_ask {
+    gy_bus_request *request;
+    Gyre__Node__ChangeInSync *asked;
+    struct gy_in_sync_ask *next;
 };
 
 struct gy_collection_entry {
     gy_collection_record record;
     uint64_t revision, codebook_revision; /* of the record and of its codebook in the catalog */
     struct gy_shard_entry *shards; /* [record.spec.shards] */
+    bool replan;                /* something a plan looks at is another */
+    int64_t plan_due_ns;        /* when time alone may change a plan */
     bool training;
     const char *training_phase; /* while training: a name of train.h, static */
     double training_done;       /* share of that phase */
@@ -63,6 +93,8 @@ struct gy_collection_entry {
 struct gy_placement {
     gy_catalog *catalog;
     uint32_t heartbeat_ms;
+    uint32_t moves_max;
+    int64_t replace_after_ns;
     int64_t born_ns;
     gy_routing *routing;
 
@@ -74,6 +106,8 @@ struct gy_placement {
     pthread_cond_t changed;           /* a report came, a training ended, or stopping */
     struct gy_node_entry *nodes;      /* guarded by mu, also what they hold */
     struct gy_collection_entry *collections, *collections_by_id; /* the same */
+    struct gy_in_sync_ask *asks;      /* guarded by mu; the newest first */
+    size_t ask_count;                 /* the same */
     gy_bus *bus;                      /* guarded by mu; NULL before _start and after _stop */
     bool stopping;                    /* guarded by mu */
 
@@ -84,6 +118,7 @@ struct gy_placement {
     bool running;
 
     gy_metric *reports_taken, *reports_refused, *ensures, *drops, *trainings, *training_failures;
+    gy_metric *config_changes, *promotions;
 };
 
 /* ---- table.c; all under mu ---- */
@@ -101,10 +136,26 @@ GYRE_CHECKED gyre_status gy_table_collection_add(gy_placement *placement, gy_col
                                                  uint64_t codebook_revision, struct gy_collection_entry **out, gyre_error *err);
 void gy_table_collection_remove(gy_placement *placement, struct gy_collection_entry *entry);
 uint64_t gy_table_points(const struct gy_collection_entry *entry);
-/* Publishes the collection's route with the links as they are. */
-GYRE_CHECKED gyre_status gy_table_publish(gy_placement *placement, const struct gy_collection_entry *entry, gyre_error *err);
-/* Takes over what a node said about its replica. */
-void gy_table_shard_said(struct gy_shard_entry *shard, const Gyre__Node__ReplicaStatus *said);
+/* Publishes the collection's route with links and states as they are. */
+GYRE_CHECKED gyre_status gy_table_publish(gy_placement *placement, struct gy_collection_entry *entry, gyre_error *err);
+/* Publishes every active collection with a member on the node, and has their plans looked at. A failure is logged. */
+void gy_table_node_changed(gy_placement *placement, const struct gy_node_entry *node);
+/* Index of a member in its shard's configuration; GY_MEMBERS_MAX if it has none of that id. */
+uint32_t gy_table_member(const struct gy_collection_entry *entry, uint32_t shard, uint32_t id);
+struct gy_member_entry *gy_table_primary(const struct gy_collection_entry *entry, uint32_t shard);
+/* Whether a request may turn to it. */
+bool gy_table_member_up(const struct gy_member_entry *member);
+/* Takes over what a node said about the member. */
+void gy_table_member_said(struct gy_collection_entry *entry, struct gy_member_entry *member,
+                          const Gyre__Node__ReplicaStatus *said);
+/* Puts another configuration in: what is known of the members that stay is kept. Every node of it is in the table. */
+void gy_table_config_set(gy_placement *placement, struct gy_collection_entry *entry, uint32_t shard,
+                         const struct gy_shard_config *config);
+/* Bytes of a replica that moving it would move, about. */
+uint64_t gy_table_replica_bytes(const struct gy_collection_entry *entry, gy_member_kind kind, uint64_t points);
+/* The nodes as a plan sees them; nodes is the caller's to free. *due_ns: when time alone makes one of them down. */
+GYRE_CHECKED gyre_status gy_table_world(const gy_placement *placement, int64_t now_ns, struct gy_plan_node **nodes,
+                                        struct gy_plan_world *world, int64_t *due_ns, gyre_error *err);
 
 /* Reads everything from the catalog; no lock, before anybody else is there. */
 GYRE_CHECKED gyre_status gy_table_load(gy_placement *placement, gyre_error *err);
@@ -127,14 +178,33 @@ struct gy_table_change gy_table_removal(const struct gy_collection_entry *entry)
 
 /* ---- converge.c ---- */
 
-/* Compares a node's report with the catalog and, if it must be told something, queues the job. Under mu. */
+/* Compares a node's report with the catalog and, if it must be told something, queues the job. Sorts the report. Under mu. */
 void gy_converge(gy_placement *placement, struct gy_node_entry *node, const Gyre__Node__Report *report, int64_t now_ns);
-/* Tells every primary of a collection its configuration and waits, not longer than cancelled (NULL: never) says of the placement.
- * The first failure by shard number; all are tried. No lock. */
+/* Tells every member of a collection its configuration and waits, not longer than cancelled (NULL: never) says of the placement.
+ * While the collection is being made, all must hear it; later those that are away hear of it when they report. The first failure
+ * by shard number; all are tried. No lock. */
 GYRE_CHECKED gyre_status gy_ensure_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns,
                                        bool (*cancelled)(void *placement), gyre_error *err);
-/* Tells every primary of a collection to drop it; failures are logged, for they drop it when they report. No lock. */
+/* Queues the same for some shards, without waiting. Under mu. */
+void gy_tell_shards(gy_placement *placement, struct gy_collection_entry *entry, const struct gy_config_change *changes,
+                    size_t count);
+/* Tells every member of a collection to drop it; failures are logged, for they drop it when they report. No lock. */
 void gy_drop_all(gy_placement *placement, uint64_t collection_id, int64_t deadline_ns);
+
+/* ---- steer.c ---- */
+
+/* Commits configurations of a collection's shards in one transaction, publishes them and tells the members. Those that come too
+ * late are left out; *done counts the others. No lock. */
+GYRE_CHECKED gyre_status gy_steer_commit(gy_placement *placement, uint64_t collection_id, const struct gy_config_change *changes,
+                                         size_t count, size_t *done, gyre_error *err);
+/* Queues a primary's question; takes both on success. GYRE_EXHAUSTED, GYRE_UNAVAILABLE. */
+GYRE_CHECKED gyre_status gy_steer_ask(gy_placement *placement, gy_bus_request *request, Gyre__Node__ChangeInSync *asked,
+                                      gyre_error *err);
+/* Answers the questions that wait, or makes the changes that plans want of one collection. false: there was nothing to do, and
+ * *due_ns says until when; true: mu may have been let go of meanwhile. Under mu; only the placement thread. */
+bool gy_steer(gy_placement *placement, int64_t *due_ns);
+/* Answers every question with `status`. Under mu. */
+void gy_steer_refuse(gy_placement *placement, gyre_status status, const char *why);
 
 /* ---- train.c ---- */
 

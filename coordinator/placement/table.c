@@ -2,6 +2,7 @@
 
 #include "gyre/lifecycle.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -52,11 +53,28 @@ gyre_status gy_table_active(gy_placement *placement, const char *name, struct gy
 static void entry_free(struct gy_collection_entry *entry)
 {
     for (uint32_t i = 0; entry->shards && i < entry->record.spec.shards; i++)
-        if (entry->shards[i].node)
-            entry->shards[i].node->given--;
+        for (uint32_t m = 0; m < entry->record.shards[i].member_count; m++)
+            if (entry->shards[i].members[m].node)
+                entry->shards[i].members[m].node->given--;
     gy_collection_record_fini(&entry->record);
     free(entry->shards);
     free(entry);
+}
+
+/* Connects the members of a shard with their nodes. */
+static bool add_members(gy_placement *placement, struct gy_collection_entry *entry, uint32_t shard)
+{
+    const struct gy_shard_config *config = &entry->record.shards[shard];
+    for (uint32_t i = 0; i < config->member_count; i++) {
+        struct gy_member_entry *member = &entry->shards[shard].members[i];
+        member->node = gy_table_node_add(placement, config->members[i].node);
+        if (!member->node)
+            return false;
+        member->node->given++;
+        if (entry->record.state == GY_COLLECTION_CREATING)
+            member->presence = GY_PRESENCE_UNMADE;
+    }
+    return true;
 }
 
 gyre_status gy_table_collection_add(gy_placement *placement, gy_collection_record *record, uint64_t revision,
@@ -71,12 +89,9 @@ gyre_status gy_table_collection_add(gy_placement *placement, gy_collection_recor
     *record = (gy_collection_record){0};
     entry->revision = revision;
     entry->codebook_revision = codebook_revision;
-    for (uint32_t i = 0; whole && i < entry->record.spec.shards; i++) {
-        entry->shards[i].node = gy_table_node_add(placement, entry->record.shards[i].node);
-        whole = entry->shards[i].node != NULL;
-        if (whole)
-            entry->shards[i].node->given++;
-    }
+    entry->replan = true;
+    for (uint32_t i = 0; whole && i < entry->record.spec.shards; i++)
+        whole = add_members(placement, entry, i);
     if (!whole) {
         gyre_fail(err, GYRE_NO_MEMORY, "collection '%s' of %u shards", entry->record.spec.name, entry->record.spec.shards);
         entry_free(entry);
@@ -99,29 +114,137 @@ uint64_t gy_table_points(const struct gy_collection_entry *entry)
 {
     uint64_t points = 0;
     for (uint32_t i = 0; i < entry->record.spec.shards; i++)
-        points += entry->shards[i].points;
+        points += gy_table_primary(entry, i)->points;
     return points;
 }
 
-gyre_status gy_table_publish(gy_placement *placement, const struct gy_collection_entry *entry, gyre_error *err)
+gyre_status gy_table_publish(gy_placement *placement, struct gy_collection_entry *entry, gyre_error *err)
 {
-    gy_link **links = calloc(entry->record.spec.shards, sizeof(gy_link *));
-    if (!links)
+    struct gy_routing_member(*members)[GY_MEMBERS_MAX] = calloc(entry->record.spec.shards, sizeof *members);
+    if (!members)
         return gyre_fail(err, GYRE_NO_MEMORY, "route of '%s'", entry->record.spec.name);
     for (uint32_t i = 0; i < entry->record.spec.shards; i++)
-        links[i] = entry->shards[i].node->link;
-    gyre_status status = gy_routing_publish(placement->routing, &entry->record, links, err);
-    free(links);
+        for (uint32_t m = 0; m < entry->record.shards[i].member_count; m++) {
+            struct gy_member_entry *member = &entry->shards[i].members[m];
+            member->routed_up = gy_table_member_up(member);
+            members[i][m] = (struct gy_routing_member){member->node->link, member->routed_up};
+        }
+    gyre_status status = gy_routing_publish(placement->routing, &entry->record, members, err);
+    free(members);
     return status;
 }
 
-void gy_table_shard_said(struct gy_shard_entry *shard, const Gyre__Node__ReplicaStatus *said)
+void gy_table_node_changed(gy_placement *placement, const struct gy_node_entry *node)
 {
-    shard->held = true;
-    shard->epoch = said->epoch;
-    shard->points = said->points;
-    shard->applied_seq = said->applied_seq;
-    shard->codebook_version = said->codebook_version;
+    struct gy_collection_entry *entry, *next;
+    HASH_ITER(hh, placement->collections, entry, next) {
+        bool uses = false;
+        for (uint32_t i = 0; i < entry->record.spec.shards && !uses; i++)
+            for (uint32_t m = 0; m < entry->record.shards[i].member_count && !uses; m++)
+                uses = entry->shards[i].members[m].node == node;
+        entry->replan = true; /* a node without a member may be where the next one goes */
+        gyre_error err;
+        if (uses && entry->record.state == GY_COLLECTION_ACTIVE && gy_table_publish(placement, entry, &err) != GYRE_OK)
+            gy_log(GY_LOG_ERROR, "route_failed", "collection=%s error=%s", entry->record.spec.name, err.text);
+    }
+}
+
+/* ---- members ---- */
+
+uint32_t gy_table_member(const struct gy_collection_entry *entry, uint32_t shard, uint32_t id)
+{
+    const struct gy_shard_config *config = &entry->record.shards[shard];
+    for (uint32_t i = 0; i < config->member_count; i++)
+        if (config->members[i].id == id)
+            return i;
+    return GY_MEMBERS_MAX;
+}
+
+struct gy_member_entry *gy_table_primary(const struct gy_collection_entry *entry, uint32_t shard)
+{
+    uint32_t at = gy_table_member(entry, shard, entry->record.shards[shard].primary);
+    assert(at < GY_MEMBERS_MAX); /* gy_config_check saw it */
+    return &entry->shards[shard].members[at];
+}
+
+bool gy_table_member_up(const struct gy_member_entry *member)
+{
+    return member->node->health.state == GY_NODE_UP && member->presence == GY_PRESENCE_HELD && !member->lost;
+}
+
+void gy_table_member_said(struct gy_collection_entry *entry, struct gy_member_entry *member,
+                          const Gyre__Node__ReplicaStatus *said)
+{
+    entry->replan |= member->presence != GY_PRESENCE_HELD || member->lost != said->lost || member->restoring != said->restoring;
+    member->presence = GY_PRESENCE_HELD;
+    member->missed = false;
+    member->lost = said->lost, member->restoring = said->restoring;
+    member->epoch = said->epoch;
+    member->points = said->points;
+    member->log_seq = said->log_seq, member->applied_seq = said->applied_seq;
+    member->codebook_version = said->codebook_version;
+}
+
+void gy_table_config_set(gy_placement *placement, struct gy_collection_entry *entry, uint32_t shard,
+                         const struct gy_shard_config *config)
+{
+    struct gy_shard_entry older = entry->shards[shard], *now = &entry->shards[shard];
+    memset(now->members, 0, sizeof now->members);
+    for (uint32_t i = 0; i < config->member_count; i++) {
+        uint32_t at = gy_table_member(entry, shard, config->members[i].id);
+        if (at < GY_MEMBERS_MAX)
+            now->members[i] = older.members[at];
+        else
+            now->members[i] = (struct gy_member_entry){.node = gy_table_node(placement, config->members[i].node),
+                                                       .presence = GY_PRESENCE_UNMADE};
+        now->members[i].told_ns = 0;
+        assert(now->members[i].node);
+        now->members[i].node->given++;
+    }
+    for (uint32_t i = 0; i < entry->record.shards[shard].member_count; i++)
+        older.members[i].node->given--;
+    entry->record.shards[shard] = *config;
+    entry->replan = true;
+}
+
+uint64_t gy_table_replica_bytes(const struct gy_collection_entry *entry, gy_member_kind kind, uint64_t points)
+{
+    uint64_t code_bytes = (uint64_t)entry->record.spec.dim * entry->record.spec.bits / 8;
+    return points * (code_bytes + (kind == GY_MEMBER_FULL ? entry->record.spec.dim * sizeof(float) : 0));
+}
+
+/* ---- what plans look at ---- */
+
+gyre_status gy_table_world(const gy_placement *placement, int64_t now_ns, struct gy_plan_node **nodes,
+                           struct gy_plan_world *world, int64_t *due_ns, gyre_error *err)
+{
+    size_t count = HASH_COUNT(placement->nodes), i = 0;
+    struct gy_plan_node *made = calloc(count + 1, sizeof *made);
+    if (!made)
+        return gyre_fail(err, GYRE_NO_MEMORY, "%zu nodes", count);
+    /* A node of the catalog that was not heard of since the start counts as silent since then. */
+    gy_node_health unheard = {.state = GY_NODE_UP, .reported_ns = placement->born_ns};
+    int64_t unheard_down_ns = gy_node_health_due_ns(&unheard, placement->heartbeat_ms * GY_MILLISECOND_NS);
+    *due_ns = GY_NEVER;
+    struct gy_node_entry *node, *next;
+    HASH_ITER(hh, placement->nodes, node, next) {
+        bool unknown = node->health.state == GY_NODE_UNKNOWN;
+        if (unknown && now_ns < unheard_down_ns)
+            *due_ns = unheard_down_ns;
+        made[i++] = (struct gy_plan_node){
+            .name = node->name,
+            .zone = node->zone,
+            .up = node->health.state == GY_NODE_UP,
+            .down_since_ns = !unknown ? node->health.reported_ns : now_ns < unheard_down_ns ? GY_NEVER : placement->born_ns,
+            .draining = node->draining,
+            .replicas = node->given,
+            .bytes = node->bytes,
+        };
+    }
+    *nodes = made;
+    *world = (struct gy_plan_world){
+        .nodes = made, .node_count = count, .now_ns = now_ns, .replace_after_ns = placement->replace_after_ns};
+    return GYRE_OK;
 }
 
 /* ---- catalog ---- */
@@ -250,10 +373,35 @@ static gyre_status load_collection(gy_placement *placement, const struct gy_cata
     return status;
 }
 
+static gyre_status load_nodes(gy_placement *placement, gyre_error *err)
+{
+    struct gy_catalog_list list;
+    GY_TRY(placement->catalog->list(placement->catalog, GY_NODE_PREFIX, &list, err));
+    gyre_status status = GYRE_OK;
+    for (size_t i = 0; status == GYRE_OK && i < list.count; i++) {
+        const struct gy_catalog_entry *stored = &list.entries[i];
+        const char *name = stored->key + strlen(GY_NODE_PREFIX);
+        struct gy_node_record record = {0};
+        status = gy_primary_name_check(name, err) == GYRE_OK ? GYRE_OK : GYRE_CORRUPT;
+        if (status == GYRE_OK)
+            status = gy_node_record_decode(&record, stored->value.data, stored->value.size, err);
+        struct gy_node_entry *node = status == GYRE_OK ? gy_table_node_add(placement, name) : NULL;
+        if (node)
+            node->draining = record.draining, node->revision = stored->revision;
+        else if (status == GYRE_OK)
+            status = gyre_fail(err, GYRE_NO_MEMORY, "node %s", name);
+        if (status != GYRE_OK)
+            gyre_wrap(err, status, "catalog key '%s'", stored->key);
+    }
+    gy_catalog_list_free(&list);
+    return status;
+}
+
 gyre_status gy_table_load(gy_placement *placement, gyre_error *err)
 {
     GY_TRY(load_cluster(placement, err));
     GY_TRY(gy_routing_new(&placement->routing, placement->cluster.placement_key, err));
+    GY_TRY(load_nodes(placement, err));
     struct gy_catalog_list list;
     GY_TRY(placement->catalog->list(placement->catalog, GY_COLLECTION_PREFIX, &list, err));
     gyre_status status = GYRE_OK;

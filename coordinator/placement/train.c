@@ -161,7 +161,8 @@ static gyre_status publish(const struct gy_trainer *trainer, const struct made *
     entry->record = changed;
     entry->revision = entry->codebook_revision = revision;
     for (uint32_t i = 0; i < changed.spec.shards; i++)
-        entry->shards[i].told_ns = 0;
+        for (uint32_t m = 0; m < changed.shards[i].member_count; m++)
+            entry->shards[i].members[m].told_ns = 0;
     status = gy_table_publish(placement, entry, err);
     pthread_mutex_unlock(&placement->mu);
     gy_codebook_release(older);
@@ -232,6 +233,17 @@ static void run(void *arg)
     free(job);
 }
 
+/* Whether every member of the shard that is there has its codes in that version. */
+static bool encoded(const struct gy_collection_entry *entry, uint32_t shard, uint32_t version)
+{
+    for (uint32_t m = 0; m < entry->record.shards[shard].member_count; m++) {
+        const struct gy_member_entry *member = &entry->shards[shard].members[m];
+        if (gy_table_member_up(member) && !member->restoring && member->codebook_version < version)
+            return false;
+    }
+    return true;
+}
+
 /* Due by its points, and every primary is there and in the newest version: a training on top of a running re-encoding would only
  * add to it. */
 static bool due(const struct gy_collection_entry *entry)
@@ -240,8 +252,7 @@ static bool due(const struct gy_collection_entry *entry)
         !gy_training_due(entry->record.trained_at_points, gy_table_points(entry)))
         return false;
     for (uint32_t i = 0; i < entry->record.spec.shards; i++) {
-        const struct gy_shard_entry *shard = &entry->shards[i];
-        if (!shard->held || shard->node->health.state != GY_NODE_UP || shard->codebook_version < entry->record.codebook_version)
+        if (!gy_table_member_up(gy_table_primary(entry, i)) || !encoded(entry, i, entry->record.codebook_version))
             return false;
     }
     return true;
@@ -305,7 +316,7 @@ static gyre_status claim(struct gy_trainer *trainer, gyre_error *err)
 static bool all_in(const struct gy_collection_entry *entry, uint32_t version)
 {
     for (uint32_t i = 0; i < entry->record.spec.shards; i++)
-        if (!entry->shards[i].held || entry->shards[i].codebook_version < version)
+        if (gy_table_primary(entry, i)->presence != GY_PRESENCE_HELD || !encoded(entry, i, version))
             return false;
     return true;
 }

@@ -49,9 +49,10 @@ static gyre_status round_links(struct round *self, const struct gy_collection_en
     if (!self->requests || !self->calls || !self->links)
         return gyre_fail(err, GYRE_NO_MEMORY, "questions to %u shards", self->count);
     for (uint32_t i = 0; i < self->count; i++) {
-        if (!entry->shards[i].node->link)
-            return gyre_fail(err, GYRE_UNAVAILABLE, "shard %u: node %s has not reported yet", i, entry->shards[i].node->name);
-        self->links[i] = gy_link_hold(entry->shards[i].node->link);
+        const struct gy_node_entry *node = gy_table_primary(entry, i)->node;
+        if (!node->link)
+            return gyre_fail(err, GYRE_UNAVAILABLE, "shard %u: node %s has not reported yet", i, node->name);
+        self->links[i] = gy_link_hold(node->link);
     }
     return GYRE_OK;
 }

@@ -23,12 +23,17 @@ GYRE_CHECKED gyre_status gy_routing_new(gy_routing **out, const uint8_t placemen
 void gy_routing_free(gy_routing *routing);
 GY_AUTO_DEFINE(gy_routing, gy_routing_free)
 
+/* What a route needs of a member beside its configuration. */
+struct gy_routing_member {
+    gy_link *link; /* NULL for a node that never reported */
+    bool up;
+};
 /* Makes this the view of the record's collection for requests that begin from now on.
- *   links  [record->spec.shards] of each shard's primary, NULL for a node that never reported; held by the view as long as it
- *          lives, as is the record's codebook
+ *   members  [record->spec.shards][GY_MEMBERS_MAX], of each shard's in their order; the links are held by the view as long as it
+ *            lives, as is the record's codebook
  * On failure the older view stays. */
-GYRE_CHECKED gyre_status gy_routing_publish(gy_routing *routing, const gy_collection_record *record, gy_link *const *links,
-                                            gyre_error *err);
+GYRE_CHECKED gyre_status gy_routing_publish(gy_routing *routing, const gy_collection_record *record,
+                                            const struct gy_routing_member (*members)[GY_MEMBERS_MAX], gyre_error *err);
 /* New requests no longer find the collection; requests that hold it go on. */
 void gy_routing_withdraw(gy_routing *routing, const char *collection);
 void gy_routing_withdraw_all(gy_routing *routing);

@@ -20,8 +20,10 @@ typedef struct counted_route {
     gy_codebook *codebook;
     struct gy_probe_cost probe_costs[GY_PROBE_COSTS_MAX];
     struct gy_route_shard *shards;
-    struct gy_shard_record *assignment; /* owns the nodes' names */
-    gy_link **links;
+    struct gy_shard_config *configs; /* own the nodes' names */
+    struct gy_route_member *members; /* of every shard, one behind the other */
+    gy_link **links;                 /* [member_count] theirs */
+    size_t member_count;
 } counted_route;
 
 struct gy_routing {
@@ -34,18 +36,39 @@ static void route_release(counted_route *self)
 {
     if (!self || atomic_fetch_sub_explicit(&self->holders, 1, memory_order_acq_rel) != 1)
         return;
-    for (uint32_t i = 0; self->links && i < self->view.shard_count; i++)
+    for (size_t i = 0; self->links && i < self->member_count; i++)
         gy_link_release(self->links[i]);
     gy_codebook_release(self->codebook);
     free(self->links);
-    free(self->assignment);
+    free(self->members);
+    free(self->configs);
     free(self->shards);
     free(self);
 }
 GY_AUTO_DEFINE(counted_route, route_release)
 
+/* Puts a shard into the view, with its members from members[first] on. */
+static void add_shard(counted_route *made, uint32_t shard, const struct gy_routing_member *sources, size_t first)
+{
+    const struct gy_shard_config *config = &made->configs[shard];
+    struct gy_route_shard *view = &made->shards[shard];
+    *view = (struct gy_route_shard){.epoch = config->epoch,
+                                    .primary = config->primary,
+                                    .members = made->members + first,
+                                    .member_count = config->member_count};
+    for (uint32_t i = 0; i < config->member_count; i++) {
+        const struct gy_member *member = &config->members[i];
+        gy_link *link = made->links[first + i] = gy_link_hold(sources[i].link);
+        gy_peer *peer = link ? gy_link_peer(link) : NULL;
+        made->members[first + i] =
+            (struct gy_route_member){member->id, member->node, member->kind, member->in_sync, sources[i].up, peer};
+        if (member->id == config->primary)
+            view->node = member->node, view->peer = peer;
+    }
+}
+
 static gyre_status route_new(counted_route **out, const gy_routing *routing, const gy_collection_record *record,
-                             gy_link *const *links, gyre_error *err)
+                             const struct gy_routing_member (*members)[GY_MEMBERS_MAX], gyre_error *err)
 {
     uint32_t count = record->spec.shards;
     GY_AUTO(counted_route) *made = calloc(1, sizeof *made);
@@ -53,19 +76,20 @@ static gyre_status route_new(counted_route **out, const gy_routing *routing, con
         return gyre_fail(err, GYRE_NO_MEMORY, "route of '%s'", record->spec.name);
     atomic_init(&made->holders, 1);
     snprintf(made->name, sizeof made->name, "%s", record->spec.name);
+    for (uint32_t i = 0; i < count; i++)
+        made->member_count += record->shards[i].member_count;
     made->shards = calloc(count, sizeof *made->shards);
-    made->assignment = calloc(count, sizeof *made->assignment);
-    made->links = calloc(count, sizeof(gy_link *));
-    if (!made->shards || !made->assignment || !made->links)
+    made->configs = calloc(count, sizeof *made->configs);
+    made->members = calloc(made->member_count, sizeof *made->members);
+    made->links = calloc(made->member_count, sizeof(gy_link *));
+    if (!made->shards || !made->configs || !made->members || !made->links)
         return gyre_fail(err, GYRE_NO_MEMORY, "route of '%s' over %u shards", made->name, count);
     made->codebook = gy_codebook_hold(record->codebook);
     memcpy(made->probe_costs, record->probe_costs, sizeof made->probe_costs);
-    memcpy(made->assignment, record->shards, count * sizeof *made->assignment);
-    for (uint32_t i = 0; i < count; i++) {
-        made->links[i] = gy_link_hold(links[i]);
-        gy_peer *peer = links[i] ? gy_link_peer(links[i]) : NULL;
-        made->shards[i] = (struct gy_route_shard){made->assignment[i].epoch, made->assignment[i].node, peer};
-    }
+    memcpy(made->configs, record->shards, count * sizeof *made->configs);
+    size_t first = 0;
+    for (uint32_t i = 0; i < count; first += made->configs[i++].member_count)
+        add_shard(made, i, members[i], first);
     made->view = (gy_route){
         .collection_id = record->id,
         .collection = made->name,
@@ -102,10 +126,11 @@ void gy_routing_free(gy_routing *routing)
     free(routing);
 }
 
-gyre_status gy_routing_publish(gy_routing *routing, const gy_collection_record *record, gy_link *const *links, gyre_error *err)
+gyre_status gy_routing_publish(gy_routing *routing, const gy_collection_record *record,
+                               const struct gy_routing_member (*members)[GY_MEMBERS_MAX], gyre_error *err)
 {
     counted_route *made = NULL, *older;
-    GY_TRY(route_new(&made, routing, record, links, err));
+    GY_TRY(route_new(&made, routing, record, members, err));
     pthread_mutex_lock(&routing->mu);
     HASH_FIND_STR(routing->routes, made->name, older);
     if (older)

@@ -1,7 +1,7 @@
 /* routing: where a point lives and whom to ask, as an immutable view that requests hold while they run.
  *
  * A point's shard is a fixed range of SipHash-2-4 of its 16-byte id under the cluster's placement key: shard = (hash · shards)
- * >> 64. A view is made anew when the catalog or a node's address changes; a request keeps the one it began with, and the
+ * >> 64. A view is made anew when the catalog, a node's address or a replica's state changes; a request keeps the one it began with, and the
  * connections in it, until it releases it.
  * Threads  any */
 #ifndef GY_ROUTING_H
@@ -11,13 +11,27 @@
 #include "gyre/bus.h"
 #include "gyre/codebook.h"
 #include "gyre/point_id.h"
+#include "gyre/shard_config.h"
 
 typedef struct gy_routing gy_routing;
 
+/* A replica that a request may turn to. */
+struct gy_route_member {
+    uint32_t id;
+    const char *node;
+    gy_member_kind kind;
+    bool in_sync;
+    bool up;       /* its node reports, and says that it has the replica */
+    gy_peer *peer; /* its node's connection; NULL while the node has never reported since this coordinator started */
+};
+
 struct gy_route_shard {
     uint64_t epoch;
-    const char *node; /* name of the primary */
-    gy_peer *peer;    /* its connection; NULL while the node has never reported since this coordinator started */
+    const char *node;                      /* of the primary */
+    gy_peer *peer;                         /* its connection, or NULL */
+    uint32_t primary;                      /* its id */
+    const struct gy_route_member *members; /* [member_count] by id, the primary among them */
+    uint32_t member_count;
 };
 
 typedef struct gy_route {
@@ -39,7 +53,7 @@ GYRE_CHECKED gyre_status gy_route_hold(gy_routing *routing, const char *collecti
 void gy_route_release(const gy_route *route);
 uint32_t gy_route_shard_of(const gy_route *route, const gyre_point_id *id);
 
-/* The connection of a shard. Without one, GYRE_UNAVAILABLE with what is wrong with its node only: gy_shard_failure (failure.h)
+/* The connection of a shard's primary. Without one, GYRE_UNAVAILABLE with what is wrong with its node only: gy_shard_failure (failure.h)
  * names shard and node. */
 GYRE_CHECKED gyre_status gy_route_peer(const gy_route *route, uint32_t shard, gy_peer **out, gyre_error *err);
 

@@ -26,17 +26,33 @@ static void describe(const struct fake_replica *replica, Gyre__Node__ReplicaStat
     out->epoch = replica->epoch;
     out->points = replica->points;
     out->codebook_version = replica->codebook_version;
+    out->member = replica->member;
+    out->log_seq = out->applied_seq = replica->log_seq;
+    out->lost = replica->lost, out->restoring = replica->restoring;
+    out->primary = replica->config.primary == replica->member;
 }
 
 static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *asked, gy_bytes *reply, gyre_error *err)
 {
+    struct gy_shard_config config;
+    if (!asked->config)
+        return gyre_fail(err, GYRE_INVALID, "config is missing");
+    GY_TRY(gy_shard_config_read(&config, asked->config, err));
+    const struct gy_member *self = gy_config_member(&config, asked->member);
+    if (!self || strcmp(self->node, node->name) != 0)
+        return gyre_fail(err, GYRE_INVALID, "member %u is not on node %s", asked->member, node->name);
+    struct fake_replica *replica = find(node, asked->collection_id, asked->shard);
+    if (replica && replica->member != asked->member)
+        return gyre_fail(err, GYRE_PRECONDITION, "this node has member %u", replica->member);
+    if (!replica && !asked->create)
+        return gyre_fail(err, GYRE_NOT_FOUND, "no such replica, and it is not to be made");
     gyre_codebook *codebook;
     GY_TRY(gyre_codebook_decode(&codebook, asked->codebook.data, asked->codebook.len, err));
-    struct fake_replica *replica = find(node, asked->collection_id, asked->shard);
     if (!replica && node->count < FAKE_REPLICAS_MAX) {
         replica = &node->replicas[node->count++];
         *replica = (struct fake_replica){
-            .collection_id = asked->collection_id, .shard = asked->shard, .codebook_version = gyre_codebook_version(codebook),
+            .collection_id = asked->collection_id, .shard = asked->shard, .member = asked->member,
+            .codebook_version = gyre_codebook_version(codebook), .restoring = !self->in_sync,
         };
     }
     if (!replica) {
@@ -46,7 +62,8 @@ static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *aske
     gyre_codebook_free(replica->asked);
     replica->asked = codebook;
     snprintf(replica->codec, sizeof replica->codec, "%s", asked->codec);
-    replica->epoch = asked->epoch;
+    if (config.epoch > replica->epoch)
+        replica->config = config, replica->epoch = config.epoch;
     if (!node->slow_to_encode)
         replica->codebook_version = gyre_codebook_version(codebook);
     Gyre__Node__ReplicaStatus status;
@@ -54,15 +71,19 @@ static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *aske
     return gy_wire_pack(reply, &status.base, GY_BUS_MESSAGE_BYTES_MAX, err);
 }
 
+static void forget(fake_node *node, struct fake_replica *replica)
+{
+    gyre_codebook_free(replica->asked);
+    free(replica->vectors);
+    *replica = node->replicas[--node->count];
+}
+
 static gyre_status drop(fake_node *node, const Gyre__Node__DropReplica *asked, gy_bytes *reply, gyre_error *err)
 {
     (void)reply, (void)err; /* an empty message has no bytes */
     struct fake_replica *replica = find(node, asked->collection_id, asked->shard);
-    if (replica) {
-        gyre_codebook_free(replica->asked);
-        free(replica->vectors);
-        *replica = node->replicas[--node->count];
-    }
+    if (replica && (!asked->member || asked->member == replica->member))
+        forget(node, replica);
     return GYRE_OK;
 }
 
@@ -319,6 +340,7 @@ gyre_status fake_node_report_as(fake_node *node, const char *name, gyre_error *e
     report.address = (char *)(uintptr_t)gy_bus_address(node->bus);
     report.version = (char *)(uintptr_t)"test";
     report.started_unix_ms = node->started_unix_ms;
+    report.zone = node->zone;
     pthread_mutex_lock(&node->mu);
     for (size_t i = 0; i < node->count; i++) {
         describe(&node->replicas[i], &statuses[i]);
@@ -330,8 +352,41 @@ gyre_status fake_node_report_as(fake_node *node, const char *name, gyre_error *e
     Gyre__Node__ReportReply *reply = NULL;
     gyre_status status = gy_call(node->coordinator, GYRE__NODE__MESSAGE_TYPE__REPORT, &report.base,
                                  &gyre__node__report_reply__descriptor, &reply, gy_now_ns() + FAKE_PATIENCE_NS, err);
+    if (status == GYRE_OK)
+        node->nodes_told = reply->n_nodes;
     gy_wire_free(reply);
     return status;
+}
+
+gyre_status fake_node_ask(fake_node *node, uint32_t shard, const uint32_t *in_sync, size_t count, struct gy_shard_config *now,
+                          gyre_error *err)
+{
+    Gyre__Node__ChangeInSync asked = GYRE__NODE__CHANGE_IN_SYNC__INIT;
+    pthread_mutex_lock(&node->mu);
+    for (size_t i = 0; i < node->count; i++)
+        if (node->replicas[i].shard == shard) {
+            asked.collection_id = node->replicas[i].collection_id;
+            asked.epoch = node->replicas[i].epoch, asked.from = node->replicas[i].member;
+        }
+    pthread_mutex_unlock(&node->mu);
+    asked.shard = shard;
+    asked.in_sync = (uint32_t *)(uintptr_t)in_sync, asked.n_in_sync = count;
+    Gyre__Node__ShardConfig *reply = NULL;
+    gyre_status status = gy_call(node->coordinator, GYRE__NODE__MESSAGE_TYPE__CHANGE_IN_SYNC, &asked.base,
+                                 &gyre__node__shard_config__descriptor, &reply, gy_now_ns() + FAKE_PATIENCE_NS, err);
+    if (status == GYRE_OK)
+        status = gy_shard_config_read(now, reply, err);
+    gy_wire_free(reply);
+    return status;
+}
+
+void fake_node_lose(fake_node *node, uint32_t shard)
+{
+    pthread_mutex_lock(&node->mu);
+    for (size_t i = node->count; i-- > 0;)
+        if (node->replicas[i].shard == shard)
+            forget(node, &node->replicas[i]);
+    pthread_mutex_unlock(&node->mu);
 }
 
 gyre_status fake_node_report(fake_node *node, gyre_error *err) { return fake_node_report_as(node, node->name, err); }
@@ -394,6 +449,14 @@ void fake_node_await(fake_node *node, bool (*done)(const fake_node *node, uint64
 
 bool fake_swallowed(const fake_node *node, uint64_t count) { return node->swallowed_count >= count; }
 bool fake_holds(const fake_node *node, uint64_t count) { return node->count == count; }
+
+bool fake_was_told_epoch(const fake_node *node, uint64_t epoch)
+{
+    for (size_t i = 0; i < node->count; i++)
+        if (node->replicas[i].epoch < epoch)
+            return false;
+    return node->count > 0;
+}
 
 bool fake_was_told_codebook(const fake_node *node, uint64_t version)
 {

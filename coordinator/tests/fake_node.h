@@ -4,6 +4,7 @@
 
 #include "gyre/bus.h"
 #include "gyre/codebook.h"
+#include "gyre/shard_config.h"
 
 #include "gyre/node/node.pb-c.h"
 
@@ -14,7 +15,10 @@ enum { FAKE_REPLICAS_MAX = 64, FAKE_TYPES = 16, FAKE_ID_OF_SHARD = 1000000 /* id
 
 struct fake_replica {
     uint64_t collection_id, epoch, points;
-    uint32_t shard, codebook_version;
+    uint32_t shard, codebook_version, member;
+    uint64_t log_seq;
+    bool lost, restoring;
+    struct gy_shard_config config; /* the newest it was told */
     gyre_codebook *asked; /* the newest it was told */
     char codec[32];       /* of which it was told */
     float *vectors;       /* [points][dim]; NULL: see fake_node_fill */
@@ -25,6 +29,8 @@ typedef struct fake_node {
     gy_bus *bus;
     gy_peer *coordinator;
     uint64_t started_unix_ms;
+    char zone[16];
+    size_t nodes_told; /* addresses in the newest answer to a report */
     pthread_mutex_t mu;
     pthread_cond_t changed;
     struct fake_replica replicas[FAKE_REPLICAS_MAX]; /* guarded by mu, as is all below */
@@ -45,6 +51,12 @@ void fake_node_restart(fake_node *node, const uint8_t key[GY_BUS_KEY_BYTES], con
 
 /* Sends a report as it is now; what the coordinator answered. */
 gyre_status fake_node_report(fake_node *node, gyre_error *err);
+/* What a primary does: asks for another in-sync set of the shard, in the epoch it was told. *now is the configuration that holds
+ * then. */
+gyre_status fake_node_ask(fake_node *node, uint32_t shard, const uint32_t *in_sync, size_t count, struct gy_shard_config *now,
+                          gyre_error *err);
+/* Loses a replica, as with its disk. */
+void fake_node_lose(fake_node *node, uint32_t shard);
 /* The same under another name than the connection's. */
 gyre_status fake_node_report_as(fake_node *node, const char *name, gyre_error *err);
 
@@ -60,6 +72,7 @@ void fake_node_await(fake_node *node, bool (*done)(const fake_node *node, uint64
 
 bool fake_swallowed(const fake_node *node, uint64_t count); /* so many requests */
 bool fake_holds(const fake_node *node, uint64_t count);          /* count replicas */
+bool fake_was_told_epoch(const fake_node *node, uint64_t epoch);      /* every replica, at least */
 bool fake_was_told_codebook(const fake_node *node, uint64_t version); /* every replica */
 
 #endif

@@ -8,7 +8,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-enum { ROUNDS = 3000, NODES_MAX = 40, SHARDS_MAX = 200, STEPS = 200 };
+enum { ROUNDS = 3000, STEPS = 200 };
 
 static uint64_t seed;
 
@@ -27,68 +27,6 @@ static uint64_t below(uint64_t *state, uint64_t limit) { return next_random(stat
         if (!(condition))                                                                    \
             fail_msg("%s; run again with GYRE_SEED=0x%llx", #condition, (unsigned long long)seed); \
     } while (0)
-
-struct cluster {
-    char names[NODES_MAX][24];
-    struct gy_placement_node nodes[NODES_MAX];
-    size_t count;
-};
-
-static void random_cluster(struct cluster *cluster, uint64_t *random)
-{
-    cluster->count = 1 + below(random, NODES_MAX);
-    uint64_t replicas_max = below(random, 3) == 0 ? 1 : 50;
-    for (size_t i = 0; i < cluster->count; i++) {
-        snprintf(cluster->names[i], sizeof cluster->names[i], "n%zu", i);
-        cluster->nodes[i] = (struct gy_placement_node){cluster->names[i], below(random, 4) != 0, below(random, replicas_max)};
-    }
-    cluster->nodes[below(random, cluster->count)].up = true;
-}
-
-/* Every shard is on a node that is up; whoever got a shard has at most one more than any other that is up. */
-static void check_balance(const struct cluster *cluster, const size_t *chosen, uint32_t shards)
-{
-    uint64_t after[NODES_MAX];
-    bool got[NODES_MAX] = {0};
-    for (size_t i = 0; i < cluster->count; i++)
-        after[i] = cluster->nodes[i].replicas;
-    for (uint32_t s = 0; s < shards; s++) {
-        REQUIRE(chosen[s] < cluster->count && cluster->nodes[chosen[s]].up);
-        after[chosen[s]]++;
-        got[chosen[s]] = true;
-    }
-    for (size_t i = 0; i < cluster->count; i++)
-        for (size_t j = 0; got[i] && j < cluster->count; j++)
-            REQUIRE(!cluster->nodes[j].up || after[i] <= after[j] + 1);
-}
-
-static void shards_are_spread_evenly_whatever_the_cluster(void **state)
-{
-    (void)state;
-    uint64_t random = seed;
-    for (int round = 0; round < ROUNDS; round++) {
-        struct cluster cluster;
-        random_cluster(&cluster, &random);
-        uint32_t shards = 1 + (uint32_t)below(&random, SHARDS_MAX);
-        size_t chosen[SHARDS_MAX];
-        gyre_error err;
-        REQUIRE(gy_placement_assign(cluster.nodes, cluster.count, shards, chosen, &err) == GYRE_OK);
-        check_balance(&cluster, chosen, shards);
-
-        struct gy_placement_node shuffled[NODES_MAX]; /* the same nodes in another order give the same placement */
-        memcpy(shuffled, cluster.nodes, sizeof shuffled);
-        for (size_t i = cluster.count; i-- > 1;) {
-            size_t j = below(&random, i + 1);
-            struct gy_placement_node moved = shuffled[i];
-            shuffled[i] = shuffled[j];
-            shuffled[j] = moved;
-        }
-        size_t chosen_again[SHARDS_MAX];
-        REQUIRE(gy_placement_assign(shuffled, cluster.count, shards, chosen_again, &err) == GYRE_OK);
-        for (uint32_t s = 0; s < shards; s++)
-            REQUIRE(shuffled[chosen_again[s]].name == cluster.nodes[chosen[s]].name);
-    }
-}
 
 /* Against the plain definition: up from a report until the silence is over. */
 static void health_follows_the_reports(void **state)
@@ -146,7 +84,6 @@ int main(void)
     const char *given = getenv("GYRE_SEED");
     seed = given ? strtoull(given, NULL, 0) : 0x67797265;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shards_are_spread_evenly_whatever_the_cluster),
         cmocka_unit_test(health_follows_the_reports),
         cmocka_unit_test(training_keeps_up_with_growth),
     };

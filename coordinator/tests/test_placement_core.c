@@ -6,28 +6,6 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-static void shards_go_to_the_node_with_the_fewest_replicas(void **state)
-{
-    (void)state;
-    const struct gy_placement_node nodes[] = {{"c", true, 4}, {"a", true, 1}, {"b", true, 1}, {"d", false, 0}};
-    size_t chosen[5];
-    gyre_error err;
-    assert_int_equal(gy_placement_assign(nodes, 4, 5, chosen, &err), GYRE_OK);
-    const size_t expected[] = {1, 2, 1, 2, 1}; /* a b a b a: c has more, d is down */
-    assert_memory_equal(chosen, expected, sizeof expected);
-}
-
-static void no_shard_is_placed_when_no_node_is_up(void **state)
-{
-    (void)state;
-    const struct gy_placement_node nodes[] = {{"a", false, 0}};
-    size_t chosen[1] = {7};
-    gyre_error err = {0};
-    assert_int_equal(gy_placement_assign(nodes, 1, 1, chosen, &err), GYRE_PRECONDITION);
-    assert_int_equal(gy_placement_assign(NULL, 0, 1, chosen, &err), GYRE_PRECONDITION);
-    assert_int_equal(chosen[0], 7);
-}
-
 static void a_node_is_down_after_three_silent_seconds(void **state)
 {
     (void)state;
@@ -180,8 +158,6 @@ static void a_training_that_fails_is_tried_again_later_and_later(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shards_go_to_the_node_with_the_fewest_replicas),
-        cmocka_unit_test(no_shard_is_placed_when_no_node_is_up),
         cmocka_unit_test(a_node_is_down_after_three_silent_seconds),
         cmocka_unit_test(a_short_heartbeat_does_not_make_a_busy_machine_look_dead),
         cmocka_unit_test(time_that_steps_back_is_no_report_in_the_past),

@@ -36,8 +36,13 @@ static gy_collection_record make_record(void)
         .shards = calloc(2, sizeof *record.shards),
     };
     gyre_error err = {0};
-    record.shards[0] = (struct gy_shard_record){1, "n1"};
-    record.shards[1] = (struct gy_shard_record){3, "n2"};
+    record.shards[0] = (struct gy_shard_config){.epoch = 1, .primary = 1, .primary_since = 1, .min_copies = 1, .next_member = 2,
+                                               .member_count = 1, .members = {{1, GY_MEMBER_FULL, true, false, "n1"}}};
+    record.shards[1] = (struct gy_shard_config){.epoch = 7, .primary = 5, .primary_since = 3, .min_copies = 1, .next_member = 9,
+                                               .member_count = 3,
+                                               .members = {{2, GY_MEMBER_FULL, false, true, "n1"},
+                                                           {5, GY_MEMBER_FULL, true, false, "n2"},
+                                                           {8, GY_MEMBER_QUANTIZED, false, false, "n3"}}};
     gy_codebook *codebook = make_codebook(GYRE_COSINE, 2);
     assert_int_equal(gy_collection_record_set_codebook(&record, codebook, &err), GYRE_OK);
     gy_codebook_release(codebook);
@@ -86,8 +91,7 @@ static void a_collection_record_is_read_as_it_was_written(void **state)
     assert_int_equal(again.probe_cost_count, 3);
     assert_true(again.probe_costs[1].recall == 0.995 && again.probe_costs[1].lists == 3);
     assert_null(again.codebook); /* under a key of its own */
-    assert_int_equal(again.shards[1].epoch, 3);
-    assert_string_equal(again.shards[1].node, "n2");
+    assert_memory_equal(&again.shards[1], &record.shards[1], sizeof again.shards[1]);
     assert_int_equal(gy_collection_record_encode(&again, &bytes_again, &err), GYRE_OK);
     assert_int_equal(bytes.size, bytes_again.size);
     assert_memory_equal(bytes.data, bytes_again.data, bytes.size);
@@ -128,7 +132,8 @@ static const struct damage {
     {"}", "}}", GYRE_CORRUPT, "JSON"},
     {"{", "[{", GYRE_CORRUPT, "JSON"},
 }, collection_damages[] = {
-    {"\"format\":1", "\"format\":9", GYRE_UNIMPLEMENTED, "format 9"},
+    {"\"format\":2", "\"format\":9", GYRE_UNIMPLEMENTED, "format 9"},
+    {"\"format\":2", "\"format\":1", GYRE_UNIMPLEMENTED, "anew"},
     {"\"id\":42", "\"id\":0", GYRE_CORRUPT, "id is 0"},
     {"\"id\":42", "\"id\":42.5", GYRE_CORRUPT, "integer"},
     {"\"id\":42", "\"id\":42,\"id\":43", GYRE_CORRUPT, "duplicate"},
@@ -140,10 +145,13 @@ static const struct damage {
     {"\"codec\":\"rabitq\"", "\"codec\":\"pq-p8\"", GYRE_CORRUPT, "pq-p8"},
     {"\"bits\":1", "\"bits\":9", GYRE_CORRUPT, "1 to 8"},
     {"\"bits\":1", "\"bits\":0", GYRE_CORRUPT, "bits is 0"},
-    {"\"shards\":2", "\"shards\":3", GYRE_CORRUPT, "assignment of 2"},
+    {"\"shards\":2", "\"shards\":3", GYRE_CORRUPT, "configs of 2"},
     {"\"shards\":2", "\"shards\":0", GYRE_CORRUPT, "shards"},
     {"\"shards\":2", "\"shards\":100000000", GYRE_CORRUPT, "shards"},
-    {"\"copies\":1", "\"copies\":2", GYRE_CORRUPT, "copies"},
+    {"\"copies\":1", "\"copies\":8", GYRE_CORRUPT, "copies is 8; it must be 1 to 7"},
+    {"\"quantized\":0", "\"quantized\":8", GYRE_CORRUPT, "quantized is 8; it must be 0 to 7"},
+    {"\"min_copies\":0", "\"min_copies\":2", GYRE_CORRUPT, "min_copies is 2"},
+    {"\"min_copies\":0,", "", GYRE_CORRUPT, "min_copies"},
     {"\"state\":\"active\"", "\"state\":\"asleep\"", GYRE_CORRUPT, "state"},
     {"\"trained_at_points\":1000", "\"trained_at_points\":-1", GYRE_CORRUPT, "trained_at_points"},
     {"\"codebook_version\":2", "\"codebook_version\":0", GYRE_CORRUPT, "codebook_version 0"},
@@ -160,12 +168,21 @@ static const struct damage {
     {"[1000000,4]", "[1000001,4]", GYRE_CORRUPT, "probe_costs[2]"},
     {"[1000000,4]", "\"all\"", GYRE_CORRUPT, "probe_costs[2]"},
     {"\"probe_costs\":[", "\"probe_costs\":7,\"more\":[", GYRE_CORRUPT, "more"},
-    {"[1,\"n1\"]", "[0,\"n1\"]", GYRE_CORRUPT, "epoch"},
-    {"[1,\"n1\"]", "[1,\"n 1\"]", GYRE_CORRUPT, "shard 0"},
-    {"[1,\"n1\"]", "[1,\"n1\",2]", GYRE_CORRUPT, "shard 0"},
-    {"[1,\"n1\"]", "7", GYRE_CORRUPT, "shard 0"},
-    {"[1,\"n1\"],", "", GYRE_CORRUPT, "assignment of 1"},
-    {"\"assignment\":[", "\"assignment\":{\"a\":[", GYRE_CORRUPT, "JSON"},
+    {"[1,1,1,1,2,[", "[0,1,1,1,2,[", GYRE_CORRUPT, "epoch"},
+    {"[1,1,1,1,2,[", "[1,2,1,1,2,[", GYRE_CORRUPT, "config of shard 0: primary is 2, which is no member"},
+    {"[1,1,1,1,2,[", "[1,1,2,1,2,[", GYRE_CORRUPT, "primary_since 2"},
+    {"[1,1,1,1,2,[", "[1,1,1,0,2,[", GYRE_CORRUPT, "min_copies is 0"},
+    {"[1,1,1,1,2,[", "[1,1,1,1,1,[", GYRE_CORRUPT, "below next_member"},
+    {"[1,1,1,1,2,[", "[1,1,1,1,2,3,[", GYRE_CORRUPT, "shard 0"},
+    {"[1,\"full\"", "[1,\"half\"", GYRE_CORRUPT, "neither full nor quantized"},
+    {"[1,\"full\"", "[-1,\"full\"", GYRE_CORRUPT, "id is -1"},
+    {"[1,\"full\",true", "[1,\"full\",1", GYRE_CORRUPT, "members[0]"},
+    {"[8,\"quantized\",false", "[8,\"quantized\",true", GYRE_CORRUPT, "cannot be in sync"},
+    {"[1,\"full\",true,false,\"n1\"]", "[1,\"full\",true,false,\"n 1\"]", GYRE_CORRUPT, "shard 0"},
+    {"[1,\"full\",true,false,\"n1\"]", "7", GYRE_CORRUPT, "shard 0"},
+    {"[[1,\"full\",true,false,\"n1\"]]", "[]", GYRE_CORRUPT, "0 members"},
+    {"\"n3\"", "\"n2\"", GYRE_CORRUPT, "on one node"},
+    {"\"configs\":[", "\"configs\":{\"a\":[", GYRE_CORRUPT, "JSON"},
 };
 
 static void check(const struct damage *damage, gyre_status status, const gyre_error *err)

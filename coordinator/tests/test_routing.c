@@ -36,8 +36,13 @@ static int make_world(void **state)
         .spec = {.name = "words", .dim = 3, .metric = GYRE_L2, .codec = "rabitq", .bits = 1, .shards = 2, .copies = 1},
         .id = 42, .state = GY_COLLECTION_ACTIVE, .shards = calloc(2, sizeof *world->record.shards),
     };
-    world->record.shards[0] = (struct gy_shard_record){1, "n1"};
-    world->record.shards[1] = (struct gy_shard_record){7, "n2"};
+    world->record.shards[0] = (struct gy_shard_config){.epoch = 1, .primary = 1, .primary_since = 1, .min_copies = 1,
+                                                       .next_member = 2, .member_count = 1,
+                                                       .members = {{1, GY_MEMBER_FULL, true, false, "n1"}}};
+    world->record.shards[1] = (struct gy_shard_config){.epoch = 7, .primary = 3, .primary_since = 2, .min_copies = 1,
+                                                       .next_member = 5, .member_count = 2,
+                                                       .members = {{3, GY_MEMBER_FULL, true, false, "n2"},
+                                                                   {4, GY_MEMBER_QUANTIZED, false, false, "n1"}}};
     *state = world;
     gyre_codebook *made;
     gy_codebook *codebook;
@@ -63,8 +68,8 @@ static int free_world(void **state)
 static void publish(struct world *world, gy_link *first)
 {
     gyre_error err = {0};
-    gy_link *links[] = {first, NULL};
-    if (gy_routing_publish(world->routing, &world->record, links, &err) != GYRE_OK)
+    const struct gy_routing_member members[2][GY_MEMBERS_MAX] = {{{first, true}}, {{NULL, false}, {first, true}}};
+    if (gy_routing_publish(world->routing, &world->record, members, &err) != GYRE_OK)
         fail_msg("%s", err.text);
 }
 
@@ -128,6 +133,12 @@ static void a_route_says_what_the_record_says(void **state)
     assert_int_equal(route->dim, 3);
     assert_int_equal(route->shards[1].epoch, 7);
     assert_string_equal(route->shards[1].node, "n2");
+    assert_int_equal(route->shards[1].primary, 3);
+    assert_int_equal(route->shards[1].member_count, 2);
+    const struct gy_route_member *members = route->shards[1].members;
+    assert_true(members[0].id == 3 && members[0].in_sync && !members[0].up && !members[0].peer);
+    assert_true(members[1].id == 4 && members[1].kind == GY_MEMBER_QUANTIZED && members[1].up);
+    assert_ptr_equal(members[1].peer, route->shards[0].peer);
     assert_int_equal(gyre_codebook_version(route->codebook), 1);
     gyre_point_id id = gyre_point_id_from_number(5);
     assert_int_equal(gy_route_shard_of(route, &id), gy_shard_of(key, 2, &id));

@@ -269,6 +269,9 @@ gyre_status ann_load(struct ann_replica *out, const struct ann_set *set, const g
                      const char *directory, gyre_error *err)
 {
     static const struct gy_store_identity identity = {.collection_id = 1, .collection = "ann"};
+    static const struct gy_shard_config config = {.epoch = 1, .primary = 1, .primary_since = 1, .min_copies = 1, .next_member = 2,
+                                                  .member_count = 1,
+                                                  .members = {{.id = 1, .kind = GY_MEMBER_FULL, .in_sync = true, .node = "ann"}}};
     *out = (struct ann_replica){0};
     if (snprintf(out->path, sizeof out->path, "%s/%s", directory, codec) >= (int)sizeof out->path)
         return gyre_fail(err, GYRE_INVALID, "%s: the path is too long", directory);
@@ -277,7 +280,7 @@ gyre_status ann_load(struct ann_replica *out, const struct ann_set *set, const g
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory to load");
     gyre_status status = gy_store_env_new(&out->env, CACHE_BYTES, err);
     if (status == GYRE_OK)
-        status = gy_store_create(&out->store, out->env, out->path, &identity, 1, codec, codebook, err);
+        status = gy_store_create(&out->store, out->env, out->path, &identity, 1, &config, codec, codebook, err);
     if (status == GYRE_OK)
         status = gy_points_open(&out->points, out->store, err);
     loading->set = set, loading->points = out->points, loading->spent_ns = 0;

@@ -119,9 +119,10 @@ static void load(gy_store *store, gy_points *points, const struct data *data)
         struct gy_log_entry entry = {1, ++seq, NULL, 0};
         for (size_t i = 0; i < n; i++) {
             versions[i] = seq;
-            operations[i] = (struct gy_operation){gyre_point_id_from_number(done + i), data->points + (done + i) * data->dim, ""};
+            operations[i] = (struct gy_operation){.id = gyre_point_id_from_number(done + i),
+                                                  .vector = data->points + (done + i) * data->dim, .payload = ""};
         }
-        must(gy_store_log_append(store, &entry, 1, &err), "log");
+        must(gy_store_log_append(store, &entry, 1, false, &err), "log");
         must(gy_points_apply(points, operations, versions, n, seq, deleted, &err), "apply");
     }
     double took = seconds() - start;
@@ -277,7 +278,10 @@ int main(int argc, char **argv)
     make(&data);
     gyre_codebook *codebook = train(&data);
     must(gy_store_env_new(&env, CACHE_BYTES, &err), "env");
-    must(gy_store_create(&store, env, path, &identity, 1, codec_name, codebook, &err), "create");
+    const struct gy_shard_config config = {.epoch = 1, .primary = 1, .primary_since = 1, .min_copies = 1, .next_member = 2,
+                                           .member_count = 1,
+                                           .members = {{.id = 1, .kind = GY_MEMBER_FULL, .in_sync = true, .node = "bench"}}};
+    must(gy_store_create(&store, env, path, &identity, 1, &config, codec_name, codebook, &err), "create");
     must(gy_points_open(&points, store, &err), "open");
     load(store, points, &data);
     ceiling(points, gyre_block_bytes(gyre_codec_scan_code_bytes(gy_points_codec(points), data.dim)));

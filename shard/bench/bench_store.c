@@ -98,11 +98,11 @@ static void write_points(gy_store *store, gy_points *points, size_t count, uint3
         struct gy_log_entry entry = {1, ++seq, (const uint8_t *)vectors, BATCH * dim * sizeof *vectors};
         for (size_t i = 0; i < BATCH; i++) {
             versions[i] = seq;
-            operations[i] = (struct gy_operation){gyre_point_id_from_number(done + i), vectors + i * dim,
-                                                  "{\"word\":\"something\"}"};
+            operations[i] = (struct gy_operation){.id = gyre_point_id_from_number(done + i), .vector = vectors + i * dim,
+                                                  .payload = "{\"word\":\"something\"}"};
         }
         double start = seconds();
-        must(gy_store_log_append(store, &entry, 1, &err), "log");
+        must(gy_store_log_append(store, &entry, 1, false, &err), "log");
         double between = seconds(), cpu = thread_seconds();
         must(gy_points_apply(points, operations, versions, BATCH, seq, deleted, &err), "apply");
         logged += between - start;
@@ -211,7 +211,10 @@ int main(int argc, char **argv)
     const struct gy_store_identity identity = {1, 0, "bench"};
     must(gy_store_env_new(&env, CACHE_BYTES, &err), "env");
     codebook = partition(dim, 1, lists);
-    must(gy_store_create(&store, env, path, &identity, 1, codec, codebook, &err), "create");
+    const struct gy_shard_config config = {.epoch = 1, .primary = 1, .primary_since = 1, .min_copies = 1, .next_member = 2,
+                                           .member_count = 1,
+                                           .members = {{.id = 1, .kind = GY_MEMBER_FULL, .in_sync = true, .node = "bench"}}};
+    must(gy_store_create(&store, env, path, &identity, 1, &config, codec, codebook, &err), "create");
     must(gy_points_open(&points, store, &err), "open");
     double cpu = cpu_seconds();
     write_points(store, points, count, dim);

@@ -1,6 +1,6 @@
 /* The one path by which committed operations reach RAM and disk.
  *
- * prepare: memory, lists and rows of all vectors, before anything changes → upsert, delete: holes made, rows appended, in copies
+ * prepare: memory, lists and rows of all upserts, before anything changes → upsert, delete: holes made, rows appended, in copies
  * of the chunks → put_codes → one batch {points, vectors, codes, applied seq} → publish.
  * A failure before the publish leaves every reader with the state before; the points are then broken, because places were given
  * out already, and refuse further batches: the replica stops and is opened anew. */
@@ -39,12 +39,58 @@ static void applying_fini(struct applying *applying)
     free(applying->rows);
 }
 
+static bool upserts(const struct gy_operation *operation)
+{
+    return operation->vector || operation->row;
+}
+
+/* Lists and rows that came ready made: from another node, so they are looked at. */
+static gyre_status take_rows(struct applying *applying, const struct gy_operation *operations, size_t count, gyre_error *err)
+{
+    const struct gy_shared_codebook *codebook = applying->points->current->codebook;
+    const struct gy_layout *layout = &codebook->layout;
+    uint32_t version = gyre_codebook_version(codebook->codebook), lists = gyre_codebook_lists(codebook->codebook);
+    for (size_t i = 0, u = 0; i < count; i++) {
+        const struct gy_operation *operation = &operations[i];
+        if (!operation->row)
+            continue;
+        if (operation->codebook_version != version)
+            return gyre_fail(err, GYRE_PRECONDITION, "operation %zu has a row of codebook %u; the codes here are in %u", i,
+                             operation->codebook_version, version);
+        if (operation->list >= lists)
+            return gyre_fail(err, GYRE_INVALID, "operation %zu: list %u; the codebook has %u", i, operation->list, lists);
+        gyre_status status = gyre_codec_list_row_check(layout->codec, layout->dim, operation->row, err);
+        if (status != GYRE_OK)
+            return gyre_wrap(err, GYRE_INVALID, "operation %zu: row", i);
+        applying->lists[u] = operation->list;
+        memcpy(applying->rows + u++ * layout->row_bytes, operation->row, layout->row_bytes);
+    }
+    return GYRE_OK;
+}
+
+/* The list and the row of every upsert. */
+static gyre_status encode(struct applying *applying, const struct gy_operation *operations, size_t count, gyre_error *err)
+{
+    gy_points *points = applying->points;
+    size_t vectors = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (points->quantized ? operations[i].vector != NULL : operations[i].row != NULL)
+            return gyre_fail(err, GYRE_INVALID, "operation %zu has a %s; the replica is %s", i,
+                             points->quantized ? "vector" : "row of a code", points->quantized ? "quantized" : "full");
+        if (operations[i].vector)
+            applying->vectors[vectors++] = operations[i].vector;
+    }
+    if (points->quantized)
+        return take_rows(applying, operations, count, err);
+    return gy_encode(points->current->codebook, applying->vectors, vectors, applying->lists, applying->rows, err);
+}
+
 /* Everything that can fail for want of much memory or for a bad vector, before anything is changed. */
 static gyre_status prepare(struct applying *applying, const struct gy_operation *operations, size_t count, gyre_error *err)
 {
     gy_points *points = applying->points;
     gy_snapshot *current = points->current; /* only who holds apply_mu replaces it */
-    size_t row_bytes = current->codebook->layout.row_bytes, upserts = 0;
+    size_t row_bytes = current->codebook->layout.row_bytes;
     GY_TRY(gy_places_reserve(&points->places, current, count, err));
     GY_TRY(gy_dirty_reserve(&points->dirty, points->tracking ? count : 0, err));
     applying->next = gy_snapshot_copy(current);
@@ -56,10 +102,7 @@ static gyre_status prepare(struct applying *applying, const struct gy_operation 
     if (!applying->next || !applying->touched || !applying->vectors || !applying->lists || !applying->rows)
         return gyre_fail(err, GYRE_NO_MEMORY, "batch of %zu operations", count);
     GY_TRY(gy_codes_init(&applying->codes, points->store, applying->batch, current->codebook, err));
-    for (size_t i = 0; i < count; i++)
-        if (operations[i].vector)
-            applying->vectors[upserts++] = operations[i].vector;
-    return gy_encode(current->codebook, applying->vectors, upserts, applying->lists, applying->rows, err);
+    return encode(applying, operations, count, err);
 }
 
 static gyre_status remove_point(struct applying *applying, const gyre_point_id *id, uint64_t version, bool *found,
@@ -90,8 +133,9 @@ static gyre_status upsert(struct applying *applying, const struct gy_operation *
     const char *payload = operation->payload ? operation->payload : "";
     struct gy_slice id = {&operation->id, sizeof operation->id}, pieces[] = {{header, sizeof header}, {payload, strlen(payload)}};
     gy_batch_put_pieces(applying->batch, points->store, GY_FAMILY_POINTS, id, pieces, 2);
-    gy_batch_put(applying->batch, points->store, GY_FAMILY_VECTORS, id,
-                 (struct gy_slice){operation->vector, points->dim * sizeof(float)});
+    if (!points->quantized)
+        gy_batch_put(applying->batch, points->store, GY_FAMILY_VECTORS, id,
+                     (struct gy_slice){operation->vector, points->dim * sizeof(float)});
     return GYRE_OK;
 }
 
@@ -102,7 +146,8 @@ static gyre_status delete(struct applying *applying, const gyre_point_id *id, ui
     if (!*deleted)
         return GYRE_OK;
     gy_batch_delete(applying->batch, points->store, GY_FAMILY_POINTS, (struct gy_slice){id, sizeof *id});
-    gy_batch_delete(applying->batch, points->store, GY_FAMILY_VECTORS, (struct gy_slice){id, sizeof *id});
+    if (!points->quantized)
+        gy_batch_delete(applying->batch, points->store, GY_FAMILY_VECTORS, (struct gy_slice){id, sizeof *id});
     return GYRE_OK;
 }
 
@@ -153,11 +198,11 @@ static gyre_status apply(struct applying *applying, const struct gy_operation *o
                          bool *deleted, gyre_error *err)
 {
     gy_points *points = applying->points;
-    size_t row_bytes = applying->next->codebook->layout.row_bytes, upserts = 0;
+    size_t row_bytes = applying->next->codebook->layout.row_bytes, upserted = 0;
     for (size_t i = 0; i < count; i++) {
         deleted[i] = false;
-        if (operations[i].vector) {
-            size_t u = upserts++;
+        if (upserts(&operations[i])) {
+            size_t u = upserted++;
             GY_TRY(upsert(applying, &operations[i], applying->lists[u], applying->rows + u * row_bytes, versions[i], err));
         } else {
             GY_TRY(delete(applying, &operations[i].id, versions[i], &deleted[i], err));

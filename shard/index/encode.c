@@ -2,6 +2,8 @@
  * do not fit into the nearest cache, are read once for many vectors. */
 #include "index/encode.h"
 
+#include "index/state.h"
+
 #include <stdlib.h>
 
 enum { GROUP = 1024 }; /* vectors at a time: bounds the memory, whatever the batch */
@@ -72,4 +74,13 @@ gyre_status gy_encode(const struct gy_shared_codebook *codebook, const float *co
     free(group.rows);
     free(group.order);
     return status;
+}
+
+gyre_status gy_points_encode(gy_points *points, const float *const *vectors, size_t count, uint32_t *codebook_version,
+                             uint32_t *lists, uint8_t *rows, gyre_error *err)
+{
+    GY_AUTO(gy_snapshot) *snapshot = gy_points_snapshot(points);
+    GY_TRY(gy_encode(snapshot->codebook, vectors, count, lists, rows, err));
+    *codebook_version = gyre_codebook_version(snapshot->codebook->codebook);
+    return GYRE_OK;
 }

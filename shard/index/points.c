@@ -13,6 +13,8 @@ gyre_status gy_points_open(gy_points **out, gy_store *store, gyre_error *err)
     points->store = store;
     points->dim = gyre_codebook_dim(codebook);
     points->metric = gyre_codebook_metric(codebook);
+    points->quantized = gy_store_quantized(store);
+    points->is_warm = points->quantized; /* there is nothing to mirror */
     points->target_version = gyre_codebook_version(codebook);
     points->disk_free_min = GY_DISK_FLOOR_BYTES;
     pthread_mutex_init(&points->apply_mu, NULL);
@@ -22,7 +24,9 @@ gyre_status gy_points_open(gy_points **out, gy_store *store, gyre_error *err)
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&points->wake, &attributes);
     pthread_condattr_destroy(&attributes);
-    gyre_status status = gy_vectors_new(&points->vectors, gy_store_path(store), points->metric, points->dim, err);
+    gyre_status status = GYRE_OK;
+    if (!points->quantized)
+        status = gy_vectors_new(&points->vectors, gy_store_path(store), points->metric, points->dim, err);
     gy_places_init(&points->places, points->vectors);
     if (status == GYRE_OK)
         status = gy_points_load(points, err);
@@ -60,6 +64,12 @@ void gy_points_close(gy_points *points)
     pthread_mutex_destroy(&points->mu);
     pthread_mutex_destroy(&points->apply_mu);
     free(points);
+}
+
+gyre_status gy_points_need_vectors(const gy_points *points, const char *what, gyre_error *err)
+{
+    return points->quantized ? gyre_fail(err, GYRE_PRECONDITION, "%s: the replica is quantized and holds no vectors", what)
+                             : GYRE_OK;
 }
 
 void gy_points_publish(gy_points *points, gy_snapshot *snapshot)
@@ -136,6 +146,11 @@ const gyre_codec *gy_points_codec(const gy_points *points)
 uint32_t gy_points_dim(gy_points *points)
 {
     return points->dim;
+}
+
+size_t gy_points_row_bytes(const gy_points *points)
+{
+    return gyre_codec_list_row_bytes(gy_store_codec(points->store), points->dim);
 }
 
 gyre_metric gy_points_metric(gy_points *points)

@@ -24,22 +24,38 @@ typedef struct gy_points gy_points;
 /* The codec of the replica's rows (gyre_quantizer_encode_list), fixed when it was made (gy_store_create): one that has signs. */
 const gyre_codec *gy_points_codec(const gy_points *points);
 
+/* A full replica is given the vector of an upsert; a quantized one, which never sees it, what gy_points_encode made of it. Neither
+ * of both: a delete. */
 struct gy_operation {
     gyre_point_id id;
-    const float *vector;      /* [dim]; NULL: delete */
-    const char *payload;      /* JSON text; "" for none; ignored for a delete */
+    const float *vector;       /* [dim]; full replicas only */
+    const char *payload;       /* JSON text; "" for none; ignored for a delete */
+    const uint8_t *row;        /* [gy_points_row_bytes]; quantized replicas only, as are the two that say what it is: */
+    uint32_t list;
+    uint32_t codebook_version;
 };
 
-/* Loads blocks and rows of the store into RAM. Borrows store. The caller then applies the log from applied_seq + 1. */
+/* Loads blocks and rows of the store into RAM. Borrows store. The caller then applies the log from applied_seq + 1.
+ * A quantized replica (gy_store_quantized) has codes and payloads; what needs full vectors is GYRE_PRECONDITION on it: reading
+ * and ranking them, sums, samples, a newer codebook. */
 GYRE_CHECKED gyre_status gy_points_open(gy_points **out, gy_store *store, gyre_error *err);
 /* Stops re-encoding and packing, waits for both. Scans must have ended. */
 void gy_points_close(gy_points *points);
 
 /* Applies committed operations of several log entries as one atomic batch: ops in order, later ones win. versions[i] is the seq
  * that operation i belongs to, applied_seq the last seq of the batch. deleted[i] is set for a delete whose point was there.
- * Vectors were checked before they were logged; a failure here is a disk that fails: the replica stops. */
+ * Vectors were checked before they were logged; a failure here is a disk that fails: the replica stops. Rows are checked here:
+ * GYRE_PRECONDITION if they are of another codebook than the codes here, GYRE_INVALID for what is no row, and for a vector where
+ * a row belongs or the other way round; then nothing was changed. */
 GYRE_CHECKED gyre_status gy_points_apply(gy_points *points, const struct gy_operation *operations, const uint64_t *versions,
                                          size_t count, uint64_t applied_seq, bool *deleted, gyre_error *err);
+/* What a quantized member needs of vectors, in the codebook that the codes are in now.
+ *   vectors  [count] addresses of vectors as the client gave them
+ *   lists    [count], written
+ *   rows     [count][gy_points_row_bytes], written */
+GYRE_CHECKED gyre_status gy_points_encode(gy_points *points, const float *const *vectors, size_t count,
+                                          uint32_t *codebook_version, uint32_t *lists, uint8_t *rows, gyre_error *err);
+size_t gy_points_row_bytes(const gy_points *points);
 /* Makes what is applied durable on disk, after which the log below it may be trimmed. */
 GYRE_CHECKED gyre_status gy_points_flush(gy_points *points, gyre_error *err);
 
@@ -51,7 +67,8 @@ gyre_metric gy_points_metric(gy_points *points);
 uint64_t gy_points_ram_bytes(gy_points *points);        /* codes, ids and the table of ids, as allocated (shard/README.md) */
 
 /* Starts re-encoding to a newer codebook; a version that is not newer changes nothing. GYRE_INVALID if dim, metric or seed
- * differ. Takes a copy of codebook (by encode/decode). */
+ * differ, GYRE_PRECONDITION on a quantized replica: it gets its codes from a full one. Takes a copy of codebook (by
+ * encode/decode). */
 GYRE_CHECKED gyre_status gy_points_set_codebook(gy_points *points, const gyre_codebook *codebook, gyre_error *err);
 /* Re-encoding, which writes every code anew, gives up while the disk has less free (from the start: GY_DISK_FLOOR_BYTES). */
 void gy_points_limit_disk(gy_points *points, uint64_t free_min);

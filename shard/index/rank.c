@@ -81,6 +81,7 @@ static inline void fetch(const float *row, size_t bytes)
 gyre_status gy_points_rank(gy_points *points, const gy_snapshot *snapshot, const float *query, const uint32_t *slots,
                            size_t count, float *out, gyre_error *err)
 {
+    GY_TRY(gy_points_need_vectors(points, "exact distances", err));
     struct misses misses = {.points = points, .query = query, .out = out};
     const float *rows[TOGETHER];
     size_t bytes = points->dim * sizeof(float);
@@ -148,6 +149,7 @@ static gyre_status measure_group(gy_points *points, const float *query, const gy
 gyre_status gy_points_distances(gy_points *points, const float *query, const gyre_point_id *ids, size_t count, float *out,
                                 gyre_error *err)
 {
+    GY_TRY(gy_points_need_vectors(points, "exact distances", err));
     for (size_t done = 0; done < count; done += TOGETHER) {
         size_t group = count - done < TOGETHER ? count - done : TOGETHER;
         GY_TRY(measure_group(points, query, ids + done, group, out + done, err));

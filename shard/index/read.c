@@ -82,6 +82,8 @@ gyre_status gy_points_read(gy_points *points, const gyre_point_id *ids, size_t c
 {
     struct reading reading = {.points = points, .ids = ids, .with_vector = with_vector, .with_payload = with_payload,
                               .visit = visit, .self = self};
+    if (with_vector)
+        GY_TRY(gy_points_need_vectors(points, "read with vectors", err));
     GY_AUTO(gy_view) *disk = gy_view_new(points->store); /* a point and its vector of the same moment */
     reading.vectors = with_vector ? malloc(READ_TOGETHER * points->dim * sizeof(float)) : NULL;
     gyre_status status = GYRE_OK;
@@ -154,6 +156,7 @@ gyre_status gy_points_each_vector(gy_points *points, gy_on_vector *visit, void *
 {
     float vector[GYRE_DIM_MAX];
     struct walking walking = {points, vector, visit, self};
+    GY_TRY(gy_points_need_vectors(points, "walk of vectors", err));
     return gy_store_walk(points->store, GY_FAMILY_VECTORS, (struct gy_slice){0}, (struct gy_slice){0}, walk_vector, &walking,
                          err);
 }
@@ -183,6 +186,7 @@ static gyre_status add_vector(void *self, const gyre_point_id *id, const float *
 gyre_status gy_points_sum(gy_points *points, int64_t deadline_ns, double *sums, uint64_t *count, gyre_error *err)
 {
     struct summing summing = {points, sums, 0, deadline_ns};
+    GY_TRY(gy_points_need_vectors(points, "sum of vectors", err));
     memset(sums, 0, points->dim * sizeof *sums);
     GY_TRY(gy_points_each_vector(points, add_vector, &summing, err));
     *count = summing.count;

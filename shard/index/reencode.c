@@ -405,6 +405,9 @@ gyre_status gy_points_set_codebook(gy_points *points, const gyre_codebook *codeb
                          gyre_metric_name(gyre_codebook_metric(codebook)), gyre_metric_name(points->metric));
     if (!same_rotation(codebook, current, points->dim))
         return gyre_fail(err, GYRE_INVALID, "codebook of another rotation seed than the replica's");
+    if (points->quantized && gyre_codebook_version(codebook) > gyre_codebook_version(current))
+        return gyre_fail(err, GYRE_PRECONDITION, "codebook %u: the replica is quantized and needs its codes from a full member",
+                         gyre_codebook_version(codebook));
     gyre_codebook *copied = NULL;
     GY_TRY(gy_codebook_copy(&copied, codebook, err));
     GY_AUTO(gyre_codebook) *copy = copied;
@@ -425,7 +428,8 @@ void gy_points_limit_disk(gy_points *points, uint64_t free_min)
     pthread_mutex_lock(&points->mu);
     points->disk_free_min = free_min;
     pthread_mutex_unlock(&points->mu);
-    gy_vectors_limit_disk(points->vectors, free_min);
+    if (points->vectors)
+        gy_vectors_limit_disk(points->vectors, free_min);
 }
 
 void gy_points_trouble(gy_points *points, char *text, size_t bytes)

@@ -83,6 +83,7 @@ static gyre_status take(void *self, size_t i, struct gy_slice value, gyre_error 
 
 gyre_status gy_points_sample(gy_points *points, size_t count, uint64_t seed, float *vectors, size_t *drawn, gyre_error *err)
 {
+    GY_TRY(gy_points_need_vectors(points, "sample of vectors", err));
     GY_AUTO(gy_snapshot) *snapshot = gy_points_snapshot(points);
     struct sampling sampling = {.points = points, .room = count < snapshot->points ? count : snapshot->points,
                                 .vectors = vectors};

@@ -28,7 +28,8 @@ struct gy_points {
     gy_store *store;
     uint32_t dim;
     gyre_metric metric;
-    gy_vectors *vectors;
+    bool quantized;
+    gy_vectors *vectors; /* NULL if quantized */
 
     pthread_mutex_t apply_mu;
     struct gy_places places;   /* this and below guarded by apply_mu */
@@ -58,6 +59,9 @@ struct gy_points {
 
 /* load.c: reads the codes of the store's codebook into a snapshot and places; deletes those of other codebooks. */
 GYRE_CHECKED gyre_status gy_points_load(gy_points *points, gyre_error *err);
+
+/* points.c: GYRE_PRECONDITION, with what is wanted, on a quantized replica. */
+GYRE_CHECKED gyre_status gy_points_need_vectors(const gy_points *points, const char *what, gyre_error *err);
 
 /* points.c: makes snapshot the current one; takes the reference. */
 void gy_points_publish(gy_points *points, gy_snapshot *snapshot);

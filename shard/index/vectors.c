@@ -222,7 +222,7 @@ static void give_back(gy_vectors *vectors, uint32_t number)
 /* ---- segments ---- */
 gy_segment *gy_segment_new(gy_vectors *vectors)
 {
-    gy_segment *segment = calloc(1, sizeof *segment);
+    gy_segment *segment = vectors ? calloc(1, sizeof *segment) : NULL;
     if (!segment)
         return NULL;
     atomic_init(&segment->references, 1);

@@ -25,7 +25,7 @@ void gy_vectors_limit_disk(gy_vectors *vectors, uint64_t free_min);
 /* Disk that the mirror has claimed. */
 uint64_t gy_vectors_disk_bytes(gy_vectors *vectors);
 
-/* One reference; its room on disk is claimed with the first row. NULL without memory. */
+/* One reference; its room on disk is claimed with the first row. NULL without memory, and for a mirror that there is not. */
 gy_segment *gy_segment_new(gy_vectors *vectors);
 /* NULL holds nothing, releases nothing, has no row and takes none. */
 gy_segment *gy_segment_hold(gy_segment *segment);

@@ -71,6 +71,8 @@ static uint64_t last_not_above(const gy_replica_core *core, uint64_t epoch, uint
 static void extend(gy_replica_core *core, uint64_t epoch, uint64_t seq)
 {
     core->last = seq;
+    if (seq == 1 && core->start_count == 0) /* nothing is trimmed: the log begins behind entry 0 */
+        core->starts[core->start_count++] = (struct gy_epoch_start){0, 0};
     if (core->start_count && core->starts[core->start_count - 1].epoch == epoch)
         return;
     if (core->start_count == GY_EPOCH_STARTS_MAX) /* the oldest is forgotten: what is below is not known any more */
@@ -169,18 +171,18 @@ static bool asked_to_join(const gy_replica_core *core, uint32_t id)
     return false;
 }
 
-/* Whether nothing is committed without this member. */
-static bool needed(const gy_replica_core *core, uint32_t id)
-{
-    return in_sync(core, id) || asked_to_join(core, id);
-}
-
 static struct gy_core_peer *peer_of(gy_replica_core *core, uint32_t id)
 {
     for (size_t i = 0; i < core->peer_count; i++)
         if (core->peers[i].id == id)
             return &core->peers[i];
     return NULL;
+}
+
+/* Whether nothing is committed without this member. */
+static bool needed(const gy_replica_core *core, const struct gy_core_peer *peer)
+{
+    return peer->joining || in_sync(core, peer->id) || asked_to_join(core, peer->id);
 }
 
 /* A row for every other member. A primary that stays keeps what it knows of those that stay. */
@@ -195,7 +197,9 @@ static void make_peers(gy_replica_core *core, bool keep, int64_t now_ns)
         if (id == core->self)
             continue;
         struct gy_core_peer *peer = &core->peers[core->peer_count++];
-        *peer = (struct gy_core_peer){.id = id, .next = core->synced + 1, .acked_ns = INT64_MIN, .caught_up_ns = now_ns};
+        /* One in sync was at the end; of another nobody knows. */
+        *peer = (struct gy_core_peer){.id = id, .next = core->synced + 1, .acked_ns = INT64_MIN,
+                                      .caught_up_ns = core->config.members[i].in_sync ? now_ns : now_ns - GY_LAG_NS};
         for (size_t k = 0; k < older_count; k++)
             if (older[k].id == id)
                 *peer = older[k];
@@ -219,7 +223,7 @@ static uint64_t commit_rule(const gy_replica_core *core)
 {
     uint64_t all_have = core->synced;
     for (size_t i = 0; i < core->peer_count; i++)
-        if (needed(core, core->peers[i].id) && core->peers[i].matched < all_have)
+        if (needed(core, &core->peers[i]) && core->peers[i].matched < all_have)
             all_have = core->peers[i].matched;
     return all_have;
 }
@@ -238,20 +242,21 @@ static void commit(gy_replica_core *core, int64_t now_ns)
 static void send(gy_replica_core *core, struct gy_core_peer *peer, uint64_t upto, int64_t now_ns,
                  struct gy_replica_actions *actions)
 {
+    uint64_t prev_seq = peer->restore ? core->starts[0].first : peer->next - 1;
     struct gy_replica_action *action = act(actions, GY_DO_SEND);
     action->member = peer->id;
-    action->upto = upto;
+    action->upto = peer->restore ? prev_seq : upto;
     action->with_config = peer->epoch < core->config.epoch;
     action->append = (struct gy_append){.epoch = core->config.epoch,
                                         .from = core->self,
-                                        .prev_epoch = gy_replica_core_epoch_at(core, peer->next - 1),
-                                        .prev_seq = peer->next - 1,
+                                        .prev_epoch = gy_replica_core_epoch_at(core, prev_seq),
+                                        .prev_seq = prev_seq,
                                         .committed = core->committed,
                                         .sent_ns = now_ns,
                                         .restore = peer->restore};
     peer->under_way = true;
     peer->sent_ns = now_ns;
-    peer->sent_last = upto == core->synced ? upto : UINT64_MAX;
+    peer->sent_last = action->upto == core->synced ? action->upto : UINT64_MAX;
     peer->told = core->committed;
 }
 
@@ -277,6 +282,23 @@ static void send_what_is_due(gy_replica_core *core, int64_t now_ns, struct gy_re
 
 /* ---- primary: who is in sync ---- */
 
+/* Whether it may be asked in when it has what is committed. */
+static bool may_join(const gy_replica_core *core, const struct gy_core_peer *peer)
+{
+    const struct gy_member *member = gy_config_member(&core->config, peer->id);
+    return member && member->kind == GY_MEMBER_FULL && !member->in_sync && !member->leaving && core->state == GY_REPLICA_SERVING;
+}
+
+/* A member that was at the end when it was last sent to is waited for until it has that too: with writes coming all the time,
+ * and nobody else to wait for, more would be committed by each of its answers, and it would be behind for ever. */
+static void wait_for_joiners(gy_replica_core *core, int64_t now_ns)
+{
+    for (size_t i = 0; i < core->peer_count; i++) {
+        struct gy_core_peer *peer = &core->peers[i];
+        peer->joining = peer->known && now_ns - peer->caught_up_ns < GY_LAG_NS && may_join(core, peer);
+    }
+}
+
 /* Up to the takeover too: what an earlier primary acknowledged may lie between `committed`, as far as it is known here, and
  * there. */
 static bool caught_up(const gy_replica_core *core, const struct gy_core_peer *peer, int64_t now_ns)
@@ -285,10 +307,16 @@ static bool caught_up(const gy_replica_core *core, const struct gy_core_peer *pe
            now_ns - peer->caught_up_ns < GY_LAG_NS;
 }
 
+/* While it closes it takes no configuration, so it asks for none. */
+static bool may_ask(const gy_replica_core *core)
+{
+    return gy_replica_core_primary(core) && core->state == GY_REPLICA_SERVING && !core->ask_under_way && !core->storing;
+}
+
 /* Asks for the set as it should be, if that is not the set as it is, or for the configuration if somebody knows a newer one. */
 static void ask(gy_replica_core *core, int64_t now_ns, struct gy_replica_actions *actions)
 {
-    if (!gy_replica_core_primary(core) || core->ask_under_way || core->storing || now_ns < core->ask_retry_ns)
+    if (!may_ask(core) || now_ns < core->ask_retry_ns)
         return;
     struct gy_replica_action wish = {.kind = GY_DO_ASK, .epoch = core->config.epoch};
     bool differs = core->asking || core->outdated;
@@ -298,7 +326,7 @@ static void ask(gy_replica_core *core, int64_t now_ns, struct gy_replica_actions
         bool wanted = member->in_sync;
         if (peer && member->in_sync)
             wanted = now_ns - peer->caught_up_ns < GY_LAG_NS;
-        else if (peer && member->kind == GY_MEMBER_FULL && !member->leaving)
+        else if (peer && may_join(core, peer))
             wanted = caught_up(core, peer, now_ns);
         differs |= wanted != member->in_sync;
         if (wanted)
@@ -312,16 +340,35 @@ static void ask(gy_replica_core *core, int64_t now_ns, struct gy_replica_actions
     *act(actions, GY_DO_ASK) = wish;
 }
 
+/* What is sent does not wait for the disk, though its turn came later in the step. */
+static void put_io_last(struct gy_replica_actions *actions)
+{
+    for (size_t i = 0; i + 1 < actions->count; i++) {
+        if (actions->items[i].kind < GY_DO_APPEND)
+            continue;
+        struct gy_replica_action io = actions->items[i];
+        memmove(&actions->items[i], &actions->items[i + 1], (actions->count - i - 1) * sizeof io);
+        actions->items[actions->count - 1] = io;
+        return;
+    }
+}
+
 /* All a primary may have to do after whatever happened. */
 static void go_on(gy_replica_core *core, int64_t now_ns, struct gy_replica_actions *actions)
 {
     if (working(core)) {
+        wait_for_joiners(core, now_ns);
         commit(core, now_ns);
         send_what_is_due(core, now_ns, actions);
         ask(core, now_ns, actions);
         apply_committed(core, actions);
+        if (core->giving_up && gy_replica_core_idle(core)) {
+            refuse_waiting(core, actions, GY_REPLY_NOT_SERVING);
+            give_up_logged(core, actions);
+        }
     }
     finish_if_drained(core, actions);
+    put_io_last(actions);
 }
 
 /* ---- configurations ---- */
@@ -336,6 +383,13 @@ static void take_over(gy_replica_core *core, int64_t now_ns)
 static void adopt(gy_replica_core *core, const struct gy_shard_config *config, int64_t now_ns, struct gy_replica_actions *actions)
 {
     bool was_primary = gy_replica_core_primary(core);
+    /* One that joined has been in sync since now, whatever is known of it here: an earlier process may have asked it in. One that
+     * left is not waited for before it was at the end again. */
+    for (size_t i = 0; i < core->peer_count; i++) {
+        const struct gy_member *member = gy_config_member(config, core->peers[i].id);
+        if (member && member->in_sync != in_sync(core, member->id))
+            core->peers[i].caught_up_ns = member->in_sync ? now_ns : now_ns - GY_LAG_NS;
+    }
     bool stays = was_primary && config->primary == core->self && config->primary_since <= core->config.epoch;
     core->config = *config;
     /* What was asked was to replace an older epoch: it is this configuration, or it will never be. */
@@ -350,7 +404,9 @@ static void adopt(gy_replica_core *core, const struct gy_shard_config *config, i
         return;
     if (stays)
         make_peers(core, true, now_ns);
-    else
+    if (stays && gy_config_in_sync_count(&core->config) < core->config.min_copies)
+        refuse_waiting(core, actions, GY_REPLY_FEW);
+    if (!stays)
         take_over(core, now_ns);
 }
 
@@ -554,25 +610,25 @@ static void on_append(gy_replica_core *core, const struct gy_replica_event *even
         answer(core, event, GY_APPEND_OLD_EPOCH, actions);
         return;
     }
-    /* Unless it was restored meanwhile, of which the primary does not know yet. A member in sync may hold what the primary does
-     * not know to be committed: it is first asked out of the set. */
-    if (append->restore && !core->restoring && core->committed <= append->prev_seq && !in_sync(core, core->self)) {
+    bool matches = append->prev_seq <= core->committed ||
+                   (append->prev_seq <= core->last && append->prev_epoch != 0 &&
+                    gy_replica_core_epoch_at(core, append->prev_seq) == append->prev_epoch);
+    /* Built anew is only what lacks the entry that the primary's log begins behind: a message that was long on its way must not
+     * cost what was acknowledged since. A member in sync may hold what the primary does not know to be committed: it is first
+     * asked out of the set. */
+    if (append->restore && !matches && !core->restoring && !in_sync(core, core->self)) {
         core->restoring = true;
         act(actions, GY_DO_RESTORE);
     }
-    if (core->restoring || (append->restore && in_sync(core, core->self))) {
+    if (core->restoring || (append->restore && !matches)) {
         answer(core, event, GY_APPEND_BUSY, actions);
         return;
     }
-    bool matches = (append->prev_seq <= core->committed && !append->restore) ||
-                   (append->prev_seq <= core->last && append->prev_epoch != 0 &&
-                    gy_replica_core_epoch_at(core, append->prev_seq) == append->prev_epoch);
     size_t alike = matches ? entries_alike(core, append) : 0;
     if (matches && alike < append->count && core->disk_low) {
         answer(core, event, GY_APPEND_BUSY, actions);
         return;
     }
-    core->promised_to = append->from;
     if (event->now_ns + GY_PROMISE_NS > core->promised_until_ns)
         core->promised_until_ns = event->now_ns + GY_PROMISE_NS;
     if (!matches) {
@@ -632,7 +688,7 @@ static void on_append_reply(gy_replica_core *core, const struct gy_replica_event
             return; /* to an earlier primary, or an earlier self */
         if (reply->epoch > peer->epoch)
             peer->epoch = reply->epoch;
-        if (reply->sent_ns > peer->acked_ns)
+        if (reply->sent_ns > peer->acked_ns && reply->sent_ns <= peer->sent_ns)
             peer->acked_ns = reply->sent_ns;
         if (reply->result == GY_APPEND_OK && reply->synced <= core->synced)
             matched_up_to(peer, reply);
@@ -668,11 +724,14 @@ static void on_ask_failed(gy_replica_core *core, const struct gy_replica_event *
     core->ask_retry_ns = event->now_ns + GY_RETRY_NS;
 }
 
+/* Longer than between two steps of a primary that is told the time when it wants to be (gy_replica_core_due_ns). */
+#define STANDSTILL_NS (GY_LAG_NS / 2)
+
 /* A process that stood still has not heard anybody meanwhile: that says nothing about them. */
 static void excuse_standstill(gy_replica_core *core, int64_t now_ns)
 {
     int64_t still_ns = now_ns - core->stepped_ns;
-    if (core->stepped_ns && still_ns > GY_LAG_NS / 2)
+    if (core->stepped_ns && still_ns > STANDSTILL_NS)
         for (size_t i = 0; i < core->peer_count; i++)
             core->peers[i].caught_up_ns += still_ns;
     core->stepped_ns = now_ns;
@@ -700,9 +759,8 @@ static void on_close(gy_replica_core *core, struct gy_replica_actions *actions)
         act(actions, GY_DO_FINISH);
     } else if (core->state == GY_REPLICA_SERVING) {
         move(core, GY_REPLICA_CLOSING);
-    } else if (core->state == GY_REPLICA_CLOSING && gy_replica_core_idle(core)) {
-        refuse_waiting(core, actions, GY_REPLY_NOT_SERVING);
-        give_up_logged(core, actions);
+    } else if (core->state == GY_REPLICA_CLOSING) {
+        core->giving_up = true;
     }
 }
 
@@ -749,6 +807,9 @@ void gy_replica_step(gy_replica_core *core, const struct gy_replica_event *event
     case GY_ON_ASK_FAILED:
         on_ask_failed(core, event);
         break;
+    case GY_ON_RESTORE_FAILED:
+        core->restoring = false;
+        break;
     case GY_ON_TICK:
         break;
     case GY_ON_TRIMMED:
@@ -784,12 +845,17 @@ int64_t gy_replica_core_lease_ns(const gy_replica_core *core)
     int64_t until_ns = GY_NEVER;
     for (size_t i = 0; i < core->peer_count; i++) {
         const struct gy_core_peer *peer = &core->peers[i];
-        if (!needed(core, peer->id))
+        if (!needed(core, peer))
             continue;
         int64_t its_ns = peer->acked_ns == INT64_MIN ? INT64_MIN : peer->acked_ns + GY_LEASE_NS;
         until_ns = its_ns < until_ns ? its_ns : until_ns;
     }
     return until_ns;
+}
+
+static int64_t later(int64_t a_ns, int64_t b_ns)
+{
+    return a_ns > b_ns ? a_ns : b_ns;
 }
 
 /* When there is something to send to a member, or to say about it. */
@@ -798,8 +864,8 @@ static int64_t peer_due_ns(const gy_replica_core *core, const struct gy_core_pee
     int64_t send_ns = peer->sent_ns + GY_PING_NS, lag_ns = GY_NEVER;
     if (peer->retry_ns > send_ns || !peer->known)
         send_ns = peer->retry_ns;
-    if (in_sync(core, peer->id) && !core->asking)
-        lag_ns = peer->caught_up_ns + GY_LAG_NS;
+    if (in_sync(core, peer->id) && !core->asking && may_ask(core))
+        lag_ns = later(peer->caught_up_ns + GY_LAG_NS, core->ask_retry_ns);
     if (peer->under_way)
         return lag_ns;
     return send_ns < lag_ns ? send_ns : lag_ns;
@@ -814,7 +880,10 @@ int64_t gy_replica_core_due_ns(const gy_replica_core *core)
         int64_t its_ns = peer_due_ns(core, &core->peers[i]);
         due_ns = its_ns < due_ns ? its_ns : due_ns;
     }
-    if ((core->asking || core->outdated) && !core->ask_under_way && core->ask_retry_ns < due_ns)
+    /* Or a wait for members that do not answer would look like a standstill of this process. */
+    if (core->peer_count && core->stepped_ns + STANDSTILL_NS / 2 < due_ns)
+        due_ns = core->stepped_ns + STANDSTILL_NS / 2;
+    if ((core->asking || core->outdated) && may_ask(core) && core->ask_retry_ns < due_ns)
         due_ns = core->ask_retry_ns;
     return due_ns;
 }

@@ -11,8 +11,9 @@
  *
  * While it serves it is the shard's primary, if its configuration says so, or a follower. The rules (README.md has the reasons):
  *   - The primary appends, syncs, then sends: no follower has what the primary's own disk may forget.
- *   - Committed is what every in-sync member has on disk, and every member whose joining was asked for and not answered yet. A
- *     primary that restarts does not know whom it had asked for: it commits nothing before the coordinator made a new epoch.
+ *   - Committed is what every in-sync member has on disk, and every member about to join: at the end when it was last sent to, or
+ *     asked for and not answered yet. A primary that restarts does not know whom it had asked for: it commits nothing before the
+ *     coordinator made a new epoch.
  *   - Applied is only what is committed; an uncommitted tail is cut off where a newer primary's log differs.
  *   - A follower that answers a primary promises: should it become primary, it commits nothing for GY_PROMISE_NS. The primary may
  *     serve linearizable reads for GY_LEASE_NS after it sent what all others it needs for a commit have answered.
@@ -50,10 +51,6 @@ typedef enum gy_replica_state {
     GY_REPLICA_FAILED,
 } gy_replica_state;
 
-/* Entries from seq `first` on, up to the next start, have this epoch. */
-struct gy_epoch_start {
-    uint64_t epoch, first;
-};
 enum { GY_EPOCH_STARTS_MAX = 64 };
 
 /* How a follower answers an append. Values travel. */
@@ -71,7 +68,7 @@ struct gy_append {
     uint64_t prev_epoch, prev_seq;
     uint64_t committed;
     int64_t sent_ns;        /* by the primary's clock */
-    bool restore;
+    bool restore;           /* what it needs is trimmed; prev is the last entry trimmed: without it, it is to be built anew */
     size_t count;           /* entries, of seqs prev_seq + 1 … */
     const uint64_t *epochs; /* [count] ascending, none above epoch; lent during the step */
 };
@@ -85,8 +82,8 @@ struct gy_append_reply {
 };
 
 typedef enum gy_replica_event_kind {
-    GY_ON_OPENED,        /* config, self, starts, start_count (the first is of the last entry trimmed), seq: of the last entry,
-                            applied_seq */
+    GY_ON_OPENED,        /* config, self, starts, start_count (the first is of the last entry trimmed, {0, 0} if none was), seq:
+                            of the last entry, applied_seq */
     GY_ON_WRITE,         /* token, bytes, epoch: the configuration its sender goes by */
     GY_ON_GATHERED,      /* every write there is now was handed in: a group may start */
     GY_ON_SYNCED,        /* seq: the append up to it is on disk */
@@ -97,6 +94,7 @@ typedef enum gy_replica_event_kind {
     GY_ON_APPEND_REPLY,  /* member, reply: what was sent to it is answered */
     GY_ON_SEND_FAILED,   /* member: what was sent to it will not be answered */
     GY_ON_ASK_FAILED,    /* what was asked was refused, or not answered: it may still come about */
+    GY_ON_RESTORE_FAILED, /* what GY_DO_RESTORE asked for did not come about: the primary will ask again */
     GY_ON_TICK,          /* time passed */
     GY_ON_TRIMMED,       /* seq: entries up to it left the log */
     GY_ON_IO_FAILED,     /* what was asked (append, apply, store) failed: nothing may be assumed about it */
@@ -186,6 +184,7 @@ struct gy_core_peer {
     bool known;           /* its log is known to be ours up to `matched` */
     bool under_way;       /* an append is not answered yet */
     bool restore;         /* what it needs is trimmed */
+    bool joining;         /* about to be asked in: a commit needs it already */
     uint64_t matched;     /* on its disk */
     uint64_t next;        /* to send */
     uint64_t told;        /* committed, as last sent */
@@ -204,7 +203,7 @@ typedef struct gy_replica_core {
     uint64_t applied, committed, synced, last;
     struct gy_epoch_start starts[GY_EPOCH_STARTS_MAX];
     size_t start_count;
-    bool appending, applying, storing, disk_low, restoring;
+    bool appending, applying, storing, disk_low, restoring, giving_up;
     size_t group_bytes_max;
     int64_t stepped_ns;
 
@@ -213,7 +212,6 @@ typedef struct gy_replica_core {
     struct gy_append_reply answer;
     uint64_t answer_committed;
     bool answering;
-    uint32_t promised_to; /* member; 0: nobody, or whoever it was before a restart */
     int64_t promised_until_ns;
 
     /* Primary. */

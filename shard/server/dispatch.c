@@ -22,6 +22,8 @@ static const struct gy_route routes[] = {
     {GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS, GY_LANE_ADMIN, "sum_vectors", &gyre__node__sum_vectors__descriptor, gy_serve_sum},
     {GYRE__NODE__MESSAGE_TYPE__SAMPLE, GY_LANE_ADMIN, "sample", &gyre__node__sample__descriptor, gy_serve_sample},
     {GYRE__NODE__MESSAGE_TYPE__WRITE, GY_LANE_WRITE, "write", &gyre__node__write__descriptor, gy_serve_write},
+    {GYRE__NODE__MESSAGE_TYPE__APPEND, GY_LANE_APPEND, "append", &gyre__node__append__descriptor, gy_serve_append},
+    {GYRE__NODE__MESSAGE_TYPE__SNAPSHOT, GY_LANE_COPY, "snapshot", &gyre__node__snapshot__descriptor, gy_serve_snapshot},
     {GYRE__NODE__MESSAGE_TYPE__READ, GY_LANE_READ, "read", &gyre__node__read__descriptor, gy_serve_read},
     {GYRE__NODE__MESSAGE_TYPE__COUNT, GY_LANE_READ, "count", &gyre__node__count__descriptor, gy_serve_count},
     {GYRE__NODE__MESSAGE_TYPE__SCAN, GY_LANE_SCAN, "scan", &gyre__node__scan__descriptor, gy_serve_scan},
@@ -213,10 +215,14 @@ gyre_status gy_server_new(gy_server **out, const struct gy_server_options *optio
     } lanes[GY_LANE_COUNT] = {
         [GY_LANE_ADMIN] = {"admin", ADMIN_THREADS, ADMIN_QUEUE, 0},
         [GY_LANE_WRITE] = {"write", WRITE_THREADS, WRITE_QUEUE, GY_WRITES_STAND_BACK},
+        [GY_LANE_APPEND] = {"append", WRITE_THREADS, WRITE_QUEUE, GY_WRITES_STAND_BACK},
+        [GY_LANE_COPY] = {"copy", 1, ADMIN_QUEUE, GY_BACKGROUND_STANDS_BACK},
         [GY_LANE_READ] = {"read", read_threads, READ_QUEUE, 0},
         [GY_LANE_SCAN] = {"scan", options->scan_threads, options->scan_queue, 0},
     };
     gyre_status lined = gy_scan_line_new(&server->scans, options->scan_queue, err);
+    if (lined == GYRE_OK)
+        lined = gy_snapshots_new(&server->snapshots, options->node, err);
     if (lined != GYRE_OK) {
         gy_server_free(server);
         return lined;
@@ -242,5 +248,6 @@ void gy_server_free(gy_server *server)
     for (size_t i = 0; i < GY_LANE_COUNT; i++)
         gy_pool_free(server->lanes[i]);
     gy_scan_line_free(server->scans);
+    gy_snapshots_free(server->snapshots);
     free(server);
 }

@@ -24,8 +24,12 @@ static gyre_status ensure(gy_node *node, const Gyre__Node__EnsureReplica *reques
                           gyre_error *err)
 {
     struct gy_store_identity identity = {.collection_id = request->collection_id, .shard = request->shard};
-    if (request->epoch == 0)
-        return gyre_fail(err, GYRE_INVALID, "epoch is 0; epochs begin at 1");
+    struct gy_node_wish wish = {.identity = &identity, .member = request->member, .create = request->create};
+    if (!request->config)
+        return gyre_fail(err, GYRE_INVALID, "config is missing");
+    GY_TRY(gy_shard_config_read(&wish.config, request->config, err));
+    if (!gy_config_member(&wish.config, request->member))
+        return gyre_fail(err, GYRE_INVALID, "member %u is not in config", request->member);
     if (!*request->collection || strlen(request->collection) >= sizeof identity.collection)
         return gyre_fail(err, GYRE_INVALID, "collection name of %zu bytes; it has 1 to %zu", strlen(request->collection),
                          sizeof identity.collection - 1);
@@ -37,7 +41,9 @@ static gyre_status ensure(gy_node *node, const Gyre__Node__EnsureReplica *reques
     if (status != GYRE_OK)
         return gyre_wrap(err, status, "codebook");
     GY_AUTO(gyre_codebook) *codebook = decoded;
-    return gy_node_ensure(node, &identity, request->epoch, codec->name, codebook, deadline_ns, out, err);
+    wish.codec = codec->name;
+    wish.codebook = codebook;
+    return gy_node_ensure(node, &wish, deadline_ns, out, err);
 }
 
 void gy_serve_ensure(gy_incoming *call, void *message)

@@ -7,12 +7,13 @@
 
 #include "gyre/pool.h"
 
-enum gy_lane { GY_LANE_ADMIN, GY_LANE_WRITE, GY_LANE_READ, GY_LANE_SCAN, GY_LANE_COUNT };
+enum gy_lane { GY_LANE_ADMIN, GY_LANE_WRITE, GY_LANE_APPEND, GY_LANE_COPY, GY_LANE_READ, GY_LANE_SCAN, GY_LANE_COUNT };
 
 struct gy_server {
     gy_node *node;
     gy_pool *lanes[GY_LANE_COUNT];
     struct gy_scan_line *scans;    /* that wait for the scan lane */
+    struct gy_snapshots *snapshots; /* that members are being built from */
     size_t helpers[GY_LANE_COUNT]; /* threads of each lane beside the one that serves */
     size_t message_bytes_max;
     gy_stats stats;
@@ -49,13 +50,19 @@ void gy_incoming_reply(gy_incoming *call, const ProtobufCMessage *reply);
 void gy_incoming_fail(gy_incoming *call, gyre_status status, const gyre_error *err);
 
 /* One of each request (its own file). */
-gy_serve gy_serve_ensure, gy_serve_drop, gy_serve_sum, gy_serve_sample, gy_serve_write, gy_serve_read, gy_serve_count,
-    gy_serve_scan, gy_serve_distances;
+gy_serve gy_serve_ensure, gy_serve_drop, gy_serve_sum, gy_serve_sample, gy_serve_write, gy_serve_append, gy_serve_snapshot, gy_serve_read,
+    gy_serve_count, gy_serve_scan, gy_serve_distances;
 
 /* Scans that wait for their turn (scan.c). */
 GYRE_CHECKED gyre_status gy_scan_line_new(struct gy_scan_line **out, size_t places, gyre_error *err);
 void gy_scan_line_free(struct gy_scan_line *line); /* nothing may wait any more; NULL is fine */
 size_t gy_scan_line_count(struct gy_scan_line *line);
+
+/* States of replicas that other members are being built from (snapshot.c). */
+GYRE_CHECKED gyre_status gy_snapshots_new(struct gy_snapshots **out, gy_node *node, gyre_error *err);
+void gy_snapshots_free(struct gy_snapshots *snapshots); /* NULL is fine */
+/* Lets go of those of a replica, which is about to be dropped. */
+void gy_snapshots_end(struct gy_snapshots *snapshots, uint64_t collection_id, uint32_t shard);
 
 /* Limits of one request. */
 enum {

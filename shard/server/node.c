@@ -1,5 +1,7 @@
 #include "server/node.h"
 
+#include "server/restore.h"
+
 #include "gyre/log.h"
 #include "gyre/pool.h"
 #include "store/disk.h"
@@ -39,11 +41,16 @@ struct gy_node {
     char *name, *data_dir, *replicas_dir;
     struct gy_replica_limits limits; /* its budget is the node's own */
     gy_store_env *env;
+    gy_links *links;
+    gy_restores *restores;
+    struct gy_replica_transport transport;
     pthread_mutex_t mu;
     pthread_cond_t changed; /* a place's state or holders, or the count of changes */
     /* Guarded by mu. */
     gy_hosted *table;
     uint64_t change_count;
+    size_t changing; /* calls that make or drop replicas */
+    bool ending;     /* there will be no more of them */
 };
 
 /* ---- places in the table; all called with mu held ---- */
@@ -209,6 +216,26 @@ static gyre_status make_directory(const char *path, gyre_error *err)
     return GYRE_OK;
 }
 
+/* ---- what replicas reach others by ---- */
+
+static void call_node(void *self, const char *to, uint16_t type, const ProtobufCMessage *message, int64_t deadline_ns,
+                      gy_on_reply *on_reply, void *arg)
+{
+    gy_links_call(((gy_node *)self)->links, to, type, message, deadline_ns, on_reply, arg);
+}
+
+static void ask_coordinator(void *self, uint16_t type, const ProtobufCMessage *message, int64_t deadline_ns,
+                            gy_on_reply *on_reply, void *arg)
+{
+    gy_links_ask(((gy_node *)self)->links, type, message, deadline_ns, on_reply, arg);
+}
+
+static void restore_replica(void *self, gy_replica *replica, const char *primary_node, void (*on_end)(void *arg, bool restored),
+                            void *arg)
+{
+    gy_restores_begin(((gy_node *)self)->restores, replica, primary_node, on_end, arg);
+}
+
 gyre_status gy_node_open(gy_node **out, const struct gy_node_options *options, gyre_error *err)
 {
     gy_node *node = calloc(1, sizeof *node);
@@ -232,6 +259,12 @@ gyre_status gy_node_open(gy_node **out, const struct gy_node_options *options, g
     if (status == GYRE_OK)
         status = gy_budget_new(&node->limits.budget, options->memory_budget, err);
     if (status == GYRE_OK)
+        status = gy_links_new(&node->links, err);
+    if (status == GYRE_OK)
+        status = gy_restores_new(&node->restores, node, err);
+    node->transport = (struct gy_replica_transport){node, call_node, ask_coordinator, restore_replica};
+    node->limits.transport = &node->transport;
+    if (status == GYRE_OK)
         status = make_directory(node->replicas_dir, err);
     if (status == GYRE_OK)
         status = gy_store_env_new(&node->env, options->cache_bytes, err);
@@ -247,10 +280,32 @@ gyre_status gy_node_open(gy_node **out, const struct gy_node_options *options, g
     return GYRE_OK;
 }
 
+void gy_node_end_writes(gy_node *node)
+{
+    gy_hosted *hosted, *next;
+    pthread_mutex_lock(&node->mu);
+    node->ending = true;
+    while (node->changing)
+        pthread_cond_wait(&node->changed, &node->mu);
+    pthread_mutex_unlock(&node->mu);
+    if (node->restores)
+        gy_restores_stop(node->restores);
+    /* No lock: nothing comes or goes any more. */
+    HASH_ITER(hh, node->table, hosted, next)
+        if (hosted->replica)
+            gy_replica_begin_close(hosted->replica);
+    HASH_ITER(hh, node->table, hosted, next)
+        if (hosted->replica)
+            gy_replica_end_writes(hosted->replica);
+    gy_links_stop(node->links);
+}
+
 void gy_node_close(gy_node *node)
 {
     if (!node)
         return;
+    if (node->links)
+        gy_node_end_writes(node);
     gy_hosted *hosted, *next;
     HASH_ITER(hh, node->table, hosted, next)
     {
@@ -260,6 +315,8 @@ void gy_node_close(gy_node *node)
     }
     gy_budget_free(node->limits.budget);
     gy_store_env_free(node->env);
+    gy_restores_free(node->restores);
+    gy_links_free(node->links);
     pthread_cond_destroy(&node->changed);
     pthread_mutex_destroy(&node->mu);
     free(node->replicas_dir);
@@ -281,6 +338,11 @@ const char *gy_node_data_dir(const gy_node *node)
 gy_budget *gy_node_budget(gy_node *node)
 {
     return node->limits.budget;
+}
+
+gy_links *gy_node_links(gy_node *node)
+{
+    return node->links;
 }
 
 /* ---- holding ---- */
@@ -309,7 +371,7 @@ void gy_node_release(gy_node *node, gy_hosted *hosted)
 {
     pthread_mutex_lock(&node->mu);
     assert(hosted->holders > 0);
-    if (--hosted->holders == 0 && hosted->state == HOSTED_DROPPING)
+    if (--hosted->holders <= 1 && hosted->state != HOSTED_SERVING)
         pthread_cond_broadcast(&node->changed);
     pthread_mutex_unlock(&node->mu);
 }
@@ -322,16 +384,18 @@ gy_replica *gy_hosted_replica(const gy_hosted *hosted)
 /* ---- coming and going ---- */
 
 /* Fills a new place. That it was opened, found instead of made, does not mean that it serves: gy_node_hold says. */
-static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_store_identity *identity, uint64_t epoch,
-                          const char *codec, const gyre_codebook *codebook, gyre_error *err)
+static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_node_wish *wish, gyre_error *err)
 {
     gy_replica *replica = NULL;
     gyre_status status = gy_disk_check(node->data_dir, node->limits.disk_free_min, "a new replica", err);
     if (status == GYRE_OK)
-        status = gy_replica_create(&replica, node->env, hosted->path, identity, epoch, codec, codebook, &node->limits, err);
+        status = gy_replica_create(&replica, node->env, hosted->path, wish->identity, wish->member, &wish->config, wish->codec,
+                                   wish->codebook, &node->limits, err);
     if (status == GYRE_OK) {
-        gy_log(GY_LOG_INFO, "replica_created", "collection=%s collection_id=%" PRIu64 " shard=%u epoch=%" PRIu64 " codec=%s",
-               identity->collection, identity->collection_id, identity->shard, epoch, codec);
+        gy_log(GY_LOG_INFO, "replica_created",
+               "collection=%s collection_id=%" PRIu64 " shard=%u member=%u epoch=%" PRIu64 " codec=%s",
+               wish->identity->collection, wish->identity->collection_id, wish->identity->shard, wish->member,
+               wish->config.epoch, wish->codec);
         opened(hosted, replica, GYRE_OK, NULL);
         return GYRE_OK;
     }
@@ -347,9 +411,10 @@ static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_stor
 }
 
 /* Holds the replica if it serves; else says what to do about it: *make (a new place, ours to fill), *reopen (ours to open). */
-static gyre_status hold_or_claim(gy_node *node, const struct gy_store_identity *identity, int64_t deadline_ns, gy_hosted **out,
+static gyre_status hold_or_claim(gy_node *node, const struct gy_node_wish *wish, int64_t deadline_ns, gy_hosted **out,
                                  bool *make, bool *reopen, gyre_error *err)
 {
+    const struct gy_store_identity *identity = wish->identity;
     gyre_status status = GYRE_OK;
     *make = *reopen = false;
     pthread_mutex_lock(&node->mu);
@@ -360,7 +425,9 @@ static gyre_status hold_or_claim(gy_node *node, const struct gy_store_identity *
             status = gyre_fail(err, GYRE_DEADLINE, "node %s is still %s collection %" PRIu64 " shard %u", node->name,
                                hosted->state == HOSTED_OPENING ? "opening" : "dropping", identity->collection_id,
                                identity->shard);
-    if (status == GYRE_OK && !hosted) {
+    if (status == GYRE_OK && !hosted && !wish->create) {
+        status = not_here(node, identity->collection_id, identity->shard, err);
+    } else if (status == GYRE_OK && !hosted) {
         status = add_place(node, identity->collection_id, identity->shard, &hosted, err);
         *make = status == GYRE_OK;
     } else if (status == GYRE_OK && hosted->state == HOSTED_TROUBLED) {
@@ -382,44 +449,13 @@ static gyre_status check_codec(gy_replica *replica, const char *codec, gyre_erro
                : gyre_fail(err, GYRE_INVALID, "asked to be in codec '%s'; it was made with '%s', which is fixed", codec, own);
 }
 
-gyre_status gy_node_ensure(gy_node *node, const struct gy_store_identity *identity, uint64_t epoch, const char *codec,
-                           const gyre_codebook *codebook, int64_t deadline_ns, gy_hosted **out, gyre_error *err)
-{
-    bool make, reopen;
-    gy_hosted *hosted;
-    GY_TRY(hold_or_claim(node, identity, deadline_ns, &hosted, &make, &reopen, err));
-    if (make)
-        GY_TRY(create(node, hosted, identity, epoch, codec, codebook, err));
-    if (reopen)
-        open_place(hosted);
-    if (make || reopen)
-        GY_TRY(gy_node_hold(node, identity->collection_id, identity->shard, &hosted, err));
-    Gyre__Node__ReplicaStatus before;
-    char trouble[GYRE_ERROR_TEXT_BYTES];
-    gy_replica_status(hosted->replica, &before, trouble, sizeof trouble);
-    gyre_status status = check_codec(hosted->replica, codec, err);
-    if (status == GYRE_OK)
-        status = gy_replica_set_epoch(hosted->replica, epoch, err);
-    if (status == GYRE_OK)
-        status = gy_replica_set_codebook(hosted->replica, codebook, err);
-    if (status != GYRE_OK) {
-        gy_node_release(node, hosted);
-        return gyre_wrap(err, status, "collection %" PRIu64 " shard %u", identity->collection_id, identity->shard);
-    }
-    /* Only then: a coordinator that answers every report by this request must not cause the next report. */
-    if (before.epoch != epoch)
-        gy_node_touch(node);
-    *out = hosted;
-    return GYRE_OK;
-}
-
-gyre_status gy_node_drop(gy_node *node, uint64_t collection_id, uint32_t shard, gyre_error *err)
+static gyre_status drop(gy_node *node, uint64_t collection_id, uint32_t shard, uint32_t member, gyre_error *err)
 {
     pthread_mutex_lock(&node->mu);
     gy_hosted *hosted;
     while ((hosted = find(node, collection_id, shard)) && (hosted->state == HOSTED_OPENING || hosted->state == HOSTED_DROPPING))
         pthread_cond_wait(&node->changed, &node->mu);
-    if (!hosted) {
+    if (!hosted || (member && hosted->replica && gy_replica_member(hosted->replica) != member)) {
         pthread_mutex_unlock(&node->mu);
         return GYRE_OK;
     }
@@ -446,6 +482,155 @@ gyre_status gy_node_drop(gy_node *node, uint64_t collection_id, uint32_t shard, 
     pthread_mutex_unlock(&node->mu);
     if (status == GYRE_OK)
         gy_log(GY_LOG_INFO, "replica_dropped", "collection_id=%" PRIu64 " shard=%u", collection_id, shard);
+    return status;
+}
+
+/* Whether what is here is of no use: another member, or damaged. Such a place is only made anew where create says so. */
+static bool useless(gy_node *node, const struct gy_node_wish *wish)
+{
+    pthread_mutex_lock(&node->mu);
+    const gy_hosted *hosted = find(node, wish->identity->collection_id, wish->identity->shard);
+    bool damaged = hosted && hosted->state == HOSTED_TROUBLED && hosted->trouble.status == GYRE_CORRUPT;
+    bool other = hosted && hosted->state == HOSTED_SERVING && gy_replica_member(hosted->replica) != wish->member;
+    pthread_mutex_unlock(&node->mu);
+    return damaged || other;
+}
+
+/* Finds or makes the replica, and holds it. */
+static gyre_status obtain(gy_node *node, const struct gy_node_wish *wish, int64_t deadline_ns, gy_hosted **out, gyre_error *err)
+{
+    bool make, reopen;
+    const struct gy_store_identity *identity = wish->identity;
+    GY_TRY(hold_or_claim(node, wish, deadline_ns, out, &make, &reopen, err));
+    if (make)
+        GY_TRY(create(node, *out, wish, err));
+    if (reopen)
+        open_place(*out);
+    if (!useless(node, wish))
+        return make || reopen ? gy_node_hold(node, identity->collection_id, identity->shard, out, err) : GYRE_OK;
+    if (!make && !reopen)
+        gy_node_release(node, *out);
+    return gyre_fail(err, GYRE_CORRUPT, "node %s: collection %" PRIu64 " shard %u: what is here is not member %u, or damaged",
+                     node->name, identity->collection_id, identity->shard, wish->member);
+}
+
+static gyre_status begin_change(gy_node *node, gyre_error *err)
+{
+    pthread_mutex_lock(&node->mu);
+    bool ending = node->ending;
+    node->changing += !ending;
+    pthread_mutex_unlock(&node->mu);
+    return ending ? gyre_fail(err, GYRE_UNAVAILABLE, "node %s is stopping", node->name) : GYRE_OK;
+}
+
+static void end_change(gy_node *node)
+{
+    pthread_mutex_lock(&node->mu);
+    node->changing--;
+    pthread_cond_broadcast(&node->changed);
+    pthread_mutex_unlock(&node->mu);
+}
+
+static gyre_status ensure(gy_node *node, const struct gy_node_wish *wish, int64_t deadline_ns, gy_hosted **out, gyre_error *err)
+{
+    gy_hosted *hosted;
+    const struct gy_store_identity *identity = wish->identity;
+    gyre_status status = obtain(node, wish, deadline_ns, &hosted, err);
+    if (status == GYRE_CORRUPT && wish->create) {
+        gy_log(GY_LOG_WARN, "replica_made_anew", "collection_id=%" PRIu64 " shard=%u member=%u", identity->collection_id,
+               identity->shard, wish->member);
+        GY_TRY(drop(node, identity->collection_id, identity->shard, 0, err));
+        status = obtain(node, wish, deadline_ns, &hosted, err);
+    }
+    GY_TRY(status);
+    Gyre__Node__ReplicaStatus before;
+    char trouble[GYRE_ERROR_TEXT_BYTES];
+    gy_replica_status(hosted->replica, &before, trouble, sizeof trouble);
+    status = check_codec(hosted->replica, wish->codec, err);
+    if (status == GYRE_OK)
+        status = gy_replica_set_config(hosted->replica, &wish->config, err);
+    if (status == GYRE_OK)
+        status = gy_replica_set_codebook(hosted->replica, wish->codebook, err);
+    if (status != GYRE_OK) {
+        gy_node_release(node, hosted);
+        return gyre_wrap(err, status, "collection %" PRIu64 " shard %u", identity->collection_id, identity->shard);
+    }
+    /* Only then: a coordinator that answers every report by this request must not cause the next report. */
+    if (before.epoch != wish->config.epoch)
+        gy_node_touch(node);
+    *out = hosted;
+    return GYRE_OK;
+}
+
+gyre_status gy_node_ensure(gy_node *node, const struct gy_node_wish *wish, int64_t deadline_ns, gy_hosted **out, gyre_error *err)
+{
+    GY_TRY(begin_change(node, err));
+    gyre_status status = ensure(node, wish, deadline_ns, out, err);
+    end_change(node);
+    return status;
+}
+
+gyre_status gy_node_drop(gy_node *node, uint64_t collection_id, uint32_t shard, uint32_t member, gyre_error *err)
+{
+    GY_TRY(begin_change(node, err));
+    gyre_status status = drop(node, collection_id, shard, member, err);
+    end_change(node);
+    return status;
+}
+
+/* ---- built anew ---- */
+
+bool gy_node_keeps(gy_node *node, gy_hosted *hosted)
+{
+    pthread_mutex_lock(&node->mu);
+    bool keeps = hosted->state == HOSTED_SERVING;
+    pthread_mutex_unlock(&node->mu);
+    return keeps;
+}
+
+gyre_status gy_node_import(gy_node *node, gy_hosted *hosted, const struct gy_shard_config *config, uint64_t epoch, uint64_t seq,
+                           gy_import **out, gyre_error *err)
+{
+    GY_TRY(gy_disk_check(node->data_dir, node->limits.disk_free_min, "a replica built anew", err));
+    return gy_import_open(out, node->env, hosted->path, gy_replica_identity(hosted->replica), gy_replica_member(hosted->replica),
+                          config, epoch, seq, err);
+}
+
+/* The old one away, the new one in its place. */
+static gyre_status put_in_place(gy_hosted *hosted, gy_replica *older, gy_import *import, gyre_error *err)
+{
+    struct gy_shard_config config;
+    gy_store *store;
+    gy_replica_config(older, &config);
+    gy_replica_close(older);
+    GY_TRY(gy_store_destroy(hosted->path, err));
+    GY_TRY(gy_import_finish(import, &store, err));
+    gyre_status status = gy_store_epoch(store) < config.epoch ? gy_store_set_config(store, &config, err) : GYRE_OK;
+    gy_store_close(store);
+    return status;
+}
+
+gyre_status gy_node_replace(gy_node *node, gy_hosted *hosted, gy_import *import, gyre_error *err)
+{
+    pthread_mutex_lock(&node->mu);
+    bool keeps = hosted->state == HOSTED_SERVING;
+    if (keeps) {
+        hosted->state = HOSTED_OPENING; /* for whoever looks: it will serve, or be in trouble */
+        while (hosted->holders > 1)
+            pthread_cond_wait(&node->changed, &node->mu);
+    }
+    gy_replica *older = keeps ? GY_TAKE(hosted->replica) : NULL;
+    pthread_mutex_unlock(&node->mu);
+    if (!keeps)
+        return gyre_fail(err, GYRE_ABORTED, "the replica is being dropped");
+    gyre_error why = {0};
+    if (put_in_place(hosted, older, import, &why) == GYRE_OK) {
+        open_place(hosted);
+        return GYRE_OK;
+    }
+    /* Whatever it was, the old one may be gone already: as good as damaged. */
+    gyre_status status = gyre_fail(err, GYRE_CORRUPT, "the new replica did not take the old one's place: %s", why.text);
+    opened(hosted, NULL, status, err);
     return status;
 }
 
@@ -479,6 +664,7 @@ gyre_status gy_node_statuses(gy_node *node, struct gy_node_status **out, size_t 
         else
             snprintf(status->text, sizeof status->text, "%s",
                      hosted->state == HOSTED_TROUBLED ? hosted->trouble.text : "opening");
+        status->message.lost = hosted->state == HOSTED_TROUBLED && hosted->trouble.status == GYRE_CORRUPT;
         used++;
     }
     pthread_mutex_unlock(&node->mu);

@@ -7,6 +7,7 @@
 #define GY_SERVER_NODE_H
 
 #include "replica/replica.h"
+#include "server/links.h"
 
 typedef struct gy_node gy_node;
 typedef struct gy_hosted gy_hosted; /* one replica's place in the node */
@@ -16,7 +17,7 @@ struct gy_node_options {
     const char *name;                 /* of the node, for sentences */
     uint64_t cache_bytes;             /* of the block cache that all replicas share */
     uint64_t memory_budget;           /* bytes that the codes of all replicas together may take */
-    struct gy_replica_limits limits;  /* of each replica; budget is filled in */
+    struct gy_replica_limits limits;  /* of each replica; budget and transport are filled in */
 };
 
 /* Opens every replica found under data_dir, several at a time. A replica that cannot be opened (damaged, disk full) is no
@@ -27,20 +28,47 @@ void gy_node_close(gy_node *node);
 const char *gy_node_name(const gy_node *node);
 const char *gy_node_data_dir(const gy_node *node);
 gy_budget *gy_node_budget(gy_node *node);
+/* Its connections; to be started when there is a bus. */
+gy_links *gy_node_links(gy_node *node);
+/* Writes end, those accepted are finished; replicas that are being built are given up; the connections end. Reads and scans go on.
+ * Before the bus closes, which waits for answers. */
+void gy_node_end_writes(gy_node *node);
 
 /* Holds a replica until released. GYRE_NOT_FOUND if it is not here (or being dropped), GYRE_UNAVAILABLE if it cannot serve. */
 GYRE_CHECKED gyre_status gy_node_hold(gy_node *node, uint64_t collection_id, uint32_t shard, gy_hosted **out, gyre_error *err);
 void gy_node_release(gy_node *node, gy_hosted *hosted);
 gy_replica *gy_hosted_replica(const gy_hosted *hosted);
 
-/* Makes a replica exist (created, or opened anew if it was in trouble) and brings it to epoch and codebook; holds it.
- * GYRE_ABORTED for an older epoch, GYRE_INVALID for another codec than it was made with, GYRE_EXHAUSTED when the disk is too full
- * for a new one, GYRE_DEADLINE. */
-GYRE_CHECKED gyre_status gy_node_ensure(gy_node *node, const struct gy_store_identity *identity, uint64_t epoch,
-                                        const char *codec, const gyre_codebook *codebook, int64_t deadline_ns, gy_hosted **out,
+/* What a replica is to be. */
+struct gy_node_wish {
+    const struct gy_store_identity *identity;
+    uint32_t member;               /* of config */
+    struct gy_shard_config config;
+    bool create;                   /* it may be made, empty: a new collection, or a member that is not in sync */
+    const char *codec;
+    const gyre_codebook *codebook;
+};
+
+/* Makes a replica exist (created, or opened anew if it was in trouble) and brings it to a configuration and codebook; holds it.
+ * Of an earlier member, or damaged, it is deleted and made anew if create says that it may be.
+ * GYRE_NOT_FOUND if it is not here and may not be made, GYRE_ABORTED for an older epoch, GYRE_INVALID for another codec than it
+ * was made with, GYRE_EXHAUSTED when the disk is too full for a new one, GYRE_DEADLINE. */
+GYRE_CHECKED gyre_status gy_node_ensure(gy_node *node, const struct gy_node_wish *wish, int64_t deadline_ns, gy_hosted **out,
                                         gyre_error *err);
-/* Closes a replica and deletes it, once nobody holds it. One that is not here is fine. */
-GYRE_CHECKED gyre_status gy_node_drop(gy_node *node, uint64_t collection_id, uint32_t shard, gyre_error *err);
+/* Closes a replica and deletes it, once nobody holds it: if it is that member (0: whichever it is). One that is not here is
+ * fine. */
+GYRE_CHECKED gyre_status gy_node_drop(gy_node *node, uint64_t collection_id, uint32_t shard, uint32_t member, gyre_error *err);
+
+/* ---- a replica that is built anew (restore.h) ---- the caller holds it */
+
+/* Whether the replica is not being dropped. */
+bool gy_node_keeps(gy_node *node, gy_hosted *hosted);
+/* Begins what is to take its place: gy_import_open. */
+GYRE_CHECKED gyre_status gy_node_import(gy_node *node, gy_hosted *hosted, const struct gy_shard_config *config, uint64_t epoch,
+                                        uint64_t seq, gy_import **out, gyre_error *err);
+/* Waits until nobody else holds the replica, closes and deletes it, finishes the import in its place and opens it. The hold stays,
+ * also if that fails: the place is then in trouble. */
+GYRE_CHECKED gyre_status gy_node_replace(gy_node *node, gy_hosted *hosted, gy_import *import, gyre_error *err);
 
 /* The state of every replica, also those in trouble, by (collection, shard). Free with gy_node_statuses_free. */
 struct gy_node_status {

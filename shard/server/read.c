@@ -1,6 +1,7 @@
 /* READ: points by id, as many as fit one reply. */
 #include "server/incoming.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 struct reading {
@@ -73,6 +74,19 @@ static gyre_status read_points(gy_points *points, const Gyre__Node__Read *reques
     return gy_points_read(points, ids, count, request->with_vector, request->with_payload, take_point, reading, err);
 }
 
+/* Whether what is applied here is new enough for who asks. A lease that is checked before the read is enough: what the read finds
+ * is at least what was acknowledged when it was checked. */
+static gyre_status check_fresh(gy_replica *replica, const Gyre__Node__Read *request, gyre_error *err)
+{
+    if (request->linearizable)
+        GY_TRY(gy_replica_check_lease(replica, err));
+    uint64_t applied = gy_points_applied_seq(gy_replica_points(replica));
+    if (applied < request->min_seq)
+        return gyre_fail(err, GYRE_UNAVAILABLE, "the replica has applied seq %" PRIu64 "; min_seq is %" PRIu64, applied,
+                         request->min_seq);
+    return GYRE_OK;
+}
+
 void gy_serve_read(gy_incoming *call, void *message)
 {
     const Gyre__Node__Read *request = message;
@@ -85,7 +99,9 @@ void gy_serve_read(gy_incoming *call, void *message)
     if (status == GYRE_OK)
         status = gy_node_hold(node, request->collection_id, request->shard, &hosted, &err);
     if (status == GYRE_OK) {
-        status = read_points(gy_replica_points(gy_hosted_replica(hosted)), request, count, &reading, &err);
+        status = check_fresh(gy_hosted_replica(hosted), request, &err);
+        if (status == GYRE_OK)
+            status = read_points(gy_replica_points(gy_hosted_replica(hosted)), request, count, &reading, &err);
         gy_node_release(node, hosted);
     }
     gy_wire_free(message);

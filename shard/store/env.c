@@ -9,7 +9,7 @@
 
 enum {
     MEMTABLE_BYTES = 16 << 20,   /* over all families of a replica */
-    ARENA_BYTES = 128 << 10,     /* step in which a memtable grows: seven families, most of them nearly empty */
+    ARENA_BYTES = 128 << 10,     /* step in which a memtable grows: eight families, most of them nearly empty */
     BLOOM_BITS = 10,             /* a key: 1 % of reads of absent keys look into a file in vain */
     POINT_BLOCK_BYTES = 4 << 10, /* read one at a time: a miss costs one page */
     WALK_BLOCK_BYTES = 64 << 10, /* only ever walked */

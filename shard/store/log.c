@@ -1,6 +1,8 @@
 /* The log family: be64 seq → u64 epoch, body. The only rows that are synced: an entry is durable when _append returns, and
  * everything else on disk can be rebuilt from it.
  *
+ * A log that is cut and the entries that replace its end are one batch, so that a crash leaves the old end or the new one.
+ *
  * Trimming deletes the range below and remembers the last entry trimmed in meta, in one batch, so that a log trimmed to
  * nothing still knows where it ends. */
 #include "store/rocks.h"
@@ -10,16 +12,32 @@
 
 enum { KEY_BYTES = 8, EPOCH_BYTES = 8 };
 
-gyre_status gy_store_log_append(gy_store *store, const struct gy_log_entry *entries, size_t count, gyre_error *err)
+/* Takes the entries from seq on, up to last, out of the log. */
+static void put_cut(gy_store *store, rocksdb_writebatch_t *batch, uint64_t seq, uint64_t last)
+{
+    uint8_t from[KEY_BYTES], to[KEY_BYTES];
+    gy_store_u64_be(from, seq);
+    gy_store_u64_be(to, last + 1);
+    rocksdb_writebatch_delete_range_cf(batch, store->families[GY_FAMILY_LOG], (const char *)from, KEY_BYTES, (const char *)to,
+                                       KEY_BYTES);
+}
+
+gyre_status gy_store_log_append(gy_store *store, const struct gy_log_entry *entries, size_t count, bool cut, gyre_error *err)
 {
     if (count == 0)
         return GYRE_OK;
     pthread_mutex_lock(&store->mu);
-    uint64_t last = store->log_seq;
+    uint64_t last = store->log_seq, applied = store->applied_seq;
     pthread_mutex_unlock(&store->mu);
+    uint64_t first = entries[0].seq;
+    assert(first == last + 1 || (cut && first <= last));
+    if (first <= applied)
+        return gyre_fail(err, GYRE_INTERNAL, "log cannot be cut at seq %" PRIu64 "; %" PRIu64 " is applied", first, applied);
     rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+    if (first <= last)
+        put_cut(store, batch, first, last);
     for (size_t i = 0; i < count; i++) {
-        assert(entries[i].seq == last + 1 + i);
+        assert(entries[i].seq == first + i);
         uint8_t key[KEY_BYTES], epoch[EPOCH_BYTES];
         gy_store_u64_be(key, entries[i].seq);
         gy_store_u64(epoch, entries[i].epoch);
@@ -89,6 +107,26 @@ gyre_status gy_log_find_last(gy_store *store, gyre_error *err)
     return status;
 }
 
+gyre_status gy_log_epoch_at(gy_store *store, const rocksdb_readoptions_t *options, uint64_t seq, uint64_t *epoch,
+                            gyre_error *err)
+{
+    uint8_t key[KEY_BYTES];
+    char *complaint = NULL;
+    gy_store_u64_be(key, seq);
+    rocksdb_pinnableslice_t *pin = rocksdb_get_pinned_cf(store->db, options, store->families[GY_FAMILY_LOG], (const char *)key,
+                                                         KEY_BYTES, &complaint);
+    GY_TRY(gy_rocks_check(&complaint, err, "log entry"));
+    if (!pin)
+        return gyre_fail(err, GYRE_CORRUPT, "log has no entry %" PRIu64 ", which is applied", seq);
+    struct gy_slice value;
+    struct gy_log_entry entry = {0};
+    value.data = rocksdb_pinnableslice_value(pin, &value.bytes);
+    gyre_status status = decode_entry(&entry, (struct gy_slice){key, KEY_BYTES}, value, err);
+    rocksdb_pinnableslice_destroy(pin);
+    *epoch = entry.epoch;
+    return status;
+}
+
 struct reading {
     uint64_t next;
     gyre_status (*visit)(void *self, const struct gy_log_entry *entry, gyre_error *err);
@@ -131,9 +169,65 @@ gyre_status gy_store_log_read(gy_store *store, uint64_t from,
 static gyre_status take_epoch(void *self, size_t i, struct gy_slice value, gyre_error *err)
 {
     (void)i;
+    if (!value.data)
+        return gyre_fail(err, GYRE_CORRUPT, "log has a gap");
     if (value.bytes < EPOCH_BYTES)
         return gyre_fail(err, GYRE_CORRUPT, "log entry of %zu bytes; the epoch alone has %d", value.bytes, EPOCH_BYTES);
     *(uint64_t *)self = gy_load_u64(value.data);
+    return GYRE_OK;
+}
+
+/* ---- epochs ---- */
+struct epochs {
+    gy_store *store;
+    uint64_t base_epoch, base, last;
+};
+
+static gyre_status epoch_at(const struct epochs *epochs, uint64_t seq, uint64_t *epoch, gyre_error *err)
+{
+    uint8_t key[KEY_BYTES];
+    *epoch = epochs->base_epoch;
+    if (seq == epochs->base)
+        return GYRE_OK;
+    gy_store_u64_be(key, seq);
+    return gy_store_get_many(epochs->store, NULL, GY_FAMILY_LOG, key, KEY_BYTES, 1, true, take_epoch, epoch, err);
+}
+
+/* The first entry of the epoch of seq, not before the base. */
+static gyre_status find_start(const struct epochs *epochs, uint64_t seq, struct gy_epoch_start *start, gyre_error *err)
+{
+    uint64_t low = epochs->base, high = seq; /* high has the epoch, all below low have not */
+    GY_TRY(epoch_at(epochs, seq, &start->epoch, err));
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2, epoch;
+        GY_TRY(epoch_at(epochs, middle, &epoch, err));
+        if (epoch > start->epoch)
+            return gyre_fail(err, GYRE_CORRUPT, "log entry %" PRIu64 " is of epoch %" PRIu64 ", entry %" PRIu64 " of %" PRIu64,
+                             middle, epoch, seq, start->epoch);
+        if (epoch == start->epoch)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    start->first = high;
+    return GYRE_OK;
+}
+
+gyre_status gy_store_log_starts(gy_store *store, struct gy_epoch_start *starts, size_t room, size_t *count, gyre_error *err)
+{
+    assert(room > 0);
+    pthread_mutex_lock(&store->mu);
+    const struct epochs epochs = {store, store->log_base_epoch, store->log_base, store->log_seq};
+    pthread_mutex_unlock(&store->mu);
+    size_t found = 0;
+    for (uint64_t seq = epochs.last;; seq = starts[room - found].first - 1) { /* newest first, into the end of starts */
+        found++;
+        GY_TRY(find_start(&epochs, seq, &starts[room - found], err));
+        if (found == room || starts[room - found].first == epochs.base)
+            break;
+    }
+    memmove(starts, starts + room - found, found * sizeof *starts);
+    *count = found;
     return GYRE_OK;
 }
 
@@ -163,6 +257,7 @@ gyre_status gy_store_log_trim(gy_store *store, uint64_t below, gyre_error *err)
     rocksdb_writebatch_destroy(batch);
     GY_TRY(gy_rocks_check(&complaint, err, "log trim"));
     pthread_mutex_lock(&store->mu);
+    store->log_base_epoch = epoch;
     store->log_base = below - 1;
     pthread_mutex_unlock(&store->mu);
     return GYRE_OK;

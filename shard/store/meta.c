@@ -1,11 +1,18 @@
 /* The meta family: a few keys, each a small fixed record (README.md, "Bytes"). */
 #include "store/rocks.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FORMAT_VERSION = 1, IDENTITY_BYTES = 12, CODEC_BYTES_MAX = 64, APPLIED_BYTES = 16, LOG_BASE_BYTES = 16 };
-#define CODEC_OF_OLD "rabitq1" /* of replicas made before there was a choice */
+enum {
+    FORMAT_VERSION = 2, /* 1, never released, knew an epoch but no members */
+    IDENTITY_BYTES = 12,
+    MEMBER_BYTES = 5,
+    CODEC_BYTES_MAX = 64,
+    APPLIED_BYTES = 16,
+    LOG_BASE_BYTES = 16,
+};
 
 static void put(gy_store *store, rocksdb_writebatch_t *batch, const char *key, const void *value, size_t bytes)
 {
@@ -40,30 +47,53 @@ gyre_status gy_meta_put_codebook(gy_store *store, rocksdb_writebatch_t *batch, c
     return GYRE_OK;
 }
 
-static void put_epoch(gy_store *store, rocksdb_writebatch_t *batch, uint64_t epoch)
+static void put_config(gy_store *store, rocksdb_writebatch_t *batch, const struct gy_shard_config *config)
 {
-    uint8_t value[8];
-    gy_store_u64(value, epoch);
-    put(store, batch, "epoch", value, sizeof value);
+    uint8_t value[GY_CONFIG_BYTES_MAX];
+    put(store, batch, "config", value, gy_config_encode(config, value));
 }
 
-gyre_status gy_meta_write_new(gy_store *store, const struct gy_store_identity *identity, uint64_t epoch, const gyre_codec *codec,
-                              const gyre_codebook *codebook, gyre_error *err)
+gyre_status gy_new_replica_check(const struct gy_new_replica *replica, bool *quantized, gyre_error *err)
 {
-    uint8_t format[4], name[IDENTITY_BYTES + sizeof identity->collection];
+    const struct gy_store_identity *identity = replica->identity;
+    if (memchr(identity->collection, 0, sizeof identity->collection) == NULL)
+        return gyre_fail(err, GYRE_INVALID, "collection name is longer than %zu bytes", sizeof identity->collection - 1);
+    gyre_status status = gy_config_check(replica->config, err);
+    if (status != GYRE_OK)
+        return gyre_wrap(err, status, "configuration");
+    const struct gy_member *member = gy_config_member(replica->config, replica->member);
+    if (!member)
+        return gyre_fail(err, GYRE_INVALID, "member %u is none of the configuration's", replica->member);
+    *quantized = member->kind == GY_MEMBER_QUANTIZED;
+    return GYRE_OK;
+}
+
+void gy_meta_put_new(gy_store *store, rocksdb_writebatch_t *batch, const struct gy_new_replica *replica, bool quantized,
+                     uint64_t base_epoch, uint64_t base_seq)
+{
+    const struct gy_store_identity *identity = replica->identity;
+    uint8_t format[4], member[MEMBER_BYTES], name[IDENTITY_BYTES + sizeof identity->collection];
     size_t name_bytes = strnlen(identity->collection, sizeof identity->collection - 1);
     gy_store_u32(format, FORMAT_VERSION);
     gy_store_u64(name, identity->collection_id);
     gy_store_u32(name + 8, identity->shard);
     memcpy(name + IDENTITY_BYTES, identity->collection, name_bytes);
-
-    rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+    gy_store_u32(member, replica->member);
+    member[4] = quantized ? GY_MEMBER_QUANTIZED : GY_MEMBER_FULL;
     put(store, batch, "format", format, sizeof format);
     put(store, batch, "identity", name, IDENTITY_BYTES + name_bytes);
+    put(store, batch, "member", member, sizeof member);
+    put_config(store, batch, replica->config);
+    gy_meta_put_log_base(store, batch, base_epoch, base_seq);
+}
+
+gyre_status gy_meta_write_new(gy_store *store, const struct gy_new_replica *replica, bool quantized, const gyre_codec *codec,
+                              const gyre_codebook *codebook, gyre_error *err)
+{
+    rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+    gy_meta_put_new(store, batch, replica, quantized, 0, 0);
     put(store, batch, "codec", codec->name, strlen(codec->name));
-    put_epoch(store, batch, epoch);
     gy_meta_put_applied(store, batch, 0, 0);
-    gy_meta_put_log_base(store, batch, 0, 0);
     gyre_status status = gy_meta_put_codebook(store, batch, codebook, err);
     if (status == GYRE_OK) {
         char *complaint = NULL;
@@ -74,15 +104,15 @@ gyre_status gy_meta_write_new(gy_store *store, const struct gy_store_identity *i
     return status;
 }
 
-/* Lends the value until *pin is destroyed, if the key is there; CORRUPT if its value is not within bytes. */
-static gyre_status find(gy_store *store, const rocksdb_readoptions_t *options, const char *key, size_t bytes_min,
-                        size_t bytes_max, rocksdb_pinnableslice_t **pin, const uint8_t **value, size_t *bytes, gyre_error *err)
+/* Lends the value until *pin is destroyed; CORRUPT if the key is missing or its value is not within bytes. */
+static gyre_status get(gy_store *store, const rocksdb_readoptions_t *options, const char *key, size_t bytes_min, size_t bytes_max,
+                       rocksdb_pinnableslice_t **pin, const uint8_t **value, size_t *bytes, gyre_error *err)
 {
     char *complaint = NULL;
     *pin = rocksdb_get_pinned_cf(store->db, options, store->families[GY_FAMILY_META], key, strlen(key), &complaint);
     GY_TRY(gy_rocks_check(&complaint, err, key));
     if (!*pin)
-        return GYRE_OK;
+        return gyre_fail(err, GYRE_CORRUPT, "meta record '%s' is missing", key);
     *value = (const uint8_t *)rocksdb_pinnableslice_value(*pin, bytes);
     if (*bytes < bytes_min || *bytes > bytes_max) {
         gyre_status status = gyre_fail(err, GYRE_CORRUPT, "meta record '%s' has %zu bytes", key, *bytes);
@@ -91,14 +121,6 @@ static gyre_status find(gy_store *store, const rocksdb_readoptions_t *options, c
         return status;
     }
     return GYRE_OK;
-}
-
-/* As find, and CORRUPT if the key is missing. */
-static gyre_status get(gy_store *store, const rocksdb_readoptions_t *options, const char *key, size_t bytes_min, size_t bytes_max,
-                       rocksdb_pinnableslice_t **pin, const uint8_t **value, size_t *bytes, gyre_error *err)
-{
-    GY_TRY(find(store, options, key, bytes_min, bytes_max, pin, value, bytes, err));
-    return *pin ? GYRE_OK : gyre_fail(err, GYRE_CORRUPT, "meta record '%s' is missing", key);
 }
 
 static gyre_status read_numbers(gy_store *store, const rocksdb_readoptions_t *options, const char *key, uint64_t *numbers,
@@ -122,11 +144,12 @@ static gyre_status read_format(gy_store *store, gyre_error *err)
     GY_TRY(get(store, store->read, "format", 4, 4, &pin, &value, &bytes, err));
     uint32_t version = gy_load_u32(value);
     rocksdb_pinnableslice_destroy(pin);
-    if (version > FORMAT_VERSION)
-        return gyre_fail(err, GYRE_UNIMPLEMENTED, "replica is in format version %u; this program reads up to %d", version,
-                         FORMAT_VERSION);
     if (version == 0)
         return gyre_fail(err, GYRE_CORRUPT, "replica claims format version 0");
+    if (version != FORMAT_VERSION)
+        return gyre_fail(err, GYRE_UNIMPLEMENTED, "replica is in format version %u; this program reads version %d only%s",
+                         version, FORMAT_VERSION,
+                         version < FORMAT_VERSION ? ": it was made before shards had members and must be made anew" : "");
     return GYRE_OK;
 }
 
@@ -147,23 +170,52 @@ static gyre_status read_identity(gy_store *store, gyre_error *err)
 }
 
 /* A codec this program does not have is one of a newer program. */
-static gyre_status read_codec(gy_store *store, gyre_error *err)
+static gyre_status find_codec(gy_store *store, const char *name, gyre_error *err)
 {
-    rocksdb_pinnableslice_t *pin;
-    const uint8_t *value;
-    size_t bytes;
-    char name[CODEC_BYTES_MAX + 1] = CODEC_OF_OLD;
-    GY_TRY(find(store, store->read, "codec", 1, CODEC_BYTES_MAX, &pin, &value, &bytes, err));
-    if (pin) {
-        memcpy(name, value, bytes);
-        name[bytes] = 0;
-        rocksdb_pinnableslice_destroy(pin);
-    }
     if (gyre_codec_find(&store->codec, name, err) != GYRE_OK)
         return gyre_wrap(err, GYRE_UNIMPLEMENTED, "meta record 'codec'");
     if (!gyre_codec_has_signs(store->codec))
         return gyre_fail(err, GYRE_CORRUPT, "meta record 'codec': %s has no signs", name);
     return GYRE_OK;
+}
+
+static gyre_status read_codec(gy_store *store, gyre_error *err)
+{
+    rocksdb_pinnableslice_t *pin;
+    const uint8_t *value;
+    size_t bytes;
+    char name[CODEC_BYTES_MAX + 1];
+    GY_TRY(get(store, store->read, "codec", 1, CODEC_BYTES_MAX, &pin, &value, &bytes, err));
+    memcpy(name, value, bytes);
+    name[bytes] = 0;
+    rocksdb_pinnableslice_destroy(pin);
+    return find_codec(store, name, err);
+}
+
+static gyre_status read_member(gy_store *store, gyre_error *err)
+{
+    rocksdb_pinnableslice_t *pin;
+    const uint8_t *value;
+    size_t bytes;
+    GY_TRY(get(store, store->read, "member", MEMBER_BYTES, MEMBER_BYTES, &pin, &value, &bytes, err));
+    uint8_t kind = value[4];
+    store->member = gy_load_u32(value);
+    store->quantized = kind == GY_MEMBER_QUANTIZED;
+    rocksdb_pinnableslice_destroy(pin);
+    if (store->member == 0 || kind > GY_MEMBER_QUANTIZED)
+        return gyre_fail(err, GYRE_CORRUPT, "meta record 'member': member %u of kind %u", store->member, kind);
+    return GYRE_OK;
+}
+
+static gyre_status read_config(gy_store *store, gyre_error *err)
+{
+    rocksdb_pinnableslice_t *pin;
+    const uint8_t *value;
+    size_t bytes;
+    GY_TRY(get(store, store->read, "config", 1, GY_CONFIG_BYTES_MAX, &pin, &value, &bytes, err));
+    gyre_status status = gy_config_decode(&store->config, value, bytes, err);
+    rocksdb_pinnableslice_destroy(pin);
+    return status == GYRE_OK ? status : gyre_wrap(err, status, "meta record 'config'");
 }
 
 gyre_status gy_meta_read_applied(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *seq, gyre_error *err)
@@ -183,11 +235,12 @@ gyre_status gy_meta_read(gy_store *store, gyre_error *err)
     GY_TRY(read_format(store, err)); /* first: what follows may mean something else in a newer one */
     GY_TRY(read_identity(store, err));
     GY_TRY(read_codec(store, err));
-    GY_TRY(read_numbers(store, store->read, "epoch", &store->epoch, 1, err));
+    GY_TRY(read_member(store, err));
+    GY_TRY(read_config(store, err));
     GY_TRY(read_numbers(store, store->read, "applied", pair, 2, err));
     store->applied_seq = pair[0], store->point_count = pair[1];
     GY_TRY(read_numbers(store, store->read, "log_base", pair, 2, err));
-    store->log_epoch = pair[0], store->log_base = store->log_seq = pair[1];
+    store->log_base_epoch = store->log_epoch = pair[0], store->log_base = store->log_seq = pair[1];
 
     GY_TRY(get(store, store->read, "codebook", 0, SIZE_MAX, &pin, &value, &bytes, err));
     gyre_status status = gyre_codebook_decode(&store->codebook, value, bytes, err);
@@ -195,16 +248,98 @@ gyre_status gy_meta_read(gy_store *store, gyre_error *err)
     return status == GYRE_OK ? status : gyre_wrap(err, status, "meta record 'codebook'");
 }
 
-gyre_status gy_store_set_epoch(gy_store *store, uint64_t epoch, gyre_error *err)
+/* ---- the applied state, for others and from others ---- */
+gyre_status gy_meta_read_position(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *epoch, uint64_t *seq,
+                                  uint64_t *points, uint32_t *codebook_version, gyre_error *err)
 {
+    uint64_t applied[2], base[2];
+    rocksdb_pinnableslice_t *pin;
+    const uint8_t *value;
+    size_t bytes;
+    GY_TRY(read_numbers(store, options, "applied", applied, 2, err));
+    GY_TRY(read_numbers(store, options, "log_base", base, 2, err));
+    *seq = applied[0], *points = applied[1], *epoch = base[0];
+    if (*seq != base[1])
+        GY_TRY(gy_log_epoch_at(store, options, *seq, epoch, err));
+    GY_TRY(get(store, options, "codebook", 0, SIZE_MAX, &pin, &value, &bytes, err));
+    gyre_codebook *codebook = NULL;
+    gyre_status status = gyre_codebook_decode(&codebook, value, bytes, err);
+    rocksdb_pinnableslice_destroy(pin);
+    if (status != GYRE_OK)
+        return gyre_wrap(err, status, "meta record 'codebook'");
+    *codebook_version = gyre_codebook_version(codebook);
+    gyre_codebook_free(codebook);
+    return GYRE_OK;
+}
+
+static bool is(struct gy_slice key, const char *name)
+{
+    return key.bytes == strlen(name) && memcmp(key.data, name, key.bytes) == 0;
+}
+
+bool gy_meta_is_state(struct gy_slice key)
+{
+    return is(key, "applied") || is(key, "codec") || is(key, "codebook");
+}
+
+static gyre_status take_codec(gy_store *store, struct gy_slice value, gyre_error *err)
+{
+    char name[CODEC_BYTES_MAX + 1] = {0};
+    if (value.bytes == 0 || value.bytes > CODEC_BYTES_MAX)
+        return gyre_fail(err, GYRE_CORRUPT, "its value has %zu bytes; it has 1 to %d", value.bytes, CODEC_BYTES_MAX);
+    memcpy(name, value.data, value.bytes);
+    return find_codec(store, name, err);
+}
+
+gyre_status gy_meta_take_state(gy_store *store, rocksdb_writebatch_t *batch, struct gy_slice key, struct gy_slice value,
+                               gyre_error *err)
+{
+    if (is(key, "applied")) {
+        if (value.bytes != APPLIED_BYTES)
+            return gyre_fail(err, GYRE_CORRUPT, "its value has %zu bytes, not %d", value.bytes, APPLIED_BYTES);
+        store->applied_seq = gy_load_u64(value.data);
+        store->point_count = gy_load_u64((const uint8_t *)value.data + 8);
+        gy_meta_put_applied(store, batch, store->applied_seq, store->point_count);
+        return GYRE_OK;
+    }
+    if (is(key, "codec")) {
+        GY_TRY(take_codec(store, value, err));
+        put(store, batch, "codec", store->codec->name, strlen(store->codec->name));
+        return GYRE_OK;
+    }
+    if (is(key, "codebook")) {
+        GY_TRY(gyre_codebook_decode(&store->codebook, value.data, value.bytes, err));
+        return gy_meta_put_codebook(store, batch, store->codebook, err);
+    }
+    return gyre_fail(err, GYRE_CORRUPT, "it is none of the records of a state");
+}
+
+gyre_status gy_meta_state_whole(const gy_store *store, uint64_t seq, gyre_error *err)
+{
+    if (!store->codec || !store->codebook)
+        return gyre_fail(err, GYRE_CORRUPT, "meta record '%s' is missing", store->codec ? "codebook" : "codec");
+    if (store->applied_seq != seq)
+        return gyre_fail(err, GYRE_CORRUPT, "meta record 'applied' is of seq %" PRIu64 "; the copy is of seq %" PRIu64,
+                         store->applied_seq, seq);
+    return GYRE_OK;
+}
+
+gyre_status gy_store_set_config(gy_store *store, const struct gy_shard_config *config, gyre_error *err)
+{
+    gyre_status checked = gy_config_check(config, err);
+    if (checked != GYRE_OK)
+        return gyre_wrap(err, checked, "configuration");
+    if (config->epoch < gy_store_epoch(store))
+        return gyre_fail(err, GYRE_PRECONDITION, "configuration of epoch %" PRIu64 "; the replica has one of epoch %" PRIu64,
+                         config->epoch, gy_store_epoch(store));
     rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
-    put_epoch(store, batch, epoch);
+    put_config(store, batch, config);
     char *complaint = NULL;
     rocksdb_write(store->db, store->write_synced, batch, &complaint);
     rocksdb_writebatch_destroy(batch);
-    GY_TRY(gy_rocks_check(&complaint, err, "epoch"));
+    GY_TRY(gy_rocks_check(&complaint, err, "configuration"));
     pthread_mutex_lock(&store->mu);
-    store->epoch = epoch;
+    store->config = *config;
     pthread_mutex_unlock(&store->mu);
     return GYRE_OK;
 }

@@ -118,33 +118,44 @@ gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, g
     return GYRE_OK;
 }
 
-/* Makes the database at a hidden path and closes it again. */
-static gyre_status make(gy_store_env *env, const char *path, const struct gy_store_identity *identity, uint64_t epoch,
+gyre_status gy_store_make(gy_store **out, gy_store_env *env, const char *path, gyre_error *err)
+{
+    gy_store *made = NULL;
+    GY_TRY(store_new(&made, path, err));
+    GY_AUTO(gy_store) *store = made;
+    GY_TRY(open_database(store, env, path, true, err));
+    *out = GY_TAKE(store);
+    return GYRE_OK;
+}
+
+/* Makes the replica at a hidden path and closes it again. */
+static gyre_status make(gy_store_env *env, const char *path, const struct gy_new_replica *replica, bool quantized,
                         const gyre_codec *codec, const gyre_codebook *codebook, gyre_error *err)
 {
     gy_store *made = NULL;
     GY_TRY(gy_directory_remove(path, err)); /* of a crash in here */
-    GY_TRY(store_new(&made, path, err));
+    GY_TRY(gy_store_make(&made, env, path, err));
     GY_AUTO(gy_store) *store = made;
-    GY_TRY(open_database(store, env, path, true, err));
-    GY_TRY(gy_meta_write_new(store, identity, epoch, codec, codebook, err));
+    GY_TRY(gy_meta_write_new(store, replica, quantized, codec, codebook, err));
     return gy_store_flush(store, err);
 }
 
 gyre_status gy_store_create(gy_store **out, gy_store_env *env, const char *path, const struct gy_store_identity *identity,
-                            uint64_t epoch, const char *codec, const gyre_codebook *codebook, gyre_error *err)
+                            uint32_t member, const struct gy_shard_config *config, const char *codec,
+                            const gyre_codebook *codebook, gyre_error *err)
 {
+    const struct gy_new_replica replica = {identity, member, config};
     const gyre_codec *found = NULL;
+    bool quantized;
+    GY_TRY(gy_new_replica_check(&replica, &quantized, err));
     GY_TRY(gyre_codec_find(&found, codec, err));
     if (!gyre_codec_has_signs(found))
         return gyre_fail(err, GYRE_INVALID, "codec %s has no signs to scan", codec);
     if (gy_directory_exists(path))
         return gyre_fail(err, GYRE_EXISTS, "%s exists", path);
-    if (memchr(identity->collection, 0, sizeof identity->collection) == NULL)
-        return gyre_fail(err, GYRE_INVALID, "collection name is longer than %zu bytes", sizeof identity->collection - 1);
     char *hidden;
     GY_TRY(gy_directory_hidden(&hidden, path, "creating", err));
-    gyre_status status = make(env, hidden, identity, epoch, found, codebook, err);
+    gyre_status status = make(env, hidden, &replica, quantized, found, codebook, err);
     if (status == GYRE_OK && rename(hidden, path) != 0)
         status = gyre_fail(err, GYRE_INTERNAL, "%s cannot be renamed to %s: %s", hidden, path, strerror(errno));
     if (status == GYRE_OK)

@@ -40,6 +40,7 @@ gyre_status gy_rocks_check(char **complaint, gyre_error *err, const char *doing)
 
 const char *gy_family_name(enum gy_family family)
 {
-    static const char *const names[GY_FAMILY_COUNT] = {"meta", "log", "points", "vectors", "codes", "payload_index"};
+    static const char *const names[GY_FAMILY_COUNT] = {"meta", "log", "points", "vectors", "codes", "payload_index",
+                                                       "requests"};
     return names[family];
 }

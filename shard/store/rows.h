@@ -10,6 +10,7 @@
 
 #include "store/store.h"
 
+/* Values travel (copy.h). */
 enum gy_family {
     GY_FAMILY_META,
     GY_FAMILY_LOG,
@@ -17,6 +18,7 @@ enum gy_family {
     GY_FAMILY_VECTORS,
     GY_FAMILY_CODES,
     GY_FAMILY_PAYLOAD_INDEX, /* reserved for filters; nothing is in it yet */
+    GY_FAMILY_REQUESTS,      /* be64 seq → client, request, deleted: those that are recognised when they are sent again */
     GY_FAMILY_COUNT,
 };
 

@@ -35,9 +35,27 @@ const gyre_codebook *gy_store_codebook(const gy_store *store)
     return codebook;
 }
 
+uint32_t gy_store_member(const gy_store *store)
+{
+    return store->member;
+}
+
+bool gy_store_quantized(const gy_store *store)
+{
+    return store->quantized;
+}
+
+void gy_store_config(const gy_store *store, struct gy_shard_config *out)
+{
+    pthread_mutex_t *mu = (pthread_mutex_t *)&store->mu;
+    pthread_mutex_lock(mu);
+    *out = store->config;
+    pthread_mutex_unlock(mu);
+}
+
 uint64_t gy_store_epoch(const gy_store *store)
 {
-    return locked(store, &store->epoch);
+    return locked(store, &store->config.epoch);
 }
 
 uint64_t gy_store_applied_seq(const gy_store *store)

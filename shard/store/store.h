@@ -1,9 +1,9 @@
 /* store: one replica on disk: a RocksDB of its own, so that it can be checkpointed, shipped, checked and dropped alone.
  *
- * Column families: meta (identity, format version, epoch, applied seq, codebook), log (be64 seq → epoch, entry), points
+ * Column families: meta (identity, format version, configuration, applied seq, codebook), log (be64 seq → epoch, entry), points
  * (id → version, payload), vectors (id → f32[dim]), codes (packed blocks and the rows written since), payload index.
- * Two moments are durable: a log append (synced) and nothing else; what is applied is rebuilt from the log after a crash,
- * because the applied seq is in the same batch as what it describes. RocksDB's words are translated here, once.
+ * Durable at once are log appends and configurations; what is applied is rebuilt from the log after a crash, because the applied
+ * seq is in the same batch as what it describes. RocksDB's words are translated here, once.
  * Bytes    shard/store/README.md          Threads  any, but one writer at a time (the replica's thread) */
 #ifndef GY_STORE_H
 #define GY_STORE_H
@@ -11,6 +11,7 @@
 #include "gyre/codebook.h"
 #include "gyre/codec.h"
 #include "gyre/point_id.h"
+#include "gyre/shard_config.h"
 
 typedef struct gy_store gy_store;
 typedef struct gy_store_env gy_store_env; /* what the replicas of a node share: block cache, background threads, rate limiter */
@@ -25,12 +26,13 @@ struct gy_store_identity {
 };
 
 /* Creates a replica in a directory that does not exist yet, with seq 0, this codec (a name of libgyrecodec, of a codec with
- * signs) and this codebook. Synced before it returns. */
+ * signs) and this codebook, as one of config's members: what kind that is, is fixed with it. Synced before it returns. */
 GYRE_CHECKED gyre_status gy_store_create(gy_store **out, gy_store_env *env, const char *path,
-                                         const struct gy_store_identity *identity, uint64_t epoch, const char *codec,
-                                             const gyre_codebook *codebook, gyre_error *err);
+                                         const struct gy_store_identity *identity, uint32_t member,
+                                         const struct gy_shard_config *config, const char *codec, const gyre_codebook *codebook,
+                                         gyre_error *err);
 /* Opens one. GYRE_CORRUPT if the write-ahead log or a file is damaged; only a torn last record of the log, a write that was never
- * acknowledged, is passed over. GYRE_UNIMPLEMENTED for a newer format version. */
+ * acknowledged, is passed over. GYRE_UNIMPLEMENTED for another format version. */
 GYRE_CHECKED gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, gyre_error *err);
 void gy_store_close(gy_store *store);
 GY_AUTO_DEFINE(gy_store, gy_store_close)
@@ -41,8 +43,12 @@ const struct gy_store_identity *gy_store_identity(const gy_store *store);
 const char *gy_store_path(const gy_store *store);
 const gyre_codebook *gy_store_codebook(const gy_store *store); /* the one the codes on disk are in; valid until it is switched */
 const gyre_codec *gy_store_codec(const gy_store *store); /* replicas made before there was a choice have rabitq1 */
-uint64_t gy_store_epoch(const gy_store *store);
-GYRE_CHECKED gyre_status gy_store_set_epoch(gy_store *store, uint64_t epoch, gyre_error *err); /* synced */
+uint32_t gy_store_member(const gy_store *store); /* which of the shard's members it is; the configuration may have dropped it */
+bool gy_store_quantized(const gy_store *store);  /* it holds codes and payloads, no full vectors */
+void gy_store_config(const gy_store *store, struct gy_shard_config *out);
+uint64_t gy_store_epoch(const gy_store *store);  /* of the configuration */
+/* Synced before it returns. GYRE_INVALID for what can be no configuration, GYRE_PRECONDITION for an older epoch than there is. */
+GYRE_CHECKED gyre_status gy_store_set_config(gy_store *store, const struct gy_shard_config *config, gyre_error *err);
 uint64_t gy_store_applied_seq(const gy_store *store);
 
 /* ---- log ---- */
@@ -51,10 +57,17 @@ struct gy_log_entry {
     const uint8_t *body;
     size_t bytes;
 };
-/* Appends entries of consecutive seqs in one synced write. On failure nothing may be assumed: the replica must stop writing. */
-GYRE_CHECKED gyre_status gy_store_log_append(gy_store *store, const struct gy_log_entry *entries, size_t count, gyre_error *err);
+/* Appends entries of consecutive seqs in one synced write. cut: the first may be at or below the last there is; then the entries
+ * from it on are taken out in the same write, and the log ends with the new ones. GYRE_INTERNAL if that would take out what is
+ * applied. On failure nothing may be assumed: the replica must stop writing. */
+GYRE_CHECKED gyre_status gy_store_log_append(gy_store *store, const struct gy_log_entry *entries, size_t count, bool cut,
+                                             gyre_error *err);
 /* (0,0) for an empty log that was never written; after trimming, the last entry is still known. */
 void gy_store_log_last(gy_store *store, uint64_t *epoch, uint64_t *seq);
+/* The epochs of the log, ascending: starts [room], room at least 1; the first is that of the last entry trimmed, {0, 0} if there
+ * is none, or, if there are more than room, the oldest of the newest. GYRE_CORRUPT if epochs do not ascend with seqs. */
+GYRE_CHECKED gyre_status gy_store_log_starts(gy_store *store, struct gy_epoch_start *starts, size_t room, size_t *count,
+                                             gyre_error *err);
 /* Calls visit for each entry with seq >= from, in order; a gap is GYRE_CORRUPT. visit's failure ends the walk. */
 GYRE_CHECKED gyre_status gy_store_log_read(gy_store *store, uint64_t from,
                                            gyre_status (*visit)(void *self, const struct gy_log_entry *entry, gyre_error *err),

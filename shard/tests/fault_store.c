@@ -65,7 +65,7 @@ static int work(const char *directory, int fd)
     for (uint64_t seq = last_logged(&f) + 1;; seq++) {
         struct gy_log_entry entry = {1, seq, (const uint8_t *)drawn.vectors, sizeof drawn.vectors / 4};
         draw_entry(unused, &drawn, seq);
-        assert_ok(gy_store_log_append(f.store, &entry, 1, &err));
+        assert_ok(gy_store_log_append(f.store, &entry, 1, false, &err));
         promise.logged = seq;
         if (write(fd, &promise, sizeof promise) != sizeof promise)
             return 1;

@@ -18,7 +18,13 @@ static void ensure_replicas(void)
         struct gy_store_identity identity = {.collection_id = 7, .shard = shard, .collection = "words"};
         gy_hosted *hosted;
         gyre_error err;
-        gyre_status status = gy_node_ensure(world.node, &identity, 4, "rabitq1", world.codebook, GY_NEVER, &hosted, &err);
+        struct gy_node_wish wish = {.identity = &identity,
+                                    .member = 1,
+                                    .config = fixture_config(4),
+                                    .create = true,
+                                    .codec = "rabitq1",
+                                    .codebook = world.codebook};
+        gyre_status status = gy_node_ensure(world.node, &wish, GY_NEVER, &hosted, &err);
         if (status == GYRE_OK)
             gy_node_release(world.node, hosted);
         else if (status != GYRE_ABORTED) { /* an input may have asked for a newer epoch */

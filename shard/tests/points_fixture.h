@@ -4,6 +4,7 @@
 #define GY_POINTS_FIXTURE_H
 
 #include "index/points.h"
+#include "config_fixture.h"
 #include "store/rows.h"
 
 #include <setjmp.h>
@@ -133,7 +134,8 @@ static inline void fixture_init_with(struct fixture *f, const char *codec, gyre_
     *f = (struct fixture){.directory = fixture_directory()};
     snprintf(f->path, sizeof f->path, "%s/replica", f->directory);
     assert_ok(gy_store_env_new(&f->env, 64 << 20, &err));
-    assert_ok(gy_store_create(&f->store, f->env, f->path, &fixture_identity, 1, codec, codebook, &err));
+    const struct gy_shard_config config = fixture_config(1);
+    assert_ok(gy_store_create(&f->store, f->env, f->path, &fixture_identity, 1, &config, codec, codebook, &err));
     gyre_codebook_free(codebook);
     gy_store_close(f->store);
     fixture_open(f);
@@ -160,7 +162,7 @@ static inline void fixture_apply(struct fixture *f, const struct gy_operation *o
     struct gy_log_entry entry = {1, ++f->seq, NULL, 0};
     for (size_t i = 0; i < count; i++)
         versions[i] = f->seq;
-    assert_ok(gy_store_log_append(f->store, &entry, 1, &err));
+    assert_ok(gy_store_log_append(f->store, &entry, 1, false, &err));
     assert_ok(gy_points_apply(f->points, operations, versions, count, f->seq, deleted ? deleted : ignored, &err));
     free(versions);
     free(ignored);
@@ -176,7 +178,8 @@ static inline void fixture_fill(struct fixture *f, uint64_t first, size_t count,
         size_t n = count - done < batch ? count - done : batch;
         for (size_t i = 0; i < n; i++) {
             fixture_vector(state, vectors + i * dim, dim);
-            operations[i] = (struct gy_operation){gyre_point_id_from_number(first + done + i), vectors + i * dim, "{\"w\":1}"};
+            operations[i] = (struct gy_operation){.id = gyre_point_id_from_number(first + done + i),
+                                                  .vector = vectors + i * dim, .payload = "{\"w\":1}"};
         }
         fixture_apply(f, operations, n, NULL);
         done += n;

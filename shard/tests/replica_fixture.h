@@ -3,6 +3,7 @@
 #ifndef GY_TESTS_REPLICA_FIXTURE_H
 #define GY_TESTS_REPLICA_FIXTURE_H
 
+#include "config_fixture.h"
 #include "replica/replica.h"
 
 #include "gyre/wire.h"

@@ -68,7 +68,8 @@ static inline void world_init(struct world *world, gyre_metric metric, uint32_t 
     snprintf(f->path, sizeof f->path, "%s/replica", f->directory);
     assert_ok(gy_store_env_new(&f->env, 64 << 20, &err));
     gyre_codebook *codebook = world_codebook(world, 1);
-    assert_ok(gy_store_create(&f->store, f->env, f->path, &fixture_identity, 1, codec, codebook, &err));
+    const struct gy_shard_config config = fixture_config(1);
+    assert_ok(gy_store_create(&f->store, f->env, f->path, &fixture_identity, 1, &config, codec, codebook, &err));
     gyre_codebook_free(codebook);
     gy_store_close(f->store);
     fixture_open(f);

@@ -118,7 +118,9 @@ static inline gyre_status ensure(struct world *world, uint32_t shard, uint64_t e
     request.collection_id = COLLECTION;
     request.collection = (char *)(uintptr_t)"words";
     request.shard = shard;
-    request.epoch = epoch;
+    struct gy_shard_config config = fixture_config(epoch);
+    struct gy_config_message message;
+    fixture_tell(&request, &message, &config);
     if (world->codec)
         request.codec = (char *)(uintptr_t)world->codec;
     request.codebook = (ProtobufCBinaryData){gyre_codebook_encoded_bytes(codebook), bytes};

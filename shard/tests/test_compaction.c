@@ -25,7 +25,7 @@ static void delete_numbers(struct fixture *f, uint64_t first, uint64_t end, uint
     struct gy_operation operations[512];
     size_t count = 0;
     for (uint64_t n = first; n < end; n += step) {
-        operations[count++] = (struct gy_operation){gyre_point_id_from_number(n), NULL, NULL};
+        operations[count++] = (struct gy_operation){.id = gyre_point_id_from_number(n)};
         if (count == 512 || n + step >= end)
             fixture_apply(f, operations, count, NULL), count = 0;
     }

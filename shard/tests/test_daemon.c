@@ -221,7 +221,9 @@ static void create_replica(gy_peer *peer)
     request.collection_id = 7;
     request.collection = (char *)(uintptr_t)"words";
     request.shard = 3;
-    request.epoch = 4;
+    struct gy_shard_config config = fixture_config(4);
+    struct gy_config_message message;
+    fixture_tell(&request, &message, &config);
     if (ask(peer, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, &gyre__node__replica_status__descriptor, &reply, &err) != GYRE_OK)
         fail_msg("%s", err.text);
     gy_wire_free(reply);

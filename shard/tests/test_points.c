@@ -41,7 +41,8 @@ static void an_upserted_point_reads_back_and_a_missing_one_is_not_found(void **s
     struct fixture f;
     fixture_init(&f, GYRE_L2, DIM);
     float a[DIM] = {1, 2, 3}, b[DIM] = {4, 5, 6};
-    struct gy_operation operations[] = {{number(5), a, "{\"x\":1}"}, {number(9), b, ""}};
+    struct gy_operation operations[] = {{.id = number(5), .vector = a, .payload = "{\"x\":1}"},
+                                        {.id = number(9), .vector = b, .payload = ""}};
     fixture_apply(&f, operations, 2, NULL);
     for (int reopened = 0; reopened < 2; reopened++) {
         gyre_point_id ids[] = {number(9), number(7), number(5)};
@@ -74,8 +75,12 @@ static void later_operations_of_a_batch_win_and_deletes_say_what_was_there(void 
     float a[DIM] = {1}, b[DIM] = {2};
     bool deleted[8];
     struct gy_operation first[] = {
-        {number(1), NULL, NULL}, {number(1), a, ""}, {number(1), b, "{}"}, {number(2), a, ""}, {number(2), NULL, NULL},
-            {number(2), NULL, NULL},
+        {.id = number(1)},
+        {.id = number(1), .vector = a, .payload = ""},
+        {.id = number(1), .vector = b, .payload = "{}"},
+        {.id = number(2), .vector = a, .payload = ""},
+        {.id = number(2)},
+        {.id = number(2)},
     };
     fixture_apply(&f, first, 6, deleted);
     const bool wanted[] = {false, false, false, false, true, false};
@@ -114,7 +119,7 @@ static void the_number_of_an_emptied_chunk_is_used_again(void **state)
     for (int reopened = 0; reopened < 2; reopened++) {
         struct gy_operation deletes[GY_CHUNK_ROWS];
         for (uint64_t i = 0; i < GY_CHUNK_ROWS; i++)
-            deletes[i] = (struct gy_operation){number(GY_CHUNK_ROWS + i), NULL, NULL};
+            deletes[i] = (struct gy_operation){.id = number(GY_CHUNK_ROWS + i)};
         fixture_apply(&f, deletes, GY_CHUNK_ROWS, NULL);
         assert_int_equal(chunks_used(&f), 2);
         if (reopened) {
@@ -171,7 +176,7 @@ static void distances_are_exact_and_infinite_for_what_is_not_there(void **state)
         float out[300];
         for (uint64_t i = 0; i < 200; i++) {
             fixture_vector(&random, vectors[i], DIM);
-            operations[i] = (struct gy_operation){number(i * 3), vectors[i], ""};
+            operations[i] = (struct gy_operation){.id = number(i * 3), .vector = vectors[i], .payload = ""};
         }
         fixture_apply(&f, operations, 200, NULL);
         fixture_vector(&random, query, DIM);
@@ -195,7 +200,8 @@ static void the_sum_is_that_of_the_normalised_vectors(void **state)
     struct fixture f;
     fixture_init(&f, GYRE_COSINE, 2);
     float a[] = {3, 4}, b[] = {0, 2};
-    struct gy_operation operations[] = {{number(2), a, ""}, {number(1), b, ""}};
+    struct gy_operation operations[] = {{.id = number(2), .vector = a, .payload = ""},
+                                        {.id = number(1), .vector = b, .payload = ""}};
     fixture_apply(&f, operations, 2, NULL);
     double sums[2];
     uint64_t count;
@@ -438,7 +444,8 @@ static void a_batch_with_a_bad_vector_changes_nothing(void **state)
     struct fixture f;
     fixture_init(&f, GYRE_L2, DIM);
     float good[DIM] = {1}, bad[DIM] = {NAN};
-    struct gy_operation operations[] = {{number(1), good, ""}, {number(2), bad, ""}};
+    struct gy_operation operations[] = {{.id = number(1), .vector = good, .payload = ""},
+                                        {.id = number(2), .vector = bad, .payload = ""}};
     uint64_t versions[] = {1, 1};
     bool deleted[2];
     assert_int_equal(gy_points_apply(f.points, operations, versions, 2, 1, deleted, &err), GYRE_INVALID);

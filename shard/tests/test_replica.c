@@ -20,13 +20,15 @@ struct world {
 static int set_up(void **state)
 {
     struct world *world = calloc(1, sizeof *world);
+    const struct gy_shard_config config = fixture_config(4);
     gyre_error err = {0};
     world->directory = fixture_directory();
     if (asprintf(&world->path, "%s/7-3", world->directory) < 0)
         return -1;
     gyre_codebook *codebook = fixture_codebook(GYRE_L2, FIXTURE_DIM, 1, NULL);
     if (gy_store_env_new(&world->env, 8 << 20, &err) != GYRE_OK ||
-        gy_replica_create(&world->replica, world->env, world->path, &identity, 4, "rabitq1", codebook, &usual, &err) != GYRE_OK)
+        gy_replica_create(&world->replica, world->env, world->path, &identity, 1, &config, "rabitq1", codebook, &usual,
+                          &err) != GYRE_OK)
         fail_msg("%s", err.text);
     gyre_codebook_free(codebook);
     *state = world;
@@ -200,19 +202,26 @@ static void a_write_past_its_deadline_is_not_written(void **state)
     assert_int_equal(gy_points_count(gy_replica_points(world->replica)), 0);
 }
 
+static gyre_status set_epoch(struct world *world, uint64_t epoch, gyre_error *err)
+{
+    const struct gy_shard_config config = fixture_config(epoch);
+    return gy_replica_set_config(world->replica, &config, err);
+}
+
 static void epochs_only_grow_and_are_remembered(void **state)
 {
     struct world *world = *state;
     gyre_error err;
-    assert_int_equal(gy_replica_set_epoch(world->replica, 3, &err), GYRE_ABORTED);
-    assert_int_equal(gy_replica_set_epoch(world->replica, 4, &err), GYRE_OK);
-    assert_int_equal(gy_replica_set_epoch(world->replica, 6, &err), GYRE_OK);
-    struct fixture_answer answer = fixture_submit(world->replica, fixture_write(4, 0, 1, 0, FIXTURE_DIM));
+    assert_int_equal(set_epoch(world, 3, &err), GYRE_ABORTED);
+    assert_int_equal(set_epoch(world, 4, &err), GYRE_OK);
+    assert_int_equal(set_epoch(world, 6, &err), GYRE_OK);
+    struct fixture_answer answer = fixture_submit(world->replica, fixture_write(7, 0, 1, 0, FIXTURE_DIM));
     assert_int_equal(answer.status, GYRE_ABORTED);
-    assert_non_null(strstr(answer.err.text, "shard 3 of collection 7: sent for epoch 4, the replica is at epoch 6"));
+    assert_non_null(strstr(answer.err.text, "shard 3 of collection 7: sent for epoch 7, the replica is at epoch 6"));
     reopen(world, &usual);
-    assert_int_equal(gy_replica_set_epoch(world->replica, 5, &err), GYRE_ABORTED);
+    assert_int_equal(set_epoch(world, 5, &err), GYRE_ABORTED);
     seq_of(fixture_submit(world->replica, fixture_write(6, 0, 1, 0, FIXTURE_DIM)));
+    seq_of(fixture_submit(world->replica, fixture_write(4, 1, 1, 0, FIXTURE_DIM))); /* the same primary since then */
 }
 
 static void a_disk_below_the_watermark_refuses_writes_and_serves_reads(void **state)
@@ -295,7 +304,7 @@ static gyre_status append_write(gy_store *store, uint64_t seq, uint64_t first, u
     gy_bytes body;
     assert_int_equal(gy_wire_pack(&body, &write->base, 1 << 20, NULL), GYRE_OK);
     struct gy_log_entry entry = {.epoch = 4, .seq = seq, .body = body.data, .bytes = body.size};
-    gyre_status status = gy_store_log_append(store, &entry, 1, NULL);
+    gyre_status status = gy_store_log_append(store, &entry, 1, false, NULL);
     gy_bytes_free(&body);
     gy_wire_free(write);
     return status;

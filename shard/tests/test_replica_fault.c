@@ -36,6 +36,12 @@ int statvfs(const char *path, struct statvfs *out)
     return 0;
 }
 
+static gyre_status set_epoch(gy_replica *replica, uint64_t epoch, gyre_error *err)
+{
+    const struct gy_shard_config config = fixture_config(epoch);
+    return gy_replica_set_config(replica, &config, err);
+}
+
 static void a_nearly_full_disk_takes_no_new_epoch(void **state)
 {
     (void)state;
@@ -44,19 +50,21 @@ static void a_nearly_full_disk_takes_no_new_epoch(void **state)
     char *directory = fixture_directory(), *path;
     gy_store_env *env;
     gy_replica *replica;
+    const struct gy_shard_config config = fixture_config(4);
     gyre_error err = {0};
     gyre_codebook *codebook = fixture_codebook(GYRE_L2, FIXTURE_DIM, 1, NULL);
     assert_true(asprintf(&path, "%s/7-3", directory) > 0);
     assert_int_equal(gy_store_env_new(&env, 8 << 20, &err), GYRE_OK);
-    assert_int_equal(gy_replica_create(&replica, env, path, &identity, 4, "rabitq1", codebook, &limits, &err), GYRE_OK);
+    assert_int_equal(gy_replica_create(&replica, env, path, &identity, 1, &config, "rabitq1", codebook, &limits, &err),
+                     GYRE_OK);
     gyre_codebook_free(codebook);
     atomic_store(&disk_full, true);
-    assert_int_equal(gy_replica_set_epoch(replica, 5, &err), GYRE_EXHAUSTED);
-    assert_non_null(strstr(err.text, "has 63.0 MiB free; taking a new epoch needs 64.0 MiB"));
-    assert_int_equal(gy_replica_set_epoch(replica, 4, &err), GYRE_OK); /* which writes nothing */
-    assert_int_equal(gy_replica_set_epoch(replica, 3, &err), GYRE_ABORTED);
+    assert_int_equal(set_epoch(replica, 5, &err), GYRE_EXHAUSTED);
+    assert_non_null(strstr(err.text, "has 63.0 MiB free; taking a new configuration needs 64.0 MiB"));
+    assert_int_equal(set_epoch(replica, 4, &err), GYRE_OK); /* which writes nothing */
+    assert_int_equal(set_epoch(replica, 3, &err), GYRE_ABORTED);
     atomic_store(&disk_full, false);
-    assert_int_equal(gy_replica_set_epoch(replica, 5, &err), GYRE_OK);
+    assert_int_equal(set_epoch(replica, 5, &err), GYRE_OK);
     gy_replica_close(replica);
     gy_store_env_free(env);
     fixture_directory_free(directory);
@@ -72,13 +80,15 @@ static void a_failed_sync_is_the_end_of_acknowledgements(void **state)
     char *directory = fixture_directory(), *path;
     gy_store_env *env;
     gy_replica *replica;
+    const struct gy_shard_config config = fixture_config(4);
     gyre_error err = {0};
     struct fixture_found found;
     gyre_codebook *codebook = fixture_codebook(GYRE_L2, FIXTURE_DIM, 1, NULL);
     assert_true(asprintf(&path, "%s/7-3", directory) > 0);
     assert_int_equal(gy_stop_init(&err), GYRE_OK);
     assert_int_equal(gy_store_env_new(&env, 8 << 20, &err), GYRE_OK);
-    assert_int_equal(gy_replica_create(&replica, env, path, &identity, 4, "rabitq1", codebook, &limits, &err), GYRE_OK);
+    assert_int_equal(gy_replica_create(&replica, env, path, &identity, 1, &config, "rabitq1", codebook, &limits, &err),
+                     GYRE_OK);
     gyre_codebook_free(codebook);
     for (uint64_t i = 0; i < GOOD; i++)
         assert_int_equal(fixture_submit(replica, fixture_write(4, i, 1, i, FIXTURE_DIM)).status, GYRE_OK);
@@ -95,7 +105,7 @@ static void a_failed_sync_is_the_end_of_acknowledgements(void **state)
         assert_int_equal(late.status, GYRE_UNAVAILABLE);
         assert_non_null(strstr(late.err.text, "stopped by an error of its disk"));
     }
-    assert_int_equal(gy_replica_set_epoch(replica, 9, &err), GYRE_UNAVAILABLE);
+    assert_int_equal(set_epoch(replica, 9, &err), GYRE_UNAVAILABLE);
     Gyre__Node__ReplicaStatus status;
     char trouble[GYRE_ERROR_TEXT_BYTES];
     gy_replica_status(replica, &status, trouble, sizeof trouble);

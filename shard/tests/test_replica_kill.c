@@ -198,10 +198,12 @@ static void acknowledged_writes_survive_being_killed_at_any_moment(void **state)
     assert_true(asprintf(&path, "%s/7-3", directory) > 0);
     gy_store_env *env;
     gy_replica *replica;
+    const struct gy_shard_config config = fixture_config(4);
     gyre_error err = {0};
     gyre_codebook *codebook = fixture_codebook(GYRE_COSINE, FIXTURE_DIM, 1, NULL);
     assert_int_equal(gy_store_env_new(&env, 8 << 20, &err), GYRE_OK);
-    assert_int_equal(gy_replica_create(&replica, env, path, &identity, 4, "rabitq1", codebook, &limits, &err), GYRE_OK);
+    assert_int_equal(gy_replica_create(&replica, env, path, &identity, 1, &config, "rabitq1", codebook, &limits, &err),
+                     GYRE_OK);
     gy_replica_close(replica);
     gyre_codebook_free(codebook);
 

@@ -84,7 +84,7 @@ static void equal_bounds_are_decided_by_id_wherever_they_lie(void **state)
     float same[DIM] = {1, 2};
     struct gy_operation operations[2500];
     for (uint64_t i = 0; i < 2500; i++) /* descending ids: slots and ids run against each other */
-        operations[i] = (struct gy_operation){gyre_point_id_from_number(2500 - i), same, ""};
+        operations[i] = (struct gy_operation){.id = gyre_point_id_from_number(2500 - i), .vector = same, .payload = ""};
     fixture_apply(&world.f, operations, 2500, NULL);
     float query[DIM] = {0};
     struct gy_scan_request request = {.queries = query, .query_count = 1, .epsilon = 2, .keep = 100, .deadline_ns = GY_NEVER};

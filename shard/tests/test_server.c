@@ -32,8 +32,17 @@ static void ensure_refuses_nonsense(void **state)
     memset(name, 'x', sizeof name - 1);
     name[99] = '\0';
     const ProtobufCMessageDescriptor *type = &gyre__node__replica_status__descriptor;
+    assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply), "config is missing");
+    struct gy_shard_config config = fixture_config(1);
+    struct gy_config_message message;
+    fixture_tell(&request, &message, &config);
+    message.base.epoch = 0;
     assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply), "epoch is 0");
-    request.epoch = 1;
+    message.base.epoch = 1;
+    request.member = 2;
+    assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply),
+                   "member 2 is not in config");
+    request.member = 1;
     assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply),
                    "collection name of 0 bytes");
     request.collection = name;
@@ -562,7 +571,7 @@ static void one_bad_replica_does_not_stop_the_node(void **state)
     assert_true(strlen(statuses[1].message.trouble) > 0);
     gy_node_statuses_free(statuses);
     assert_int_not_equal(ensure(world, 5, 4, world->codebook, NULL), GYRE_OK);
-    assert_int_equal(gy_node_drop(world->node, COLLECTION, 5, NULL), GYRE_OK);
+    assert_int_equal(gy_node_drop(world->node, COLLECTION, 5, 0, NULL), GYRE_OK);
     assert_ok(ensure(world, 5, 4, world->codebook, NULL));
     assert_ok(write_points(world, 5, 0, 1, 0, DIM));
 }
@@ -581,7 +590,7 @@ static void a_replica_whose_directory_is_gone_can_be_dropped(void **state)
     snprintf(rest, sizeof rest, "%s/CURRENT", dropping);
     assert_int_equal(rename(path, dropping), 0);
     assert_int_equal(mkdir(rest, 0700), 0);
-    assert_int_equal(gy_node_drop(world->node, COLLECTION, 5, &last_error), GYRE_OK);
+    assert_int_equal(gy_node_drop(world->node, COLLECTION, 5, 0, &last_error), GYRE_OK);
     struct stat found;
     assert_int_equal(stat(dropping, &found), -1);
     assert_refused(GYRE_NOT_FOUND, write_points(world, 5, 0, 1, 0, DIM), "no replica");
@@ -616,7 +625,7 @@ static void a_directory_that_was_made_before_is_opened_by_ensure(void **state)
     start(world);
     assert_int_equal(mkdir(path, 0700), 0);
     assert_refused(GYRE_UNAVAILABLE, ensure(world, 0, 4, world->codebook, NULL), "CURRENT is missing");
-    assert_int_equal(gy_node_drop(world->node, COLLECTION, 0, NULL), GYRE_OK);
+    assert_int_equal(gy_node_drop(world->node, COLLECTION, 0, 0, NULL), GYRE_OK);
     assert_ok(ensure(world, 0, 4, world->codebook, NULL));
 }
 
@@ -715,7 +724,7 @@ static void a_change_is_reported_at_once(void **state)
     await_replicas(&coordinator, 1);
     assert_ok(ensure(world, 1, 4, world->codebook, NULL));
     await_replicas(&coordinator, 2);
-    assert_int_equal(gy_node_drop(world->node, COLLECTION, 0, &err), GYRE_OK);
+    assert_int_equal(gy_node_drop(world->node, COLLECTION, 0, 0, &err), GYRE_OK);
     await_replicas(&coordinator, 1);
     gy_report_stop(report);
     gy_bus_close(bus);

@@ -199,7 +199,7 @@ static void distances_by_id_are_those_of_the_stored_vectors(void **state)
     gyre_point_id ids[IDS];
     fixture_init_with(&f, "rabitq1", fixture_partition(GYRE_COSINE, DIM, 1, 0, 20));
     fixture_fill(&f, 0, POINTS, 500, &random);
-    struct gy_operation delete = {gyre_point_id_from_number(3), NULL, NULL};
+    struct gy_operation delete = {.id = gyre_point_id_from_number(3)};
     fixture_apply(&f, &delete, 1, NULL);
     fixture_vector(&random, query, DIM);
     gyre_vector_normalize(GYRE_COSINE, query, query, DIM);
@@ -227,7 +227,8 @@ static void a_row_of_an_old_snapshot_keeps_its_vector_or_is_infinitely_far(void 
     struct fixture f;
     fixture_init(&f, GYRE_L2, DIM);
     float a[DIM] = {1}, query[DIM] = {0}, distance;
-    struct gy_operation insert = {gyre_point_id_from_number(1), a, ""}, delete = {gyre_point_id_from_number(1), NULL, NULL};
+    struct gy_operation insert = {.id = gyre_point_id_from_number(1), .vector = a, .payload = ""},
+                        delete = {.id = gyre_point_id_from_number(1)};
     uint32_t slot = 0;
     for (int has_room = 0; has_room < 2; has_room++) {
         gy_vectors_limit_disk(f.points->vectors, has_room ? 0 : UINT64_MAX);

@@ -35,6 +35,11 @@ struct gy_shard_config {
     struct gy_member members[GY_MEMBERS_MAX]; /* [member_count] by id */
 };
 
+/* Of a log: entries from seq `first` on, up to the next start, have this epoch. */
+struct gy_epoch_start {
+    uint64_t epoch, first;
+};
+
 static inline const struct gy_member *gy_config_member(const struct gy_shard_config *config, uint32_t id)
 {
     for (uint32_t i = 0; i < config->member_count; i++)
@@ -56,7 +61,7 @@ static inline uint32_t gy_config_in_sync_count(const struct gy_shard_config *con
 GYRE_CHECKED gyre_status gy_config_check(const struct gy_shard_config *config, gyre_error *err);
 
 /* From the wire, checked. GYRE_INVALID names the field. */
-GYRE_CHECKED gyre_status gy_config_read(struct gy_shard_config *out, const Gyre__Node__ShardConfig *message, gyre_error *err);
+GYRE_CHECKED gyre_status gy_shard_config_read(struct gy_shard_config *out, const Gyre__Node__ShardConfig *message, gyre_error *err);
 /* To the wire: base is the message, and borrows the names of config. */
 struct gy_config_message {
     Gyre__Node__ShardConfig base;
