@@ -44,6 +44,8 @@ bool gy_sim_catalog_change(struct gy_sim *sim, uint32_t shard, const struct gy_s
     if (!kept)
         abort();
     *kept = *next;
+    sim->counts.configurations++;
+    sim->counts.promotions += next->epoch > 1 && next->primary_since == next->epoch;
     *epoch = next->epoch;
     sim->catalog.shards[shard].versions[next->epoch] = kept;
     if (sim->trace)

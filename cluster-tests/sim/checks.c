@@ -114,6 +114,18 @@ void gy_sim_check_step(struct gy_sim *sim, const struct gy_sim_replica *replica,
     reference->committers[epoch] = core->self;
 }
 
+void gy_sim_check_tick(struct gy_sim *sim, struct gy_sim_replica *replica)
+{
+    enum { TICKS_MAX = 1000 };
+    if (sim->now_ns - replica->ticks_since_ns > GY_SECOND_NS) {
+        replica->ticks_since_ns = sim->now_ns;
+        replica->ticks = 0;
+    }
+    if (++replica->ticks > TICKS_MAX && !sim->plant)
+        gy_sim_fail(sim, "ticks", "n%u shard %u wants to be ticked more than %d times within a second", replica->node,
+                    replica->shard, TICKS_MAX);
+}
+
 void gy_sim_check_applied(struct gy_sim *sim, uint8_t node, uint32_t shard, const struct gy_sim_entry *entry,
                           const struct gy_sim_state *state)
 {

@@ -30,6 +30,8 @@ struct gy_sim_checks {
 
 /* After a step of a core. */
 void gy_sim_check_step(struct gy_sim *sim, const struct gy_sim_replica *replica, uint64_t committed_before);
+/* A core wanted to be ticked: not all the time. */
+void gy_sim_check_tick(struct gy_sim *sim, struct gy_sim_replica *replica);
 /* A replica applied the entry and came to the state. */
 void gy_sim_check_applied(struct gy_sim *sim, uint8_t node, uint32_t shard, const struct gy_sim_entry *entry,
                           const struct gy_sim_state *state);

@@ -161,7 +161,7 @@ void gy_sim_client_receive(struct gy_sim *sim, struct gy_sim_message *message)
 
 void gy_sim_client_start(struct gy_sim *sim, uint8_t endpoint)
 {
-    static const int64_t gaps_ms[] = {100, 400, 1500};
-    self_of(sim, endpoint)->gap_ns = gy_sim_ms(gaps_ms[gy_sim_below(&sim->random, 3)]);
+    static const int64_t gaps_ms[] = {20, 100, 400, 1500};
+    self_of(sim, endpoint)->gap_ns = gy_sim_ms(gaps_ms[gy_sim_below(&sim->random, 4)]);
     rest(sim, endpoint);
 }

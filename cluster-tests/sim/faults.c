@@ -4,13 +4,17 @@
 
 static int64_t some_ms(struct gy_sim *sim, int64_t low, int64_t high) { return gy_sim_between(&sim->random, gy_sim_ms(low), gy_sim_ms(high)); }
 
-/* One of four: never, rare, usual, frequent. */
+/* Never, rare, usual, frequent, all the time. */
 static int64_t gap_ns(struct gy_sim *sim, int64_t usual_s)
 {
-    switch (gy_sim_below(&sim->random, 5)) {
-    case 0: return 0;
-    case 1: return usual_s * 3 * GY_SECOND_NS;
-    case 4: return usual_s * GY_SECOND_NS / 4;
+    switch (gy_sim_below(&sim->random, 10)) {
+    case 0:
+    case 1: return 0;
+    case 2:
+    case 3: return usual_s * 3 * GY_SECOND_NS;
+    case 4:
+    case 5: return usual_s * GY_SECOND_NS / 4;
+    case 6: return usual_s * GY_SECOND_NS / 16;
     default: return usual_s * GY_SECOND_NS;
     }
 }
@@ -24,7 +28,7 @@ static void draw_weather(struct gy_sim *sim)
     weather->late = rates[gy_sim_below(&sim->random, 5)];
     weather->delay_ns = some_ms(sim, 1, 20);
     weather->late_ns = some_ms(sim, 50, 5000);
-    weather->sync_ns = some_ms(sim, 1, 10);
+    weather->sync_ns = gy_sim_chance(&sim->random, 800) ? some_ms(sim, 1, 10) : some_ms(sim, 10, 200);
     weather->sync_fails = gy_sim_chance(&sim->random, 300) ? 100 : 0;
     weather->crash_gap_ns = gap_ns(sim, 15);
     weather->cut_gap_ns = gap_ns(sim, 15);
@@ -119,6 +123,7 @@ static void cut(struct gy_sim *sim)
             sim->loss[other][one] = loss.in;
     }
     sim->cuts++;
+    sim->counts.cuts++;
     GY_SIM_TRACE(sim, "%s is cut off, shape %d", gy_sim_endpoint_name(one), (int)shape);
     gy_sim_after(sim, lasts_ns(sim), GY_SIM_NOBODY, mend_cuts, 0, 0, NULL);
 }

@@ -23,6 +23,8 @@ void gy_sim_history_write(struct gy_sim *sim, uint32_t shard, const struct gy_si
     GY_SIM_TRACE(sim, "client %u request %u: %s of key %u in shard %u %s", entry->client, entry->request,
                  entry->deletes ? "delete" : "upsert", entry->key, shard,
                  outcome == GY_SIM_DONE ? "done" : outcome == GY_SIM_UNKNOWN ? "unknown" : "refused");
+    sim->counts.writes += outcome == GY_SIM_DONE;
+    sim->counts.unknown += outcome == GY_SIM_UNKNOWN;
     add(&sim->checks.histories[shard][entry->key],
         (struct gy_sim_operation){.value = gy_sim_value(entry->client, entry->request), .began_ns = began_ns,
                                   .ended_ns = outcome == GY_SIM_DONE ? sim->now_ns : INT64_MAX, .outcome = outcome});
@@ -32,6 +34,7 @@ void gy_sim_history_read(struct gy_sim *sim, uint32_t shard, uint8_t key, uint64
 {
     GY_SIM_TRACE(sim, "get of key %u in shard %u, begun at %.3f s, saw request %u of client %d", key, shard, (double)began_ns / 1e9,
                  (uint32_t)value, (int)(value >> 32) - 1);
+    sim->counts.gets++;
     add(&sim->checks.histories[shard][key],
         (struct gy_sim_operation){.value = value, .began_ns = began_ns, .ended_ns = sim->now_ns, .reads = true});
 }

@@ -17,6 +17,7 @@ struct options {
 
 struct sum {
     uint64_t seeds, steps;
+    struct gy_sim_counts counts;
     double simulated_s, cpu_s;
 };
 
@@ -51,6 +52,10 @@ static bool run_one(struct gy_sim *sim, const struct options *options, uint64_t 
     bool held = gy_sim_run_seed(sim, seed, options->plant, options->trace ? stdout : NULL);
     sum->seeds++;
     sum->steps += sim->steps;
+    uint64_t *to = (uint64_t *)&sum->counts;
+    const uint64_t *from = (const uint64_t *)&sim->counts;
+    for (size_t i = 0; i < sizeof sim->counts / sizeof *from; i++)
+        to[i] += from[i];
     sum->simulated_s += (double)sim->now_ns / 1e9;
     gy_sim_fini(sim);
     return held;
@@ -60,6 +65,12 @@ static void print_sum(const struct sum *sum)
 {
     printf("%" PRIu64 " seeds, %.0f simulated minutes in %.1f s of CPU: %.0f a CPU-minute; %" PRIu64 " steps of cores\n", sum->seeds,
            sum->simulated_s / 60, sum->cpu_s, sum->cpu_s > 0 ? sum->simulated_s / sum->cpu_s : 0, sum->steps);
+    const struct gy_sim_counts *counts = &sum->counts;
+    printf("%" PRIu64 " crashes, %" PRIu64 " cuts, %" PRIu64 " damaged replicas; %" PRIu64 " configurations, %" PRIu64 " promotions, "
+           "%" PRIu64 " restores, %" PRIu64 " tails cut; %" PRIu64 " writes (%" PRIu64 " unknown), %" PRIu64 " gets; %" PRIu64
+           " shards lost every copy\n",
+           counts->crashes, counts->cuts, counts->damages, counts->configurations, counts->promotions, counts->restores,
+           counts->tails_cut, counts->writes, counts->unknown, counts->gets, counts->dead_shards);
 }
 
 static int run_all(struct gy_sim *sim, const struct options *options)

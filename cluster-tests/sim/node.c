@@ -83,6 +83,7 @@ void gy_sim_node_crash(struct gy_sim *sim, uint8_t node)
     if (!self->up)
         return;
     GY_SIM_TRACE(sim, "n%u is gone", node);
+    sim->counts.crashes++;
     self->up = false;
     sim->life[node]++;
     sim->frozen_until_ns[node] = 0;
@@ -127,6 +128,7 @@ void gy_sim_node_damage(struct gy_sim *sim, uint8_t node, uint32_t shard)
     struct gy_sim_node *self = &sim->nodes[node];
     GY_SIM_TRACE(sim, "n%u shard %u member %u: the disk is damaged", node, shard, self->disks[shard].member);
     self->disks[shard].damaged = true;
+    sim->counts.damages++;
     if (self->replicas[shard])
         gy_sim_replica_lose(sim, self->replicas[shard]);
 }

@@ -101,9 +101,11 @@ static bool perform(struct gy_sim *sim, struct gy_sim_replica *replica, const st
 
 static void plant_in_core(struct gy_sim *sim, gy_replica_core *core)
 {
-    if (sim->plant == GY_PLANT_NO_UNION)
+    if (sim->plant == GY_PLANT_NO_UNION) {
         core->asked_count = 0;
-    else if (sim->plant == GY_PLANT_NO_PROMISE)
+        for (size_t i = 0; i < core->peer_count; i++)
+            core->peers[i].joining = false;
+    } else if (sim->plant == GY_PLANT_NO_PROMISE)
         core->gate_ns = INT64_MIN;
 }
 
@@ -208,6 +210,7 @@ static void tick(struct gy_sim *sim, struct gy_sim_event *event)
         return;
     int64_t due_ns = gy_replica_core_due_ns(&replica->core);
     replica->timer_ns = GY_NEVER;
+    gy_sim_check_tick(sim, replica);
     if (due_ns <= gy_sim_node_now_ns(sim, replica->node))
         gy_sim_replica_tell(sim, replica, GY_ON_TICK);
     else

@@ -37,6 +37,8 @@ struct gy_sim_replica {
     struct gy_sim_message *snapshot; /* came, is to replace what is there */
     uint64_t timer;                  /* number of the timer that counts */
     int64_t timer_ns;                /* local; GY_NEVER: none */
+    int64_t ticks_since_ns;
+    uint32_t ticks;                  /* since then */
 
     /* On its way to the disk. */
     gy_sim_io io;

@@ -135,11 +135,7 @@ static void restore_failed(struct gy_sim *sim, struct gy_sim_replica *replica, u
         try_restore(sim, replica);
         return;
     }
-    /* Opened anew, it finds out for itself whether it still needs it. */
-    uint8_t node = replica->node;
-    uint32_t shard = replica->shard;
-    gy_sim_replica_lose(sim, replica);
-    gy_sim_replica_open(sim, node, shard);
+    gy_sim_replica_tell(sim, replica, GY_ON_RESTORE_FAILED);
 }
 
 static void restore_timed_out(struct gy_sim *sim, struct gy_sim_event *event)
@@ -268,10 +264,8 @@ bool gy_sim_replica_receive(struct gy_sim *sim, struct gy_sim_replica *replica, 
         return false;
     case GY_SIM_CALL_FAILED:
         send_failed(sim, replica, message->call);
-        if (sim->nodes[replica->node].replicas[replica->shard] == replica)
-            ask_failed(sim, replica, message->call);
-        if (sim->nodes[replica->node].replicas[replica->shard] == replica)
-            restore_failed(sim, replica, message->call);
+        ask_failed(sim, replica, message->call);
+        restore_failed(sim, replica, message->call);
         return false;
     case GY_SIM_REPORT:
     case GY_SIM_DROP:

@@ -37,6 +37,7 @@ static void write_entries(struct gy_sim *sim, struct gy_sim_replica *replica, si
         GY_SIM_TRACE(sim, "n%u shard %u member %u cuts its log behind %llu", replica->node, replica->shard, disk->member,
                      (unsigned long long)replica->io_seq - 1);
         gy_sim_disk_cut(disk, replica->io_seq - 1);
+        sim->counts.tails_cut++;
     }
     assert(gy_sim_disk_last(disk) == replica->io_seq - 1);
     gy_sim_disk_append(disk, entries, count);
@@ -171,6 +172,7 @@ static void take_snapshot(struct gy_sim *sim, struct gy_sim_replica *replica)
         for (int key = 0; key < GY_SIM_KEYS; key++)
             if (!state->cells[key].present && state->cells[key].value)
                 state->cells[key] = replica->state.cells[key];
+    sim->counts.restores++;
     gy_sim_disk_replace(disk, state, snapshot->snapshot.epoch);
     state->digest = disk->flushed.digest = gy_sim_state_digest(&disk->flushed);
     gy_sim_check_restored(sim, replica->node, replica->shard, &disk->flushed);

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { GY_SIM_KEYS = 6, GY_SIM_CLIENTS_MAX = 4, GY_SIM_WINDOW = 64 };
+enum { GY_SIM_KEYS = 6, GY_SIM_CLIENTS_MAX = 8, GY_SIM_WINDOW = 64 };
 
 struct gy_sim_entry {
     uint64_t epoch;

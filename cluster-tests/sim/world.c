@@ -13,7 +13,8 @@ enum { HEAL_SECONDS_MAX = 90, LOOK_MS = 250, CHECK_ALL_MS = 5000, CLOCK_PPM_MAX 
 const char *gy_sim_endpoint_name(uint8_t endpoint)
 {
     static const char *const names[GY_SIM_ENDPOINTS] = {"n0", "n1", "n2", "n3", "n4", "n5", "coordinator 0", "coordinator 1",
-                                                        "client 0", "client 1", "client 2", "client 3"};
+                                                        "client 0", "client 1", "client 2", "client 3", "client 4", "client 5",
+                                                        "client 6", "client 7"};
     return names[endpoint];
 }
 
@@ -162,6 +163,8 @@ static void live(struct gy_sim *sim)
     while (!clients_are_done(sim))
         run_until(sim, sim->now_ns + gy_sim_ms(LOOK_MS));
     settle(sim, "converge", sim->now_ns + 10 * GY_SECOND_NS);
+    for (uint32_t s = 0; s < sim->shard_count; s++)
+        sim->counts.dead_shards += gy_sim_check_dead(sim, s);
     gy_sim_check_all(sim);
     gy_sim_check_histories(sim);
 }

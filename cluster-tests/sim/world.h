@@ -26,6 +26,11 @@ enum {
     GY_SIM_ENDPOINTS = GY_SIM_FIRST_CLIENT + GY_SIM_CLIENTS_MAX,
 };
 
+/* What happened in a run: a world in which nothing did shows nothing. */
+struct gy_sim_counts {
+    uint64_t configurations, promotions, crashes, cuts, damages, restores, tails_cut, writes, unknown, gets, dead_shards;
+};
+
 /* How hard this run's world is. Rates are per mille of messages or of disk operations, gaps are mean times between events. */
 struct gy_sim_weather {
     uint32_t drop, duplicate, late; /* messages */
@@ -47,6 +52,7 @@ struct gy_sim {
     int64_t now_ns, heal_ns, end_ns;
     bool healed, quiet; /* quiet: clients begin nothing any more */
     uint64_t steps, calls;
+    struct gy_sim_counts counts;
 
     uint32_t node_count, coordinator_count, client_count, shard_count;
     uint32_t life[GY_SIM_ENDPOINTS];
