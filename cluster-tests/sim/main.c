@@ -102,9 +102,35 @@ static int run_all(struct gy_sim *sim, const struct options *options)
     return result;
 }
 
+/* The seeds that a table names, as "seed N". */
+static int run_found(struct gy_sim *sim, const char *path)
+{
+    char line[1024];
+    struct options options = {0};
+    struct sum sum = {0};
+    FILE *file = fopen(path, "r");
+    if (!file) {
+        fprintf(stderr, "%s cannot be read\n", path);
+        return 2;
+    }
+    while (fgets(line, sizeof line, file))
+        for (const char *at = line; (at = strstr(at, "seed ")); at++) {
+            uint64_t seed = strtoull(at + 5, NULL, 10);
+            if (seed && !run_one(sim, &options, seed, &sum)) {
+                tell(sim, seed, GY_PLANT_NONE);
+                gy_sim_fini(sim);
+                fclose(file);
+                return 1;
+            }
+        }
+    fclose(file);
+    print_sum(&sum);
+    return 0;
+}
+
 static _Noreturn void usage(void)
 {
-    fprintf(stderr, "usage: gyre_sim --seed N | --seeds A..B | --minutes M [--plant NAME] [--trace]\nplants:");
+    fprintf(stderr, "usage: gyre_sim --seed N | --seeds A..B | --minutes M | --found TABLE [--plant NAME] [--trace]\nplants:");
     for (int i = 1; i < GY_PLANTS; i++)
         fprintf(stderr, " %s", gy_sim_plants[i].name);
     fputc('\n', stderr);
@@ -131,6 +157,7 @@ static uint64_t number(const char *text, const char *end)
 int main(int argc, char **argv)
 {
     struct options options = {.from = 1};
+    static struct gy_sim sim;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--trace") == 0) {
@@ -145,6 +172,8 @@ int main(int argc, char **argv)
         } else if (strcmp(argv[i], "--minutes") == 0) {
             options.minutes = strtod(value, NULL);
             options.from = (uint64_t)time(NULL) << 20;
+        } else if (strcmp(argv[i], "--found") == 0) {
+            return run_found(&sim, value);
         } else if (strcmp(argv[i], "--plant") == 0) {
             options.plant = plant_named(value);
         } else {
@@ -154,6 +183,5 @@ int main(int argc, char **argv)
     }
     if (options.to == 0 && options.minutes <= 0)
         usage();
-    static struct gy_sim sim;
     return run_all(&sim, &options);
 }

@@ -7,7 +7,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { RESTART_MS_MAX = 3000 };
+enum { RESTART_MS_MAX = 3000, STALL_MS_MAX = 3000 };
 
 static struct gy_sim_disk *disk_of(struct gy_sim *sim, const struct gy_sim_replica *replica)
 {
@@ -17,7 +17,9 @@ static struct gy_sim_disk *disk_of(struct gy_sim *sim, const struct gy_sim_repli
 static int64_t sync_ns(struct gy_sim *sim)
 {
     int64_t usual_ns = gy_sim_between(&sim->random, sim->weather.sync_ns / 8, sim->weather.sync_ns);
-    return !sim->healed && gy_sim_chance(&sim->random, 5) ? usual_ns * 100 : usual_ns;
+    if (sim->healed || !gy_sim_chance(&sim->random, 5))
+        return usual_ns;
+    return usual_ns * 100 < gy_sim_ms(STALL_MS_MAX) ? usual_ns * 100 : gy_sim_ms(STALL_MS_MAX);
 }
 
 /* ---- what arrives on the disk ---- */

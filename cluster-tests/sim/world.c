@@ -4,6 +4,7 @@
 
 #include "faults.h"
 #include "network.h"
+#include "replica.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -131,6 +132,15 @@ static void settle(struct gy_sim *sim, const char *invariant, int64_t until_ns)
     const char *why;
     while ((why = unsettled(sim, &shard)) && sim->now_ns < until_ns)
         run_until(sim, sim->now_ns + gy_sim_ms(LOOK_MS));
+    for (uint8_t n = 0; why && n < sim->node_count; n++) {
+        const struct gy_sim_replica *replica = sim->nodes[n].replicas[shard];
+        if (replica)
+            GY_SIM_TRACE(sim, "n%u shard %u member %u: epoch %llu, applied %llu, committed %llu, synced %llu, last %llu%s%s", n, shard,
+                         replica->core.self, (unsigned long long)replica->core.config.epoch,
+                         (unsigned long long)replica->core.applied, (unsigned long long)replica->core.committed,
+                         (unsigned long long)replica->core.synced, (unsigned long long)replica->core.last,
+                         gy_replica_core_primary(&replica->core) ? ", primary" : "", replica->io ? ", writes" : "");
+    }
     if (why)
         gy_sim_fail(sim, invariant, "shard %u, %.1f s after everything was mended: %s", shard,
                     (double)(sim->now_ns - sim->heal_ns) / 1e9, why);
