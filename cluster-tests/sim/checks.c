@@ -48,7 +48,7 @@ static void demand(struct gy_sim *sim, uint32_t shard, const struct gy_member *m
     const struct gy_sim_reference *reference = &sim->checks.shards[shard];
     const struct gy_sim_disk *disk = &sim->nodes[gy_sim_node_named(member->node)].disks[shard];
     uint64_t missing;
-    if (disk->exists && disk->member == member->id && disk->damaged)
+    if ((disk->exists && disk->member == member->id && disk->damaged) || (!disk->exists && disk->wiped == member->id))
         return;
     if (!disk->exists || disk->member != member->id)
         gy_sim_fail(sim, "in-sync", "shard %u: member %u is in sync in epoch %llu, and %s has no replica of it (%s)", shard,
@@ -218,9 +218,11 @@ void gy_sim_check_all(struct gy_sim *sim)
 bool gy_sim_check_dead(const struct gy_sim *sim, uint32_t shard)
 {
     const struct gy_shard_config *config = gy_sim_catalog_now(sim, shard);
-    for (uint32_t i = 0; i < config->member_count; i++)
-        if (config->members[i].in_sync && !sim->nodes[gy_sim_node_named(config->members[i].node)].disks[shard].damaged)
+    for (uint32_t i = 0; i < config->member_count; i++) {
+        const struct gy_sim_disk *disk = &sim->nodes[gy_sim_node_named(config->members[i].node)].disks[shard];
+        if (config->members[i].in_sync && disk->exists && !disk->damaged)
             return false;
+    }
     return true;
 }
 

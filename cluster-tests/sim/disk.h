@@ -15,6 +15,7 @@ struct gy_sim_disk {
     bool exists;
     bool damaged; /* a checksum did not fit: what it held is lost */
     uint32_t member;
+    uint32_t wiped; /* member whose replica was here until somebody put in an empty disk; 0: none */
     const struct gy_shard_config *config, *config_durable; /* of the catalog's history */
     uint64_t base, base_epoch;       /* the last entry trimmed */
     struct gy_sim_entry *entries;    /* [room], seqs base + 1 … */

@@ -22,6 +22,7 @@ struct gy_sim_event {
     uint32_t life;  /* of the owner: in another one the event is dropped */
     uint32_t shard;
     uint8_t owner;  /* endpoint, or GY_SIM_NOBODY */
+    bool to_replica; /* of the shard: waits while a blocking driver is at the disk */
 };
 
 struct gy_sim_events {

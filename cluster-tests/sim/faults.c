@@ -41,7 +41,8 @@ static void draw_weather(struct gy_sim *sim)
     weather->jump_gap_ns = gap_ns(sim, 60);
     weather->trouble_ns = some_ms(sim, 500, 10000);
     weather->call_ns = some_ms(sim, 200, 1500);
-    weather->log_keep = (uint32_t)gy_sim_below(&sim->random, 40);
+    weather->log_keep = gy_sim_chance(&sim->random, 800) ? (uint32_t)gy_sim_below(&sim->random, 40) : 100000;
+    weather->blocking = gy_sim_chance(&sim->random, 700);
 }
 
 static uint8_t any_node(struct gy_sim *sim) { return (uint8_t)gy_sim_below(&sim->random, sim->node_count); }
@@ -150,8 +151,14 @@ static void damage(struct gy_sim *sim)
         const struct gy_sim_disk *its = &sim->nodes[gy_sim_node_named(member->node)].disks[shard];
         another |= member->in_sync && its != disk && its->exists && !its->damaged;
     }
-    if (disk->exists && !disk->damaged && another)
+    if (!disk->exists || disk->damaged || !another)
+        return;
+    if (gy_sim_chance(&sim->random, 700)) {
         gy_sim_node_damage(sim, node, shard);
+        return;
+    }
+    gy_sim_node_wipe(sim, node, shard);
+    gy_sim_after(sim, lasts_ns(sim), GY_SIM_NOBODY, start_node, 0, node, NULL);
 }
 
 static void disk_ok(struct gy_sim *sim, struct gy_sim_event *event) { gy_sim_node_disk_low(sim, (uint8_t)event->number, false); }

@@ -76,6 +76,8 @@ static void schedule(struct gy_sim *sim, struct gy_sim_message *message, int64_t
     /* A restarted process has no connection on which an old message could come, but the new one may be as fast as that: the
      * message is for whoever is there when it arrives. */
     struct gy_sim_event event = {.at_ns = sim->now_ns + after_ns, .run = deliver, .object = message, .owner = message->to,
+                                 .shard = message->shard,
+                                 .to_replica = message->to < GY_SIM_FIRST_COORDINATOR && message->kind != GY_SIM_DROP,
                                  .life = UINT32_MAX};
     gy_sim_events_push(&sim->events, event);
 }
@@ -90,7 +92,9 @@ void gy_sim_send(struct gy_sim *sim, struct gy_sim_message *message, int64_t ext
         free(message);
         return;
     }
-    if (!sim->healed && gy_sim_chance(&sim->random, weather->duplicate)) {
+    /* What a client sends comes once: of two, one could be refused and the other done. */
+    bool may_double = message->from < GY_SIM_FIRST_CLIENT && message->to < GY_SIM_FIRST_CLIENT;
+    if (may_double && !sim->healed && gy_sim_chance(&sim->random, weather->duplicate)) {
         size_t bytes = offsetof(struct gy_sim_message, tail) + tail_bytes(message);
         struct gy_sim_message *twin = malloc(bytes > sizeof *twin ? bytes : sizeof *twin);
         if (!twin)

@@ -133,6 +133,18 @@ void gy_sim_node_damage(struct gy_sim *sim, uint8_t node, uint32_t shard)
         gy_sim_replica_lose(sim, self->replicas[shard]);
 }
 
+void gy_sim_node_wipe(struct gy_sim *sim, uint8_t node, uint32_t shard)
+{
+    struct gy_sim_disk *disk = &sim->nodes[node].disks[shard];
+    uint32_t member = disk->member;
+    disk->damaged = true; /* already: what follows is no news of it */
+    gy_sim_node_crash(sim, node);
+    GY_SIM_TRACE(sim, "n%u shard %u member %u: the disk is replaced", node, shard, member);
+    sim->counts.damages++;
+    gy_sim_disk_remove(disk);
+    disk->wiped = member;
+}
+
 void gy_sim_node_disk_low(struct gy_sim *sim, uint8_t node, bool low)
 {
     struct gy_sim_node *self = &sim->nodes[node];
@@ -170,10 +182,10 @@ static bool ensure(struct gy_sim *sim, uint8_t node, struct gy_sim_message *mess
     struct gy_sim_node *self = &sim->nodes[node];
     struct gy_sim_disk *disk = &self->disks[message->shard];
     if (disk->exists && disk->damaged && sim->plant == GY_PLANT_SAME_MEMBER && disk->member == message->member)
-        gy_sim_disk_remove(disk), message->create = true;
+        gy_sim_disk_remove(disk), message->create = true; /* the planted bug */
     if (!disk->exists && message->create && !self->stopping && !self->disk_low) {
         GY_SIM_TRACE(sim, "n%u shard %u: member %u is made", node, message->shard, message->member);
-        *disk = (struct gy_sim_disk){.exists = true, .member = message->member, .config = message->config,
+        *disk = (struct gy_sim_disk){.exists = true, .member = message->member, .wiped = disk->wiped, .config = message->config,
                                      .config_durable = message->config};
         gy_sim_replica_open(sim, node, message->shard);
         return false;

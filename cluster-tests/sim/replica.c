@@ -38,6 +38,12 @@ static void finish_job(struct gy_sim_replica *replica, uint64_t token)
         replica->job_free = token - 1;
 }
 
+static const char *const reply_names[] = {
+    [GY_REPLY_DONE] = "done",           [GY_REPLY_EPOCH] = "another epoch", [GY_REPLY_FEW] = "too few copies",
+    [GY_REPLY_DISK] = "disk full",      [GY_REPLY_FULL] = "too many wait",  [GY_REPLY_NOT_SERVING] = "not serving",
+    [GY_REPLY_UNKNOWN] = "unknown",
+};
+
 static void answer_write(struct gy_sim *sim, struct gy_sim_replica *replica, const struct gy_replica_action *action)
 {
     struct gy_sim_job *job = &replica->jobs[action->token - 1];
@@ -47,6 +53,9 @@ static void answer_write(struct gy_sim *sim, struct gy_sim_replica *replica, con
     reply->write_reply.result = job->result;
     if (action->why == GY_REPLY_DONE)
         gy_sim_check_acknowledged(sim, replica, &job->message->write.entry, action->seq, &job->result);
+    if (action->why != GY_REPLY_DONE)
+        GY_SIM_TRACE(sim, "n%u shard %u answers client %u request %u: %s", replica->node, replica->shard,
+                     job->message->write.entry.client, job->message->write.entry.request, reply_names[action->why]);
     gy_sim_send(sim, reply, 0);
     finish_job(replica, action->token);
 }
@@ -179,7 +188,7 @@ static void set_timer(struct gy_sim *sim, struct gy_sim_replica *replica)
     replica->timer_ns = due_ns;
     replica->timer = ++sim->calls;
     int64_t after_ns = gy_sim_node_until_ns(sim, replica->node, due_ns);
-    gy_sim_after(sim, after_ns > 1000 ? after_ns : 1000, replica->node, tick, replica->shard, replica->timer, NULL);
+    gy_sim_after_to_replica(sim, after_ns > 1000 ? after_ns : 1000, replica->node, tick, replica->shard, replica->timer);
 }
 
 void gy_sim_replica_drive(struct gy_sim *sim, struct gy_sim_replica *replica, const struct gy_replica_event *event)

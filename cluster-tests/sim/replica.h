@@ -43,6 +43,7 @@ struct gy_sim_replica {
     /* On its way to the disk. */
     gy_sim_io io;
     uint64_t io_number;
+    int64_t io_until_ns;
     struct gy_sim_entry *entries; /* [entry_room] */
     size_t entry_count, entry_room;
     uint64_t io_seq, io_upto;

@@ -75,7 +75,7 @@ void gy_sim_replica_send(struct gy_sim *sim, struct gy_sim_replica *replica, con
     if (!sent) /* members long gone filled it */
         sent = &replica->sends[gy_sim_below(&sim->random, GY_MEMBERS_MAX)];
     *sent = (struct gy_sim_call){message->call, action->member};
-    gy_sim_after(sim, sim->weather.call_ns, replica->node, send_timed_out, replica->shard, message->call, NULL);
+    gy_sim_after_to_replica(sim, sim->weather.call_ns, replica->node, send_timed_out, replica->shard, message->call);
     gy_sim_send(sim, message, 0);
 }
 
@@ -118,7 +118,7 @@ void gy_sim_replica_ask(struct gy_sim *sim, struct gy_sim_replica *replica, cons
     message->call = replica->ask.call = ++sim->calls;
     GY_SIM_TRACE(sim, "n%u shard %u member %u asks for %u in sync in place of epoch %llu", replica->node, replica->shard,
                  replica->core.self, action->in_sync.count, (unsigned long long)action->epoch);
-    gy_sim_after(sim, sim->weather.call_ns, replica->node, ask_timed_out, replica->shard, message->call, NULL);
+    gy_sim_after_to_replica(sim, sim->weather.call_ns, replica->node, ask_timed_out, replica->shard, message->call);
     gy_sim_send(sim, message, 0);
 }
 
@@ -157,7 +157,7 @@ static void try_restore(struct gy_sim *sim, struct gy_sim_replica *replica)
     replica->restore_tries++;
     GY_SIM_TRACE(sim, "n%u shard %u member %u wants the state of member %u", replica->node, replica->shard, replica->core.self,
                  config->primary);
-    gy_sim_after(sim, sim->weather.call_ns * 4, replica->node, restore_timed_out, replica->shard, message->call, NULL);
+    gy_sim_after_to_replica(sim, sim->weather.call_ns * 4, replica->node, restore_timed_out, replica->shard, message->call);
     gy_sim_send(sim, message, 0);
 }
 

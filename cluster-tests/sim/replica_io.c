@@ -211,6 +211,7 @@ static void begin(struct gy_sim *sim, struct gy_sim_replica *replica, gy_sim_io 
 {
     replica->io = io;
     replica->io_number = ++sim->calls;
+    replica->io_until_ns = sim->now_ns + after_ns;
     gy_sim_after(sim, after_ns, replica->node, done, replica->shard, replica->io_number, NULL);
 }
 

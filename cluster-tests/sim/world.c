@@ -34,6 +34,13 @@ void gy_sim_after(struct gy_sim *sim, int64_t after_ns, uint8_t owner, gy_sim_ru
                                                            .life = owner == GY_SIM_NOBODY ? 0 : sim->life[owner]});
 }
 
+void gy_sim_after_to_replica(struct gy_sim *sim, int64_t after_ns, uint8_t owner, gy_sim_run *run, uint32_t shard, uint64_t number)
+{
+    gy_sim_events_push(&sim->events, (struct gy_sim_event){.at_ns = sim->now_ns + after_ns, .run = run, .number = number,
+                                                           .shard = shard, .owner = owner, .life = sim->life[owner],
+                                                           .to_replica = true});
+}
+
 void gy_sim_write_trace(struct gy_sim *sim, const char *format, ...)
 {
     fprintf(sim->trace, "[%10.6f] ", (double)sim->now_ns / 1e9);
@@ -70,8 +77,14 @@ static bool next(struct gy_sim *sim)
             free(event.object);
             return true;
         }
-        if (sim->frozen_until_ns[event.owner] > sim->now_ns) {
-            event.at_ns = sim->frozen_until_ns[event.owner];
+        int64_t later_ns = sim->frozen_until_ns[event.owner];
+        if (event.to_replica && sim->weather.blocking) {
+            const struct gy_sim_replica *replica = sim->nodes[event.owner].replicas[event.shard];
+            if (replica && replica->io_until_ns > later_ns)
+                later_ns = replica->io_until_ns;
+        }
+        if (later_ns > sim->now_ns) {
+            event.at_ns = later_ns;
             gy_sim_events_push(&sim->events, event);
             return true;
         }

@@ -42,6 +42,7 @@ struct gy_sim_weather {
     int64_t trouble_ns;             /* how long one lasts, at most */
     int64_t call_ns;                /* until an unanswered message counts as failed */
     uint32_t log_keep;              /* entries that a trim leaves */
+    bool blocking;                  /* a driver hands nothing in while something is on its way to its disk */
 };
 
 struct gy_sim {
@@ -82,6 +83,8 @@ void gy_sim_fini(struct gy_sim *sim);
 /* Schedules an event for owner's present life, `after_ns` from now; run gets it with its object, number and shard. */
 void gy_sim_after(struct gy_sim *sim, int64_t after_ns, uint8_t owner, gy_sim_run *run, uint32_t shard, uint64_t number,
                   void *object);
+/* The same for something that a driver hands in. */
+void gy_sim_after_to_replica(struct gy_sim *sim, int64_t after_ns, uint8_t owner, gy_sim_run *run, uint32_t shard, uint64_t number);
 /* The run ends here: the invariant does not hold. */
 void gy_sim_fail(struct gy_sim *sim, const char *invariant, const char *format, ...)
     __attribute__((format(printf, 3, 4), noreturn));
