@@ -21,10 +21,16 @@ static const char *const names[GY_SIM_KNOWN_NODES] = {"n0", "n1", "n2", "n3", "n
 
 /* ---- telling nodes ---- */
 
-/* Whether the member was added lately and is still to be made: only then may a node make it. */
+/* Whether the member was added under its eyes, and not reported yet. */
+static bool new_to(const struct gy_sim_coordinator *self, uint32_t shard, const struct gy_member *member)
+{
+    return member->id >= self->first_unmade[shard] && !(self->made[shard] >> member->id % 32 & 1);
+}
+
+/* Whether it is still to be made: only then may a node make it. */
 static bool unmade(const struct gy_sim_coordinator *self, uint32_t shard, const struct gy_member *member)
 {
-    return !member->in_sync && member->id >= self->first_unmade[shard] && !(self->made[shard] >> member->id % 32 & 1);
+    return !member->in_sync && new_to(self, shard, member);
 }
 
 static void tell(struct gy_sim *sim, uint8_t endpoint, uint32_t shard, const struct gy_member *member)
@@ -146,7 +152,7 @@ static struct gy_plan_fact fact_of(const struct gy_sim_coordinator *self, uint32
                                      .epoch = said->epoch, .log_seq = said->log_seq, .applied_seq = said->applied_seq};
     else if (unmade(self, shard, member))
         fact.presence = GY_PRESENCE_UNMADE;
-    else if (!said->heard)
+    else if (!said->heard || new_to(self, shard, member)) /* what was said may be of before it was made */
         fact.presence = GY_PRESENCE_UNHEARD;
     return fact;
 }

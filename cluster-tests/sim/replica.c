@@ -60,11 +60,22 @@ static void answer_write(struct gy_sim *sim, struct gy_sim_replica *replica, con
     finish_job(replica, action->token);
 }
 
+static const char *const append_names[] = {[GY_APPEND_OK] = "ok",
+                                           [GY_APPEND_OLD_EPOCH] = "old epoch",
+                                           [GY_APPEND_NEW_EPOCH] = "new epoch",
+                                           [GY_APPEND_MISMATCH] = "mismatch",
+                                           [GY_APPEND_BUSY] = "busy"};
+
 static void answer_append(struct gy_sim *sim, struct gy_sim_replica *replica, const struct gy_replica_action *action)
 {
     struct gy_sim_job *job = &replica->jobs[action->token - 1];
     struct gy_sim_message *reply = gy_sim_message_reply(GY_SIM_APPEND_REPLY, job->message);
     reply->append_reply = action->reply;
+    if (action->reply.result != GY_APPEND_OK)
+        GY_SIM_TRACE(sim, "n%u shard %u member %u answers entries behind %llu: %s, last %llu of epoch %llu", replica->node,
+                     replica->shard, replica->core.self, (unsigned long long)job->message->append.prev_seq,
+                     append_names[action->reply.result], (unsigned long long)action->reply.last_seq,
+                     (unsigned long long)action->reply.last_epoch);
     if (job->pretended_epoch)
         reply->append_reply.epoch = job->pretended_epoch;
     gy_sim_send(sim, reply, 0);

@@ -45,6 +45,16 @@ static void send_timed_out(struct gy_sim *sim, struct gy_sim_event *event)
         send_failed(sim, replica, event->number);
 }
 
+/* One that is answered, or was to a member that is gone: no more than one is out to each that is there. */
+static struct gy_sim_call *free_call(struct gy_sim_replica *replica)
+{
+    struct gy_sim_call *call = replica->sends;
+    while (call->call && gy_config_member(&replica->core.config, call->member))
+        call++;
+    assert(call < replica->sends + GY_MEMBERS_MAX);
+    return call;
+}
+
 void gy_sim_replica_send(struct gy_sim *sim, struct gy_sim_replica *replica, const struct gy_replica_action *action)
 {
     const struct gy_sim_disk *disk = disk_of(sim, replica);
@@ -68,13 +78,7 @@ void gy_sim_replica_send(struct gy_sim *sim, struct gy_sim_replica *replica, con
         message->config = gy_sim_catalog_of(sim, replica->shard, replica->core.config.epoch);
     if (count)
         memcpy(message->tail.entries, gy_sim_disk_at(disk, first), count * sizeof *message->tail.entries);
-    struct gy_sim_call *sent = NULL;
-    for (int i = 0; i < GY_MEMBERS_MAX && !sent; i++)
-        if (replica->sends[i].member == action->member || replica->sends[i].member == 0)
-            sent = &replica->sends[i];
-    if (!sent) /* members long gone filled it */
-        sent = &replica->sends[gy_sim_below(&sim->random, GY_MEMBERS_MAX)];
-    *sent = (struct gy_sim_call){message->call, action->member};
+    *free_call(replica) = (struct gy_sim_call){message->call, action->member};
     gy_sim_after_to_replica(sim, sim->weather.call_ns, replica->node, send_timed_out, replica->shard, message->call);
     gy_sim_send(sim, message, 0);
 }
