@@ -80,11 +80,11 @@ static void demand_no_other_lease(struct gy_sim *sim, const struct gy_sim_replic
         if (!other || other == committer || other->core.applied >= committer->core.committed ||
              other->core.config.primary != other->core.self)
             continue;
-        int64_t left_ns = gy_replica_core_lease_ns(&other->core) - gy_sim_node_now_ns(sim, n);
-        if (gy_replica_core_lease_ns(&other->core) != INT64_MIN && left_ns > 0)
+        int64_t lease_ns = gy_replica_core_lease_ns(&other->core), now_ns = gy_sim_node_now_ns(sim, n);
+        if (lease_ns > now_ns)
             gy_sim_fail(sim, "lease", "shard %u: member %u commits in epoch %llu while member %u has a lease of epoch %llu for %.3f s",
                         committer->shard, committer->core.self, (ull)committer->core.config.epoch, other->core.self,
-                        (ull)other->core.config.epoch, (double)left_ns / 1e9);
+                        (ull)other->core.config.epoch, (double)(lease_ns - now_ns) / 1e9);
     }
 }
 

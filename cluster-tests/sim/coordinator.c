@@ -54,7 +54,7 @@ static void learn(struct gy_sim *sim, uint8_t endpoint, uint32_t shard, const st
     if (before && before->epoch >= config->epoch)
         return;
     if (!before)
-        self->first_unmade[shard] = config->epoch == 1 ? 1 : config->next_member;
+        self->first_unmade[shard] = config->next_member;
     for (uint32_t id = before ? before->next_member : config->next_member; id < config->next_member; id++)
         self->made[shard] &= ~(UINT32_C(1) << id % 32);
     self->known[shard] = config;
