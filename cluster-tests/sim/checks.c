@@ -30,7 +30,7 @@ static bool same_entry(const struct gy_sim_entry *a, const struct gy_sim_entry *
            a->deletes == b->deletes;
 }
 
-/* Whether the disk would bring the reference's entries from..upto back after a crash; else the first it would not, in *missing. */
+/* Whether the disk would bring the reference's entries from … upto back after a crash; if not, *missing is the first. */
 static bool has(const struct gy_sim_reference *reference, const struct gy_sim_disk *disk, uint64_t from, uint64_t upto,
                 uint64_t *missing)
 {
@@ -82,7 +82,8 @@ static void demand_no_other_lease(struct gy_sim *sim, const struct gy_sim_replic
             continue;
         int64_t lease_ns = gy_replica_core_lease_ns(&other->core), now_ns = gy_sim_node_now_ns(sim, n);
         if (lease_ns > now_ns)
-            gy_sim_fail(sim, "lease", "shard %u: member %u commits in epoch %llu while member %u has a lease of epoch %llu for %.3f s",
+            gy_sim_fail(sim, "lease",
+                        "shard %u: member %u commits in epoch %llu while member %u has a lease of epoch %llu for %.3f s",
                         committer->shard, committer->core.self, (ull)committer->core.config.epoch, other->core.self,
                         (ull)other->core.config.epoch, (double)(lease_ns - now_ns) / 1e9);
     }
@@ -140,8 +141,8 @@ void gy_sim_check_applied(struct gy_sim *sim, uint8_t node, uint32_t shard, cons
     const struct gy_sim_entry *first = &reference->entries[state->seq - 1];
     if (!same_entry(first, entry))
         gy_sim_fail(sim, "same-entry",
-                    "n%u shard %u applies at seq %llu request %u of client %u (epoch %llu); another applied request %u of client %u "
-                    "(epoch %llu)",
+                    "n%u shard %u applies at seq %llu request %u of client %u (epoch %llu); another applied request %u of "
+                    "client %u (epoch %llu)",
                     node, shard, (ull)state->seq, entry->request, entry->client, (ull)entry->epoch, first->request,
                     first->client, (ull)first->epoch);
     if (state->digest != reference->digests[state->seq - 1])
@@ -254,7 +255,8 @@ bool gy_sim_check_settled(struct gy_sim *sim, uint32_t shard, const char **why)
         if (*why)
             return false;
     }
-    if (kinds[GY_MEMBER_FULL] != sim->wishes.shards[shard].copies || kinds[GY_MEMBER_QUANTIZED] != sim->wishes.shards[shard].quantized)
+    const struct gy_plan_wish *wish = &sim->wishes.shards[shard];
+    if (kinds[GY_MEMBER_FULL] != wish->copies || kinds[GY_MEMBER_QUANTIZED] != wish->quantized)
         *why = "there are more or fewer members than wished";
     else if (reference->acknowledged_ns <= sim->heal_ns)
         *why = "no write was acknowledged since everything was healed";

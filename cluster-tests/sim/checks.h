@@ -1,7 +1,7 @@
 /* checks: what must hold after every step, kept cheap by looking only at what the step changed; and all of it, now and then.
  *
- * The reference is the log as it was applied first, by whoever did: every other replica must apply the same entries and come to the
- * same state, and every in-sync member of the catalog must have them on its disk. */
+ * The reference is the log as it was applied first, by whoever did: every other replica must apply the same entries and come to
+ * the same state, and every in-sync member of the catalog must have them on its disk. */
 #ifndef GY_SIM_CHECKS_H
 #define GY_SIM_CHECKS_H
 

@@ -2,7 +2,10 @@
 
 #include "world.h"
 
-static int64_t some_ms(struct gy_sim *sim, int64_t low, int64_t high) { return gy_sim_between(&sim->random, gy_sim_ms(low), gy_sim_ms(high)); }
+static int64_t some_ms(struct gy_sim *sim, int64_t low, int64_t high)
+{
+    return gy_sim_between(&sim->random, gy_sim_ms(low), gy_sim_ms(high));
+}
 
 /* Never, rare, usual, frequent, all the time. */
 static int64_t gap_ns(struct gy_sim *sim, int64_t usual_s)
@@ -172,7 +175,10 @@ static void fill_disk(struct gy_sim *sim)
     gy_sim_after(sim, lasts_ns(sim), GY_SIM_NOBODY, disk_ok, 0, node, NULL);
 }
 
-static void start_coordinator(struct gy_sim *sim, struct gy_sim_event *event) { gy_sim_coordinator_start(sim, (uint8_t)event->number); }
+static void start_coordinator(struct gy_sim *sim, struct gy_sim_event *event)
+{
+    gy_sim_coordinator_start(sim, (uint8_t)event->number);
+}
 
 static void crash_coordinator(struct gy_sim *sim)
 {

@@ -32,8 +32,8 @@ void gy_sim_history_write(struct gy_sim *sim, uint32_t shard, const struct gy_si
 
 void gy_sim_history_read(struct gy_sim *sim, uint32_t shard, uint8_t key, uint64_t value, int64_t began_ns)
 {
-    GY_SIM_TRACE(sim, "get of key %u in shard %u, begun at %.3f s, saw request %u of client %d", key, shard, (double)began_ns / 1e9,
-                 (uint32_t)value, (int)(value >> 32) - 1);
+    GY_SIM_TRACE(sim, "get of key %u in shard %u, begun at %.3f s, saw request %u of client %d", key, shard,
+                 (double)began_ns / 1e9, (uint32_t)value, (int)(value >> 32) - 1);
     sim->counts.gets++;
     add(&sim->checks.histories[shard][key],
         (struct gy_sim_operation){.value = value, .began_ns = began_ns, .ended_ns = sim->now_ns, .reads = true});
@@ -73,8 +73,8 @@ static _Noreturn void fail_zones(struct gy_sim *sim, uint32_t shard, uint32_t ke
     say_who(first, sizeof first, a->value);
     say_who(second, sizeof second, b->value);
     gy_sim_fail(sim, "linearizable",
-                "shard %u key %u: it was what %s wrote from %.6f to %.6f s, and what %s wrote between %.6f and %.6f s", shard, key,
-                first, (double)a->from_ns / 1e9, (double)a->to_ns / 1e9, second, (double)b->from_ns / 1e9,
+                "shard %u key %u: it was what %s wrote from %.6f to %.6f s, and what %s wrote between %.6f and %.6f s", shard,
+                key, first, (double)a->from_ns / 1e9, (double)a->to_ns / 1e9, second, (double)b->from_ns / 1e9,
                 (double)b->to_ns / 1e9);
 }
 
@@ -88,8 +88,8 @@ static bool zone_of(struct gy_sim *sim, uint32_t shard, uint32_t key, const stru
     if (value == 0) /* there from the start */
         first_end_ns = last_begin_ns = -1;
     else if (!written || (count > 1 && operations[0].outcome == GY_SIM_REFUSED))
-        gy_sim_fail(sim, "linearizable", "shard %u key %u: a read saw request %u of client %u, which %s", shard, key, (uint32_t)value,
-                    (uint32_t)(value >> 32) - 1, written ? "was refused" : "was never sent");
+        gy_sim_fail(sim, "linearizable", "shard %u key %u: a read saw request %u of client %u, which %s", shard, key,
+                    (uint32_t)value, (uint32_t)(value >> 32) - 1, written ? "was refused" : "was never sent");
     for (size_t i = 0; i < count; i++) {
         if (value && operations[i].ended_ns < operations[0].began_ns)
             gy_sim_fail(sim, "linearizable", "shard %u key %u: a read saw a write before it was sent", shard, key);

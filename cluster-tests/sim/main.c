@@ -44,7 +44,8 @@ static void tell(struct gy_sim *sim, uint64_t seed, gy_sim_plant plant)
         free(text);
     }
     printf("FAILED seed %" PRIu64 " at %.6f s: %s: %s\nreplay: gyre_sim --seed %" PRIu64 "%s%s --trace\n", seed,
-           (double)sim->now_ns / 1e9, sim->invariant, sim->story, seed, plant ? " --plant " : "", plant ? gy_sim_plants[plant].name : "");
+           (double)sim->now_ns / 1e9, sim->invariant, sim->story, seed, plant ? " --plant " : "",
+           plant ? gy_sim_plants[plant].name : "");
 }
 
 static bool run_one(struct gy_sim *sim, const struct options *options, uint64_t seed, struct sum *sum)
@@ -63,11 +64,11 @@ static bool run_one(struct gy_sim *sim, const struct options *options, uint64_t 
 
 static void print_sum(const struct sum *sum)
 {
-    printf("%" PRIu64 " seeds, %.0f simulated minutes in %.1f s of CPU: %.0f a CPU-minute; %" PRIu64 " steps of cores\n", sum->seeds,
-           sum->simulated_s / 60, sum->cpu_s, sum->cpu_s > 0 ? sum->simulated_s / sum->cpu_s : 0, sum->steps);
+    printf("%" PRIu64 " seeds, %.0f simulated minutes in %.1f s of CPU: %.0f a CPU-minute; %" PRIu64 " steps of cores\n",
+           sum->seeds, sum->simulated_s / 60, sum->cpu_s, sum->cpu_s > 0 ? sum->simulated_s / sum->cpu_s : 0, sum->steps);
     const struct gy_sim_counts *counts = &sum->counts;
-    printf("%" PRIu64 " crashes, %" PRIu64 " cuts, %" PRIu64 " damaged replicas; %" PRIu64 " configurations, %" PRIu64 " promotions, "
-           "%" PRIu64 " restores, %" PRIu64 " tails cut; %" PRIu64 " writes (%" PRIu64 " unknown), %" PRIu64 " gets; %" PRIu64
+    printf("%" PRIu64 " crashes, %" PRIu64 " cuts, %" PRIu64 " damaged replicas; %" PRIu64 " configurations, %" PRIu64
+           " promotions, %" PRIu64 " restores, %" PRIu64 " tails cut; %" PRIu64 " writes (%" PRIu64 " unknown), %" PRIu64 " gets; %" PRIu64
            " shards lost every copy\n",
            counts->crashes, counts->cuts, counts->damages, counts->configurations, counts->promotions, counts->restores,
            counts->tails_cut, counts->writes, counts->unknown, counts->gets, counts->dead_shards);
@@ -84,8 +85,8 @@ static int run_all(struct gy_sim *sim, const struct options *options)
         if (run_one(sim, options, seed, &sum))
             continue;
         if (options->plant) {
-            printf("found %s in seed %" PRIu64 ", the %" PRIu64 ". tried, at %.3f s: %s: %s\n", gy_sim_plants[options->plant].name, seed,
-                   sum.seeds, (double)sim->now_ns / 1e9, sim->invariant, sim->story);
+            printf("found %s in seed %" PRIu64 ", the %" PRIu64 ". tried, at %.3f s: %s: %s\n",
+                   gy_sim_plants[options->plant].name, seed, sum.seeds, (double)sim->now_ns / 1e9, sim->invariant, sim->story);
             return 0;
         }
         if (!options->trace)

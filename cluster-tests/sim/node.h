@@ -1,7 +1,7 @@
 /* node: one shard daemon: its disks, its clock, its process, and for every replica the driver around the core: it hands in what
  * happened and does what the core says, with one thing at a time on its way to the disk, as shard/replica/replica.c does.
  *
- * A process that dies takes everything with it but the disks. A process that stands still loses nothing and knows nothing of it. */
+ * A process that dies takes everything with it but the disks. One that stands still loses nothing and knows nothing of it. */
 #ifndef GY_SIM_NODE_H
 #define GY_SIM_NODE_H
 

@@ -1,5 +1,6 @@
 /* plant: protocol bugs put in on purpose. Every one is a lie of the world around the cores: it tells them of events that did not
- * happen, or does not do what they asked; the cores themselves stay as they are. A simulator that does not find them finds nothing. */
+ * happen, does not do what they asked, or takes something out of their memory; their code stays as it is. A simulator that does
+ * not find them finds nothing. */
 #ifndef GY_SIM_PLANT_H
 #define GY_SIM_PLANT_H
 

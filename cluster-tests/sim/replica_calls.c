@@ -62,8 +62,8 @@ void gy_sim_replica_send(struct gy_sim *sim, struct gy_sim_replica *replica, con
     uint64_t first = action->append.prev_seq + 1;
     size_t count = action->upto >= first ? (size_t)(action->upto - first + 1) : 0;
     if (member == NULL || (count && (first <= disk->base || action->upto > gy_sim_disk_last(disk))))
-        gy_sim_fail(sim, "send", "n%u shard %u is to send entries %llu…%llu to member %u; its log is of %llu…%llu", replica->node,
-                    replica->shard, (unsigned long long)first, (unsigned long long)action->upto, action->member,
+        gy_sim_fail(sim, "send", "n%u shard %u is to send entries %llu…%llu to member %u; its log is of %llu…%llu",
+                    replica->node, replica->shard, (unsigned long long)first, (unsigned long long)action->upto, action->member,
                     (unsigned long long)disk->base + 1, (unsigned long long)gy_sim_disk_last(disk));
     count = count < APPEND_ENTRIES_MAX ? count : APPEND_ENTRIES_MAX;
     if (count > 1 && gy_sim_chance(&sim->random, 100))

@@ -1,4 +1,4 @@
-/* The simulator's own parts: a run is a function of its seed, and the judge of histories says what a search of all orders says. */
+/* The simulator's own parts: a run is a function of its seed, and histories are judged as a search of all orders would. */
 #include "world.h"
 
 #include <stdlib.h>

@@ -34,7 +34,8 @@ void gy_sim_after(struct gy_sim *sim, int64_t after_ns, uint8_t owner, gy_sim_ru
                                                            .life = owner == GY_SIM_NOBODY ? 0 : sim->life[owner]});
 }
 
-void gy_sim_after_to_replica(struct gy_sim *sim, int64_t after_ns, uint8_t owner, gy_sim_run *run, uint32_t shard, uint64_t number)
+void gy_sim_after_to_replica(struct gy_sim *sim, int64_t after_ns, uint8_t owner, gy_sim_run *run, uint32_t shard,
+                             uint64_t number)
 {
     gy_sim_events_push(&sim->events, (struct gy_sim_event){.at_ns = sim->now_ns + after_ns, .run = run, .number = number,
                                                            .shard = shard, .owner = owner, .life = sim->life[owner],
@@ -148,8 +149,8 @@ static void settle(struct gy_sim *sim, const char *invariant, int64_t until_ns)
     for (uint8_t n = 0; why && n < sim->node_count; n++) {
         const struct gy_sim_replica *replica = sim->nodes[n].replicas[shard];
         if (replica)
-            GY_SIM_TRACE(sim, "n%u shard %u member %u: epoch %llu, applied %llu, committed %llu, synced %llu, last %llu%s%s", n, shard,
-                         replica->core.self, (unsigned long long)replica->core.config.epoch,
+            GY_SIM_TRACE(sim, "n%u shard %u member %u: epoch %llu, applied %llu, committed %llu, synced %llu, last %llu%s%s", n,
+                         shard, replica->core.self, (unsigned long long)replica->core.config.epoch,
                          (unsigned long long)replica->core.applied, (unsigned long long)replica->core.committed,
                          (unsigned long long)replica->core.synced, (unsigned long long)replica->core.last,
                          gy_replica_core_primary(&replica->core) ? ", primary" : "", replica->io ? ", writes" : "");

@@ -84,7 +84,8 @@ void gy_sim_fini(struct gy_sim *sim);
 void gy_sim_after(struct gy_sim *sim, int64_t after_ns, uint8_t owner, gy_sim_run *run, uint32_t shard, uint64_t number,
                   void *object);
 /* The same for something that a driver hands in. */
-void gy_sim_after_to_replica(struct gy_sim *sim, int64_t after_ns, uint8_t owner, gy_sim_run *run, uint32_t shard, uint64_t number);
+void gy_sim_after_to_replica(struct gy_sim *sim, int64_t after_ns, uint8_t owner, gy_sim_run *run, uint32_t shard,
+                             uint64_t number);
 /* The run ends here: the invariant does not hold. */
 void gy_sim_fail(struct gy_sim *sim, const char *invariant, const char *format, ...)
     __attribute__((format(printf, 3, 4), noreturn));
