@@ -36,6 +36,33 @@ static gyre_status status(void *self, gy_rpc_call *call, void *request, gy_bytes
     return packed;
 }
 
+static gyre_status drain(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    (void)call;
+    const gy_cluster_service *service = self;
+    const Gyre__V1__DrainRequest *asked = request;
+    Gyre__V1__DrainReply done = GYRE__V1__DRAIN_REPLY__INIT;
+    GY_TRY(gy_placement_drain(service->placement, asked->node, asked->undo, &done.members, err));
+    return gy_wire_pack(reply, &done.base, GY_RPC_MESSAGE_BYTES_MAX, err);
+}
+
+static gyre_status move(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    (void)call;
+    const gy_cluster_service *service = self;
+    const Gyre__V1__MoveRequest *asked = request;
+    Gyre__V1__MoveReply begun = GYRE__V1__MOVE_REPLY__INIT;
+    struct gy_placement_move wanted = {asked->collection, asked->from, asked->to, asked->shard};
+    GY_TRY(gy_placement_move(service->placement, &wanted, &begun.epoch, err));
+    return gy_wire_pack(reply, &begun.base, GY_RPC_MESSAGE_BYTES_MAX, err);
+}
+
+static const struct gy_unary methods[GY_CLUSTER_METHODS] = {
+    {.path = "/gyre.v1.Cluster/Status", .request_type = &gyre__v1__cluster_status_request__descriptor, .handle = status},
+    {.path = "/gyre.v1.Cluster/Drain", .request_type = &gyre__v1__drain_request__descriptor, .handle = drain},
+    {.path = "/gyre.v1.Cluster/Move", .request_type = &gyre__v1__move_request__descriptor, .handle = move},
+};
+
 gyre_status gy_cluster_service_new(gy_cluster_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics,
                                    gyre_error *err)
 {
@@ -44,9 +71,7 @@ gyre_status gy_cluster_service_new(gy_cluster_service **out, gy_placement *place
         return gyre_fail(err, GYRE_NO_MEMORY, "Cluster service");
     service->placement = placement;
     pthread_mutex_init(&service->mu, NULL);
-    service->methods[0] = (struct gy_unary){
-        .path = "/gyre.v1.Cluster/Status", .request_type = &gyre__v1__cluster_status_request__descriptor, .handle = status,
-    };
+    memcpy(service->methods, methods, sizeof methods);
     gy_unary_init(service->methods, GY_CLUSTER_METHODS, service, pool, metrics);
     *out = service;
     return GYRE_OK;

@@ -23,6 +23,7 @@ gyre_status gy_collection_spec_read(const Gyre__V1__CollectionSpec *sent, struct
         .shards = sent->shards ? sent->shards : GY_SHARDS_DEFAULT,
         .copies = sent->copies ? sent->copies : 1,
         .quantized = sent->quantized,
+        .min_copies = sent->min_copies,
     };
     memcpy(spec.name, sent->name, strlen(sent->name) + 1);
     const char *codec = sent->codec[0] ? sent->codec : "rabitq";
@@ -100,12 +101,28 @@ static gyre_status train(void *self, gy_rpc_call *call, void *request, gy_bytes 
     return pack(reply, &trained->base, err);
 }
 
+static gyre_status update(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    (void)call;
+    gy_collections_service *service = self;
+    const Gyre__V1__UpdateCollectionRequest *asked = request;
+    struct gy_placement_wishes wishes = {
+        .copies = asked->copies ? &asked->copies->value : NULL,
+        .quantized = asked->quantized ? &asked->quantized->value : NULL,
+        .min_copies = asked->min_copies ? &asked->min_copies->value : NULL,
+    };
+    Gyre__V1__Collection *updated;
+    GY_TRY(gy_placement_update(service->placement, asked->name, &wishes, &updated, err));
+    return pack(reply, &updated->base, err);
+}
+
 static const struct gy_unary methods[GY_COLLECTIONS_METHODS] = {
     {.path = "/gyre.v1.Collections/Create", .request_type = &gyre__v1__create_collection_request__descriptor, .handle = create},
     {.path = "/gyre.v1.Collections/Get", .request_type = &gyre__v1__get_collection_request__descriptor, .handle = get},
     {.path = "/gyre.v1.Collections/List", .request_type = &gyre__v1__list_collections_request__descriptor, .handle = list},
     {.path = "/gyre.v1.Collections/Drop", .request_type = &gyre__v1__drop_collection_request__descriptor, .handle = drop},
     {.path = "/gyre.v1.Collections/Train", .request_type = &gyre__v1__train_collection_request__descriptor, .handle = train},
+    {.path = "/gyre.v1.Collections/Update", .request_type = &gyre__v1__update_collection_request__descriptor, .handle = update},
 };
 
 gyre_status gy_collections_service_new(gy_collections_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics,

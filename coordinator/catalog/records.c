@@ -205,8 +205,8 @@ gyre_status gy_collection_record_encode(const gy_collection_record *record, gy_b
     const struct gy_collection_spec *spec = &record->spec;
     /* "o" with NULL makes json_pack fail, and steals the array otherwise */
     GY_AUTO(json_t) *json = json_pack(
-        "{s:i, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format", COLLECTION_FORMAT, "id",
-        (json_int_t)record->id, "name", spec->name, "dim", (json_int_t)spec->dim, "metric", gyre_metric_name(spec->metric),
+        "{s:i, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format", COLLECTION_FORMAT,
+        "id", (json_int_t)record->id, "name", spec->name, "dim", (json_int_t)spec->dim, "metric", gyre_metric_name(spec->metric),
         "codec", spec->codec, "bits", (json_int_t)spec->bits, "shards", (json_int_t)spec->shards, "copies",
         (json_int_t)spec->copies, "quantized", (json_int_t)spec->quantized, "min_copies", (json_int_t)spec->min_copies, "state",
         state_name(record->state),
@@ -296,8 +296,8 @@ static gyre_status read_config(struct gy_shard_config *config, json_t *row, gyre
     json_int_t epoch, primary, primary_since, min_copies, next_member;
     json_t *members;
     json_error_t where;
-    if (json_unpack_ex(row, &where, JSON_STRICT, "[I, I, I, I, I, o]", &epoch, &primary, &primary_since, &min_copies, &next_member,
-                       &members) != 0)
+    if (json_unpack_ex(row, &where, JSON_STRICT, "[I, I, I, I, I, o]", &epoch, &primary, &primary_since, &min_copies,
+                       &next_member, &members) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
     GY_TRY(read_u64(&config->epoch, epoch, 1, "epoch", err));
     GY_TRY(read_u32(&config->primary, primary, "primary", err));
@@ -342,11 +342,12 @@ static gyre_status collection_read(gy_collection_record *record, json_t *json, g
     struct raw raw;
     json_error_t where;
     if (json_unpack_ex(json, &where, JSON_STRICT,
-                       "{s:I, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format", &raw.format,
-                       "id", &raw.id, "name", &raw.name, "dim", &raw.dim, "metric", &raw.metric, "codec", &raw.codec, "bits",
-                       &raw.bits, "shards", &raw.shards, "copies", &raw.copies, "quantized", &raw.quantized, "min_copies",
-                       &raw.min_copies, "state", &raw.state, "trained_at_points", &raw.trained_at_points, "codebook_version", &raw.codebook_version, "lists",
-                       &raw.lists, "probe_costs", &raw.probe_costs, "configs", &raw.configs) != 0)
+                       "{s:I, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format",
+                       &raw.format, "id", &raw.id, "name", &raw.name, "dim", &raw.dim, "metric", &raw.metric, "codec",
+                       &raw.codec, "bits", &raw.bits, "shards", &raw.shards, "copies", &raw.copies, "quantized",
+                       &raw.quantized, "min_copies", &raw.min_copies, "state", &raw.state, "trained_at_points",
+                       &raw.trained_at_points, "codebook_version", &raw.codebook_version, "lists", &raw.lists, "probe_costs",
+                       &raw.probe_costs, "configs", &raw.configs) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
     GY_TRY(read_u64(&record->id, raw.id, 1, "id", err));
     GY_TRY(read_u64(&record->trained_at_points, raw.trained_at_points, 0, "trained_at_points", err));

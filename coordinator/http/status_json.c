@@ -15,13 +15,6 @@ static json_t *node_json(const Gyre__V1__NodeInfo *node)
                      whole(node->disk_free_bytes), "since_report_ms", whole(node->since_report_ms));
 }
 
-static json_t *shard_json(const Gyre__V1__ShardInfo *shard)
-{
-    return json_pack("{s:I, s:I, s:s, s:b, s:I, s:I, s:I}", "shard", whole(shard->shard), "epoch", whole(shard->epoch), "primary",
-                     shard->primary, "reachable", (int)shard->reachable, "points", whole(shard->points), "applied_seq",
-                     whole(shard->applied_seq), "codebook_version", whole(shard->codebook_version));
-}
-
 /* The array of what make makes of each item; NULL (which json_pack refuses) without memory. */
 #define ARRAY_OF(items, count, make)                                          \
     __extension__({                                                           \
@@ -35,6 +28,23 @@ static json_t *shard_json(const Gyre__V1__ShardInfo *shard)
         }                                                                     \
         array_;                                                               \
     })
+
+static json_t *member_json(const Gyre__V1__MemberInfo *member)
+{
+    return json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:I}", "id", whole(member->id), "node", member->node, "quantized",
+                     (int)member->quantized, "primary", (int)member->primary, "in_sync", (int)member->in_sync, "leaving",
+                     (int)member->leaving, "reachable", (int)member->reachable, "restoring", (int)member->restoring,
+                     "applied_seq", whole(member->applied_seq));
+}
+
+static json_t *shard_json(const Gyre__V1__ShardInfo *shard)
+{
+    return json_pack("{s:I, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:s, s:o}", "shard", whole(shard->shard), "epoch",
+                     whole(shard->epoch), "primary", shard->primary, "reachable", (int)shard->reachable, "points",
+                     whole(shard->points), "applied_seq", whole(shard->applied_seq), "codebook_version",
+                     whole(shard->codebook_version), "min_copies", whole(shard->min_copies), "obstacle", shard->obstacle,
+                     "members", ARRAY_OF(shard->members, shard->n_members, member_json));
+}
 
 static json_t *probe_cost_json(const Gyre__V1__ProbeCost *cost)
 {

@@ -131,6 +131,16 @@ static void take_answer(struct gy_collection_entry *entry, const struct telling 
         gy_table_member_said(entry, member, answer);
 }
 
+/* Where an older replica was dropped another may have waited for its place: it is told with the next report. Under mu. */
+static void forget_told(struct gy_collection_entry *entry, const struct telling *dropped)
+{
+    if (dropped->shard >= entry->record.spec.shards)
+        return;
+    for (uint32_t m = 0; m < entry->record.shards[dropped->shard].member_count; m++)
+        if (entry->shards[dropped->shard].members[m].node->link == dropped->link)
+            entry->shards[dropped->shard].members[m].told_ns = 0;
+}
+
 /* New routes where a member came up or went down since the newest. Under mu. */
 static void reroute(gy_placement *placement, struct gy_collection_entry *entry)
 {
@@ -164,6 +174,8 @@ static void tell(gy_placement *placement, struct tellings *self, int64_t deadlin
             reroute(placement, before);
         if (ensured && entry)
             take_answer(entry, told, &self->calls[i]);
+        else if (entry && self->calls[i].status == GYRE_OK)
+            forget_told(entry, told);
     }
     if (entry)
         reroute(placement, entry);
@@ -345,7 +357,10 @@ void gy_tell_shards(gy_placement *placement, struct gy_collection_entry *entry, 
 {
     struct converge_job *job = placement->stopping ? NULL : calloc(1, sizeof *job);
     gyre_error err = {0};
-    if (!job || tellings_init(&job->tellings, count * GY_MEMBERS_MAX, &err) != GYRE_OK) {
+    size_t members = 0;
+    for (size_t i = 0; i < count; i++)
+        members += entry->record.shards[changes[i].shard].member_count;
+    if (!job || tellings_init(&job->tellings, members, &err) != GYRE_OK) {
         free(job); /* they hear of it when they report */
         return;
     }

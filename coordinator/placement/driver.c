@@ -1,5 +1,5 @@
-/* The thread: notices nodes that fell silent, steers the shards' configurations, and notices collections that are due for training;
- * it sleeps until a report arrives or the next of these can happen. Everything else runs where it was asked for. */
+/* The thread: notices nodes that fell silent, steers the shards' configurations, notices collections that are due for training; it
+ * sleeps until a report arrives or the next of these can happen. Everything else runs where it was asked for. */
 #include "placement/state.h"
 
 #include <errno.h>

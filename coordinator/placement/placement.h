@@ -71,6 +71,28 @@ struct gy_train_options {
 GYRE_CHECKED gyre_status gy_placement_train(gy_placement *placement, const char *name, const struct gy_train_options *options,
                                             Gyre__V1__Collection **out, gyre_error *err);
 
+/* ---- operation ---- each is in the catalog when it returns, and done in the background */
+
+/* Wishes that change; NULL: stays. */
+struct gy_placement_wishes {
+    const uint32_t *copies, *quantized, *min_copies;
+};
+/* GYRE_INVALID as gy_collection_spec_check. */
+GYRE_CHECKED gyre_status gy_placement_update(gy_placement *placement, const char *name, const struct gy_placement_wishes *wishes,
+                                             Gyre__V1__Collection **out, gyre_error *err);
+/* The node gets no replica any more and its replicas move away; undo: it may have some again.
+ *   members  replicas the catalog gives it now
+ * GYRE_NOT_FOUND for a node that was never heard of. */
+GYRE_CHECKED gyre_status gy_placement_drain(gy_placement *placement, const char *name, bool undo, uint32_t *members,
+                                            gyre_error *err);
+struct gy_placement_move {
+    const char *collection, *from, *to;
+    uint32_t shard;
+};
+/* Begins to move a replica. GYRE_ABORTED if the shard changed meanwhile; else as gy_plan_move. */
+GYRE_CHECKED gyre_status gy_placement_move(gy_placement *placement, const struct gy_placement_move *move, uint64_t *epoch,
+                                           gyre_error *err);
+
 /* Everything but the coordinator's own address. */
 GYRE_CHECKED gyre_status gy_placement_status(gy_placement *placement, Gyre__V1__ClusterStatusReply **out, gyre_error *err);
 

@@ -212,8 +212,9 @@ void gy_placement_on_request(void *self, gy_bus_request *request)
     struct report_job *job = NULL;
     bool report = type == GYRE__NODE__MESSAGE_TYPE__REPORT;
     if (!report && type != GYRE__NODE__MESSAGE_TYPE__CHANGE_IN_SYNC)
-        status = gyre_fail(&err, GYRE_UNIMPLEMENTED, "a coordinator takes reports (type %d) and in-sync sets (%d); this is type %u",
-                           GYRE__NODE__MESSAGE_TYPE__REPORT, GYRE__NODE__MESSAGE_TYPE__CHANGE_IN_SYNC, type);
+        status =
+            gyre_fail(&err, GYRE_UNIMPLEMENTED, "a coordinator takes reports (type %d) and in-sync sets (%d); this is type %u",
+                      GYRE__NODE__MESSAGE_TYPE__REPORT, GYRE__NODE__MESSAGE_TYPE__CHANGE_IN_SYNC, type);
     else if (!(job = malloc(sizeof *job)))
         status = gyre_fail(&err, GYRE_NO_MEMORY, "request of type %u", type);
     else {

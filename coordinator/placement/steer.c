@@ -39,7 +39,7 @@ static void note(gy_placement *placement, const struct gy_collection_entry *entr
     gy_counter_add(placement->config_changes, 1);
     if (config->primary_since == config->epoch)
         gy_counter_add(placement->promotions, 1);
-    gy_log(GY_LOG_INFO, "shard_configured", "collection=%s shard=%u epoch=%" PRIu64 " primary=%s members=%u in_sync=%u reason=\"%s\"",
+    gy_log(GY_LOG_INFO, "shard_configured", "collection=%s shard=%u epoch=%" PRIu64 " primary=%s members=%u in_sync=%u reason=%s",
            entry->record.spec.name, change->shard, config->epoch, primary->node, config->member_count,
            gy_config_in_sync_count(config), change->reason);
 }
@@ -129,7 +129,7 @@ static bool grant(gy_placement *placement, const struct gy_in_sync_ask *ask, str
     const Gyre__Node__ChangeInSync *asked = ask->asked;
     const struct gy_collection_entry *entry = asked_entry(placement, asked);
     gyre_error err;
-    if (!entry)
+    if (!entry || entry->record.state != GY_COLLECTION_ACTIVE) /* while it is being made, what holds is the answer */
         return false;
     const struct gy_shard_config *config = &entry->record.shards[asked->shard];
     const struct gy_member *from = gy_config_member(config, asked->from);
@@ -173,7 +173,7 @@ static void answer_ask(gy_placement *placement, struct gy_in_sync_ask *ask)
     free(ask);
 }
 
-/* Commits what is granted of the questions about one collection; the first question about a shard wins. Under mu, lets go of it. */
+/* Commits what is granted of the questions about one collection; of two about a shard one wins. Under mu, lets go of it. */
 static void commit_asks(gy_placement *placement, const struct gy_in_sync_ask *asks, size_t ask_count, uint64_t collection_id)
 {
     struct gy_config_change *changes = calloc(ask_count, sizeof *changes);
@@ -188,7 +188,8 @@ static void commit_asks(gy_placement *placement, const struct gy_in_sync_ask *as
     pthread_mutex_unlock(&placement->mu);
     gyre_error err;
     if (count && gy_steer_commit(placement, collection_id, changes, count, &done, &err) != GYRE_OK)
-        gy_log(GY_LOG_WARN, "in_sync_not_changed", "collection_id=%" PRIu64 " shards=%zu error=%s", collection_id, count, err.text);
+        gy_log(GY_LOG_WARN, "in_sync_not_changed", "collection_id=%" PRIu64 " shards=%zu error=%s", collection_id, count,
+               err.text);
     free(changes);
     pthread_mutex_lock(&placement->mu);
 }
@@ -323,7 +324,8 @@ static void steer_collection(gy_placement *placement, struct gy_collection_entry
     free(changes);
     if (status == GYRE_OK || !entry)
         return;
-    gy_log(GY_LOG_WARN, "plan_failed", "collection=%s error=%s action=\"tried again\"", entry->record.spec.name, err.text);
+    gy_log(GY_LOG_WARN, "plan_failed", "collection=%s error=%s action=%s", entry->record.spec.name, err.text,
+           "tried again");
     entry->plan_due_ns = now_ns + COMMIT_AGAIN_NS;
 }
 

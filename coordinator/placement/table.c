@@ -3,6 +3,7 @@
 #include "gyre/lifecycle.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -257,6 +258,45 @@ struct gy_table_change gy_table_removal(const struct gy_collection_entry *entry)
     };
 }
 
+/* A commit ended with GYRE_DEADLINE: reads its record again until the catalog answers, which settles it. GYRE_OK: it was made.
+ * Whoever wants another change waits behind catalog_mu meanwhile; the catalog would refuse that too. */
+static gyre_status find_out(gy_placement *placement, const char *key, const gy_bytes *value /* NULL: away */, uint64_t before,
+                            uint64_t *revision, gyre_error *err)
+{
+    gyre_error why = {0};
+    gy_bytes stored = {0};
+    uint64_t now = 0;
+    gyre_status status;
+    do {
+        status = placement->catalog->get(placement->catalog, key, &stored, &now, &why);
+    } while ((status == GYRE_UNAVAILABLE || status == GYRE_DEADLINE) && !gy_placement_stopping(placement));
+    if (status != GYRE_OK && status != GYRE_NOT_FOUND)
+        return gyre_fail(err, GYRE_DEADLINE, "nobody knows whether catalog key '%s' was changed: %s", key, why.text);
+    bool there = status == GYRE_OK, unchanged = now == before;
+    bool made = !unchanged && there == (value != NULL) &&
+                (!there || (stored.size == value->size && memcmp(stored.data, value->data, stored.size) == 0));
+    gy_bytes_free(&stored);
+    gy_log(GY_LOG_WARN, "catalog_commit_settled", "key=%s made=%s", key, made ? "yes" : "no");
+    if (made) {
+        *revision = now;
+        return GYRE_OK;
+    }
+    if (unchanged)
+        return gyre_fail(err, GYRE_UNAVAILABLE, "the catalog did not answer in time, and did not make the change");
+    return gyre_fail(err, GYRE_ABORTED, "catalog key '%s' is at revision %" PRIu64 ", and not by this change", key, now);
+}
+
+gyre_status gy_table_commit_changes(gy_placement *placement, const struct gy_catalog_change *changes, size_t count,
+                                    uint64_t *revision, gyre_error *err)
+{
+    gyre_status status = placement->catalog->commit(placement->catalog, changes, count, revision, err);
+    if (status == GYRE_INTERNAL)
+        gy_stop_request(err ? err->text : "the catalog failed", 1);
+    if (status == GYRE_DEADLINE)
+        status = find_out(placement, changes[0].key, changes[0].value, changes[0].expected_revision, revision, err);
+    return status;
+}
+
 gyre_status gy_table_commit(gy_placement *placement, const struct gy_table_change *change, uint64_t *revision, gyre_error *err)
 {
     char key[sizeof GY_COLLECTION_PREFIX + GY_NAME_BYTES_MAX], codebook_key[GY_CODEBOOK_KEY_ROOM],
@@ -277,11 +317,8 @@ gyre_status gy_table_commit(gy_placement *placement, const struct gy_table_chang
                                                       change->codebook_revision, NULL};
     if (change->cluster)
         changes[count++] = (struct gy_catalog_change){GY_CLUSTER_KEY, placement->cluster_revision, &cluster_value};
-    if (status == GYRE_OK) {
-        status = placement->catalog->commit(placement->catalog, changes, count, revision, err);
-        if (status == GYRE_INTERNAL)
-            gy_stop_request(err ? err->text : "the catalog failed", 1);
-    }
+    if (status == GYRE_OK)
+        status = gy_table_commit_changes(placement, changes, count, revision, err);
     if (status == GYRE_OK && change->cluster)
         placement->cluster_revision = *revision;
     gy_bytes_free(&value);

@@ -1,8 +1,8 @@
 /* routing: where a point lives and whom to ask, as an immutable view that requests hold while they run.
  *
  * A point's shard is a fixed range of SipHash-2-4 of its 16-byte id under the cluster's placement key: shard = (hash · shards)
- * >> 64. A view is made anew when the catalog, a node's address or a replica's state changes; a request keeps the one it began with, and the
- * connections in it, until it releases it.
+ * >> 64. A view is made anew when the catalog, a node's address or a replica's state changes; a request keeps the one it began
+ * with, and the connections in it, until it releases it.
  * Threads  any */
 #ifndef GY_ROUTING_H
 #define GY_ROUTING_H
@@ -53,8 +53,8 @@ GYRE_CHECKED gyre_status gy_route_hold(gy_routing *routing, const char *collecti
 void gy_route_release(const gy_route *route);
 uint32_t gy_route_shard_of(const gy_route *route, const gyre_point_id *id);
 
-/* The connection of a shard's primary. Without one, GYRE_UNAVAILABLE with what is wrong with its node only: gy_shard_failure (failure.h)
- * names shard and node. */
+/* The connection of a shard's primary. Without one, GYRE_UNAVAILABLE with what is wrong with its node only: gy_shard_failure
+ * (failure.h) names shard and node. */
 GYRE_CHECKED gyre_status gy_route_peer(const gy_route *route, uint32_t shard, gy_peer **out, gyre_error *err);
 
 #endif

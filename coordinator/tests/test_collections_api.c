@@ -90,8 +90,10 @@ static void a_wrong_spec_is_refused_by_field(void **state)
         {WITH(codec, (char *)(uintptr_t)"a codec with a name that is far too long"), GYRE_INVALID, "at most 31"},
         {WITH(bits, 9), GYRE_INVALID, "bits is 9; it must be 1 to 8"},
         {WITH(shards, 1025), GYRE_INVALID, "1 to 1024"},
-        {WITH(copies, 3), GYRE_UNIMPLEMENTED, "copies is 3"},
-        {WITH(quantized, 1), GYRE_UNIMPLEMENTED, "quantized is 1"},
+        {WITH(copies, 8), GYRE_INVALID, "copies is 8; it must be 1 to 7"},
+        {WITH(quantized, 8), GYRE_INVALID, "quantized is 8; it must be 0 to 7"},
+        {WITH(min_copies, 2), GYRE_INVALID, "min_copies is 2; of 1 copies"},
+        {WITH(copies, 3), GYRE_PRECONDITION, "3 full and 0 quantized copies need 3 nodes that are up; there are 2"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         Gyre__V1__CollectionSpec spec = cases[i].spec;
@@ -258,13 +260,15 @@ static void a_node_that_lost_or_missed_something_is_told_again(void **state)
     struct world *world = *state;
     world_create_words(world);
     fake_node *node = &world->nodes[0];
+    node->replicas[0].epoch = 0;
     gyre_codebook_free(node->replicas[1].asked);
     node->count = 1; /* a disk was lost */
-    node->replicas[0].epoch = 0;
     fake_node_restart(node, world_key, gy_bus_address(world->bus));
     world_report(node);
-    fake_node_await(node, fake_holds, 2, "the replica it lost");
-    assert_int_equal(node->replicas[0].epoch, 1);
+    fake_node_await(node, fake_was_told_epoch, 1, "the epoch it missed");
+    world_report(node);
+    world_report(node);
+    assert_int_equal(node->count, 1); /* the only copy: an empty one in its place would pass for it */
 }
 
 static void a_node_at_a_new_address_is_reached_there(void **state)

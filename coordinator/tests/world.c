@@ -19,7 +19,8 @@ void world_start(struct world *world)
     MUST(gy_metrics_new(&world->metrics, &err));
     MUST(gy_catalog_embedded_open(&world->catalog, path, &err));
     struct gy_placement_options options = {
-        .catalog = world->catalog, .metrics = world->metrics, .heartbeat_ms = WORLD_HEARTBEAT_MS};
+        .catalog = world->catalog, .metrics = world->metrics, .heartbeat_ms = world->heartbeat_ms,
+        .replace_after_ns = world->replace_after_ns};
     MUST(gy_placement_new(&world->placement, &options, &err));
     struct gy_bus_options bus = {
         .listen = "127.0.0.1:0",
@@ -66,9 +67,10 @@ void world_report(fake_node *node)
     MUST(fake_node_report(node, &err));
 }
 
-static int make_world(void **state, size_t node_count)
+static int make_world(void **state, size_t node_count, uint32_t heartbeat_ms, int64_t replace_after_ns)
 {
     struct world *world = calloc(1, sizeof *world);
+    world->heartbeat_ms = heartbeat_ms, world->replace_after_ns = replace_after_ns;
     snprintf(world->dir, sizeof world->dir, "/tmp/gyre-collections-XXXXXX");
     if (!mkdtemp(world->dir))
         return -1;
@@ -82,8 +84,26 @@ static int make_world(void **state, size_t node_count)
     return 0;
 }
 
-int world_make_empty(void **state) { return make_world(state, 0); }
-int world_make_full(void **state) { return make_world(state, NODES); }
+int world_make_empty(void **state) { return make_world(state, 0, WORLD_HEARTBEAT_MS, 0); }
+int world_make_full(void **state) { return make_world(state, NODES, WORLD_HEARTBEAT_MS, 0); }
+int world_make_mortal(void **state)
+{
+    return make_world(state, NODES_MAX, WORLD_HEARTBEAT_SHORT_MS, WORLD_REPLACE_AFTER_NS);
+}
+
+void world_await(struct world *world, const bool *silent, bool (*done)(struct world *world), const char *what)
+{
+    int64_t until_ns = gy_now_ns() + FAKE_PATIENCE_NS;
+    while (!done(world)) {
+        if (gy_now_ns() > until_ns)
+            fail_msg("waited in vain for: %s", what);
+        for (size_t i = 0; i < world->node_count; i++)
+            if (!silent || !silent[i])
+                world_report(&world->nodes[i]);
+        struct timespec beat = {0, WORLD_HEARTBEAT_SHORT_MS * GY_MILLISECOND_NS}; /* as a node that reports */
+        nanosleep(&beat, NULL);
+    }
+}
 
 int world_free(void **state)
 {

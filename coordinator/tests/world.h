@@ -11,14 +11,19 @@
 #include <inttypes.h>
 #include <sodium.h>
 
-enum { NODES = 2, PATH_BYTES = 512 };
+enum { NODES = 2, NODES_MAX = 4, PATH_BYTES = 512 };
 /* Nodes report only when a test says so: they are not to be taken for dead on a machine that is slow between two reports. */
 enum { WORLD_HEARTBEAT_MS = 5000 };
+/* Where nodes shall be taken for dead: after the shortest silence, and replaced a second later. */
+enum { WORLD_HEARTBEAT_SHORT_MS = 100 };
+#define WORLD_REPLACE_AFTER_NS (4 * GY_SECOND_NS)
 
 extern const uint8_t world_key[GY_BUS_KEY_BYTES];
 
 struct world {
     char dir[64];
+    uint32_t heartbeat_ms;
+    int64_t replace_after_ns;
     gy_metrics *metrics;
     gy_catalog *catalog;
     gy_placement *placement;
@@ -28,7 +33,7 @@ struct world {
     gy_cluster_service *cluster;
     gy_rpc_server *server;
     gyre_client *client;
-    fake_node nodes[NODES];
+    fake_node nodes[NODES_MAX];
     size_t node_count;
 };
 
@@ -42,6 +47,8 @@ struct world {
 /* cmocka fixtures: without nodes, or with NODES that have reported. */
 int world_make_empty(void **state);
 int world_make_full(void **state);
+/* NODES_MAX that have reported; those that do not go on are soon taken for dead. */
+int world_make_mortal(void **state);
 int world_free(void **state);
 
 void world_start(struct world *world);
@@ -62,6 +69,8 @@ void world_create_words(struct world *world);
 gyre_status world_get(struct world *world, const char *name, Gyre__V1__Collection **found, gyre_error *err);
 gyre_status world_drop(struct world *world, const char *name, gyre_error *err);
 gyre_status world_train(struct world *world, uint32_t lists, bool wait, Gyre__V1__Collection **trained, gyre_error *err);
+/* Reports for every node but those of `silent` (NULL: none), until done(world) is true; the test fails after FAKE_PATIENCE_NS. */
+void world_await(struct world *world, const bool *silent, bool (*done)(struct world *world), const char *what);
 size_t world_list_count(struct world *world);
 uint32_t world_codebook_version(struct world *world); /* of "words" */
 void assert_says(const gyre_error *err, const char *words);

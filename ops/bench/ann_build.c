@@ -260,7 +260,7 @@ static gyre_status apply(void *self, const float *rows, size_t n, uint64_t first
         l->versions[i] = first_row + i + 1;
     }
     int64_t began = gy_now_ns();
-    gyre_status status = gy_points_apply(l->points, l->operations, l->versions, n, first_row + n, l->deleted, err);
+    gyre_status status = gy_points_apply(l->points, l->operations, l->versions, n, first_row + n, NULL, l->deleted, err);
     l->spent_ns += gy_now_ns() - began;
     return status;
 }

@@ -73,7 +73,7 @@ gyre_status codec_read(const char *name, uint64_t bits, Gyre__V1__CollectionSpec
 
 int command_collection_create(struct cli *cli, int argc, char **argv)
 {
-    uint64_t dim = 0, bits = 0, shards = 4, copies = 1, quantized = 0;
+    uint64_t dim = 0, bits = 0, shards = 4, copies = 1, quantized = 0, min_copies = 0;
     const char *metric = "l2", *codec = "rabitq";
     bool json = false;
     const struct arg args[] = {
@@ -82,14 +82,17 @@ int command_collection_create(struct cli *cli, int argc, char **argv)
         {"codec", 0, ARG_TEXT, &codec, 0, 0, "NAME", "rabitq (the default), or a name marked in `gyre codec list`"},
         {"bits", 0, ARG_COUNT, &bits, 1, BITS_MAX, "N", "of code per float with rabitq: 1 to 8 (1); the other names say theirs"},
         {"shards", 0, ARG_COUNT, &shards, 1, 1024, "N", "parts the points are spread over (4)"},
-        {"copies", 0, ARG_COUNT, &copies, 1, UINT32_MAX, "N", "full copies of each shard (1; this version has no other)"},
-        {"quantized", 0, ARG_COUNT, &quantized, 0, UINT32_MAX, "N", "more copies that hold codes only (0; this version has no other)"},
+        {"copies", 0, ARG_COUNT, &copies, 1, UINT32_MAX, "N", "full copies of each shard, 1 to 7 (1)"},
+        {"quantized", 0, ARG_COUNT, &quantized, 0, UINT32_MAX, "N", "more copies that hold codes only, 0 to 7 (0)"},
+        {"min-copies", 0, ARG_COUNT, &min_copies, 0, UINT32_MAX, "N",
+         "writes are refused while fewer full copies are in sync (one less than copies)"},
         {"json", 0, ARG_SWITCH, &json, 0, 0, NULL, "print JSON"},
     };
     const struct usage usage = {
         "collection create", "NAME", 1, 1, "Makes a collection: a named set of vectors of one dimension under one metric.",
         "  gyre collection create words --dim 100 --metric cosine\n"
         "  gyre collection create texts --dim 768 --metric ip --bits 4 --shards 16\n"
+        "  gyre collection create names --dim 64 --copies 3 --quantized 2\n"
         "  gyre collection create photos --dim 128 --codec signblock-p4b3\n"};
     int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
     if (stop != ARGS_READ)
@@ -105,6 +108,7 @@ int command_collection_create(struct cli *cli, int argc, char **argv)
     spec.shards = (uint32_t)shards;
     spec.copies = (uint32_t)copies;
     spec.quantized = (uint32_t)quantized;
+    spec.min_copies = (uint32_t)min_copies;
     Gyre__V1__CreateCollectionRequest request = GYRE__V1__CREATE_COLLECTION_REQUEST__INIT;
     Gyre__V1__Collection *collection = NULL;
     request.spec = &spec;

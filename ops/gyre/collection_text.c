@@ -15,16 +15,32 @@ const char *metric_text(Gyre__V1__Metric metric)
     return name ? name : "?";
 }
 
+static json_t *members_json(const Gyre__V1__ShardInfo *shard)
+{
+    json_t *members = json_array();
+    for (size_t i = 0; i < shard->n_members; i++) {
+        const Gyre__V1__MemberInfo *member = shard->members[i];
+        json_array_append_new(members, json_pack("{sI ss ss sb sb sb sb sb sI}", "id", (json_int_t)member->id, "node", member->node,
+                                                 "kind", member->quantized ? "quantized" : "full", "primary", member->primary,
+                                                 "in_sync", member->in_sync, "leaving", member->leaving, "reachable",
+                                                 member->reachable, "restoring", member->restoring, "applied_seq",
+                                                 (json_int_t)member->applied_seq));
+    }
+    return members;
+}
+
 json_t *collection_json(const Gyre__V1__Collection *collection)
 {
     const Gyre__V1__CollectionSpec *spec = collection->spec;
     json_t *shards = json_array(), *costs = json_array();
     for (size_t i = 0; i < collection->n_shards; i++) {
         const Gyre__V1__ShardInfo *shard = collection->shards[i];
-        json_array_append_new(shards, json_pack("{si sI ss sb sI sI si}", "shard", (int)shard->shard, "epoch",
+        json_array_append_new(shards, json_pack("{si sI ss sb sI sI si si ss so}", "shard", (int)shard->shard, "epoch",
                                                 (json_int_t)shard->epoch, "primary", shard->primary, "reachable", shard->reachable,
                                                 "points", (json_int_t)shard->points, "applied_seq", (json_int_t)shard->applied_seq,
-                                                "codebook_version", (int)shard->codebook_version));
+                                                "codebook_version", (int)shard->codebook_version, "min_copies",
+                                                (int)shard->min_copies, "obstacle", shard->obstacle, "members",
+                                                members_json(shard)));
     }
     for (size_t i = 0; i < collection->n_probe_costs; i++)
         json_array_append_new(costs, json_pack("{sf sI}", "recall", collection->probe_costs[i]->recall, "lists",
@@ -37,9 +53,10 @@ json_t *collection_json(const Gyre__V1__Collection *collection)
                                                           collection->training->done));
     if (spec)
         json_object_set_new(object, "spec",
-                            json_pack("{ss si ss ss si si si si}", "name", spec->name, "dim", (int)spec->dim, "metric",
+                            json_pack("{ss si ss ss si si si si si}", "name", spec->name, "dim", (int)spec->dim, "metric",
                                       metric_text(spec->metric), "codec", spec->codec, "bits", (int)spec->bits, "shards",
-                                      (int)spec->shards, "copies", (int)spec->copies, "quantized", (int)spec->quantized));
+                                      (int)spec->shards, "copies", (int)spec->copies, "quantized", (int)spec->quantized, "min_copies",
+                                      (int)spec->min_copies));
     return object;
 }
 
@@ -95,6 +112,57 @@ static void print_shards(const Gyre__V1__Collection *collection, FILE *out)
     table_print(&table, out);
 }
 
+/* What a member is in a word or two; the first that holds. */
+static const char *member_state(const Gyre__V1__MemberInfo *member)
+{
+    return !member->reachable   ? "away"
+           : member->restoring  ? "being built"
+           : member->leaving    ? "leaving"
+           : member->quantized  ? "following"
+           : member->in_sync    ? "in sync"
+                                : "catching up";
+}
+
+/* Every replica of every shard. */
+static void print_members(const Gyre__V1__Collection *collection, FILE *out)
+{
+    static const struct column columns[] = {{"shard", true}, {"member", true},     {"node", false},
+                                            {"kind", false}, {"applied seq", true}, {"state", false}};
+    struct table table = {.columns = columns, .column_count = sizeof columns / sizeof *columns};
+    for (size_t i = 0; i < collection->n_shards; i++)
+        for (size_t m = 0; m < collection->shards[i]->n_members; m++) {
+            const Gyre__V1__MemberInfo *member = collection->shards[i]->members[m];
+            table_add(&table, "%u", collection->shards[i]->shard);
+            table_add(&table, "%u", member->id);
+            table_add(&table, "%s", member->node);
+            table_add(&table, "%s", member->primary ? "primary" : member->quantized ? "codes" : "full");
+            table_add(&table, "%" PRIu64, member->applied_seq);
+            table_add(&table, "%s", member_state(member));
+        }
+    fprintf(out, "\n");
+    table_print(&table, out);
+}
+
+/* What stands in the way of the copies that are wished. */
+static void print_obstacles(const Gyre__V1__Collection *collection, FILE *out)
+{
+    for (size_t i = 0; i < collection->n_shards; i++)
+        if (collection->shards[i]->obstacle[0]) {
+            char obstacle[128];
+            snprintf(obstacle, sizeof obstacle, "%.127s", collection->shards[i]->obstacle);
+            fprintf(out, "shard %u: %s\n", collection->shards[i]->shard, text_harmless(obstacle));
+        }
+}
+
+/* Whether some shard has more than its primary. */
+static bool has_copies(const Gyre__V1__Collection *collection)
+{
+    for (size_t i = 0; i < collection->n_shards; i++)
+        if (collection->shards[i]->n_members > 1)
+            return true;
+    return false;
+}
+
 /* What the newest training found that a search with --recall must look into. */
 static void print_costs(const Gyre__V1__Collection *collection, FILE *out)
 {
@@ -130,5 +198,8 @@ void collection_print(const Gyre__V1__Collection *collection, bool json, FILE *o
     }
     fprintf(out, "\n");
     print_shards(collection, out);
+    if (has_copies(collection))
+        print_members(collection, out);
+    print_obstacles(collection, out);
     print_costs(collection, out);
 }

@@ -31,7 +31,7 @@ void cluster_print(const Gyre__V1__ClusterStatusReply *reply, FILE *out)
     for (size_t i = 0; i < reply->n_nodes; i++) {
         const Gyre__V1__NodeInfo *node = reply->nodes[i];
         table_add(&table, "%s", node->name);
-        table_add(&table, "%s", state_text(node->state));
+        table_add(&table, "%s%s", state_text(node->state), node->draining ? ", draining" : "");
         table_add(&table, "%s", node->address);
         table_add(&table, "%s", node->http_address);
         table_add(&table, "%u", node->replicas);
@@ -49,11 +49,12 @@ static json_t *status_json(const Gyre__V1__ClusterStatusReply *reply, const Gyre
     json_t *nodes = json_array(), *collections = json_array();
     for (size_t i = 0; i < reply->n_nodes; i++) {
         const Gyre__V1__NodeInfo *node = reply->nodes[i];
-        json_array_append_new(nodes, json_pack("{ss ss ss ss ss ss si sI sI sI sI}", "name", node->name, "state", state_text(node->state),
+        json_array_append_new(nodes, json_pack("{ss ss ss ss ss ss si sI sI sI sI ss sb}", "name", node->name, "state", state_text(node->state),
                                                "address", node->address, "http_address", node->http_address, "version", node->version,
                                                "simd", node->simd, "replicas", (int)node->replicas, "points", (json_int_t)node->points,
                                                "resident_bytes", (json_int_t)node->resident_bytes, "disk_free_bytes",
-                                               (json_int_t)node->disk_free_bytes, "since_report_ms", (json_int_t)node->since_report_ms));
+                                               (json_int_t)node->disk_free_bytes, "since_report_ms", (json_int_t)node->since_report_ms, "zone", node->zone,
+                                               "draining", node->draining));
     }
     for (size_t i = 0; i < list->n_collections; i++)
         json_array_append_new(collections, collection_json(list->collections[i]));

@@ -123,7 +123,7 @@ static void load(gy_store *store, gy_points *points, const struct data *data)
                                                   .vector = data->points + (done + i) * data->dim, .payload = ""};
         }
         must(gy_store_log_append(store, &entry, 1, false, &err), "log");
-        must(gy_points_apply(points, operations, versions, n, seq, deleted, &err), "apply");
+        must(gy_points_apply(points, operations, versions, n, seq, NULL, deleted, &err), "apply");
     }
     double took = seconds() - start;
     printf("apply              %8.2f us/point; RAM %.1f bytes/point\n", took / (double)data->count * 1e6,

@@ -104,7 +104,7 @@ static void write_points(gy_store *store, gy_points *points, size_t count, uint3
         double start = seconds();
         must(gy_store_log_append(store, &entry, 1, false, &err), "log");
         double between = seconds(), cpu = thread_seconds();
-        must(gy_points_apply(points, operations, versions, BATCH, seq, deleted, &err), "apply");
+        must(gy_points_apply(points, operations, versions, BATCH, seq, NULL, deleted, &err), "apply");
         logged += between - start;
         applied += seconds() - between;
         applied_cpu += thread_seconds() - cpu;

@@ -2,9 +2,12 @@
  *
  * prepare: memory, lists and rows of all upserts, before anything changes → upsert, delete: holes made, rows appended, in copies
  * of the chunks → put_codes → one batch {points, vectors, codes, applied seq} → publish.
+ * The digest follows: what an operation replaces is taken out of it, what it brings is added. What a place held is known in RAM but
+ * for version, payload and a vector that is not mirrored: those are read together, before the batch is written.
  * A failure before the publish leaves every reader with the state before; the points are then broken, because places were given
  * out already, and refuse further batches: the replica stops and is opened anew. */
 #include "index/codes.h"
+#include "index/digest.h"
 #include "index/encode.h"
 #include "index/state.h"
 
@@ -13,6 +16,19 @@
 struct touch {
     uint32_t slot;
     uint64_t seq;
+};
+
+/* An upsert of the batch: in its order. */
+struct upserted {
+    const struct gy_operation *operation;
+    uint64_t version;
+    uint32_t slot;
+};
+
+/* Which upsert of the batch put a slot: open addressing. */
+struct put_table {
+    uint32_t *upserts; /* [mask + 1] index + 1; 0: empty */
+    uint32_t mask;
 };
 
 struct applying {
@@ -25,6 +41,11 @@ struct applying {
     const float **vectors; /* [count] of the upserts, in their order */
     uint32_t *lists;       /* [count] of these */
     uint8_t *rows;         /* [count][row_bytes] of these */
+    struct upserted *upserted; /* [count] */
+    size_t upserted_count;
+    struct put_table put;
+    gyre_point_id *old_points, *old_vectors; /* [count] replaced, and not in RAM */
+    size_t old_point_count, old_vector_count;
     uint64_t applied_seq;
 };
 
@@ -37,7 +58,131 @@ static void applying_fini(struct applying *applying)
     free(applying->vectors);
     free(applying->lists);
     free(applying->rows);
+    free(applying->upserted);
+    free(applying->put.upserts);
+    free(applying->old_points);
+    free(applying->old_vectors);
 }
+
+/* ---- digest ---- */
+static bool put_table_init(struct put_table *table, size_t count)
+{
+    size_t places = 16;
+    while (places < 2 * count)
+        places *= 2;
+    table->mask = (uint32_t)(places - 1);
+    table->upserts = calloc(places, sizeof *table->upserts);
+    return table->upserts;
+}
+
+/* Where the slot's upsert is, or the empty place for it. */
+static uint32_t *put_table_at(const struct applying *applying, uint32_t slot)
+{
+    uint32_t at = slot * UINT32_C(2654435769) & applying->put.mask;
+    while (applying->put.upserts[at] && applying->upserted[applying->put.upserts[at] - 1].slot != slot)
+        at = (at + 1) & applying->put.mask;
+    return &applying->put.upserts[at];
+}
+
+/* What upsert u brings. */
+static void sum_upsert(const struct applying *applying, size_t u, struct gy_digest *out)
+{
+    const struct gy_points *points = applying->points;
+    const struct upserted *upserted = &applying->upserted[u];
+    const struct gy_operation *operation = upserted->operation;
+    size_t row_bytes = applying->next->codebook->layout.row_bytes;
+    const char *payload = operation->payload ? operation->payload : "";
+    *out = (struct gy_digest){
+        .points = gy_point_sum(&operation->id, upserted->version, payload, strlen(payload)),
+        .codes = gy_code_sum(&operation->id, applying->lists[u], applying->rows + u * row_bytes, row_bytes),
+    };
+    if (!points->quantized)
+        out->vectors = gy_vector_sum(&operation->id, operation->vector, points->dim);
+}
+
+static void digest_add(struct gy_digest *digest, const struct gy_digest *more)
+{
+    gy_sum_add(&digest->points, more->points);
+    gy_sum_add(&digest->codes, more->codes);
+    gy_sum_add(&digest->vectors, more->vectors);
+}
+
+static void digest_subtract(struct gy_digest *digest, const struct gy_digest *less)
+{
+    gy_sum_subtract(&digest->points, less->points);
+    gy_sum_subtract(&digest->codes, less->codes);
+    gy_sum_subtract(&digest->vectors, less->vectors);
+}
+
+/* Takes what a slot holds out of the digest, or notes what has to be read for that. A slot is put once, so the batch's own are in
+ * its table. */
+static void take_out(struct applying *applying, const gyre_point_id *id, uint32_t slot)
+{
+    gy_points *points = applying->points;
+    struct gy_digest *digest = &applying->next->digest, gone;
+    const struct gy_layout *layout = &applying->next->codebook->layout;
+    uint32_t upsert = *put_table_at(applying, slot);
+    if (upsert) {
+        sum_upsert(applying, upsert - 1, &gone);
+        digest_subtract(digest, &gone);
+        return;
+    }
+    const struct gy_chunk *chunk = gy_snapshot_at(applying->next, slot / GY_CHUNK_ROWS);
+    uint8_t row[GY_ROW_BYTES_MAX];
+    gy_chunk_row(layout, chunk, slot % GY_CHUNK_ROWS, row);
+    gy_sum_subtract(&digest->codes, gy_code_sum(id, chunk->list, row, layout->row_bytes));
+    applying->old_points[applying->old_point_count++] = *id;
+    if (points->quantized)
+        return;
+    const float *vector = gy_segment_row(chunk->mirror, slot % GY_CHUNK_ROWS);
+    if (vector)
+        gy_sum_subtract(&digest->vectors, gy_vector_sum(id, vector, points->dim));
+    else
+        applying->old_vectors[applying->old_vector_count++] = *id;
+}
+
+static gyre_status is_missing(const gyre_point_id *id, const char *what, gyre_error *err)
+{
+    char text[GYRE_UUID_TEXT_BYTES];
+    return gyre_fail(err, GYRE_CORRUPT, "point %s: its %s is missing on disk", gyre_point_id_format(id, text), what);
+}
+
+static gyre_status take_out_point(void *self, size_t i, struct gy_slice value, gyre_error *err)
+{
+    struct applying *applying = self;
+    const gyre_point_id *id = &applying->old_points[i];
+    uint64_t version;
+    struct gy_slice payload;
+    if (!value.data)
+        return is_missing(id, "record", err);
+    GY_TRY(gy_point_decode(value, &version, &payload, err));
+    gy_sum_subtract(&applying->next->digest.points, gy_point_sum(id, version, payload.data, payload.bytes));
+    return GYRE_OK;
+}
+
+static gyre_status take_out_vector(void *self, size_t i, struct gy_slice value, gyre_error *err)
+{
+    struct applying *applying = self;
+    const gyre_point_id *id = &applying->old_vectors[i];
+    uint32_t dim = applying->points->dim;
+    float vector[GYRE_DIM_MAX];
+    if (!value.data)
+        return is_missing(id, "vector", err);
+    GY_TRY(gy_vector_decode(value, dim, vector, err));
+    gy_sum_subtract(&applying->next->digest.vectors, gy_vector_sum(id, vector, dim));
+    return GYRE_OK;
+}
+
+static gyre_status digest_finish(struct applying *applying, gyre_error *err)
+{
+    gy_store *store = applying->points->store;
+    GY_TRY(gy_store_get_many(store, NULL, GY_FAMILY_POINTS, applying->old_points, sizeof *applying->old_points,
+                             applying->old_point_count, false, take_out_point, applying, err));
+    return gy_store_get_many(store, NULL, GY_FAMILY_VECTORS, applying->old_vectors, sizeof *applying->old_vectors,
+                             applying->old_vector_count, false, take_out_vector, applying, err);
+}
+
+/* ---- preparing ---- */
 
 static bool upserts(const struct gy_operation *operation)
 {
@@ -99,7 +244,11 @@ static gyre_status prepare(struct applying *applying, const struct gy_operation 
     applying->vectors = malloc((count + 1) * sizeof *applying->vectors);
     applying->lists = malloc((count + 1) * sizeof *applying->lists);
     applying->rows = malloc((count + 1) * row_bytes);
-    if (!applying->next || !applying->touched || !applying->vectors || !applying->lists || !applying->rows)
+    applying->upserted = malloc((count + 1) * sizeof *applying->upserted);
+    applying->old_points = malloc((count + 1) * sizeof *applying->old_points);
+    applying->old_vectors = malloc((count + 1) * sizeof *applying->old_vectors);
+    if (!applying->next || !applying->touched || !applying->vectors || !applying->lists || !applying->rows ||
+        !applying->upserted || !applying->old_points || !applying->old_vectors || !put_table_init(&applying->put, count))
         return gyre_fail(err, GYRE_NO_MEMORY, "batch of %zu operations", count);
     GY_TRY(gy_codes_init(&applying->codes, points->store, applying->batch, current->codebook, err));
     return encode(applying, operations, count, err);
@@ -113,19 +262,26 @@ static gyre_status remove_point(struct applying *applying, const gyre_point_id *
     *found = gy_places_find(&points->places, applying->next, id, &slot);
     if (!*found)
         return GYRE_OK;
+    take_out(applying, id, slot);
     GY_TRY(gy_places_remove(&points->places, applying->next, id, slot, err));
     applying->touched[applying->touched_count++] = (struct touch){slot, version};
     return GYRE_OK;
 }
 
-static gyre_status upsert(struct applying *applying, const struct gy_operation *operation, uint32_t list, const uint8_t *row,
-                          uint64_t version, gyre_error *err)
+static gyre_status upsert(struct applying *applying, const struct gy_operation *operation, uint64_t version, gyre_error *err)
 {
     gy_points *points = applying->points;
+    size_t u = applying->upserted_count;
+    const uint8_t *code = applying->rows + u * applying->next->codebook->layout.row_bytes;
+    struct gy_digest brought;
     uint32_t slot;
     bool known;
     GY_TRY(remove_point(applying, &operation->id, version, &known, err));
-    GY_TRY(gy_places_put(&points->places, applying->next, list, &operation->id, row, &slot, err));
+    GY_TRY(gy_places_put(&points->places, applying->next, applying->lists[u], &operation->id, code, &slot, err));
+    applying->upserted[u] = (struct upserted){operation, version, slot};
+    *put_table_at(applying, slot) = (uint32_t)++applying->upserted_count;
+    sum_upsert(applying, u, &brought);
+    digest_add(&applying->next->digest, &brought);
     applying->touched[applying->touched_count++] = (struct touch){slot, version};
     gy_segment_put(gy_snapshot_at(applying->next, slot / GY_CHUNK_ROWS)->mirror, slot % GY_CHUNK_ROWS, operation->vector);
     uint8_t header[GY_POINT_HEADER_BYTES];
@@ -194,23 +350,36 @@ static gyre_status put_codes(struct applying *applying, gyre_error *err)
     return GYRE_OK;
 }
 
+static void put_requests(struct applying *applying, struct gy_request_changes *requests, const uint64_t *versions, size_t count,
+                         const bool *deleted)
+{
+    size_t i = 0;
+    for (size_t r = 0; r < requests->noted_count; r++) {
+        struct gy_request *request = &requests->noted[r];
+        for (request->deleted = 0; i < count && versions[i] <= request->seq; i++)
+            request->deleted += versions[i] == request->seq && deleted[i];
+    }
+    gy_batch_put_requests(applying->batch, applying->points->store, requests);
+}
+
 static gyre_status apply(struct applying *applying, const struct gy_operation *operations, const uint64_t *versions, size_t count,
-                         bool *deleted, gyre_error *err)
+                         struct gy_request_changes *requests, bool *deleted, gyre_error *err)
 {
     gy_points *points = applying->points;
-    size_t row_bytes = applying->next->codebook->layout.row_bytes, upserted = 0;
     for (size_t i = 0; i < count; i++) {
         deleted[i] = false;
-        if (upserts(&operations[i])) {
-            size_t u = upserted++;
-            GY_TRY(upsert(applying, &operations[i], applying->lists[u], applying->rows + u * row_bytes, versions[i], err));
-        } else {
+        if (upserts(&operations[i]))
+            GY_TRY(upsert(applying, &operations[i], versions[i], err));
+        else
             GY_TRY(delete(applying, &operations[i].id, versions[i], &deleted[i], err));
-        }
     }
+    GY_TRY(digest_finish(applying, err));
     GY_TRY(put_codes(applying, err));
+    if (requests)
+        put_requests(applying, requests, versions, count, deleted);
     applying->next->applied_seq = applying->applied_seq;
-    GY_TRY(gy_store_commit_applied(points->store, applying->batch, applying->applied_seq, applying->next->points, err));
+    GY_TRY(gy_store_commit_applied(points->store, applying->batch, applying->applied_seq, applying->next->points,
+                                   &applying->next->digest, err));
     if (points->tracking)
         for (size_t i = 0; i < count; i++)
             points->dirty.ids[points->dirty.count++] = operations[i].id;
@@ -218,7 +387,7 @@ static gyre_status apply(struct applying *applying, const struct gy_operation *o
 }
 
 gyre_status gy_points_apply(gy_points *points, const struct gy_operation *operations, const uint64_t *versions, size_t count,
-                            uint64_t applied_seq, bool *deleted, gyre_error *err)
+                            uint64_t applied_seq, struct gy_request_changes *requests, bool *deleted, gyre_error *err)
 {
     struct applying applying = {.points = points, .applied_seq = applied_seq};
     pthread_mutex_lock(&points->apply_mu);
@@ -226,7 +395,7 @@ gyre_status gy_points_apply(gy_points *points, const struct gy_operation *operat
                                                     "an earlier batch failed; the replica must be opened anew")
                                         : prepare(&applying, operations, count, err);
     if (status == GYRE_OK) {
-        status = apply(&applying, operations, versions, count, deleted, err);
+        status = apply(&applying, operations, versions, count, requests, deleted, err);
         points->broken = status != GYRE_OK;
         if (status == GYRE_OK)
             gy_points_publish(points, GY_TAKE(applying.next));

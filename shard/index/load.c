@@ -146,6 +146,7 @@ static gyre_status load(struct loading *loading, gyre_error *err)
     if (held != counted)
         return gyre_fail(err, GYRE_CORRUPT, "codes of %" PRIu64 " points; the replica holds %" PRIu64, held, counted);
     loading->snapshot->applied_seq = gy_store_applied_seq(points->store);
+    gy_store_digest(points->store, &loading->snapshot->digest);
     atomic_store(&points->table_bytes, gy_places_bytes(&points->places));
     gy_compaction_ask_all(points, loading->snapshot);
     gy_points_publish(points, GY_TAKE(loading->snapshot));

@@ -43,12 +43,14 @@ GYRE_CHECKED gyre_status gy_points_open(gy_points **out, gy_store *store, gyre_e
 void gy_points_close(gy_points *points);
 
 /* Applies committed operations of several log entries as one atomic batch: ops in order, later ones win. versions[i] is the seq
- * that operation i belongs to, applied_seq the last seq of the batch. deleted[i] is set for a delete whose point was there.
+ * that operation i belongs to, ascending, applied_seq the last seq of the batch. deleted[i] is set for a delete whose point was
+ * there. requests (NULL: none) go into the same batch, once how many points each deleted was filled in.
  * Vectors were checked before they were logged; a failure here is a disk that fails: the replica stops. Rows are checked here:
  * GYRE_PRECONDITION if they are of another codebook than the codes here, GYRE_INVALID for what is no row, and for a vector where
  * a row belongs or the other way round; then nothing was changed. */
 GYRE_CHECKED gyre_status gy_points_apply(gy_points *points, const struct gy_operation *operations, const uint64_t *versions,
-                                         size_t count, uint64_t applied_seq, bool *deleted, gyre_error *err);
+                                         size_t count, uint64_t applied_seq, struct gy_request_changes *requests, bool *deleted,
+                                         gyre_error *err);
 /* What a quantized member needs of vectors, in the codebook that the codes are in now.
  *   vectors  [count] addresses of vectors as the client gave them
  *   lists    [count], written
@@ -65,6 +67,27 @@ uint32_t gy_points_codebook_version(gy_points *points); /* of the codes that sca
 uint32_t gy_points_dim(gy_points *points);
 gyre_metric gy_points_metric(gy_points *points);
 uint64_t gy_points_ram_bytes(gy_points *points);        /* codes, ids and the table of ids, as allocated (shard/README.md) */
+
+/* ---- digest ---- */
+/* Two replicas of a shard at equal seq have equal points and vectors, at equal seq and codebook version also equal codes. */
+struct gy_points_state {
+    uint64_t applied_seq, points;
+    uint32_t codebook_version;
+    struct gy_digest digest;
+};
+struct gy_points_state gy_points_state(gy_points *points);
+
+struct gy_digest_report {
+    struct gy_points_state state;      /* that was checked */
+    uint64_t points, vectors, chunks;  /* looked at */
+    uint64_t damaged;                  /* things found that are not as they should be */
+    char first[GYRE_ERROR_TEXT_BYTES]; /* what the first of them is; "" */
+};
+/* Reads everything the replica holds, on disk and in RAM, at one moment, and compares it with the digest and codes on disk with
+ * those in RAM. Writes go on. GYRE_OK whatever is found: the report says what; GYRE_DEADLINE once deadline_ns (GY_NEVER: none)
+ * passed. */
+GYRE_CHECKED gyre_status gy_points_digest_check(gy_points *points, int64_t deadline_ns, struct gy_digest_report *report,
+                                                gyre_error *err);
 
 /* Starts re-encoding to a newer codebook; a version that is not newer changes nothing. GYRE_INVALID if dim, metric or seed
  * differ, GYRE_PRECONDITION on a quantized replica: it gets its codes from a full one. Takes a copy of codebook (by

@@ -10,6 +10,7 @@
  * Slots change: a list's chunks are new ones. A crash before 4 leaves the old codebook and chunks of a version that loading
  * deletes; after it, the new one. */
 #include "index/codes.h"
+#include "index/digest.h"
 #include "index/encode.h"
 #include "index/state.h"
 #include "store/disk.h"
@@ -171,6 +172,11 @@ static gyre_status remove_point(struct encoding *encoding, const gyre_point_id *
     uint32_t slot;
     if (!gy_places_find(&encoding->places, encoding->next, id, &slot))
         return GYRE_OK;
+    const struct gy_layout *layout = &encoding->next->codebook->layout;
+    const struct gy_chunk *chunk = gy_snapshot_at(encoding->next, slot / GY_CHUNK_ROWS);
+    uint8_t row[GY_ROW_BYTES_MAX];
+    gy_chunk_row(layout, chunk, slot % GY_CHUNK_ROWS, row);
+    gy_sum_subtract(&encoding->next->digest.codes, gy_code_sum(id, chunk->list, row, layout->row_bytes));
     GY_TRY(gy_places_remove(&encoding->places, encoding->next, id, slot, err));
     return mark_stale(encoding, slot / GY_CHUNK_ROWS, err);
 }
@@ -189,6 +195,8 @@ static gyre_status put_group(struct encoding *encoding, gyre_error *err)
         GY_TRY(remove_point(encoding, &encoding->ids[i], err));
         GY_TRY(gy_places_put(&encoding->places, encoding->next, encoding->lists[i], &encoding->ids[i],
                              encoding->rows + i * row_bytes, &slot, err));
+        gy_sum_add(&encoding->next->digest.codes,
+                   gy_code_sum(&encoding->ids[i], encoding->lists[i], encoding->rows + i * row_bytes, row_bytes));
         gy_segment_put(gy_snapshot_at(encoding->next, slot / GY_CHUNK_ROWS)->mirror, slot % GY_CHUNK_ROWS,
                        encoding->addresses[i]);
         GY_TRY(mark_stale(encoding, slot / GY_CHUNK_ROWS, err));
@@ -317,7 +325,9 @@ static gyre_status switch_over(struct encoding *encoding, gyre_error *err)
     old.version = gyre_codebook_version(from->codebook->codebook);
     gy_codes_delete_all(&old);
     encoding->next->applied_seq = from->applied_seq;
-    GY_TRY(gy_store_commit_codebook(points->store, encoding->batch, encoding->codebook->codebook, err));
+    encoding->next->digest.points = from->digest.points;
+    encoding->next->digest.vectors = from->digest.vectors;
+    GY_TRY(gy_store_commit_codebook(points->store, encoding->batch, encoding->codebook->codebook, &encoding->next->digest, err));
     struct gy_places places = points->places;
     points->places = encoding->places;
     encoding->places = places; /* freed with the rest */

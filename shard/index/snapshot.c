@@ -263,6 +263,7 @@ gy_snapshot *gy_snapshot_copy(const gy_snapshot *from)
     snapshot->bytes = from->bytes - table_bytes;
     snapshot->points = from->points;
     snapshot->applied_seq = from->applied_seq;
+    snapshot->digest = from->digest;
     snapshot->count = from->count;
     for (size_t p = 0; p < pages; p++) {
         snapshot->pages[p] = from->pages[p];

@@ -26,6 +26,7 @@ struct gy_snapshot {
     atomic_size_t references;
     struct gy_shared_codebook *codebook;
     uint64_t points, applied_seq;
+    struct gy_digest digest;          /* of all that is applied, of which a snapshot has the codes */
     uint64_t bytes;                   /* of chunks and tables, as allocated */
     size_t count;                     /* chunk numbers: some may be free */
     size_t page_room;

@@ -3,14 +3,32 @@
 #include "gyre/point_id.h"
 #include "gyre/wire.h"
 
+#include "store/store.h"
+
 #include <assert.h>
 
-static gyre_status check_operation(const Gyre__Node__Operation *operation, size_t i, gyre_metric metric, uint32_t dim,
+static gyre_status check_code(const Gyre__Node__Operation *operation, const struct gy_write_rules *rules, gyre_error *err)
+{
+    size_t row_bytes = gyre_codec_list_row_bytes(rules->codec, rules->dim);
+    if (operation->code.len != row_bytes)
+        return gyre_fail(err, GYRE_INVALID, "code of %zu bytes; one has %zu", operation->code.len, row_bytes);
+    if (operation->list >= rules->lists)
+        return gyre_fail(err, GYRE_INVALID, "list is %u; there are %u", operation->list, rules->lists);
+    gyre_status status = gyre_codec_list_row_check(rules->codec, rules->dim, operation->code.data, err);
+    return status == GYRE_OK ? gy_payload_check(operation->payload, err) : gyre_wrap(err, GYRE_INVALID, "code");
+}
+
+static gyre_status check_operation(const Gyre__Node__Operation *operation, size_t i, const struct gy_write_rules *rules,
                                    gyre_error *err)
 {
+    uint32_t dim = rules->dim;
     if (operation->id.len != GYRE_ID_BYTES)
         return gyre_fail(err, GYRE_INVALID, "id of %zu bytes; an id has %d", operation->id.len, GYRE_ID_BYTES);
     GY_TRY(gyre_point_id_check(operation->id.data, err));
+    if (rules->quantized ? operation->vector.len != 0 : operation->code.len != 0)
+        return gyre_fail(err, GYRE_INVALID, rules->quantized ? "a vector, for a member that takes codes" : "a code, not a vector");
+    if (operation->code.len)
+        return check_code(operation, rules, err);
     if (operation->vector.len == 0)
         return GYRE_OK; /* a delete; its payload is not looked at */
     if (operation->vector.len != (size_t)dim * sizeof(float))
@@ -18,17 +36,22 @@ static gyre_status check_operation(const Gyre__Node__Operation *operation, size_
                          operation->vector.len, dim, (size_t)dim * sizeof(float));
     /* Every bytes field is an allocation of its own. */
     assert((uintptr_t)operation->vector.data % _Alignof(float) == 0);
-    GY_TRY(gyre_vector_check(metric, (const float *)(const void *)operation->vector.data, dim, i, err));
+    GY_TRY(gyre_vector_check(rules->metric, (const float *)(const void *)operation->vector.data, dim, i, err));
     return gy_payload_check(operation->payload, err);
 }
 
-gyre_status gy_write_check(const Gyre__Node__Write *write, gyre_metric metric, uint32_t dim, gyre_error *err)
+gyre_status gy_write_check(const Gyre__Node__Write *write, const struct gy_write_rules *rules, gyre_error *err)
 {
+    if (write->client.len != 0 && write->client.len != GY_CLIENT_BYTES)
+        return gyre_fail(err, GYRE_INVALID, "client of %zu bytes; it has %d, or none", write->client.len, GY_CLIENT_BYTES);
+    if (rules->quantized && write->codebook_version != rules->codebook_version)
+        return gyre_fail(err, GYRE_INVALID, "codes of codebook %u; the replica's are of %u", write->codebook_version,
+                         rules->codebook_version);
     if (write->n_operations == 0 || write->n_operations > GY_WRITE_OPERATIONS_MAX)
         return gyre_fail(err, GYRE_INVALID, "write of %zu operations; it may have 1 to %d", write->n_operations,
                          GY_WRITE_OPERATIONS_MAX);
     for (size_t i = 0; i < write->n_operations; i++) {
-        gyre_status status = check_operation(write->operations[i], i, metric, dim, err);
+        gyre_status status = check_operation(write->operations[i], i, rules, err);
         if (status != GYRE_OK)
             return gyre_wrap(err, status, "operation %zu", i);
     }

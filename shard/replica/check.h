@@ -3,13 +3,25 @@
 #ifndef GY_REPLICA_CHECK_H
 #define GY_REPLICA_CHECK_H
 
+#include "gyre/codec.h"
 #include "gyre/metric.h"
 
 #include "gyre/node/node.pb-c.h"
 
 enum { GY_WRITE_OPERATIONS_MAX = 65536 };
 
-/* Checks every operation: id, exactly dim finite floats (or none: a delete), payload. GYRE_INVALID names the operation. */
-GYRE_CHECKED gyre_status gy_write_check(const Gyre__Node__Write *write, gyre_metric metric, uint32_t dim, gyre_error *err);
+/* What a replica takes. */
+struct gy_write_rules {
+    gyre_metric metric;
+    uint32_t dim;
+    bool quantized;            /* codes of this codebook instead of vectors: */
+    const gyre_codec *codec;
+    uint32_t codebook_version;
+    uint32_t lists;
+};
+
+/* Checks client and every operation: id, exactly dim finite floats or a code (or neither: a delete), payload. GYRE_INVALID names the
+ * operation. */
+GYRE_CHECKED gyre_status gy_write_check(const Gyre__Node__Write *write, const struct gy_write_rules *rules, gyre_error *err);
 
 #endif

@@ -18,8 +18,8 @@
  *   - A follower that answers a primary promises: should it become primary, it commits nothing for GY_PROMISE_NS. The primary may
  *     serve linearizable reads for GY_LEASE_NS after it sent what all others it needs for a commit have answered.
  *
- * Invariant after every step (gy_replica_core_check): applied <= committed <= synced <= last; of the writes accepted exactly those
- * with seqs above applied are unanswered; a follower has none.
+ * Invariant after every step (gy_replica_core_check): applied <= committed <= synced <= last; of the writes accepted exactly
+ * those with seqs above applied are unanswered; a follower has none.
  * Source   Lin et al., "PacificA", MSR-TR-2008-25, sections 2.2 to 2.4; the set that a commit needs while a joining is under way:
  *          Kafka, KIP-497 ("maximal ISR"); the match of logs by the entry before: Ongaro, Ousterhout, "Raft", USENIX ATC 2014,
  *          section 5.3

@@ -194,6 +194,12 @@ static gyre_status apply_group(gy_replica *replica, uint64_t from, uint64_t upto
     for (size_t i = 0; i < group->count; i++)
         if (group->deleted[i])
             job_of(replica, group->versions[i])->deleted++;
+    for (uint64_t seq = from; seq <= upto; seq++) { /* one that was sent again is answered as the first was */
+        const Gyre__Node__Write *write = job_of(replica, seq)->write;
+        uint64_t first_seq, deleted;
+        if (write->client.len && gy_window_find(group->window, write->client.data, write->request, &first_seq, &deleted))
+            job_of(replica, seq)->deleted = deleted;
+    }
     return GYRE_OK;
 }
 
@@ -203,6 +209,7 @@ struct replay {
     size_t bytes;
     Gyre__Node__Write **writes; /* [count] */
     size_t count, room;
+    struct gy_write_rules rules;
 };
 
 static gyre_status take_entry(void *self, const struct gy_log_entry *entry, gyre_error *err)
@@ -224,7 +231,7 @@ static gyre_status take_entry(void *self, const struct gy_log_entry *entry, gyre
     if (status != GYRE_OK)
         return gyre_wrap(err, GYRE_CORRUPT, "log entry %" PRIu64, entry->seq);
     replay->writes[replay->count++] = write;
-    status = gy_write_check(write, gy_points_metric(replica->points), gy_points_dim(replica->points), err);
+    status = gy_write_check(write, &replay->rules, err);
     if (status != GYRE_OK)
         return gyre_wrap(err, GYRE_CORRUPT, "log entry %" PRIu64, entry->seq);
     replay->bytes += entry->bytes;
@@ -235,7 +242,7 @@ static gyre_status take_entry(void *self, const struct gy_log_entry *entry, gyre
 /* Applies log entries from `from`, at most REPLAY_BYTES_MAX of them; *reached says how far. */
 static gyre_status apply_log(gy_replica *replica, uint64_t from, uint64_t upto, uint64_t *reached)
 {
-    struct replay replay = {.replica = replica, .seq = from - 1, .upto = upto};
+    struct replay replay = {.replica = replica, .seq = from - 1, .upto = upto, .rules = gy_replica_rules(replica)};
     gy_group_clear(&replica->group);
     gyre_status status = gy_store_log_read(replica->store, from, take_entry, &replay, &replica->failure);
     if (status == GYRE_CANCELLED)

@@ -25,6 +25,12 @@ static gyre_status reserve(gy_group *group, size_t count, gyre_error *err)
 
 gyre_status gy_group_add(gy_group *group, const Gyre__Node__Write *write, uint64_t seq, gyre_error *err)
 {
+    uint64_t first_seq, deleted;
+    if (group->window && write->client.len) {
+        if (gy_window_find(group->window, write->client.data, write->request, &first_seq, &deleted))
+            return GYRE_OK;
+        GY_TRY(gy_window_note(group->window, write->client.data, write->request, seq, &group->requests, err));
+    }
     GY_TRY(reserve(group, group->count + write->n_operations, err));
     for (size_t i = 0; i < write->n_operations; i++) {
         const Gyre__Node__Operation *from = write->operations[i];
@@ -33,6 +39,11 @@ gyre_status gy_group_add(gy_group *group, const Gyre__Node__Write *write, uint64
         memcpy(to->id.bytes, from->id.data, GYRE_ID_BYTES);
         if (from->vector.len) {
             to->vector = (const float *)(const void *)from->vector.data;
+            to->payload = from->payload;
+        } else if (from->code.len) {
+            to->row = from->code.data;
+            to->list = from->list;
+            to->codebook_version = write->codebook_version;
             to->payload = from->payload;
         }
         group->versions[group->count] = seq;
@@ -44,7 +55,10 @@ gyre_status gy_group_add(gy_group *group, const Gyre__Node__Write *write, uint64
 
 gyre_status gy_group_apply(gy_group *group, gy_points *points, uint64_t seq, gyre_error *err)
 {
-    return gy_points_apply(points, group->operations, group->versions, group->count, seq, group->deleted, err);
+    GY_TRY(gy_points_apply(points, group->operations, group->versions, group->count, seq, &group->requests, group->deleted, err));
+    if (group->window)
+        gy_window_applied(group->window, &group->requests);
+    return GYRE_OK;
 }
 
 void gy_group_clear(gy_group *group)
@@ -57,5 +71,6 @@ void gy_group_fini(gy_group *group)
     free(group->operations);
     free(group->versions);
     free(group->deleted);
+    gy_request_changes_fini(&group->requests);
     *group = (gy_group){0};
 }

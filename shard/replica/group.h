@@ -4,6 +4,7 @@
 #define GY_REPLICA_GROUP_H
 
 #include "index/points.h"
+#include "replica/window.h"
 
 #include "gyre/node/node.pb-c.h"
 
@@ -12,9 +13,11 @@ typedef struct gy_group {
     uint64_t *versions;              /* [count] */
     bool *deleted;                   /* [count], written by _apply */
     size_t count, room;
+    gy_window *window;               /* borrowed; NULL: nothing is recognised */
+    struct gy_request_changes requests;
 } gy_group;
 
-/* Adds a write that passed gy_write_check, as the log entry seq. */
+/* Adds a write that passed gy_write_check, as the log entry seq. One that the window knows adds nothing. */
 GYRE_CHECKED gyre_status gy_group_add(gy_group *group, const Gyre__Node__Write *write, uint64_t seq, gyre_error *err);
 /* Applies everything added, with seq as the new applied seq. */
 GYRE_CHECKED gyre_status gy_group_apply(gy_group *group, gy_points *points, uint64_t seq, gyre_error *err);

@@ -11,6 +11,7 @@
 #include "store/disk.h"
 
 #include <inttypes.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -20,6 +21,31 @@ enum {
 };
 
 /* ---- life cycle ---- */
+
+struct gy_write_rules gy_replica_rules(gy_replica *replica)
+{
+    gy_snapshot *snapshot = gy_points_snapshot(replica->points);
+    const gyre_codebook *codebook = gy_snapshot_codebook(snapshot);
+    struct gy_write_rules rules = {
+        .metric = gy_points_metric(replica->points),
+        .dim = gy_points_dim(replica->points),
+        .quantized = gy_store_quantized(replica->store),
+        .codec = gy_points_codec(replica->points),
+        .codebook_version = gyre_codebook_version(codebook),
+        .lists = gyre_codebook_lists(codebook),
+    };
+    gy_snapshot_release(snapshot);
+    return rules;
+}
+
+static gyre_status open_window(gy_replica *replica, gyre_error *err)
+{
+    uint64_t key;
+    randombytes_buf(&key, sizeof key);
+    GY_TRY(gy_window_new(&replica->window, key, err));
+    replica->group.window = replica->window;
+    return gy_window_load(replica->window, replica->store, err);
+}
 
 static gyre_status open_core(gy_replica *replica, gyre_error *err)
 {
@@ -59,6 +85,7 @@ static gyre_status start(gy_replica *replica, gyre_error *err)
     replica->share.points = replica->points;
     if (replica->limits.budget)
         gy_budget_join(replica->limits.budget, &replica->share);
+    GY_TRY(open_window(replica, err));
     GY_TRY(open_core(replica, err));
     char name[16];
     snprintf(name, sizeof name, "replica-%u", gy_store_identity(replica->store)->shard);
@@ -91,6 +118,7 @@ static void release(gy_replica *replica)
         gy_points_close(replica->points);
     gy_store_close(replica->store);
     gy_group_fini(&replica->group);
+    gy_window_free(replica->window);
     pthread_cond_destroy(&replica->changed);
     pthread_mutex_destroy(&replica->mu);
     free(replica->path);
@@ -234,6 +262,8 @@ gyre_status gy_replica_set_config(gy_replica *replica, const struct gy_shard_con
 
 gyre_status gy_replica_set_codebook(gy_replica *replica, const gyre_codebook *codebook, gyre_error *err)
 {
+    if (gy_store_quantized(replica->store))
+        return GYRE_OK; /* it gets its codes from the primary, when that has switched (of_other_codebook) */
     gyre_error why = {0};
     gy_budget *budget = replica->limits.budget;
     gyre_status status = budget ? gy_budget_expect_reencoding(budget, &replica->share, gyre_codebook_version(codebook), &why)
@@ -318,7 +348,8 @@ void gy_replica_write(gy_replica *replica, Gyre__Node__Write *write, int64_t dea
 {
     gyre_error err;
     struct gy_job *job;
-    gyre_status status = gy_write_check(write, gy_points_metric(replica->points), gy_points_dim(replica->points), &err);
+    const struct gy_write_rules rules = gy_replica_rules(replica);
+    gyre_status status = gy_write_check(write, &rules, &err);
     if (status != GYRE_OK)
         gy_wire_free(write);
     else
@@ -338,20 +369,28 @@ void gy_replica_write(gy_replica *replica, Gyre__Node__Write *write, int64_t dea
 }
 
 /* What is logged is applied without a question, also a primary's. */
-static gyre_status check_entries(gy_replica *replica, const Gyre__Node__Append *message, gyre_error *err)
+static gyre_status check_entries(const Gyre__Node__Append *message, const struct gy_write_rules *rules, gyre_error *err)
 {
     for (size_t i = 0; i < message->n_entries; i++) {
         Gyre__Node__Write *write;
         gyre_status status = gy_wire_unpack(&write, &gyre__node__write__descriptor, message->entries[i]->body.data,
                                             message->entries[i]->body.len, err);
         if (status == GYRE_OK) {
-            status = gy_write_check(write, gy_points_metric(replica->points), gy_points_dim(replica->points), err);
+            status = gy_write_check(write, rules, err);
             gy_wire_free(write);
         }
         if (status != GYRE_OK)
             return gyre_wrap(err, status, "append: entries[%zu]", i);
     }
     return GYRE_OK;
+}
+
+/* Whether a quantized replica can do nothing with it: it has no vectors to make other codes of. Entries in an older codebook than
+ * its own come from a primary that has not switched yet, after another one that had. */
+static bool of_other_codebook(const Gyre__Node__Append *message, const struct gy_write_rules *rules)
+{
+    return rules->quantized && (message->codebook_version > rules->codebook_version ||
+                                (message->n_entries && message->codebook_version != rules->codebook_version));
 }
 
 gyre_status gy_replica_append(gy_replica *replica, Gyre__Node__Append *message, gy_on_appended *on_answer, void *arg,
@@ -361,14 +400,22 @@ gyre_status gy_replica_append(gy_replica *replica, Gyre__Node__Append *message, 
     if (message->to != replica->member)
         status = gyre_fail(err, GYRE_NOT_FOUND, "append for member %u; this replica is member %u", message->to,
                            replica->member);
-    if (status == GYRE_OK)
-        status = check_entries(replica, message, err);
+    const struct gy_write_rules rules = gy_replica_rules(replica);
+    if (status == GYRE_OK && !of_other_codebook(message, &rules))
+        status = check_entries(message, &rules, err);
     if (status != GYRE_OK) {
         gy_wire_free(message);
         return status;
     }
     struct gy_input *input;
+    bool needs_rebuilding = of_other_codebook(message, &rules);
     GY_TRY(gy_input_append_new(&input, message, on_answer, arg, err));
+    if (needs_rebuilding) { /* as if what it needs were no longer in the primary's log */
+        input->append.restore = true;
+        input->append.count = 0;
+        input->append.prev_epoch = input->append.epoch;
+        input->append.prev_seq = UINT64_MAX / 2;
+    }
     pthread_mutex_lock(&replica->mu);
     if (replica->closing || replica->ended)
         status = gyre_fail(err, GYRE_UNAVAILABLE, "the replica is closing");

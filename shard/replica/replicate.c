@@ -1,5 +1,6 @@
 /* What goes to the other members and to the coordinator, and what comes back. A call's answer arrives on a thread of the bus and
  * becomes an input of the replica's thread. */
+#include "replica/pack.h"
 #include "replica/state.h"
 
 #include "gyre/log.h"
@@ -8,7 +9,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum { SEND_BYTES_MAX = 8 << 20 };             /* of entries in one append, unless the first is larger */
 #define SEND_DEADLINE_NS (1 * GY_SECOND_NS)
 #define ASK_DEADLINE_NS (2 * GY_SECOND_NS)
 
@@ -126,58 +126,6 @@ static void call_end_restore(void *arg, bool restored)
 
 /* ---- appends ---- */
 
-/* Entries of the log as a message. */
-struct packing {
-    uint64_t upto;
-    size_t bytes;
-    Gyre__Node__LogEntry *entries; /* [room] */
-    Gyre__Node__LogEntry **list;
-    size_t count, room;
-};
-
-static void packing_fini(struct packing *packing)
-{
-    for (size_t i = 0; i < packing->count; i++)
-        free(packing->entries[i].body.data);
-    free(packing->entries);
-    free(packing->list);
-}
-
-static gyre_status pack_entry(void *self, const struct gy_log_entry *entry, gyre_error *err)
-{
-    struct packing *packing = self;
-    if (entry->seq > packing->upto || packing->count == packing->room ||
-        (packing->count && packing->bytes + entry->bytes > SEND_BYTES_MAX))
-        return GYRE_CANCELLED;
-    Gyre__Node__LogEntry *to = &packing->entries[packing->count];
-    gyre__node__log_entry__init(to);
-    to->epoch = entry->epoch;
-    to->body.data = malloc(entry->bytes + 1);
-    if (!to->body.data)
-        return gyre_fail(err, GYRE_NO_MEMORY, "log entry of %zu bytes", entry->bytes);
-    if (entry->bytes)
-        memcpy(to->body.data, entry->body, entry->bytes);
-    to->body.len = entry->bytes;
-    packing->list[packing->count++] = to;
-    packing->bytes += entry->bytes;
-    return GYRE_OK;
-}
-
-static gyre_status pack(gy_replica *replica, uint64_t from, uint64_t upto, struct packing *packing, gyre_error *err)
-{
-    enum { ENTRIES_MAX = 4096 };
-    *packing = (struct packing){.upto = upto};
-    if (from > upto)
-        return GYRE_OK;
-    packing->room = upto - from + 1 < ENTRIES_MAX ? (size_t)(upto - from + 1) : ENTRIES_MAX;
-    packing->entries = calloc(packing->room, sizeof *packing->entries);
-    packing->list = calloc(packing->room, sizeof(Gyre__Node__LogEntry *));
-    if (!packing->entries || !packing->list)
-        return gyre_fail(err, GYRE_NO_MEMORY, "append of %zu entries", packing->room);
-    gyre_status status = gy_store_log_read(replica->store, from, pack_entry, packing, err);
-    return status == GYRE_CANCELLED ? GYRE_OK : status;
-}
-
 void gy_replica_send(gy_replica *replica, const struct gy_replica_action *action)
 {
     const struct gy_store_identity *identity = gy_store_identity(replica->store);
@@ -185,17 +133,19 @@ void gy_replica_send(gy_replica *replica, const struct gy_replica_action *action
     const struct gy_append *append = &action->append;
     Gyre__Node__Append message = GYRE__NODE__APPEND__INIT;
     struct gy_config_message config;
-    struct packing packing;
+    struct gy_packed packed;
     struct call *call = call_begin(replica, GY_INPUT_APPEND_REPLY, action->member);
     if (!call)
         return;
     gyre_error err = {0};
-    gyre_status status = pack(replica, append->prev_seq + 1, action->upto, &packing, &err);
+    bool codes = to->kind == GY_MEMBER_QUANTIZED;
+    gyre_status status = gy_pack(replica->store, codes ? replica->points : NULL, append->prev_seq + 1, action->upto, &packed, &err);
     message.collection_id = identity->collection_id, message.shard = identity->shard;
     message.epoch = append->epoch, message.from = append->from, message.to = action->member;
     message.prev_epoch = append->prev_epoch, message.prev_seq = append->prev_seq;
     message.committed = append->committed, message.sent_ns = append->sent_ns, message.restore = append->restore;
-    message.entries = packing.list, message.n_entries = packing.count;
+    message.entries = packed.entries, message.n_entries = packed.count;
+    message.codebook_version = packed.codebook_version;
     if (action->with_config) {
         gy_config_message_init(&config, &replica->core.config);
         message.config = &config.base;
@@ -208,7 +158,7 @@ void gy_replica_send(gy_replica *replica, const struct gy_replica_action *action
                         gy_now_ns() + SEND_DEADLINE_NS, on_append_reply, call);
     else
         on_append_reply(call, status, &err, NULL, 0);
-    packing_fini(&packing);
+    gy_packed_fini(&packed);
 }
 
 void gy_replica_ask(gy_replica *replica, const struct gy_replica_action *action)

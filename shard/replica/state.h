@@ -6,6 +6,7 @@
 #ifndef GY_REPLICA_STATE_H
 #define GY_REPLICA_STATE_H
 
+#include "replica/check.h"
 #include "replica/core.h"
 #include "replica/disk.h"
 #include "replica/group.h"
@@ -29,6 +30,7 @@ struct gy_replica {
     gy_replica_core core;
     struct gy_replica_actions actions;
     gy_group group;
+    gy_window *window;
     gy_disk_watch disk;
     uint64_t logged_bytes; /* since the last trim */
     uint64_t trim_seq;     /* applied then, or at opening */
@@ -62,6 +64,11 @@ void gy_replica_drive(gy_replica *replica, struct gy_replica_event event);
 void *gy_replica_run(void *arg);
 /* Answers what nobody will look at any more. */
 void gy_replica_refuse_inputs(gy_replica *replica);
+
+/* ---- replica.c ---- */
+
+/* What the replica takes now. Any thread. */
+struct gy_write_rules gy_replica_rules(gy_replica *replica);
 
 /* ---- replicate.c ---- */
 

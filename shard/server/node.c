@@ -34,6 +34,7 @@ struct gy_hosted {
     enum hosted_state state;
     gy_replica *replica;   /* SERVING, DROPPING */
     size_t holders;
+    uint32_t member;       /* that the replica here is or last was; 0: none was ever open */
     gyre_error trouble;    /* TROUBLED */
 };
 
@@ -119,6 +120,8 @@ static void opened(gy_hosted *hosted, gy_replica *replica, gyre_status status, c
     gy_node *node = hosted->node;
     pthread_mutex_lock(&node->mu);
     hosted->replica = replica;
+    if (replica)
+        hosted->member = gy_replica_member(replica);
     hosted->state = status == GYRE_OK ? HOSTED_SERVING : HOSTED_TROUBLED;
     if (status != GYRE_OK)
         hosted->trouble = *err;
@@ -664,6 +667,8 @@ gyre_status gy_node_statuses(gy_node *node, struct gy_node_status **out, size_t 
         else
             snprintf(status->text, sizeof status->text, "%s",
                      hosted->state == HOSTED_TROUBLED ? hosted->trouble.text : "opening");
+        status->message.member = hosted->member;
+        status->message.restoring = hosted->state == HOSTED_OPENING;
         status->message.lost = hosted->state == HOSTED_TROUBLED && hosted->trouble.status == GYRE_CORRUPT;
         used++;
     }

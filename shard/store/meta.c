@@ -10,7 +10,8 @@ enum {
     IDENTITY_BYTES = 12,
     MEMBER_BYTES = 5,
     CODEC_BYTES_MAX = 64,
-    APPLIED_BYTES = 16,
+    APPLIED_NUMBERS = 8, /* seq, points, digest */
+    APPLIED_BYTES = 8 * APPLIED_NUMBERS,
     LOG_BASE_BYTES = 16,
 };
 
@@ -19,11 +20,14 @@ static void put(gy_store *store, rocksdb_writebatch_t *batch, const char *key, c
     rocksdb_writebatch_put_cf(batch, store->families[GY_FAMILY_META], key, strlen(key), value, bytes);
 }
 
-void gy_meta_put_applied(gy_store *store, rocksdb_writebatch_t *batch, uint64_t applied_seq, uint64_t point_count)
+void gy_meta_put_applied(gy_store *store, rocksdb_writebatch_t *batch, uint64_t applied_seq, uint64_t point_count,
+                         const struct gy_digest *digest)
 {
+    const uint64_t numbers[APPLIED_NUMBERS] = {applied_seq,        point_count,          digest->points.low,  digest->points.high,
+                                               digest->codes.low,  digest->codes.high,   digest->vectors.low, digest->vectors.high};
     uint8_t value[APPLIED_BYTES];
-    gy_store_u64(value, applied_seq);
-    gy_store_u64(value + 8, point_count);
+    for (size_t i = 0; i < APPLIED_NUMBERS; i++)
+        gy_store_u64(value + 8 * i, numbers[i]);
     put(store, batch, "applied", value, sizeof value);
 }
 
@@ -93,7 +97,7 @@ gyre_status gy_meta_write_new(gy_store *store, const struct gy_new_replica *repl
     rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
     gy_meta_put_new(store, batch, replica, quantized, 0, 0);
     put(store, batch, "codec", codec->name, strlen(codec->name));
-    gy_meta_put_applied(store, batch, 0, 0);
+    gy_meta_put_applied(store, batch, 0, 0, &(struct gy_digest){0});
     gyre_status status = gy_meta_put_codebook(store, batch, codebook, err);
     if (status == GYRE_OK) {
         char *complaint = NULL;
@@ -220,15 +224,21 @@ static gyre_status read_config(gy_store *store, gyre_error *err)
 
 gyre_status gy_meta_read_applied(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *seq, gyre_error *err)
 {
-    uint64_t pair[2];
-    GY_TRY(read_numbers(store, options, "applied", pair, 2, err));
-    *seq = pair[0];
+    uint64_t numbers[APPLIED_NUMBERS];
+    GY_TRY(read_numbers(store, options, "applied", numbers, APPLIED_NUMBERS, err));
+    *seq = numbers[0];
     return GYRE_OK;
+}
+
+static void set_applied(gy_store *store, const uint64_t numbers[APPLIED_NUMBERS])
+{
+    store->applied_seq = numbers[0], store->point_count = numbers[1];
+    store->digest = (struct gy_digest){{numbers[2], numbers[3]}, {numbers[4], numbers[5]}, {numbers[6], numbers[7]}};
 }
 
 gyre_status gy_meta_read(gy_store *store, gyre_error *err)
 {
-    uint64_t pair[2];
+    uint64_t numbers[APPLIED_NUMBERS], pair[2];
     rocksdb_pinnableslice_t *pin;
     const uint8_t *value;
     size_t bytes;
@@ -237,8 +247,8 @@ gyre_status gy_meta_read(gy_store *store, gyre_error *err)
     GY_TRY(read_codec(store, err));
     GY_TRY(read_member(store, err));
     GY_TRY(read_config(store, err));
-    GY_TRY(read_numbers(store, store->read, "applied", pair, 2, err));
-    store->applied_seq = pair[0], store->point_count = pair[1];
+    GY_TRY(read_numbers(store, store->read, "applied", numbers, APPLIED_NUMBERS, err));
+    set_applied(store, numbers);
     GY_TRY(read_numbers(store, store->read, "log_base", pair, 2, err));
     store->log_base_epoch = store->log_epoch = pair[0], store->log_base = store->log_seq = pair[1];
 
@@ -252,11 +262,11 @@ gyre_status gy_meta_read(gy_store *store, gyre_error *err)
 gyre_status gy_meta_read_position(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *epoch, uint64_t *seq,
                                   uint64_t *points, uint32_t *codebook_version, gyre_error *err)
 {
-    uint64_t applied[2], base[2];
+    uint64_t applied[APPLIED_NUMBERS], base[2];
     rocksdb_pinnableslice_t *pin;
     const uint8_t *value;
     size_t bytes;
-    GY_TRY(read_numbers(store, options, "applied", applied, 2, err));
+    GY_TRY(read_numbers(store, options, "applied", applied, APPLIED_NUMBERS, err));
     GY_TRY(read_numbers(store, options, "log_base", base, 2, err));
     *seq = applied[0], *points = applied[1], *epoch = base[0];
     if (*seq != base[1])
@@ -297,9 +307,13 @@ gyre_status gy_meta_take_state(gy_store *store, rocksdb_writebatch_t *batch, str
     if (is(key, "applied")) {
         if (value.bytes != APPLIED_BYTES)
             return gyre_fail(err, GYRE_CORRUPT, "its value has %zu bytes, not %d", value.bytes, APPLIED_BYTES);
-        store->applied_seq = gy_load_u64(value.data);
-        store->point_count = gy_load_u64((const uint8_t *)value.data + 8);
-        gy_meta_put_applied(store, batch, store->applied_seq, store->point_count);
+        uint64_t numbers[APPLIED_NUMBERS];
+        for (size_t i = 0; i < APPLIED_NUMBERS; i++)
+            numbers[i] = gy_load_u64((const uint8_t *)value.data + 8 * i);
+        set_applied(store, numbers);
+        if (store->quantized)
+            store->digest.vectors = (struct gy_sum){0, 0};
+        gy_meta_put_applied(store, batch, store->applied_seq, store->point_count, &store->digest);
         return GYRE_OK;
     }
     if (is(key, "codec")) {

@@ -35,6 +35,7 @@ struct gy_store {
     gyre_codebook *codebook; /* this and below guarded by mu */
     struct gy_shard_config config;
     uint64_t applied_seq, point_count;
+    struct gy_digest digest;
     uint64_t log_base_epoch, log_base; /* last entry that was trimmed away */
     uint64_t log_epoch, log_seq;
 };
@@ -76,7 +77,8 @@ GYRE_CHECKED gyre_status gy_meta_take_state(gy_store *store, rocksdb_writebatch_
 /* Whether all of them were taken and say that seq is applied; GYRE_CORRUPT names what is missing. */
 GYRE_CHECKED gyre_status gy_meta_state_whole(const gy_store *store, uint64_t seq, gyre_error *err);
 void gy_meta_put_log_base(gy_store *store, rocksdb_writebatch_t *batch, uint64_t epoch, uint64_t seq);
-void gy_meta_put_applied(gy_store *store, rocksdb_writebatch_t *batch, uint64_t applied_seq, uint64_t point_count);
+void gy_meta_put_applied(gy_store *store, rocksdb_writebatch_t *batch, uint64_t applied_seq, uint64_t point_count,
+                         const struct gy_digest *digest);
 GYRE_CHECKED gyre_status gy_meta_put_codebook(gy_store *store, rocksdb_writebatch_t *batch, const gyre_codebook *codebook,
                                               gyre_error *err);
 

@@ -67,27 +67,32 @@ gyre_status gy_store_commit(gy_store *store, gy_batch *batch, gyre_error *err)
     return gy_rocks_check(&complaint, err, "write");
 }
 
-gyre_status gy_store_commit_applied(gy_store *store, gy_batch *batch, uint64_t applied_seq, uint64_t point_count, gyre_error *err)
+gyre_status gy_store_commit_applied(gy_store *store, gy_batch *batch, uint64_t applied_seq, uint64_t point_count,
+                                    const struct gy_digest *digest, gyre_error *err)
 {
-    gy_meta_put_applied(store, inner(batch), applied_seq, point_count);
+    gy_meta_put_applied(store, inner(batch), applied_seq, point_count, digest);
     GY_TRY(gy_store_commit(store, batch, err));
     pthread_mutex_lock(&store->mu);
     store->applied_seq = applied_seq;
     store->point_count = point_count;
+    store->digest = *digest;
     pthread_mutex_unlock(&store->mu);
     return GYRE_OK;
 }
 
-gyre_status gy_store_commit_codebook(gy_store *store, gy_batch *batch, const gyre_codebook *codebook, gyre_error *err)
+gyre_status gy_store_commit_codebook(gy_store *store, gy_batch *batch, const gyre_codebook *codebook,
+                                     const struct gy_digest *digest, gyre_error *err)
 {
     gyre_codebook *copied = NULL;
     GY_TRY(gy_codebook_copy(&copied, codebook, err));
     GY_AUTO(gyre_codebook) *copy = copied;
     GY_TRY(gy_meta_put_codebook(store, inner(batch), codebook, err));
+    gy_meta_put_applied(store, inner(batch), gy_store_applied_seq(store), gy_store_point_count(store), digest);
     GY_TRY(gy_store_commit(store, batch, err));
     pthread_mutex_lock(&store->mu);
     gyre_codebook *old = store->codebook;
     store->codebook = GY_TAKE(copy);
+    store->digest = *digest;
     pthread_mutex_unlock(&store->mu);
     gyre_codebook_free(old);
     return GYRE_OK;
@@ -187,7 +192,15 @@ gyre_status gy_store_get_many(gy_store *store, gy_view *view, enum gy_family fam
 gyre_status gy_store_walk(gy_store *store, enum gy_family family, struct gy_slice from, struct gy_slice to, gy_on_record *visit,
                           void *self, gyre_error *err)
 {
+    return gy_store_walk_at(store, NULL, family, from, to, visit, self, err);
+}
+
+gyre_status gy_store_walk_at(gy_store *store, gy_view *view, enum gy_family family, struct gy_slice from, struct gy_slice to,
+                             gy_on_record *visit, void *self, gyre_error *err)
+{
     rocksdb_readoptions_t *options = rocksdb_readoptions_create();
+    if (view)
+        rocksdb_readoptions_set_snapshot(options, view->snapshot);
     rocksdb_readoptions_set_fill_cache(options, 0);
     rocksdb_readoptions_set_readahead_size(options, READ_AHEAD_BYTES);
     if (to.data)

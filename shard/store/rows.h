@@ -43,14 +43,18 @@ void gy_batch_delete(gy_batch *batch, gy_store *store, enum gy_family family, st
 /* from <= key < to */
 void gy_batch_delete_range(gy_batch *batch, gy_store *store, enum gy_family family, struct gy_slice from, struct gy_slice to);
 
+/* requests.c */
+void gy_batch_put_requests(gy_batch *batch, gy_store *store, const struct gy_request_changes *changes);
+
 /* Writes a batch as one atom, not synced (see above). */
 GYRE_CHECKED gyre_status gy_store_commit(gy_store *store, gy_batch *batch, gyre_error *err);
-/* The same, with the applied seq and the number of points that hold after it. */
+/* The same, with the applied seq, the number of points and the digest that hold after it. */
 GYRE_CHECKED gyre_status gy_store_commit_applied(gy_store *store, gy_batch *batch, uint64_t applied_seq, uint64_t point_count,
-                                                 gyre_error *err);
-/* The same, with the codebook that the codes are in after it; frees the one gy_store_codebook returned before. */
+                                                 const struct gy_digest *digest, gyre_error *err);
+/* The same, with the codebook that the codes are in after it, and the digest of then; seq and points stay, and nobody may change
+ * them meanwhile. Frees the one gy_store_codebook returned before. */
 GYRE_CHECKED gyre_status gy_store_commit_codebook(gy_store *store, gy_batch *batch, const gyre_codebook *codebook,
-                                                  gyre_error *err);
+                                                  const struct gy_digest *digest, gyre_error *err);
 /* Puts everything committed on disk. */
 GYRE_CHECKED gyre_status gy_store_flush(gy_store *store, gyre_error *err);
 /* Number of points at the applied seq, as the last commit said. */
@@ -78,5 +82,8 @@ GYRE_CHECKED gyre_status gy_store_get_many(gy_store *store, gy_view *view, enum 
 typedef gyre_status gy_on_record(void *self, struct gy_slice key, struct gy_slice value, gyre_error *err);
 GYRE_CHECKED gyre_status gy_store_walk(gy_store *store, enum gy_family family, struct gy_slice from, struct gy_slice to,
                                        gy_on_record *visit, void *self, gyre_error *err);
+/* The same at a view (NULL: now). */
+GYRE_CHECKED gyre_status gy_store_walk_at(gy_store *store, gy_view *view, enum gy_family family, struct gy_slice from,
+                                          struct gy_slice to, gy_on_record *visit, void *self, gyre_error *err);
 
 #endif

@@ -58,6 +58,14 @@ uint64_t gy_store_epoch(const gy_store *store)
     return locked(store, &store->config.epoch);
 }
 
+void gy_store_digest(const gy_store *store, struct gy_digest *out)
+{
+    pthread_mutex_t *mu = (pthread_mutex_t *)&store->mu;
+    pthread_mutex_lock(mu);
+    *out = store->digest;
+    pthread_mutex_unlock(mu);
+}
+
 uint64_t gy_store_applied_seq(const gy_store *store)
 {
     return locked(store, &store->applied_seq);

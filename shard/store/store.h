@@ -51,6 +51,44 @@ uint64_t gy_store_epoch(const gy_store *store);  /* of the configuration */
 GYRE_CHECKED gyre_status gy_store_set_config(gy_store *store, const struct gy_shard_config *config, gyre_error *err);
 uint64_t gy_store_applied_seq(const gy_store *store);
 
+/* ---- digest: what is applied, in a few bytes ---- */
+struct gy_sum {
+    uint64_t low, high; /* of a number mod 2^128 */
+};
+
+/* Sums over all points of the hashes of what each has (index/digest.h): equal on every replica that holds the same, however it came
+ * to it and wherever it lies. */
+struct gy_digest {
+    struct gy_sum points;  /* id, version, payload */
+    struct gy_sum codes;   /* id, list, row; of one codebook version */
+    struct gy_sum vectors; /* id, vector; 0 on a quantized replica */
+};
+/* Of the applied seq, as it was committed. */
+void gy_store_digest(const gy_store *store, struct gy_digest *out);
+
+/* ---- requests that are recognised when they are sent again ---- */
+enum { GY_CLIENT_BYTES = 16 };
+
+/* A write that was applied, as the entry of a seq: which client's, and what it was answered. */
+struct gy_request {
+    uint64_t seq;
+    uint8_t client[GY_CLIENT_BYTES];
+    uint64_t request; /* number the client gave it */
+    uint64_t deleted; /* delete operations whose point was there */
+};
+
+/* What a batch changes about them: part of the applied state, as points are. */
+struct gy_request_changes {
+    struct gy_request *noted;  /* [noted_count] ascending seqs */
+    size_t noted_count, noted_room;
+    uint64_t *forgotten;       /* [forgotten_count] seqs, perhaps some of noted */
+    size_t forgotten_count, forgotten_room;
+};
+
+/* Visits those kept, in the order of seqs. GYRE_CORRUPT for a record that is none. */
+typedef gyre_status gy_on_request(void *self, const struct gy_request *request, gyre_error *err);
+GYRE_CHECKED gyre_status gy_store_requests(gy_store *store, gy_on_request *visit, void *self, gyre_error *err);
+
 /* ---- log ---- */
 struct gy_log_entry {
     uint64_t epoch, seq;

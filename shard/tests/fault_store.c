@@ -29,7 +29,7 @@ static void apply_entry(struct fixture *f, const struct drawn *drawn, uint64_t s
     bool deleted[BATCH_MAX];
     for (size_t i = 0; i < drawn->count; i++)
         versions[i] = seq;
-    assert_ok(gy_points_apply(f->points, drawn->operations, versions, drawn->count, seq, deleted, &err));
+    assert_ok(gy_points_apply(f->points, drawn->operations, versions, drawn->count, seq, NULL, deleted, &err));
 }
 
 static gyre_status replay_entry(void *self, const struct gy_log_entry *entry, gyre_error *err)

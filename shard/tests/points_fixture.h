@@ -163,7 +163,8 @@ static inline void fixture_apply(struct fixture *f, const struct gy_operation *o
     for (size_t i = 0; i < count; i++)
         versions[i] = f->seq;
     assert_ok(gy_store_log_append(f->store, &entry, 1, false, &err));
-    assert_ok(gy_points_apply(f->points, operations, versions, count, f->seq, deleted ? deleted : ignored, &err));
+    assert_ok(gy_points_apply(f->points, operations, versions, count, f->seq, NULL, deleted ? deleted : ignored,
+                              &err));
     free(versions);
     free(ignored);
 }

@@ -21,6 +21,7 @@ struct world {
     uint64_t memory_budget; /* 0: plenty */
     size_t scan_threads, scan_queue; /* 0: 2 and 64 */
     const char *codec; /* of the replicas that ensure makes; NULL: says nothing */
+    bool found_only; /* ensure: the replica is not to be made, or made anew */
     gy_metrics *metrics;
     gy_node *node;
     gy_server *server;
@@ -121,6 +122,7 @@ static inline gyre_status ensure(struct world *world, uint32_t shard, uint64_t e
     struct gy_shard_config config = fixture_config(epoch);
     struct gy_config_message message;
     fixture_tell(&request, &message, &config);
+    request.create = !world->found_only;
     if (world->codec)
         request.codec = (char *)(uintptr_t)world->codec;
     request.codebook = (ProtobufCBinaryData){gyre_codebook_encoded_bytes(codebook), bytes};

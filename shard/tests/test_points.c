@@ -448,7 +448,7 @@ static void a_batch_with_a_bad_vector_changes_nothing(void **state)
                                         {.id = number(2), .vector = bad, .payload = ""}};
     uint64_t versions[] = {1, 1};
     bool deleted[2];
-    assert_int_equal(gy_points_apply(f.points, operations, versions, 2, 1, deleted, &err), GYRE_INVALID);
+    assert_int_equal(gy_points_apply(f.points, operations, versions, 2, 1, NULL, deleted, &err), GYRE_INVALID);
     assert_int_equal(gy_points_count(f.points), 0);
     assert_int_equal(gy_points_applied_seq(f.points), 0);
     fixture_apply(&f, operations, 1, NULL);

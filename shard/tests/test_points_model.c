@@ -162,6 +162,9 @@ static void readers_go_on_while_points_are_written_and_reencoded(void **state)
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
     assert_true(atomic_load(&readers.scans) > 0);
+    struct gy_digest_report report;
+    assert_ok(gy_points_digest_check(f.points, INT64_MAX, &report, &err));
+    assert_string_equal(report.first, "");
     fixture_fini(&f);
 }
 

@@ -49,6 +49,11 @@ static void pair_fini(struct pair *pair)
 
 static void assert_same_codes(gy_points *a, gy_points *b)
 {
+    const struct gy_sum none = {0, 0};
+    struct gy_points_state of_a = gy_points_state(a), of_b = gy_points_state(b);
+    assert_memory_equal(&of_a.digest.points, &of_b.digest.points, sizeof of_a.digest.points);
+    assert_memory_equal(&of_a.digest.codes, &of_b.digest.codes, sizeof of_a.digest.codes);
+    assert_memory_equal(&of_b.digest.vectors, &none, sizeof none);
     GY_AUTO(gy_snapshot) *x = gy_points_snapshot(a);
     GY_AUTO(gy_snapshot) *y = gy_points_snapshot(b);
     const struct gy_layout *layout = &x->codebook->layout;
@@ -120,6 +125,9 @@ static void a_quantized_replica_follows_by_what_a_full_one_encodes(void **state)
     fixture_close(&pair.quantized);
     fixture_open(&pair.quantized);
     assert_same_codes(pair.full.points, pair.quantized.points);
+    struct gy_digest_report report;
+    assert_ok(gy_points_digest_check(pair.quantized.points, INT64_MAX, &report, &err));
+    assert_int_equal(report.damaged, 0);
     char payload[] = "{\"new\":1}", old[] = "{\"w\":1}";
     gyre_point_id id = gyre_point_id_from_number(4), before = gyre_point_id_from_number(0);
     assert_ok(gy_points_read(pair.quantized.points, &id, 1, false, true, see_payload, payload, &err));
@@ -203,11 +211,11 @@ static void rows_that_are_none_change_nothing(void **state)
             given.row = wrong;
         else
             given.row = NULL, given.vector = vector;
-        assert_int_equal(gy_points_apply(pair.quantized.points, &given, version_of, 1, version_of[0], deleted, &err),
+        assert_int_equal(gy_points_apply(pair.quantized.points, &given, version_of, 1, version_of[0], NULL, deleted, &err),
                          cases[i].status);
         assert_non_null(strstr(err.text, cases[i].says));
     }
-    assert_int_equal(gy_points_apply(pair.full.points, &right, version_of, 1, version_of[0], deleted, &err), GYRE_INVALID);
+    assert_int_equal(gy_points_apply(pair.full.points, &right, version_of, 1, version_of[0], NULL, deleted, &err), GYRE_INVALID);
     assert_non_null(strstr(err.text, "full"));
     assert_same_codes(pair.full.points, pair.quantized.points);
     fixture_apply(&pair.quantized, &right, 1, NULL); /* nothing is broken by all that */

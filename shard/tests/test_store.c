@@ -142,7 +142,7 @@ static void apply_up_to(struct fixture *f, uint64_t seq)
 {
     gyre_error err;
     GY_AUTO(gy_batch) *batch = gy_batch_new();
-    assert_ok(gy_store_commit_applied(f->store, batch, seq, 0, &err));
+    assert_ok(gy_store_commit_applied(f->store, batch, seq, 0, &(struct gy_digest){0}, &err));
     assert_ok(gy_store_flush(f->store, &err));
 }
 

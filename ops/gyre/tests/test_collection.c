@@ -107,6 +107,44 @@ static void json_has_lists_and_costs(void **state)
     json_decref(object);
 }
 
+static void every_replica_is_shown_where_there_are_several(void **state)
+{
+    (void)state;
+    struct example example;
+    Gyre__V1__MemberInfo members[3], *member_at[3];
+    const char *nodes[] = {"n1", "n2", "n3"};
+    example_make(&example);
+    for (uint32_t i = 0; i < 3; i++) {
+        gyre__v1__member_info__init(&members[i]);
+        member_at[i] = &members[i];
+        members[i].id = i + 1, members[i].node = (char *)(uintptr_t)nodes[i], members[i].reachable = true;
+        members[i].applied_seq = 41 + i;
+    }
+    members[0].primary = members[0].in_sync = true;
+    members[1].leaving = members[1].in_sync = true;
+    members[2].quantized = members[2].restoring = true;
+    example.shards[0].members = member_at, example.shards[0].n_members = 3;
+    example.shards[1].obstacle = (char *)"members are missing and no node can take one";
+    char *text = printed(&example.collection, false);
+    assert_non_null(strstr(text, "shard  member  node  kind     applied seq  state\n"
+                                 "    0       1  n1    primary           41  in sync\n"
+                                 "    0       2  n2    full              42  leaving\n"
+                                 "    0       3  n3    codes             43  being built\n"));
+    assert_non_null(strstr(text, "shard 1: members are missing and no node can take one\n"));
+    free(text);
+    example.shards[0].n_members = 1;
+    text = printed(&example.collection, false);
+    assert_null(strstr(text, "member  node"));
+    free(text);
+    example.shards[0].n_members = 3;
+    json_t *object = collection_json(&example.collection);
+    const json_t *shard = json_array_get(json_object_get(object, "shards"), 0);
+    const json_t *member = json_array_get(json_object_get(shard, "members"), 2);
+    assert_string_equal(json_string_value(json_object_get(member, "kind")), "quantized");
+    assert_true(json_is_true(json_object_get(member, "restoring")) && json_is_false(json_object_get(member, "in_sync")));
+    json_decref(object);
+}
+
 static void a_training_shows_where_it_is(void **state)
 {
     (void)state;
@@ -157,6 +195,7 @@ int main(void)
         cmocka_unit_test(one_that_is_not_measured_shows_no_costs),
         cmocka_unit_test(a_codec_that_says_its_bits_is_shown_without_them),
         cmocka_unit_test(json_has_lists_and_costs),
+        cmocka_unit_test(every_replica_is_shown_where_there_are_several),
         cmocka_unit_test(a_training_shows_where_it_is),
         cmocka_unit_test(a_codec_is_a_name_with_signs_or_rabitq_with_bits),
     };

@@ -1,0 +1,472 @@
+/* Shards of several members, from outside: nodes that a test plays fall silent, lose replicas, ask for in-sync sets. */
+#include "world.h"
+
+#include "gyre/shard_config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+/* ---- "words" of one shard, and what is to be seen of it ---- */
+
+static void make_words(struct world *world, uint32_t copies, uint32_t quantized)
+{
+    Gyre__V1__CollectionSpec spec = world_a_spec();
+    Gyre__V1__Collection *made = NULL;
+    gyre_error err = {0};
+    spec.shards = 1, spec.copies = copies, spec.quantized = quantized;
+    MUST(world_create(world, &spec, &made, &err));
+    gy_wire_free(made);
+}
+
+/* The shard as the API shows it; the caller frees the collection. */
+static const Gyre__V1__ShardInfo *see(struct world *world, Gyre__V1__Collection **found)
+{
+    gyre_error err = {0};
+    MUST(world_get(world, "words", found, &err));
+    return (*found)->shards[0];
+}
+
+static size_t node_index(const struct world *world, const char *name)
+{
+    for (size_t i = 0; i < world->node_count; i++)
+        if (strcmp(world->nodes[i].name, name) == 0)
+            return i;
+    fail_msg("no node %s", name);
+    return 0;
+}
+
+static size_t primary_index(struct world *world)
+{
+    Gyre__V1__Collection *found;
+    size_t index = node_index(world, see(world, &found)->primary);
+    gy_wire_free(found);
+    return index;
+}
+
+static uint64_t epoch(struct world *world)
+{
+    Gyre__V1__Collection *found;
+    uint64_t now = see(world, &found)->epoch;
+    gy_wire_free(found);
+    return now;
+}
+
+/* What a member is, as letters: primary, in sync, leaving, quantized, reachable; empty for a node without one. */
+static const char *member_on(struct world *world, size_t node, char room[8])
+{
+    Gyre__V1__Collection *found;
+    const Gyre__V1__ShardInfo *shard = see(world, &found);
+    char *at = room;
+    for (size_t i = 0; i < shard->n_members; i++) {
+        const Gyre__V1__MemberInfo *member = shard->members[i];
+        if (strcmp(member->node, world->nodes[node].name) != 0)
+            continue;
+        *at++ = member->primary ? 'p' : '-', *at++ = member->in_sync ? 's' : '-', *at++ = member->leaving ? 'l' : '-';
+        *at++ = member->quantized ? 'q' : 'f', *at++ = member->reachable ? 'r' : '-';
+    }
+    *at = 0;
+    gy_wire_free(found);
+    return room;
+}
+
+static size_t member_count(struct world *world)
+{
+    Gyre__V1__Collection *found;
+    size_t count = see(world, &found)->n_members;
+    gy_wire_free(found);
+    return count;
+}
+
+/* Some node that has no member; NODES_MAX if every one has. */
+static size_t free_node(struct world *world)
+{
+    char room[8];
+    for (size_t i = 0; i < world->node_count; i++)
+        if (!member_on(world, i, room)[0])
+            return i;
+    return NODES_MAX;
+}
+
+/* A follower of the primary. */
+static size_t follower(struct world *world)
+{
+    char room[8];
+    for (size_t i = 0; i < world->node_count; i++)
+        if (member_on(world, i, room)[0] == '-')
+            return i;
+    fail_msg("no follower");
+    return 0;
+}
+
+static uint32_t member_id(fake_node *node)
+{
+    pthread_mutex_lock(&node->mu);
+    uint32_t id = node->count ? node->replicas[0].member : 0;
+    pthread_mutex_unlock(&node->mu);
+    return id;
+}
+
+/* Every replica that is being built is complete. */
+static void built(struct world *world)
+{
+    for (size_t i = 0; i < world->node_count; i++) {
+        pthread_mutex_lock(&world->nodes[i].mu);
+        for (size_t r = 0; r < world->nodes[i].count; r++)
+            world->nodes[i].replicas[r].restoring = false;
+        pthread_mutex_unlock(&world->nodes[i].mu);
+    }
+}
+
+/* The primary asks for all members that there are. */
+static void ask_for_all(struct world *world)
+{
+    Gyre__V1__Collection *found;
+    const Gyre__V1__ShardInfo *shard = see(world, &found);
+    uint32_t in_sync[GY_MEMBERS_MAX];
+    size_t count = 0;
+    for (size_t i = 0; i < shard->n_members; i++)
+        if (!shard->members[i]->quantized && shard->members[i]->reachable)
+            in_sync[count++] = shard->members[i]->id;
+    fake_node *primary = &world->nodes[node_index(world, shard->primary)];
+    gy_wire_free(found);
+    struct gy_shard_config now;
+    gyre_error err = {0};
+    MUST(fake_node_ask(primary, 0, in_sync, count, &now, &err));
+}
+
+static gyre_status drain(struct world *world, const char *node, bool undo, uint32_t *members, gyre_error *err)
+{
+    Gyre__V1__DrainRequest request = GYRE__V1__DRAIN_REQUEST__INIT;
+    Gyre__V1__DrainReply *reply = NULL;
+    request.node = (char *)(uintptr_t)node, request.undo = undo;
+    gyre_status status =
+        world_call(world, "/gyre.v1.Cluster/Drain", &request.base, &gyre__v1__drain_reply__descriptor, &reply, err);
+    if (status == GYRE_OK)
+        *members = reply->members;
+    gy_wire_free(reply);
+    return status;
+}
+
+/* ---- the tests ---- */
+
+static void every_member_is_made_and_told_the_same_configuration(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 2, 1);
+    size_t primary = primary_index(world), holders = 0, primaries = 0;
+    for (size_t i = 0; i < world->node_count; i++) {
+        world_report(&world->nodes[i]);
+        assert_int_equal(world->nodes[i].nodes_told, NODES_MAX);
+        if (world->nodes[i].count == 0)
+            continue;
+        const struct fake_replica *replica = &world->nodes[i].replicas[0];
+        holders++;
+        primaries += replica->config.primary == replica->member;
+        assert_int_equal(replica->config.epoch, 1);
+        assert_int_equal(replica->config.member_count, 3);
+        assert_int_equal(replica->config.min_copies, 1);
+        assert_int_equal(gy_config_in_sync_count(&replica->config), 2);
+    }
+    assert_int_equal(holders, 3);
+    assert_int_equal(primaries, 1);
+    char room[8];
+    assert_string_equal(member_on(world, primary, room), "ps-fr");
+    const gy_route *route;
+    gyre_error err = {0};
+    MUST(gy_route_hold(gy_placement_routing(world->placement), "words", &route, &err));
+    assert_int_equal(route->shards[0].member_count, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_true(route->shards[0].members[i].up && route->shards[0].members[i].peer);
+    gy_route_release(route);
+}
+
+static bool second_epoch(struct world *world) { return epoch(world) == 2; }
+
+static void a_silent_primary_is_followed_by_one_in_sync(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 3, 0);
+    size_t dead = primary_index(world);
+    bool silent[NODES_MAX] = {0};
+    silent[dead] = true;
+    world_await(world, silent, second_epoch, "another primary");
+    size_t primary = primary_index(world);
+    char room[8];
+    assert_int_not_equal(primary, dead);
+    assert_string_equal(member_on(world, primary, room), "ps-fr");
+    assert_string_equal(member_on(world, dead, room), "---f-");
+    fake_node_await(&world->nodes[primary], fake_was_told_epoch, 2, "its epoch as primary");
+    assert_int_equal(world->nodes[primary].replicas[0].config.primary_since, 2);
+    const gy_route *route;
+    gyre_error err = {0};
+    MUST(gy_route_hold(gy_placement_routing(world->placement), "words", &route, &err));
+    assert_string_equal(route->shards[0].node, world->nodes[primary].name);
+    assert_string_equal(gy_peer_address(route->shards[0].peer), gy_bus_address(world->nodes[primary].bus));
+    assert_int_equal(route->shards[0].epoch, 2);
+    gy_route_release(route);
+}
+
+static bool replaced(struct world *world)
+{
+    char room[8];
+    built(world);
+    if (free_node(world) == NODES_MAX) /* four nodes, three members: never */
+        return false;
+    for (size_t i = 0; i < world->node_count; i++)
+        if (strcmp(member_on(world, i, room), "---fr") == 0 && member_id(&world->nodes[i]) == 4)
+            return true;
+    return false;
+}
+
+static bool all_in_sync(struct world *world)
+{
+    char room[8];
+    size_t in_sync = 0;
+    built(world);
+    ask_for_all(world);
+    for (size_t i = 0; i < world->node_count; i++)
+        in_sync += member_on(world, i, room)[0] && room[1] == 's' && room[2] == '-' && room[4] == 'r';
+    return in_sync == 3 && member_count(world) == 3;
+}
+
+static void a_member_on_a_dead_node_is_made_anew_on_another(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 3, 0);
+    bool silent[NODES_MAX] = {0};
+    size_t spare = free_node(world);
+    silent[follower(world)] = true;
+    world_await(world, silent, replaced, "a new member");
+    assert_int_equal(member_id(&world->nodes[spare]), 4);
+    world_await(world, silent, all_in_sync, "the new member in sync");
+    char room[8];
+    assert_string_equal(member_on(world, spare, room), "-s-fr");
+}
+
+static bool lost_one_is_another(struct world *world)
+{
+    for (size_t i = 0; i < world->node_count; i++)
+        if (member_id(&world->nodes[i]) == 4)
+            return member_count(world) == 3;
+    return false;
+}
+
+static void a_replica_that_is_gone_is_never_made_anew_under_its_id(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 3, 0);
+    size_t loser = primary_index(world);
+    uint32_t lost_id = member_id(&world->nodes[loser]);
+    fake_node_lose(&world->nodes[loser], 0);
+    world_report(&world->nodes[loser]); /* it might have been on its way while the replica was made */
+    assert_int_equal(epoch(world), 1);
+    world_await(world, NULL, lost_one_is_another, "a new member");
+    assert_int_not_equal(primary_index(world), loser);
+    for (size_t i = 0; i < world->node_count; i++)
+        assert_int_not_equal(member_id(&world->nodes[i]), lost_id);
+}
+
+static bool fourth_is_made(struct world *world)
+{
+    for (size_t i = 0; i < world->node_count; i++)
+        if (member_id(&world->nodes[i]) == 4)
+            return true;
+    return false;
+}
+
+static void a_damaged_replica_is_dropped_and_another_begins(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 3, 0);
+    fake_node *node = &world->nodes[follower(world)];
+    unsigned drops = node->asked[GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA];
+    pthread_mutex_lock(&node->mu);
+    node->replicas[0].lost = true;
+    uint32_t lost_id = node->replicas[0].member;
+    pthread_mutex_unlock(&node->mu);
+    world_await(world, NULL, fourth_is_made, "a new member");
+    while (member_id(node) == lost_id)
+        world_report(node);
+    assert_int_equal(node->asked[GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA], drops + 1);
+}
+
+static void the_in_sync_set_is_what_the_primary_asked_for(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 3, 0);
+    size_t primary = primary_index(world), other = follower(world);
+    uint32_t pair[] = {member_id(&world->nodes[primary]), member_id(&world->nodes[other])};
+    struct gy_shard_config now;
+    gyre_error err = {0};
+    MUST(fake_node_ask(&world->nodes[other], 0, pair, 2, &now, &err)); /* a follower: told what holds */
+    assert_int_equal(now.epoch, 1);
+    assert_int_equal(gy_config_in_sync_count(&now), 3);
+    world->nodes[other].replicas[0].member = pair[0]; /* one that takes itself for the primary */
+    MUST(fake_node_ask(&world->nodes[other], 0, pair, 2, &now, &err));
+    assert_int_equal(now.epoch, 1);
+    world->nodes[other].replicas[0].member = pair[1];
+    MUST(fake_node_ask(&world->nodes[primary], 0, pair, 2, &now, &err));
+    assert_int_equal(now.epoch, 2);
+    assert_int_equal(gy_config_in_sync_count(&now), 2);
+    assert_true(gy_config_member(&now, pair[1])->in_sync);
+    fake_node_await(&world->nodes[other], fake_was_told_epoch, 2, "the next epoch");
+    fake_node_await(&world->nodes[primary], fake_was_told_epoch, 2, "the next epoch");
+    world->nodes[primary].replicas[0].epoch = 1; /* an answer was lost: the same question again */
+    MUST(fake_node_ask(&world->nodes[primary], 0, pair, 2, &now, &err));
+    assert_int_equal(now.epoch, 2);
+    world->nodes[primary].replicas[0].collection_id++;
+    assert_int_equal(fake_node_ask(&world->nodes[primary], 0, pair, 2, &now, &err), GYRE_NOT_FOUND);
+    world->nodes[primary].replicas[0].collection_id--;
+}
+
+static bool drained(struct world *world)
+{
+    built(world);
+    ask_for_all(world);
+    char room[8];
+    return member_count(world) == 3 && !member_on(world, 0, room)[0] && world->nodes[0].count == 0;
+}
+
+static void a_draining_node_hands_its_members_over(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 3, 0);
+    uint32_t members = 0;
+    gyre_error err = {0};
+    assert_int_equal(drain(world, "n9", false, &members, &err), GYRE_NOT_FOUND);
+    MUST(drain(world, "n1", false, &members, &err));
+    assert_int_equal(members, free_node(world) == 0 ? 0 : 1);
+    world_await(world, NULL, drained, "the node to be empty");
+    world_restart(world);
+    for (size_t i = 0; i < world->node_count; i++)
+        world_report(&world->nodes[i]);
+    Gyre__V1__ClusterStatusRequest request = GYRE__V1__CLUSTER_STATUS_REQUEST__INIT;
+    Gyre__V1__ClusterStatusReply *reply = NULL;
+    MUST(world_call(world, "/gyre.v1.Cluster/Status", &request.base, &gyre__v1__cluster_status_reply__descriptor, &reply, &err));
+    assert_true(reply->nodes[0]->draining && !reply->nodes[1]->draining);
+    gy_wire_free(reply);
+    MUST(drain(world, "n1", true, &members, &err));
+    MUST(drain(world, "n1", true, &members, &err));
+}
+
+static bool follows_the_wishes(struct world *world)
+{
+    char room[8];
+    size_t quantized = 0;
+    built(world);
+    for (size_t i = 0; i < world->node_count; i++)
+        quantized += strcmp(member_on(world, i, room), "---qr") == 0;
+    return quantized == 1 && member_count(world) == 3;
+}
+
+static void other_wishes_are_followed_while_it_lives(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 3, 0);
+    Gyre__V1__UpdateCollectionRequest request = GYRE__V1__UPDATE_COLLECTION_REQUEST__INIT;
+    Gyre__V1__Number copies = GYRE__V1__NUMBER__INIT, quantized = GYRE__V1__NUMBER__INIT;
+    Gyre__V1__Collection *updated = NULL;
+    gyre_error err = {0};
+    request.name = (char *)(uintptr_t)"words";
+    request.copies = &copies, request.quantized = &quantized;
+    copies.value = 0;
+    assert_int_equal(world_call(world, "/gyre.v1.Collections/Update", &request.base, &gyre__v1__collection__descriptor, &updated,
+                                &err),
+                     GYRE_INVALID);
+    copies.value = 2, quantized.value = 1;
+    MUST(world_call(world, "/gyre.v1.Collections/Update", &request.base, &gyre__v1__collection__descriptor, &updated, &err));
+    assert_int_equal(updated->spec->copies, 2);
+    assert_int_equal(updated->spec->min_copies, 1);
+    gy_wire_free(updated);
+    world_await(world, NULL, follows_the_wishes, "two full members and a quantized one");
+}
+
+static void a_replica_is_moved_by_hand(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 3, 0);
+    Gyre__V1__MoveRequest request = GYRE__V1__MOVE_REQUEST__INIT;
+    Gyre__V1__MoveReply *reply = NULL;
+    gyre_error err = {0};
+    size_t from = primary_index(world), to = free_node(world);
+    request.collection = (char *)(uintptr_t)"words";
+    request.from = world->nodes[from].name, request.to = world->nodes[from].name;
+    assert_int_equal(
+        world_call(world, "/gyre.v1.Cluster/Move", &request.base, &gyre__v1__move_reply__descriptor, &reply, &err),
+        GYRE_PRECONDITION);
+    request.to = world->nodes[to].name;
+    MUST(world_call(world, "/gyre.v1.Cluster/Move", &request.base, &gyre__v1__move_reply__descriptor, &reply, &err));
+    assert_int_equal(reply->epoch, 2);
+    gy_wire_free(reply);
+    world_await(world, NULL, all_in_sync, "the move to end");
+    char room[8];
+    assert_string_equal(member_on(world, from, room), "");
+    assert_string_equal(member_on(world, to, room) + 1, "s-fr");
+    assert_int_not_equal(primary_index(world), from);
+}
+
+static void configurations_outlive_the_coordinator(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 3, 0);
+    size_t primary = primary_index(world);
+    uint32_t alone[] = {member_id(&world->nodes[primary])};
+    struct gy_shard_config now;
+    gyre_error err = {0};
+    MUST(fake_node_ask(&world->nodes[primary], 0, alone, 1, &now, &err));
+    world_restart(world);
+    assert_int_equal(epoch(world), 2);
+    for (size_t i = 0; i < world->node_count; i++)
+        world_report(&world->nodes[i]);
+    char room[8];
+    assert_string_equal(member_on(world, primary, room), "ps-fr");
+    assert_string_equal(member_on(world, follower(world), room), "---fr");
+}
+
+static bool is_down(struct world *world)
+{
+    Gyre__V1__Collection *found;
+    bool down = see(world, &found)->obstacle[0] != 0;
+    gy_wire_free(found);
+    return down;
+}
+
+static void without_a_member_in_sync_nobody_is_promoted(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 3, 0);
+    size_t primary = primary_index(world);
+    uint32_t alone[] = {member_id(&world->nodes[primary])};
+    struct gy_shard_config now;
+    gyre_error err = {0};
+    MUST(fake_node_ask(&world->nodes[primary], 0, alone, 1, &now, &err));
+    bool silent[NODES_MAX] = {0};
+    silent[primary] = true;
+    world_await(world, silent, is_down, "the obstacle");
+    assert_int_equal(primary_index(world), primary);
+    assert_int_equal(epoch(world), 2);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_make_mortal, world_free)
+
+int main(void)
+{
+    if (sodium_init() < 0)
+        return 1;
+    const struct CMUnitTest tests[] = {
+        TEST(every_member_is_made_and_told_the_same_configuration),
+        TEST(a_silent_primary_is_followed_by_one_in_sync),
+        TEST(a_member_on_a_dead_node_is_made_anew_on_another),
+        TEST(a_replica_that_is_gone_is_never_made_anew_under_its_id),
+        TEST(a_damaged_replica_is_dropped_and_another_begins),
+        TEST(the_in_sync_set_is_what_the_primary_asked_for),
+        TEST(a_draining_node_hands_its_members_over),
+        TEST(other_wishes_are_followed_while_it_lives),
+        TEST(a_replica_is_moved_by_hand),
+        TEST(configurations_outlive_the_coordinator),
+        TEST(without_a_member_in_sync_nobody_is_promoted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
