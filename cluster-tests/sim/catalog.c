@@ -25,7 +25,8 @@ static void trace_change(struct gy_sim *sim, uint32_t shard, const struct gy_sha
                                  member->leaving ? "-" : "");
     }
     gy_sim_write_trace(sim, "catalog shard %u epoch %llu: primary %u since %llu, min %u;%s", shard,
-                       (unsigned long long)config->epoch, config->primary, (unsigned long long)config->primary_since, config->min_copies, text);
+                       (unsigned long long)config->epoch, config->primary, (unsigned long long)config->primary_since,
+                       config->min_copies, text);
 }
 
 bool gy_sim_catalog_change(struct gy_sim *sim, uint32_t shard, const struct gy_shard_config *next)

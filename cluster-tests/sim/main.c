@@ -68,8 +68,8 @@ static void print_sum(const struct sum *sum)
            sum->seeds, sum->simulated_s / 60, sum->cpu_s, sum->cpu_s > 0 ? sum->simulated_s / sum->cpu_s : 0, sum->steps);
     const struct gy_sim_counts *counts = &sum->counts;
     printf("%" PRIu64 " crashes, %" PRIu64 " cuts, %" PRIu64 " damaged replicas; %" PRIu64 " configurations, %" PRIu64
-           " promotions, %" PRIu64 " restores, %" PRIu64 " tails cut; %" PRIu64 " writes (%" PRIu64 " unknown), %" PRIu64 " gets; %" PRIu64
-           " shards lost every copy\n",
+           " promotions, %" PRIu64 " restores, %" PRIu64 " tails cut; %" PRIu64 " writes (%" PRIu64 " unknown), %" PRIu64
+           " gets; %" PRIu64 " shards lost every copy\n",
            counts->crashes, counts->cuts, counts->damages, counts->configurations, counts->promotions, counts->restores,
            counts->tails_cut, counts->writes, counts->unknown, counts->gets, counts->dead_shards);
 }
