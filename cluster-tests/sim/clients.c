@@ -91,6 +91,7 @@ static void try(struct gy_sim *sim, uint8_t endpoint)
         message->member = route->members[member].id;
         if (self->want == GY_SIM_WANT_WRITE) {
             message->write.epoch = route->epoch;
+            message->write.until_ns = sim->now_ns + sim->weather.call_ns * 2;
             message->write.entry = self->entry;
         } else {
             message->read.key = self->entry.key;

@@ -52,6 +52,7 @@ struct gy_sim_message {
         } change;
         struct {
             uint64_t epoch; /* of the sender's view */
+            int64_t until_ns; /* the sender waits no longer: it must not be logged any more */
             struct gy_sim_entry entry;
         } write;
         struct {

@@ -189,11 +189,17 @@ static void give_snapshot(struct gy_sim *sim, struct gy_sim_replica *replica, co
 
 /* ---- clients ---- */
 
-static void write(struct gy_sim *sim, struct gy_sim_replica *replica, struct gy_sim_message *message)
+/* What comes too late is not handed in, or a request could come again when it is no longer remembered. */
+static bool write(struct gy_sim *sim, struct gy_sim_replica *replica, struct gy_sim_message *message)
 {
+    if (sim->now_ns >= message->write.until_ns) {
+        gy_sim_send(sim, gy_sim_message_reply(GY_SIM_CALL_FAILED, message), 0);
+        return false;
+    }
     struct gy_replica_event event = {.kind = GY_ON_WRITE, .epoch = message->write.epoch, .bytes = 100};
     event.token = gy_sim_replica_job(replica, message);
     gy_sim_replica_drive(sim, replica, &event);
+    return true;
 }
 
 static void read(struct gy_sim *sim, struct gy_sim_replica *replica, const struct gy_sim_message *message)
@@ -261,8 +267,7 @@ bool gy_sim_replica_receive(struct gy_sim *sim, struct gy_sim_replica *replica, 
     case GY_SIM_CHANGE_REPLY:
         return on_change_reply(sim, replica, message);
     case GY_SIM_WRITE:
-        write(sim, replica, message);
-        return true;
+        return write(sim, replica, message);
     case GY_SIM_READ:
         read(sim, replica, message);
         return false;
