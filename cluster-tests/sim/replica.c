@@ -64,7 +64,8 @@ static const char *const append_names[] = {[GY_APPEND_OK] = "ok",
                                            [GY_APPEND_OLD_EPOCH] = "old epoch",
                                            [GY_APPEND_NEW_EPOCH] = "new epoch",
                                            [GY_APPEND_MISMATCH] = "mismatch",
-                                           [GY_APPEND_BUSY] = "busy"};
+                                           [GY_APPEND_BUSY] = "busy",
+                                           [GY_APPEND_AHEAD] = "ahead"};
 
 static void answer_append(struct gy_sim *sim, struct gy_sim_replica *replica, const struct gy_replica_action *action)
 {
@@ -112,6 +113,10 @@ static bool perform(struct gy_sim *sim, struct gy_sim_replica *replica, const st
         return gy_sim_replica_io(sim, replica, action, event);
     case GY_DO_FINISH:
         replica->finished = true;
+        return false;
+    case GY_DO_FENCE: /* these disks tell what they lost */
+        gy_sim_fail(sim, "log", "n%u shard %u member %u: another member has entries of its own making that it lacks", replica->node,
+                    replica->shard, replica->core.self);
         return false;
     case GY_DO_STOP:
         return false; /* whoever failed the I/O stops the process */
