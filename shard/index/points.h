@@ -99,6 +99,8 @@ void gy_points_limit_disk(gy_points *points, uint64_t free_min);
 void gy_points_progress(gy_points *points, uint64_t *done, uint64_t *total);
 /* Why the last re-encoding failed; "" if it did not. Copies. */
 void gy_points_trouble(gy_points *points, char *text, size_t bytes);
+/* GYRE_CORRUPT, with the sentence, once what runs in the background met damaged data. */
+GYRE_CHECKED gyre_status gy_points_damage(gy_points *points, gyre_error *err);
 
 /* Reads points by id, in order; visit gets found = false for a missing one. vector and payload are valid during visit, NULL if
  * not wanted. visit's failure ends the read. */

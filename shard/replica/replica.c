@@ -203,6 +203,12 @@ void gy_replica_close(gy_replica *replica)
     release(replica);
 }
 
+void gy_replica_abandon(gy_replica *replica)
+{
+    gy_replica_end_writes(replica);
+    release(replica);
+}
+
 /* ---- for any thread ---- */
 
 const struct gy_store_identity *gy_replica_identity(const gy_replica *replica)

@@ -198,6 +198,11 @@ static void make_stats(gy_server *server, gy_metrics *metrics)
     gy_gauge_of(metrics, "gyre_shard_scan_queue_length", NULL, "Scans that wait for a thread.", queued_scans, server);
 }
 
+static void end_snapshots(void *snapshots, uint64_t collection_id, uint32_t shard)
+{
+    gy_snapshots_end(snapshots, collection_id, shard);
+}
+
 gyre_status gy_server_new(gy_server **out, const struct gy_server_options *options, gyre_error *err)
 {
     gy_server *server = calloc(1, sizeof *server);
@@ -237,6 +242,7 @@ gyre_status gy_server_new(gy_server **out, const struct gy_server_options *optio
         }
     }
     make_stats(server, options->metrics);
+    gy_node_set_on_fenced(server->node, end_snapshots, server->snapshots);
     *out = server;
     return GYRE_OK;
 }
@@ -245,6 +251,7 @@ void gy_server_free(gy_server *server)
 {
     if (!server)
         return;
+    gy_node_set_on_fenced(server->node, NULL, NULL);
     for (size_t i = 0; i < GY_LANE_COUNT; i++)
         gy_pool_free(server->lanes[i]);
     gy_scan_line_free(server->scans);

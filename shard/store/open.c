@@ -104,6 +104,10 @@ gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, g
         return gyre_fail(err, GYRE_NOT_FOUND, "no replica at %s", path);
     if (!whole)
         return gyre_fail(err, GYRE_CORRUPT, "%s: file CURRENT is missing", path);
+    char damage[GYRE_ERROR_TEXT_BYTES];
+    gy_store_damage(path, damage, sizeof damage);
+    if (*damage)
+        return gyre_fail(err, GYRE_CORRUPT, "%s: found damaged before: %.300s", path, damage);
     GY_TRY(check_families(env, path, err));
     gy_store *opened = NULL;
     GY_TRY(store_new(&opened, path, err));

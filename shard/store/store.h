@@ -89,6 +89,13 @@ struct gy_request_changes {
 typedef gyre_status gy_on_request(void *self, const struct gy_request *request, gyre_error *err);
 GYRE_CHECKED gyre_status gy_store_requests(gy_store *store, gy_on_request *visit, void *self, gyre_error *err);
 
+/* ---- damage ---- */
+/* Says in the replica's directory that what it holds proved damaged: gy_store_open refuses it from then on (GYRE_CORRUPT, with this
+ * sentence), until the file is deleted by hand or the directory with it. */
+GYRE_CHECKED gyre_status gy_store_mark_damaged(const char *path, const char *why, gyre_error *err);
+/* The sentence; "" if there is none. */
+void gy_store_damage(const char *path, char *text, size_t bytes);
+
 /* ---- log ---- */
 struct gy_log_entry {
     uint64_t epoch, seq;
