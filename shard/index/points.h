@@ -88,6 +88,8 @@ struct gy_digest_report {
  * passed. */
 GYRE_CHECKED gyre_status gy_points_digest_check(gy_points *points, int64_t deadline_ns, struct gy_digest_report *report,
                                                 gyre_error *err);
+/* Only the codes in RAM: GYRE_CORRUPT if their digest is not the one that was kept with the writes. */
+GYRE_CHECKED gyre_status gy_points_memory_check(gy_points *points, gyre_error *err);
 
 /* Starts re-encoding to a newer codebook; a version that is not newer changes nothing. GYRE_INVALID if dim, metric or seed
  * differ, GYRE_PRECONDITION on a quantized replica: it gets its codes from a full one. Takes a copy of codebook (by

@@ -53,6 +53,8 @@ void gy_replica_config(gy_replica *replica, struct gy_shard_config *out);
 gy_points *gy_replica_points(gy_replica *replica);
 /* Holds on to the state of now, for a member that is built from it; freed before _close. */
 GYRE_CHECKED gyre_status gy_replica_export(gy_replica *replica, bool without_vectors, gy_export **out, gyre_error *err);
+/* gy_store_still. */
+GYRE_CHECKED gyre_status gy_replica_still(gy_replica *replica, char **path, gyre_error *err);
 /* Takes a newer configuration; an older one is GYRE_ABORTED. GYRE_EXHAUSTED when the disk is nearly full. */
 GYRE_CHECKED gyre_status gy_replica_set_config(gy_replica *replica, const struct gy_shard_config *config, gyre_error *err);
 /* gy_points_set_codebook, if the memory for it is there: if not, nothing is done and the replica's status says why. */

@@ -400,6 +400,11 @@ gy_replica *gy_hosted_replica(const gy_hosted *hosted)
     return hosted->replica;
 }
 
+const char *gy_hosted_path(const gy_hosted *hosted)
+{
+    return hosted->path;
+}
+
 /* ---- damaged ---- */
 
 /* On the thread of fences: the replica's own, or whoever reads, must not wait for themselves. */

@@ -38,6 +38,7 @@ void gy_node_end_writes(gy_node *node);
 GYRE_CHECKED gyre_status gy_node_hold(gy_node *node, uint64_t collection_id, uint32_t shard, gy_hosted **out, gyre_error *err);
 void gy_node_release(gy_node *node, gy_hosted *hosted);
 gy_replica *gy_hosted_replica(const gy_hosted *hosted);
+const char *gy_hosted_path(const gy_hosted *hosted);
 
 /* What a read of a held replica came to. GYRE_CORRUPT: the replica is fenced: nobody gets hold of it any more, its place says so
  * (lost), and once everybody let go it is closed; its data stays. Then, and only then, another status and sentence come back:
