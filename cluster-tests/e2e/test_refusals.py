@@ -96,15 +96,15 @@ def test_unknown_collections_are_not_found_by_every_method(ready, client):
     ({"name": ""}, ["name"]), ({"name": "Upper"}, ["name"]), ({"name": "a" * 65}, ["name", "64"]), ({"name": "x/../y"}, ["name"]),
     ({"dim": 0}, ["dim", "4096"]), ({"dim": 4097}, ["dim", "4096"]), ({"shards": 1025}, ["shards", "1024"]),
     ({"codec": "magic"}, ["codec", "rabitq"]), ({"codec": "pq-p8"}, ["codec", "rabitq"]), ({"bits": 9}, ["bits", "8"]),
-    ({"codec": "rabitq4", "bits": 2}, ["bits", "rabitq4"]), ({"copies": 7}, ["copies"]), ({"metric": 0}, ["metric"]),
+    ({"codec": "rabitq4", "bits": 2}, ["bits", "rabitq4"]), ({"copies": 7}, ["copies", "nodes"]), ({"copies": 8}, ["copies", "7"]), ({"metric": 0}, ["metric"]),
 ])
 def test_a_bad_collection_spec_is_refused(ready, client, spec, words):
     fields = {"name": "fine", "dim": 8, "metric": 1, **spec}
     with pytest.raises(grpc.RpcError) as failure:
         client.call("Collections", "Create", spec=client.messages.CollectionSpec(**fields))
     error = failure.value
-    # What a later version may well have is UNIMPLEMENTED, what can never be is INVALID_ARGUMENT.
-    assert error.code() == (CODE.UNIMPLEMENTED if "copies" in spec else CODE.INVALID_ARGUMENT)
+    # What more nodes would allow is FAILED_PRECONDITION, what can never be is INVALID_ARGUMENT.
+    assert error.code() == (CODE.FAILED_PRECONDITION if spec.get("copies") == 7 else CODE.INVALID_ARGUMENT)
     for word in words:
         assert word in error.details(), error.details()
 

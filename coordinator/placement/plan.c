@@ -284,6 +284,16 @@ static uint32_t dispensable(const struct shard *self, uint32_t i)
            (self->config->members[i].id == self->config->primary ? 0u : 1u);
 }
 
+/* Whether the member at a rather than that at b shall leave: it is missed less, or its node has more to hold. */
+static bool leaves_before(const struct shard *self, uint32_t a, uint32_t b)
+{
+    if (dispensable(self, a) != dispensable(self, b))
+        return dispensable(self, a) > dispensable(self, b);
+    const struct gy_plan_node *of_a = gy_plan_node_named(self->world, self->config->members[a].node),
+                              *of_b = gy_plan_node_named(self->world, self->config->members[b].node);
+    return of_a && of_b && gy_plan_node_before(of_b, of_a);
+}
+
 static bool surplus(const struct shard *self, struct gy_plan *out)
 {
     for (gy_member_kind kind = GY_MEMBER_FULL; kind <= GY_MEMBER_QUANTIZED; kind++) {
@@ -292,8 +302,8 @@ static bool surplus(const struct shard *self, struct gy_plan *out)
         uint32_t chosen = GY_MEMBERS_MAX;
         for (uint32_t i = 0; i < self->config->member_count; i++)
             if (self->config->members[i].kind == kind && !self->config->members[i].leaving &&
-                (chosen == GY_MEMBERS_MAX || dispensable(self, i) >= dispensable(self, chosen)))
-                chosen = i; /* of equals the youngest */
+                (chosen == GY_MEMBERS_MAX || leaves_before(self, i, chosen)))
+                chosen = i;
         begin_change(self, out, "more members than wished: one shall leave")->members[chosen].leaving = true;
         return true;
     }

@@ -80,7 +80,8 @@ struct gy_plan {
  *   leave     enough others are in sync (quantized: held, not restoring): a leaving member goes; before that a leaving primary
  *             hands over
  *   drain     a member on a draining node becomes leaving, if another node can take it
- *   surplus   one member more than wished becomes leaving
+ *   surplus   one member more than wished becomes leaving: one that has not caught up, or whose node drains, or that is not
+ *             primary, or whose node has the most replicas
  * Best node: up, not draining, without a member of the shard; fewest members of the shard in its zone, fewest replicas, fewest
  * bytes, first by name.
  *   facts  [config->member_count], in the order of the members */

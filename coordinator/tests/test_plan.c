@@ -335,7 +335,10 @@ static void a_member_too_many_leaves_the_one_least_missed(void **state)
     struct scene s = make_scene();
     s.wish.copies = 2;
     s.config.min_copies = 1;
-    assert_true(next_member(&s, 3)->leaving); /* never the primary if another will do; of equals the youngest */
+    assert_true(next_member(&s, 3)->leaving); /* never the primary if another will do */
+    s.nodes[B].replicas++;
+    assert_true(next_member(&s, 2)->leaving); /* its node has the most */
+    s.nodes[B].replicas--;
     s.config.members[1].in_sync = false;
     assert_true(next_member(&s, 2)->leaving);
     s.config = s.plan.next;

@@ -191,6 +191,23 @@ static void check(const struct damage *damage, gyre_status status, const gyre_er
         fail_msg("%s -> %s: %s \"%s\"", damage->from, damage->to, gyre_status_name(status), err->text);
 }
 
+static void a_node_record_is_read_as_it_was_written(void **state)
+{
+    (void)state;
+    struct gy_node_record record = {.draining = true}, again = {0};
+    gy_bytes bytes;
+    gyre_error err = {0};
+    assert_int_equal(gy_node_record_encode(&record, &bytes, &err), GYRE_OK);
+    assert_int_equal(gy_node_record_decode(&again, bytes.data, bytes.size, &err), GYRE_OK);
+    assert_true(again.draining);
+    gy_bytes_free(&bytes);
+    static const char *const damaged[] = {"{\"format\":1}", "{\"format\":1,\"draining\":1}", "[]",
+                                          "{\"format\":1,\"draining\":true,\"more\":1}"};
+    for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++)
+        assert_int_equal(gy_node_record_decode(&again, (const uint8_t *)damaged[i], strlen(damaged[i]), &err), GYRE_CORRUPT);
+    assert_int_equal(gy_node_record_decode(&again, (const uint8_t *)"{\"format\":2}", 12, &err), GYRE_UNIMPLEMENTED);
+}
+
 static void a_damaged_cluster_record_is_refused_by_field(void **state)
 {
     (void)state;
@@ -331,6 +348,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cluster_record_is_read_as_it_was_written),
         cmocka_unit_test(a_collection_record_is_read_as_it_was_written),
+        cmocka_unit_test(a_node_record_is_read_as_it_was_written),
         cmocka_unit_test(a_damaged_cluster_record_is_refused_by_field),
         cmocka_unit_test(a_damaged_collection_record_is_refused_by_field),
         cmocka_unit_test(a_codebook_is_believed_if_it_is_the_one_the_record_points_to),

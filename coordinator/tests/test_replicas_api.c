@@ -303,6 +303,10 @@ static void the_in_sync_set_is_what_the_primary_asked_for(void **state)
     MUST(fake_node_ask(&world->nodes[other], 0, pair, 2, &now, &err)); /* a follower: told what holds */
     assert_int_equal(now.epoch, 1);
     assert_int_equal(gy_config_in_sync_count(&now), 3);
+    world->nodes[other].replicas[0].member = pair[0]; /* one that takes itself for the primary */
+    MUST(fake_node_ask(&world->nodes[other], 0, pair, 2, &now, &err));
+    assert_int_equal(now.epoch, 1);
+    world->nodes[other].replicas[0].member = pair[1];
     MUST(fake_node_ask(&world->nodes[primary], 0, pair, 2, &now, &err));
     assert_int_equal(now.epoch, 2);
     assert_int_equal(gy_config_in_sync_count(&now), 2);
