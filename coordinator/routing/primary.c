@@ -114,7 +114,8 @@ static int64_t last_attempt_ns(int64_t deadline_ns)
 static bool await(struct attempt *attempt, int64_t backoff_ns)
 {
     const struct gy_primary_ask *ask = attempt->ask;
-    int64_t now_ns = gy_now_ns(), last_ns = attempt->again_ns, until_ns = now_ns + backoff_ns < last_ns ? now_ns + backoff_ns : last_ns;
+    int64_t now_ns = gy_now_ns(), last_ns = attempt->again_ns,
+        until_ns = now_ns + backoff_ns < last_ns ? now_ns + backoff_ns : last_ns;
     if (ask->cancelled && ask->cancelled(ask->cancelled_arg))
         return false;
     if (gy_route_await(ask->routing, &attempt->route, until_ns))
