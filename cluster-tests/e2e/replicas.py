@@ -74,6 +74,21 @@ def await_whole(client, *names, seconds=60.0):
         raise AssertionError(f"{error}\n{[client.call('Collections', 'Get', name=name) for name in names]}") from error
 
 
+def await_whole_while_writing(client, name):
+    """Waits until all members that are wished are there and have caught up; their seqs may differ, as writes come. The shards."""
+    def there():
+        collection = client.call("Collections", "Get", name=name)
+        for shard in collection.shards:
+            if len(nodes_of(shard, in_sync=True, reachable=True, leaving=False)) != collection.spec.copies:
+                return None
+            if len(nodes_of(shard, quantized=True, reachable=True, restoring=False, leaving=False)) != collection.spec.quantized:
+                return None
+            if len(shard.members) != collection.spec.copies + collection.spec.quantized:
+                return None
+        return collection.shards
+    return until(there, f"every member of '{name}' in sync", 60)
+
+
 def node_points(client):
     """How many points the replicas of each node have, as reported."""
     return {n.name: n.points for n in client.call("Cluster", "Status").nodes}
@@ -187,6 +202,27 @@ class Searcher(Loop):
             return
         assert ids(reply)[0] == number and reply.basis.shards_answered == reply.basis.shards_total, (number, reply)
         self.answers += 1
+
+
+class Watcher(Loop):
+    """Looks at a collection's configurations without a pause: a primary is always in sync, epochs never fall, and a member becomes
+    primary only from the in-sync set of the epoch before."""
+
+    def __init__(self, cluster, collection):
+        super().__init__(cluster)
+        self.collection, self.seen, self.epochs = collection, {}, 0
+
+    def step(self, client):
+        for shard in passing(lambda: shards_of(client, self.collection)) or []:
+            primary, in_sync = [m.id for m in shard.members if m.primary], {m.id for m in shard.members if m.in_sync}
+            assert len(primary) == 1 and primary[0] in in_sync, shard
+            epoch, older_primary, older_in_sync = self.seen.get(shard.shard, (0, primary, in_sync))
+            assert shard.epoch >= epoch, shard
+            assert shard.epoch > epoch or primary == older_primary, shard
+            if shard.epoch == epoch + 1:
+                self.epochs += 1
+                assert primary[0] in older_in_sync, (shard, older_in_sync)
+            self.seen[shard.shard] = (shard.epoch, primary, in_sync)
 
 
 def add_anchors(client, collection, dim, count=100, first=1 << 40):
