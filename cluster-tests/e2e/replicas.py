@@ -129,9 +129,10 @@ class Writer(Loop):
     """Upserts, overwrites and deletes points of its own. A batch that fails in passing is sent again until it is acknowledged, so
     that the state of every point is known once it has stopped: a vector, or None for a deleted one."""
 
-    def __init__(self, cluster, collection, dim, number=0, of=1, batch=30):
+    def __init__(self, cluster, collection, dim, number=0, of=1, batch=30, timeout=10):
         super().__init__(cluster)
         self.collection, self.dim, self.number, self.of, self.batch = collection, dim, number, of, batch
+        self.timeout = timeout
         self.random = numpy.random.default_rng(number + 100)
         self.state = {}
         self.batches = self.failures = 0
@@ -142,11 +143,11 @@ class Writer(Loop):
                          | {self.number + self.of * int(i) for i in self.random.integers(0, fresh + 1, self.batch // 2)})
         vectors = self.random.normal(size=(len(numbers), self.dim)).astype(numpy.float32)
         points = [client.point(n, v, payload_of(v)) for n, v in zip(numbers, vectors)]
-        self.repeat(lambda: client.upsert(self.collection, points, timeout=10))
+        self.repeat(lambda: client.upsert(self.collection, points, timeout=self.timeout))
         self.state.update(zip(numbers, vectors))
         if self.batches % 3 == 2:
             gone = [n for n in numbers if n % 7 == 0]
-            self.repeat(lambda: client.call("Points", "Delete", collection=self.collection, timeout=10,
+            self.repeat(lambda: client.call("Points", "Delete", collection=self.collection, timeout=self.timeout,
                                             ids=[client.messages.PointId(num=n) for n in gone]))
             self.state.update((n, None) for n in gone)
         self.batches += 1

@@ -7,7 +7,8 @@ import grpc
 import numpy
 
 from cluster import until
-from replicas import Writer, await_whole, gyre, info, node_points, nodes_of, number_of, passing, shards_of
+from replicas import (Watcher, Writer, await_whole, await_whole_while_writing, gyre, info, node_points, nodes_of, number_of, passing,
+                      shards_of)
 
 DIM = 16
 CODE = grpc.StatusCode
@@ -55,7 +56,7 @@ def test_the_primarys_node_dies_and_another_goes_on(own_cluster):
         for writer in writers:
             writer.verify(client)
         living = [w.living() for w in writers]
-        assert sum(node_points(client).values()) == 2 * living[0] + 3 * living[1]
+        until(lambda: sum(node_points(client).values()) == 2 * living[0] + 3 * living[1], "every member to have every point")
         for name in before:
             for shard, told in zip(shards_of(client, name), info(own_cluster, name)["shards"]):
                 assert [m["node"] for m in told["members"]] == [m.node for m in shard.members]
@@ -102,6 +103,23 @@ def test_all_members_die_at_once_and_everything_acknowledged_is_there(own_cluste
                 go_on(writers, "writes after all were killed", 1)
         await_whole(client, "c")
         writers[0].verify(client)
+
+
+def test_a_frozen_primary_is_replaced_and_follows_when_it_thaws(own_cluster):
+    with own_cluster.client() as client:
+        client.create("c", DIM, "L2", shards=1, copies=3)
+        with Writer(own_cluster, "c", DIM, timeout=2) as writer, Watcher(own_cluster, "c"):
+            writer.await_batches(5, "writers to begin")
+            for _ in range(2):
+                frozen = shards_of(client, "c")[0].primary
+                own_cluster.shards[number_of(frozen)].freeze()
+                writer.await_batches(2, "writes without the frozen primary")
+                assert shards_of(client, "c")[0].primary != frozen
+                own_cluster.shards[number_of(frozen)].thaw()
+                await_whole_while_writing(client, "c")
+                writer.await_batches(2, "writes after the thaw")
+        await_whole(client, "c")
+        writer.verify(client)
 
 
 def test_the_coordinator_dies_too(own_cluster):
