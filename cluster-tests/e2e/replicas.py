@@ -136,6 +136,7 @@ class Writer(Loop):
         self.random = numpy.random.default_rng(number + 100)
         self.state = {}
         self.batches = self.failures = 0
+        self.longest_s = 0.0  # that any one write took, with what it was sent again
 
     def step(self, client):
         fresh = self.batches * self.batch // 2
@@ -153,10 +154,11 @@ class Writer(Loop):
         self.batches += 1
 
     def repeat(self, attempt):
-        end = time.monotonic() + 60
+        began = time.monotonic()
         while passing(attempt) is None:
             self.failures += 1
-            assert time.monotonic() < end, f"writer {self.number}: a write fails for 60 s"
+            assert time.monotonic() < began + 60, f"writer {self.number}: a write fails for 60 s"
+        self.longest_s = max(self.longest_s, time.monotonic() - began)
 
     def await_batches(self, count, what):
         """Waits for so many acknowledged batches that begin from now on; how long that took."""

@@ -32,8 +32,8 @@ def in_use(cluster, client, **spec):
         writer.await_batches(3, "writes to go on")
         answers = searcher.answers
         until(lambda: searcher.answers > answers + 3 or searcher.trouble, "searches to go on")
-    print(f"{searcher.answers} searches, {len(searcher.failures)} failed; {writer.batches} batches, {writer.failures} sent again;",
-          f"{watcher.epochs} epochs")
+    print(f"{searcher.answers} searches, {len(searcher.failures)} failed; {writer.batches} batches, {writer.failures} sent again,",
+          f"the longest write {writer.longest_s:.2f} s; {watcher.epochs} epochs")
     assert not searcher.failures, (len(searcher.failures), searcher.failures[:5])
     members = len(await_whole(client, "c")[0].members)
     writer.verify(client)

@@ -101,6 +101,30 @@ def test_a_member_that_missed_more_than_the_log_keeps_is_restored_while_writes_g
             assert {p.payload for p in reply.points} == {heavy}
 
 
+def test_a_member_that_missed_writes_is_not_promoted_though_it_is_the_only_one_left(own_cluster):
+    with own_cluster.client() as client:
+        client.create("c", DIM, "L2", shards=1, copies=2)
+        with Writer(own_cluster, "c", DIM) as writer:
+            writer.await_batches(5, "writes")
+            [shard] = shards_of(client, "c")
+            [follower] = nodes_of(shard, primary=False)
+            kill(own_cluster, [follower])
+            writer.await_batches(5, "writes that the follower misses")
+        kill(own_cluster, [shard.primary])
+        start(own_cluster, [follower])
+
+        def stuck():
+            [now] = shards_of(client, "c")
+            assert now.primary == shard.primary
+            return "no other member in sync" in now.obstacle and nodes_of(now, node=follower, reachable=True)
+        until(stuck, "a word about what is missing")
+        assert passing(lambda: client.get("c", [0], timeout=10)) is None, "rather no answer than an old one"
+        assert shards_of(client, "c")[0].primary == shard.primary
+        start(own_cluster, [shard.primary])
+        await_whole(client, "c")
+        writer.verify(client)
+
+
 def test_quantized_members_hold_no_vectors_and_follow_everything(own_cluster):
     dim, count = 256, 6000
     base = numpy.random.default_rng(2).normal(size=(count, dim)).astype(numpy.float32)
