@@ -61,7 +61,6 @@ def test_a_node_whose_disk_was_lost_is_filled_anew_and_not_promoted_before(own_c
         others = [f"n{i}" for i in range(3) if f"n{i}" != victim]
         for other in others:
             kill(own_cluster, [other])
-            until(lambda: all(passing(lambda n=n: client.get("c", [n])) for n in range(30)), "reads without " + other)
             writer.verify(client)
             start(own_cluster, [other])
             await_whole(client, "c")
@@ -84,8 +83,7 @@ def test_a_member_that_missed_more_than_the_log_keeps_is_restored_while_writes_g
             kill(cluster, [follower])
             # Trimmed for the first time at 64 MiB of log, and to the last entries once what came before is not kept for others.
             for part in range(12):
-                points = [client.point(2 * (100 * part + i), v, heavy) for i, v in enumerate(vectors)]
-                until(lambda points=points: passing(lambda: client.upsert("c", points, timeout=20)), "a large write")
+                client.upsert("c", [client.point(2 * (100 * part + i), v, heavy) for i, v in enumerate(vectors)])
             cluster.start_shard(number_of(follower), "--log-keep", "4")
             until(lambda: restored(cluster, follower) == 1, "the member to be restored")
             writer.await_batches(2, "writes after the restore")
@@ -93,7 +91,6 @@ def test_a_member_that_missed_more_than_the_log_keeps_is_restored_while_writes_g
         assert lagging in [m.id for m in after.members], "it is the same member: its disk was not lost"
         await_whole(client, "c")
         kill(cluster, [after.primary])
-        until(lambda: passing(lambda: client.get("c", [0])), "the restored member to take over")
         writer.verify(client)
         for part in range(12):
             reply = client.get("c", [2 * (100 * part + i) for i in range(100)])
@@ -131,8 +128,7 @@ def test_quantized_members_hold_no_vectors_and_follow_everything(own_cluster):
     with own_cluster.client() as client:
         client.create("c", dim, "L2", shards=1, copies=1, quantized=2)
         for begin in range(0, count, 500):
-            points = [client.point(begin + i, v) for i, v in enumerate(base[begin:begin + 500])]
-            until(lambda points=points: passing(lambda: client.upsert("c", points)), "a write")
+            client.upsert("c", [client.point(begin + i, v) for i, v in enumerate(base[begin:begin + 500])])
         gone = range(0, count, 3)
         assert client.call("Points", "Delete", collection="c", ids=[client.messages.PointId(num=n) for n in gone]).deleted == 2000
 
@@ -185,4 +181,4 @@ def test_a_quantized_member_that_comes_later_or_lost_its_disk_is_filled_from_the
         assert searcher.answers and not searcher.failures, searcher.failures[:3]
         await_whole(client, "c")
         writer.verify(client)
-        until(lambda: sum(node_points(client).values()) == 2 * (writer.living() + len(anchors)), "every point once more, as codes")
+        until(lambda: sum(node_points(client).values()) == 2 * (writer.living() + len(anchors[0])), "every point once more, as codes")
