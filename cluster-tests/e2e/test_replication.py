@@ -151,7 +151,7 @@ def test_writes_are_refused_with_fewer_copies_than_min_copies(own_cluster):
 
         def refusal():
             try:
-                client.upsert("c", points[:10], timeout=10)
+                client.upsert("c", points[:10], timeout=3)
             except grpc.RpcError as error:
                 assert error.code() in (CODE.UNAVAILABLE, CODE.DEADLINE_EXCEEDED), error
                 return error if "min_copies" in (error.details() or "") and "writes need 2" in error.details() else None

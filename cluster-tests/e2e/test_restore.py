@@ -115,7 +115,7 @@ def test_a_member_that_missed_writes_is_not_promoted_though_it_is_the_only_one_l
             assert now.primary == shard.primary
             return "no other member in sync" in now.obstacle and nodes_of(now, node=follower, reachable=True)
         until(stuck, "a word about what is missing")
-        assert passing(lambda: client.get("c", [0], timeout=10)) is None, "rather no answer than an old one"
+        assert passing(lambda: client.get("c", [0], timeout=3)) is None, "rather no answer than an old one"
         assert shards_of(client, "c")[0].primary == shard.primary
         start(own_cluster, [shard.primary])
         await_whole(client, "c")
