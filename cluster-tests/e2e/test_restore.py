@@ -1,6 +1,8 @@
 """Members that missed more than the log keeps, that lost their disk, or that hold codes only: built anew from the primary while
 writes go on, and never in sync before they have everything."""
 
+import contextlib
+import os
 import shutil
 
 import numpy
@@ -13,15 +15,23 @@ DIM = 16
 TRIMMED_BYTES = 64 << 20  # of log between two trims (shard/replica)
 
 
-def bytes_of_replica(cluster, collection, node, shard):
+def bytes_below(directory):
     """On disk; a file that goes while it is looked at is not there."""
     total = 0
-    for path in (cluster.directory / f"shard-{number_of(node)}" / "replicas" / f"{collection.id}-{shard.shard}").rglob("*"):
-        try:
-            total += path.stat().st_blocks * 512 if path.is_file() else 0
-        except FileNotFoundError:
-            continue
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(parent, name)).st_blocks * 512
     return total
+
+
+def bytes_of_replica(cluster, collection, node, shard):
+    return bytes_below(cluster.directory / f"shard-{number_of(node)}" / "replicas" / f"{collection.id}-{shard.shard}")
+
+
+def half_made(cluster, node):
+    """Bytes of what is not a replica yet."""
+    return sum(bytes_below(path) for path in (cluster.directory / f"shard-{number_of(node)}" / "replicas").glob(".*"))
 
 
 def restored(cluster, node):
@@ -84,7 +94,13 @@ def test_a_member_that_missed_more_than_the_log_keeps_is_restored_while_writes_g
             # Trimmed for the first time at 64 MiB of log, and to the last entries once what came before is not kept for others.
             for part in range(12):
                 client.upsert("c", [client.point(2 * (100 * part + i), v, heavy) for i, v in enumerate(vectors)])
+            # Whatever a restore leaves half done, at either end, it is begun again.
             cluster.start_shard(number_of(follower), "--log-keep", "4")
+            for victim in [follower, shard.primary]:
+                until(lambda: half_made(cluster, follower) > TRIMMED_BYTES // 16, "a part of the restore")
+                kill(cluster, [victim])
+                assert restored(cluster, follower) == 0
+                cluster.start_shard(number_of(victim), "--log-keep", "4")
             until(lambda: restored(cluster, follower) == 1, "the member to be restored")
             writer.await_batches(2, "writes after the restore")
             [after] = await_whole_while_writing(client, "c")
