@@ -158,6 +158,7 @@ class Writer(Loop):
         while passing(attempt) is None:
             self.failures += 1
             assert time.monotonic() < began + 60, f"writer {self.number}: a write fails for 60 s"
+            self.stopping.wait(0.02)
         self.longest_s = max(self.longest_s, time.monotonic() - began)
 
     def await_batches(self, count, what):

@@ -110,6 +110,13 @@ def test_no_answer_changes_because_a_node_died(own_cluster):
                     assert now == then, f"another answer without {node}, {moment}: {then[0]}"
                 own_cluster.await_nodes(2)
                 until(lambda node=node: all(s.primary != node for s in shards_of(client, "words")), "others to take over")
+            if node == "n1":  # what it missed of a training and of writes in the new codebook, it catches up with
+                client.call("Collections", "Train", name="words", lists=16, wait=True, timeout=200)
+                client.upsert("words", [client.point(n, base[n + 2]) for n in range(0, 3000, 7)])
             own_cluster.start_shard(number_of(node))
             await_whole(client, "words")
-            assert hits_of(client, queries) == first
+            if node == "n1":
+                changed = hits_of(client, queries)
+                assert changed != first
+                first = changed
+            assert all(hits_of(client, queries) == first for _ in range(2))
