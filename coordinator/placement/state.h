@@ -51,6 +51,8 @@ struct gy_member_entry {
     bool routed_up;            /* as the newest route says */
     uint64_t epoch, points, log_seq, applied_seq;
     uint32_t codebook_version; /* its codes are in */
+    uint64_t digests[3];       /* of points, codes, vectors, at applied_seq in that codebook */
+    int64_t suspected_ns;      /* when it was last asked to check itself, because another differs; 0: never */
     uint32_t troubled_reports; /* in a row: it does not serve */
     int64_t told_ns;           /* see gy_wanted_replica */
 };
@@ -118,7 +120,7 @@ struct gy_placement {
     bool running;
 
     gy_metric *reports_taken, *reports_refused, *ensures, *drops, *trainings, *training_failures;
-    gy_metric *config_changes, *promotions;
+    gy_metric *config_changes, *promotions, *differing;
 };
 
 /* ---- table.c; all under mu ---- */
@@ -210,6 +212,11 @@ GYRE_CHECKED gyre_status gy_steer_ask(gy_placement *placement, gy_bus_request *r
 bool gy_steer(gy_placement *placement, int64_t *due_ns);
 /* Answers every question with `status`. Under mu. */
 void gy_steer_refuse(gy_placement *placement, gyre_status status, const char *why);
+
+/* ---- scrub.c ---- */
+
+/* Has the members of a shard check themselves whose digests differ though they hold the same seq in the same codebook. Under mu. */
+void gy_compare_members(gy_placement *placement, const struct gy_collection_entry *entry, uint32_t shard, int64_t now_ns);
 
 /* ---- train.c ---- */
 

@@ -19,6 +19,8 @@ static const struct command commands[] = {
     {"collection train", "partition a collection into lists and re-encode it, now", command_collection_train},
     {"drain", "move every replica of a node to others", command_drain},
     {"move", "move a replica of a shard to another node", command_move},
+    {"scrub", "check what the replicas of a collection have on disk", command_scrub},
+    {"fsck", "check what a shard daemon that does not run keeps", command_fsck},
     {"import", "add the vectors of a file", command_import},
     {"search", "find the nearest points", command_search},
     {"get", "show points by id", command_get},
