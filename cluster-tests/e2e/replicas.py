@@ -26,7 +26,8 @@ def passing(attempt):
 
 def gyre(cluster, *arguments):
     """Runs the command against the cluster; what it printed."""
-    done = subprocess.run([BIN / "gyre", *arguments, "--address", cluster.ports["grpc"]], capture_output=True, timeout=60, text=True)
+    done = subprocess.run([BIN / "gyre", *arguments, "--address", cluster.ports["grpc"]], capture_output=True, timeout=60,
+                          text=True)
     assert done.returncode == 0, f"gyre {' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -190,8 +191,8 @@ class Writer(Loop):
 
 
 class Searcher(Loop):
-    """Searches for points that nobody changes, by their own vectors; each must find itself, whichever replica answers. Failures are
-    kept, not raised."""
+    """Searches for points that nobody changes, by their own vectors; each must find itself, whichever replica answers. Failures
+    are kept, not raised."""
 
     def __init__(self, cluster, collection, anchors):
         super().__init__(cluster)
@@ -213,8 +214,8 @@ class Searcher(Loop):
 
 
 class Watcher(Loop):
-    """Looks at a collection's configurations without a pause: a primary is always in sync, epochs never fall, and a member becomes
-    primary only from the in-sync set of the epoch before."""
+    """Looks at a collection's configurations without a pause: a primary is always in sync, epochs never fall, and a member
+    becomes primary only from the in-sync set of the epoch before."""
 
     def __init__(self, cluster, collection):
         super().__init__(cluster)

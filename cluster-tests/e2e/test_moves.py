@@ -1,5 +1,5 @@
-"""Replicas move while a collection is written to and searched: no acknowledged write is lost, no search fails; and whichever member
-answers, the answer is the same."""
+"""Replicas move while a collection is written to and searched: no acknowledged write is lost, no search fails; and whichever
+member answers, the answer is the same."""
 
 import contextlib
 
@@ -32,12 +32,14 @@ def in_use(cluster, client, **spec):
         writer.await_batches(3, "writes to go on")
         answers = searcher.answers
         until(lambda: searcher.answers > answers + 3 or searcher.trouble, "searches to go on")
-    print(f"{searcher.answers} searches, {len(searcher.failures)} failed; {writer.batches} batches, {writer.failures} sent again,",
-          f"the longest write {writer.longest_s:.2f} s; {watcher.epochs} epochs")
-    assert not searcher.failures, (len(searcher.failures), searcher.failures[:5])
+    print(f"{searcher.answers} searches, {len(searcher.failures)} failed;",
+          f"{writer.batches} batches, {writer.failures} sent again, the longest write {writer.longest_s:.2f} s;",
+          f"{watcher.epochs} epochs")
+    assert not searcher.failures, "\n".join([f"{len(searcher.failures)} searches failed:", *searcher.failures[:5]])
     members = len(await_whole(client, "c")[0].members)
     writer.verify(client)
-    until(lambda: sum(node_points(client).values()) == members * (writer.living() + len(anchors[0])), "every member has every point")
+    points = writer.living() + len(anchors[0])
+    until(lambda: sum(node_points(client).values()) == members * points, "every member has every point")
 
 
 def test_a_node_is_drained(four):
@@ -82,8 +84,8 @@ def hits_of(client, queries):
     """The bytes of every answer's hits, in every mode."""
     answers = []
     for query in queries:
-        for options in [{}, {"exact": True}, {"approximate": True}, {"nprobe": 3}, {"nprobe": 3, "approximate": True}, {"recall_target": 0.9},
-                        {"k": 100}, {"with_vector": True, "with_payload": True}]:
+        for options in [{}, {"exact": True}, {"approximate": True}, {"nprobe": 3}, {"nprobe": 3, "approximate": True},
+                        {"recall_target": 0.9}, {"k": 100}, {"with_vector": True, "with_payload": True}]:
             reply = client.search("words", query, **{"k": 10, **options})
             assert reply.basis.shards_answered == reply.basis.shards_total
             answers.append((options, [hit.SerializeToString(deterministic=True) for hit in reply.hits]))
@@ -96,7 +98,7 @@ def test_no_answer_changes_because_a_node_died(own_cluster):
     with own_cluster.client() as client:
         client.create("words", 100, shards=3, copies=2, quantized=1)
         for start in range(0, len(base), 1500):
-            client.upsert("words", [client.point(start + i, v, '{"row": %d}' % (start + i)) for i, v in enumerate(base[start:start + 1500])])
+            client.upsert("words", [client.point(n, base[n], '{"row": %d}' % n) for n in range(start, start + 1500)])
         client.call("Collections", "Train", name="words", lists=32, wait=True, timeout=200)
         client.call("Points", "Delete", collection="words", ids=[client.messages.PointId(num=n) for n in range(0, 9000, 11)])
         client.upsert("words", [client.point(n, base[n + 1], '{"row": "new"}') for n in range(0, 9000, 33)])

@@ -8,8 +8,8 @@ import grpc
 import numpy
 
 from cluster import until
-from replicas import (Watcher, Writer, await_whole, await_whole_while_writing, gyre, info, node_points, nodes_of, number_of, passing,
-                      shards_of)
+from replicas import (Watcher, Writer, await_whole, await_whole_while_writing, gyre, info, node_points, nodes_of, number_of,
+                      passing, shards_of)
 
 DIM = 16
 CODE = grpc.StatusCode
@@ -36,12 +36,12 @@ def test_the_primarys_node_dies_and_another_goes_on(own_cluster):
             go_on(writers, "writers to begin", 10)
             before = {name: shards_of(client, name) for name in ("two", "three")}
             victim = before["two"][0].primary
-            assert all(victim in [s.primary for s in shards] for shards in before.values()), "every node has some of the primaries"
+            assert all(victim in [s.primary for s in shards] for shards in before.values()), "every node has some primaries"
             began = time.monotonic()
             own_cluster.shards[number_of(victim)].kill()
             go_on(writers, "writes after the death")
             took = time.monotonic() - began
-            print(f"kill -9 of a primary's node: writes go on after {took:.1f} s, {sum(w.failures for w in writers)} failed meanwhile")
+            print(f"kill -9 of a primary's node: writes go on after {took:.1f} s, {sum(w.failures for w in writers)} failed")
             assert took < DETECTED_S
             for name, shards in before.items():
                 for old, new in zip(shards, shards_of(client, name)):
@@ -181,7 +181,8 @@ def test_a_write_that_is_sent_again_is_done_once_whoever_is_primary(own_cluster)
 
         def upsert(which, request):
             points = [client.point(i, v) for i, v in enumerate(vectors[which])]
-            client.call("Points", "Upsert", client.messages.UpsertRequest(collection="c", points=points, client=who, request=request))
+            client.call("Points", "Upsert", client.messages.UpsertRequest(collection="c", points=points, client=who,
+                                                                          request=request))
 
         def delete(numbers, request):
             ids = [client.messages.PointId(num=n) for n in numbers]
