@@ -51,7 +51,7 @@ static bool describe_member(const struct gy_collection_entry *entry, uint32_t sh
     sent->quantized = configured->kind == GY_MEMBER_QUANTIZED;
     sent->primary = configured->id == config->primary;
     sent->in_sync = configured->in_sync, sent->leaving = configured->leaving;
-    sent->reachable = reachable(member->node) && member->presence == GY_PRESENCE_HELD && !member->lost;
+    sent->reachable = reachable(member->node) && gy_table_member_up(member);
     sent->restoring = member->restoring;
     sent->applied_seq = member->applied_seq;
     return sent->node != NULL;

@@ -20,13 +20,16 @@ typedef struct gy_placement gy_placement;
 
 #define GY_REPLACE_AFTER_NS (300 * GY_SECOND_NS)
 enum { GY_MOVES_MAX = 4 };
+/* Long enough for a hand-over to be over and for nodes to have reported what they carry since. */
+#define GY_EVEN_EVERY_NS (10 * GY_SECOND_NS)
 
 struct gy_placement_options {
     gy_catalog *catalog;   /* lent until gy_placement_free */
     gy_metrics *metrics;   /* the same */
     uint32_t heartbeat_ms; /* nodes are asked to report this often */
     int64_t replace_after_ns; /* a replica on a node that is silent for so long is replaced; 0: GY_REPLACE_AFTER_NS */
-    uint32_t moves_max;    /* so many replicas leave draining nodes at a time; 0: GY_MOVES_MAX */
+    uint32_t moves_max;    /* so many replicas leave draining or fuller nodes at a time; 0: GY_MOVES_MAX */
+    int64_t even_every_ns; /* replicas and primaries are moved to even out what nodes carry, looked at so often; 0: not */
 };
 
 /* Reads the catalog (on an empty one, makes the cluster's keys), forgets collections that were half made, finishes those half

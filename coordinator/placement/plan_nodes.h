@@ -16,6 +16,8 @@ bool gy_plan_node_before(const struct gy_plan_node *a, const struct gy_plan_node
 
 /* Changes of a configuration; ids stay ascending. */
 void gy_plan_member_add(struct gy_shard_config *config, const char *node, gy_member_kind kind);
+/* The one at i becomes leaving, a new one of its kind begins on node `to`; the epoch grows. */
+void gy_plan_member_move(const struct gy_shard_config *config, uint32_t i, const char *to, struct gy_shard_config *out);
 void gy_plan_member_remove(struct gy_shard_config *config, uint32_t id);
 struct gy_member *gy_plan_member(struct gy_shard_config *config, uint32_t id);
 

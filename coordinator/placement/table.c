@@ -169,20 +169,32 @@ struct gy_member_entry *gy_table_primary(const struct gy_collection_entry *entry
 
 bool gy_table_member_up(const struct gy_member_entry *member)
 {
-    return member->node->health.state == GY_NODE_UP && member->presence == GY_PRESENCE_HELD && !member->lost;
+    return member->node->health.state == GY_NODE_UP && member->presence == GY_PRESENCE_HELD && !member->lost &&
+           !member->troubled_since_ns;
 }
 
 void gy_table_member_said(struct gy_collection_entry *entry, struct gy_member_entry *member,
                           const Gyre__Node__ReplicaStatus *said)
 {
-    entry->replan |= member->presence != GY_PRESENCE_HELD || member->lost != said->lost || member->restoring != said->restoring;
+    entry->replan |= member->presence != GY_PRESENCE_HELD || member->lost != said->lost ||
+                     member->restoring != said->restoring || member->troubled_since_ns;
     member->presence = GY_PRESENCE_HELD;
     member->missed = false;
+    member->troubled_since_ns = 0;
     member->lost = said->lost, member->restoring = said->restoring;
     member->epoch = said->epoch;
     member->points = said->points;
     member->log_seq = said->log_seq, member->applied_seq = said->applied_seq;
     member->codebook_version = said->codebook_version;
+}
+
+void gy_table_member_troubled(struct gy_collection_entry *entry, struct gy_member_entry *member, int64_t now_ns)
+{
+    entry->replan |= member->presence != GY_PRESENCE_HELD || member->lost || !member->troubled_since_ns;
+    member->presence = GY_PRESENCE_HELD;
+    member->missed = member->lost = member->restoring = false;
+    if (!member->troubled_since_ns)
+        member->troubled_since_ns = now_ns;
 }
 
 void gy_table_config_set(gy_placement *placement, struct gy_collection_entry *entry, uint32_t shard,

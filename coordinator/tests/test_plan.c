@@ -209,6 +209,47 @@ static void a_member_on_a_dead_node_is_replaced_after_the_grace_time(void **stat
     assert_non_null(strstr(s.plan.reason, "no node can take another"));
 }
 
+static void a_primary_in_trouble_hands_over_when_another_serves(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.facts[0].troubled_since_ns = NOW_NS - GY_TROUBLED_NS_MAX + 1;
+    plan_nothing(&s);
+    assert_int_equal(s.plan.due_ns, NOW_NS + 1);
+    s.world.now_ns++;
+    s.facts[2].troubled_since_ns = NOW_NS; /* it does not serve either, however shortly */
+    assert_false(next_member(&s, 1)->in_sync);
+    assert_int_equal(s.plan.next.primary, 2);
+    assert_false(gy_config_member(&s.plan.next, 3)->in_sync);
+    assert_int_equal(s.plan.next.member_count, 3);
+    s.facts[1].troubled_since_ns = NOW_NS;
+    s.world.now_ns += 2 * GRACE_NS; /* never another than these three: one may be opened yet */
+    plan_nothing(&s);
+    assert_non_null(strstr(s.plan.reason, "no other member in sync"));
+}
+
+static void a_member_in_trouble_is_replaced_after_the_grace_time_elsewhere(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.facts[1].troubled_since_ns = NOW_NS - GRACE_NS + 1;
+    plan_nothing(&s);
+    assert_int_equal(s.plan.due_ns, NOW_NS + 1);
+    s.world.now_ns++;
+    assert_false(next_member(&s, 2)->in_sync);
+    assert_int_equal(s.plan.next.member_count, 3);
+    s.config = s.plan.next;
+    s.nodes[B].replicas = 0; /* the best, were it not its own */
+    assert_null(next_member(&s, 2));
+    assert_string_equal(gy_config_member(&s.plan.next, 4)->node, "e");
+    s.nodes[D].draining = s.nodes[E].draining = true;
+    plan_nothing(&s);
+    s = make_scene(); /* while it stays so does its data: the primary must serve */
+    s.facts[1].troubled_since_ns = 1;
+    s.facts[0] = (struct gy_plan_fact){.presence = GY_PRESENCE_UNHEARD};
+    plan_nothing(&s);
+}
+
 static void a_lost_quantized_member_is_replaced_in_one_step(void **state)
 {
     (void)state;
@@ -440,6 +481,26 @@ static void load_moves_to_a_node_that_has_notably_less(void **state)
     assert_false(gy_plan_balance(&view, 1, &s.world, &shard, &next));
 }
 
+static void primaries_are_spread_over_members_in_sync(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.world.nodes = s.nodes;
+    struct gy_shard_config other = s.config, next;
+    struct gy_plan_shard_view views[] = {{&s.config, s.facts}, {&other, s.facts}};
+    size_t shard;
+    assert_false(gy_plan_hand_over(views, 1, &s.world, &shard, &next)); /* one more is as even as it gets */
+    assert_true(gy_plan_hand_over(views, 2, &s.world, &shard, &next));
+    assert_int_equal(shard, 0);
+    assert_int_equal(next.primary, 2);
+    assert_int_equal(next.primary_since, 10);
+    s.nodes[B].draining = true;
+    assert_true(gy_plan_hand_over(views, 2, &s.world, &shard, &next));
+    assert_int_equal(next.primary, 3);
+    other.members[2].leaving = s.config.members[2].leaving = true; /* neither shard is settled */
+    assert_false(gy_plan_hand_over(views, 2, &s.world, &shard, &next));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -453,6 +514,8 @@ int main(void)
         cmocka_unit_test(a_lost_member_stays_in_sync_until_the_primary_is_heard_of),
         cmocka_unit_test(a_member_that_was_just_added_is_waited_for),
         cmocka_unit_test(a_member_on_a_dead_node_is_replaced_after_the_grace_time),
+        cmocka_unit_test(a_primary_in_trouble_hands_over_when_another_serves),
+        cmocka_unit_test(a_member_in_trouble_is_replaced_after_the_grace_time_elsewhere),
         cmocka_unit_test(a_lost_quantized_member_is_replaced_in_one_step),
         cmocka_unit_test(missing_members_are_added_one_at_a_time),
         cmocka_unit_test(zones_without_a_member_come_first),
@@ -467,6 +530,7 @@ int main(void)
         cmocka_unit_test(a_move_by_hand_is_checked),
         cmocka_unit_test(a_collection_that_needs_more_nodes_than_there_are_is_refused),
         cmocka_unit_test(load_moves_to_a_node_that_has_notably_less),
+        cmocka_unit_test(primaries_are_spread_over_members_in_sync),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -231,6 +231,25 @@ static bool all_in_sync(struct world *world)
     return in_sync == 3 && member_count(world) == 3;
 }
 
+static bool fourth_in_sync(struct world *world)
+{
+    for (size_t i = 0; i < world->node_count; i++)
+        if (member_id(&world->nodes[i]) == 4)
+            return all_in_sync(world);
+    return false;
+}
+
+static bool codebook_is_back(struct world *world)
+{
+    bool back = true;
+    for (size_t i = 0; i < world->node_count; i++) {
+        pthread_mutex_lock(&world->nodes[i].mu);
+        back &= world->nodes[i].count == 0 || world->nodes[i].replicas[0].codebook_version == 1;
+        pthread_mutex_unlock(&world->nodes[i].mu);
+    }
+    return back;
+}
+
 static void a_member_on_a_dead_node_is_made_anew_on_another(void **state)
 {
     struct world *world = *state;
@@ -290,6 +309,83 @@ static void a_damaged_replica_is_dropped_and_another_begins(void **state)
     while (member_id(node) == lost_id)
         world_report(node);
     assert_int_equal(node->asked[GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA], drops + 1);
+}
+
+/* What its node says from now on: it has the replica and cannot open it, however often it is told to. */
+static void close_replica(fake_node *node)
+{
+    pthread_mutex_lock(&node->mu);
+    node->replicas[0].closed = true;
+    node->refuse[GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA] = GYRE_UNAVAILABLE;
+    pthread_mutex_unlock(&node->mu);
+}
+
+static void a_primary_that_cannot_be_opened_hands_over_and_stays_a_member(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 3, 0);
+    size_t closed = primary_index(world), spare = free_node(world);
+    fake_node *node = &world->nodes[closed];
+    uint32_t id = member_id(node);
+    unsigned told = node->asked[GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA];
+    close_replica(node);
+    world_report(node);
+    world_report(node);
+    char room[8];
+    assert_string_equal(member_on(world, closed, room), "ps-f-"); /* for a moment that is nothing */
+    assert_int_equal(epoch(world), 1);
+    world_await(world, NULL, second_epoch, "another primary");
+    assert_int_not_equal(primary_index(world), closed);
+    assert_string_equal(member_on(world, closed, room), "---f-");
+    pthread_mutex_lock(&node->mu);
+    assert_true(node->asked[GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA] > told);
+    assert_int_equal(node->asked[GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA], 0);
+    node->refuse[GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA] = GYRE_OK; /* there is room on its disk again */
+    pthread_mutex_unlock(&node->mu);
+    world_await(world, NULL, all_in_sync, "it to be opened");
+    assert_string_equal(member_on(world, closed, room), "-s-fr");
+    assert_int_equal(member_id(node), id);
+    assert_string_equal(member_on(world, spare, room), "");
+}
+
+static void a_member_that_stays_closed_is_made_anew_elsewhere(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 3, 0);
+    size_t closed = follower(world), spare = free_node(world);
+    close_replica(&world->nodes[closed]);
+    world_await(world, NULL, fourth_in_sync, "a new member in sync");
+    char room[8];
+    assert_string_equal(member_on(world, closed, room), "");
+    assert_string_equal(member_on(world, spare, room), "-s-fr");
+    while (world->nodes[closed].count) /* nobody's any more: what is left there goes */
+        world_report(&world->nodes[closed]);
+}
+
+static void another_in_sync_set_is_told_without_the_codebook(void **state)
+{
+    struct world *world = *state;
+    make_words(world, 3, 0);
+    size_t primary = primary_index(world);
+    fake_node *other = &world->nodes[follower(world)];
+    uint32_t alone[] = {member_id(&world->nodes[primary])};
+    struct gy_shard_config now;
+    gyre_error err = {0};
+    for (size_t i = 0; i < world->node_count; i++)
+        assert_int_equal(world->nodes[i].codebooks, world->nodes[i].count);
+    MUST(fake_node_ask(&world->nodes[primary], 0, alone, 1, &now, &err));
+    for (size_t i = 0; i < world->node_count; i++)
+        if (world->nodes[i].count)
+            fake_node_await(&world->nodes[i], fake_was_told_epoch, 2, "the next epoch");
+    for (size_t i = 0; i < world->node_count; i++)
+        assert_int_equal(world->nodes[i].codebooks, world->nodes[i].count);
+    pthread_mutex_lock(&other->mu);
+    other->replicas[0].codebook_version = 0; /* of a disk that was set back, say */
+    pthread_mutex_unlock(&other->mu);
+    world->nodes[primary].replicas[0].epoch = 2;
+    MUST(fake_node_ask(&world->nodes[primary], 0, alone, 1, &now, &err));
+    world_await(world, NULL, codebook_is_back, "the codebook");
+    assert_int_equal(world->nodes[primary].codebooks, 1);
 }
 
 static void the_in_sync_set_is_what_the_primary_asked_for(void **state)
@@ -461,6 +557,9 @@ int main(void)
         TEST(a_member_on_a_dead_node_is_made_anew_on_another),
         TEST(a_replica_that_is_gone_is_never_made_anew_under_its_id),
         TEST(a_damaged_replica_is_dropped_and_another_begins),
+        TEST(a_primary_that_cannot_be_opened_hands_over_and_stays_a_member),
+        TEST(a_member_that_stays_closed_is_made_anew_elsewhere),
+        TEST(another_in_sync_set_is_told_without_the_codebook),
         TEST(the_in_sync_set_is_what_the_primary_asked_for),
         TEST(a_draining_node_hands_its_members_over),
         TEST(other_wishes_are_followed_while_it_lives),

@@ -23,7 +23,7 @@ static const char *state_text(Gyre__V1__NodeState state)
 
 void cluster_print(const Gyre__V1__ClusterStatusReply *reply, FILE *out)
 {
-    static const struct column columns[] = {{"node", false},  {"state", false}, {"bus", false},      {"http", false}, {"replicas", true},
+    static const struct column columns[] = {{"node", false},  {"state", false}, {"zone", false}, {"bus", false},      {"http", false}, {"replicas", true},
                                             {"points", true}, {"memory", true}, {"disk free", true}, {"simd", false}, {"seen", true}};
     struct table table = {.columns = columns, .column_count = sizeof columns / sizeof *columns};
     char number[NUMBER_TEXT_BYTES];
@@ -32,6 +32,7 @@ void cluster_print(const Gyre__V1__ClusterStatusReply *reply, FILE *out)
         const Gyre__V1__NodeInfo *node = reply->nodes[i];
         table_add(&table, "%s", node->name);
         table_add(&table, "%s%s", state_text(node->state), node->draining ? ", draining" : "");
+        table_add(&table, "%s", node->zone);
         table_add(&table, "%s", node->address);
         table_add(&table, "%s", node->http_address);
         table_add(&table, "%u", node->replicas);

@@ -22,6 +22,22 @@ static void ensure_creates_once_and_takes_only_newer_epochs(void **state)
     gyre_codebook_free(other);
 }
 
+static void a_codebook_need_not_be_sent_again(void **state)
+{
+    struct world *world = *state;
+    uint32_t version;
+    world->codebook_taken_for_had = 1;
+    assert_refused(GYRE_PRECONDITION, ensure(world, 0, 4, NULL, NULL), "needs codebook 1");
+    assert_ok(ensure(world, 0, 4, world->codebook, NULL));
+    assert_ok(ensure(world, 0, 5, NULL, &version));
+    assert_int_equal(version, 1);
+    world->codebook_taken_for_had = 2;
+    assert_refused(GYRE_PRECONDITION, ensure(world, 0, 6, NULL, NULL), "needs codebook 2");
+    world->codebook_taken_for_had = 1; /* the configuration was taken all the same */
+    assert_refused(GYRE_ABORTED, ensure(world, 0, 5, NULL, NULL), "epoch 5 is older than the replica's, 6");
+    assert_ok(write_points(world, 0, 0, 1, 0, DIM));
+}
+
 static void ensure_refuses_nonsense(void **state)
 {
     struct world *world = *state;
@@ -49,7 +65,8 @@ static void ensure_refuses_nonsense(void **state)
     assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply),
                    "collection name of 99 bytes");
     name[10] = '\0';
-    assert_refused(GYRE_CORRUPT, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply), "codebook");
+    assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply),
+                   "codebook: neither its bytes nor its version");
     request.codebook = (ProtobufCBinaryData){sizeof junk, junk};
     assert_refused(GYRE_CORRUPT, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply), "codebook");
 }
@@ -776,6 +793,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(ensure_creates_once_and_takes_only_newer_epochs, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_codebook_need_not_be_sent_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(ensure_refuses_nonsense, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_codec_is_known_scans_and_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_sample_is_of_the_points_and_the_same_for_a_seed, set_up, tear_down),
