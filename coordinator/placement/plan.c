@@ -192,7 +192,9 @@ static bool replace_one(const struct shard *self, uint32_t i, struct gy_plan *ou
         return true;
     }
     /* What is in trouble stays where it is until another place is found: it may be good after all. */
-    size_t node = gy_plan_best_node(self->config, self->world, troubled(self, i) ? 0 : member->id);
+    size_t node = gy_plan_heir_of(self->config, self->world, i);
+    if (node == GY_NO_NODE)
+        node = gy_plan_best_node(self->config, self->world, troubled(self, i) ? 0 : member->id);
     uint32_t returns = returning(self, member->kind);
     if (node == GY_NO_NODE && returns != GY_MEMBERS_MAX) {
         struct gy_shard_config *next = begin_change(self, out, "a replica is lost: one that was leaving stays in its place");
@@ -224,12 +226,24 @@ static bool replace(const struct shard *self, struct gy_plan *out)
 
 /* ---- add ---- */
 
+/* Where a member of a kind is added: at the heir of a node that one leaves, or else at the best place. */
+static size_t place_for(const struct shard *self, gy_member_kind kind)
+{
+    for (uint32_t i = 0; i < self->config->member_count; i++) {
+        const struct gy_member *member = &self->config->members[i];
+        size_t heir = member->kind == kind && member->leaving ? gy_plan_heir_of(self->config, self->world, i) : GY_NO_NODE;
+        if (heir != GY_NO_NODE)
+            return heir;
+    }
+    return gy_plan_best_node(self->config, self->world, 0);
+}
+
 static bool add(const struct shard *self, struct gy_plan *out)
 {
     for (gy_member_kind kind = GY_MEMBER_FULL; kind <= GY_MEMBER_QUANTIZED; kind++) {
         if (staying(self, kind, GY_MEMBERS_MAX) >= wished(self, kind))
             continue;
-        size_t node = gy_plan_best_node(self->config, self->world, 0);
+        size_t node = place_for(self, kind);
         bool full = node == GY_NO_NODE || self->config->member_count == GY_MEMBERS_MAX;
         uint32_t returns = full ? returning(self, kind) : GY_MEMBERS_MAX;
         if (returns != GY_MEMBERS_MAX) {

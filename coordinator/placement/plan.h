@@ -36,6 +36,7 @@ struct gy_plan_node {
     int64_t down_since_ns; /* if not up; GY_NEVER: not heard of yet, and not for long enough to call it down */
     bool draining;         /* gets no member, and its members move away */
     uint64_t replicas, bytes;
+    const char *heir;      /* node that takes its members where it can; NULL or "": the best ones */
 };
 
 /* A primary that does not serve for so long is followed by another: as long as one whose node is silent. */
@@ -88,6 +89,7 @@ struct gy_plan {
  *   drain     a member on a draining node becomes leaving, if another node can take it
  *   surplus   one member more than wished becomes leaving: one that has not caught up, or whose node drains, or that is not
  *             primary, or whose node has the most replicas
+ * A member on a node with an heir is followed by one there, if that node is up, does not drain and has none of the shard.
  * Best node: up, not draining, without a member of the shard; fewest members of the shard in its zone, fewest replicas, fewest
  * bytes, first by name.
  *   facts  [config->member_count], in the order of the members */
@@ -114,6 +116,17 @@ GYRE_CHECKED gyre_status gy_plan_change_in_sync(const struct gy_shard_config *co
  * already, or there are members enough for one message. */
 GYRE_CHECKED gyre_status gy_plan_move(const struct gy_shard_config *config, const struct gy_plan_world *world,
                                       const char *from, const char *to, struct gy_shard_config *out, gyre_error *err);
+
+/* Gives up what only members that are away have: of the full members that are up and serve, the one of the longest log, of
+ * equals the lowest id, or the one that is named, becomes primary and the only one in sync. All others become new members on
+ * their nodes: they may hold entries that it lacks, and would differ from it in silence.
+ *   member    0: whichever is best
+ *   accepted  an operator has said that acknowledged writes may be lost
+ * GYRE_PRECONDITION: a member in sync is up, or was not heard of yet; nobody can be promoted; or not accepted, and err says what
+ * would be lost and what to try first. GYRE_NOT_FOUND: no such member. */
+GYRE_CHECKED gyre_status gy_plan_recover(const struct gy_shard_config *config, const struct gy_plan_fact *facts,
+                                         const struct gy_plan_world *world, uint32_t member, bool accepted, uint64_t unix_ms,
+                                         struct gy_shard_config *out, gyre_error *err);
 
 /* Load of a node: its bytes, and for every replica what an empty one costs. */
 #define GY_REPLICA_LOAD_BYTES (UINT64_C(16) << 20)

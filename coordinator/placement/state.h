@@ -32,6 +32,8 @@ struct gy_node_entry {
     char simd[GY_SIMD_BYTES_MAX + 1];
     char zone[GY_ZONE_BYTES_MAX + 1];
     bool draining;             /* as its record in the catalog says */
+    char heir[GY_NAME_BYTES_MAX + 1]; /* the same */
+    bool removed;              /* by an operator: nobody sees it until a daemon that started later reports */
     uint64_t revision;         /* of that record; 0: there is none. Guarded by catalog_mu */
     uint64_t resident_bytes, disk_free_bytes, started_unix_ms;
     uint64_t points;      /* of the replicas it reported */

@@ -240,6 +240,8 @@ gyre_status gy_table_world(const gy_placement *placement, int64_t now_ns, struct
     *due_ns = GY_NEVER;
     struct gy_node_entry *node, *next;
     HASH_ITER(hh, placement->nodes, node, next) {
+        if (node->removed)
+            continue;
         bool unknown = node->health.state == GY_NODE_UNKNOWN;
         if (unknown && now_ns < unheard_down_ns)
             *due_ns = unheard_down_ns;
@@ -251,11 +253,12 @@ gyre_status gy_table_world(const gy_placement *placement, int64_t now_ns, struct
             .draining = node->draining,
             .replicas = node->given,
             .bytes = node->bytes,
+            .heir = node->heir,
         };
     }
     *nodes = made;
     *world = (struct gy_plan_world){
-        .nodes = made, .node_count = count, .now_ns = now_ns, .replace_after_ns = placement->replace_after_ns};
+        .nodes = made, .node_count = i, .now_ns = now_ns, .replace_after_ns = placement->replace_after_ns};
     return GYRE_OK;
 }
 
@@ -406,6 +409,8 @@ static gyre_status load_nodes(gy_placement *placement, gyre_error *err)
         struct gy_node_entry *node = status == GYRE_OK ? gy_table_node_add(placement, name) : NULL;
         if (node)
             node->draining = record.draining, node->revision = stored->revision;
+        if (node)
+            memcpy(node->heir, record.heir, sizeof node->heir);
         else if (status == GYRE_OK)
             status = gyre_fail(err, GYRE_NO_MEMORY, "node %s", name);
         if (status != GYRE_OK)

@@ -501,6 +501,100 @@ static void primaries_are_spread_over_members_in_sync(void **state)
     assert_false(gy_plan_hand_over(views, 2, &s.world, &shard, &next));
 }
 
+static void members_of_a_node_with_an_heir_go_there(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.nodes[B].draining = true, s.nodes[B].heir = "d"; /* e has fewer */
+    falls_silent(&s, B, 0);
+    assert_true(next_member(&s, 2)->leaving); /* at once */
+    s.config = s.plan.next;
+    assert_string_equal(next_member(&s, 4)->node, "d");
+    falls_silent(&s, D, 0);
+    assert_string_equal(next_member(&s, 4)->node, "e");
+    s = make_scene();
+    s.nodes[B].draining = true, s.nodes[B].heir = "c"; /* has one already */
+    plan(&s);
+    s.config = s.plan.next;
+    assert_string_equal(next_member(&s, 4)->node, "e");
+    s = make_scene();
+    s.nodes[B].heir = "d";
+    s.config.members[1].in_sync = false, s.facts[1].lost = true;
+    plan(&s);
+    assert_string_equal(gy_config_member(&s.plan.next, 4)->node, "d");
+}
+
+/* Member 1 on a was the last in sync, and a is down; 2 on b has the longer log of the others, 4 on d holds codes. */
+static struct scene make_bereft(void)
+{
+    struct scene s = make_scene();
+    s.config.members[1].in_sync = s.config.members[2].in_sync = false;
+    with_fourth(&s, GY_MEMBER_QUANTIZED, false);
+    s.facts[1].log_seq = 49, s.facts[2].log_seq = 48, s.facts[3].log_seq = 99;
+    falls_silent(&s, A, 0);
+    return s;
+}
+
+static gyre_status recover(struct scene *s, uint32_t member, bool accepted, struct gy_shard_config *next, gyre_error *err)
+{
+    s->world.nodes = s->nodes;
+    return gy_plan_recover(&s->config, s->facts, &s->world, member, accepted, 1234, next, err);
+}
+
+static void an_unclean_recovery_leaves_one_member_and_new_ones(void **state)
+{
+    (void)state;
+    struct scene s = make_bereft();
+    struct gy_shard_config next;
+    gyre_error err = {0};
+    assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_OK);
+    assert_int_equal(gy_config_check(&next, &err), GYRE_OK);
+    assert_int_equal(next.epoch, 10);
+    assert_int_equal(next.primary, 2);
+    assert_int_equal(next.primary_since, 10);
+    assert_int_equal(next.unclean_epoch, 10);
+    assert_int_equal(next.unclean_unix_ms, 1234);
+    assert_int_equal(gy_config_in_sync_count(&next), 1);
+    assert_int_equal(next.member_count, 4);
+    assert_int_equal(next.next_member, 8);
+    static const char *const nodes[] = {"b", "a", "c", "d"};
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_string_equal(next.members[i].node, nodes[i]);
+        assert_int_equal(next.members[i].id, i == 0 ? 2 : 4 + i);
+    }
+    assert_int_equal(next.members[3].kind, GY_MEMBER_QUANTIZED);
+    assert_int_equal(recover(&s, 3, true, &next, &err), GYRE_OK);
+    assert_int_equal(next.primary, 3);
+}
+
+static void an_unclean_recovery_is_refused_while_there_is_hope(void **state)
+{
+    (void)state;
+    struct scene s = make_bereft();
+    struct gy_shard_config next;
+    gyre_error err = {0};
+    assert_int_equal(recover(&s, 0, false, &next, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "first try to bring back node a"));
+    assert_non_null(strstr(err.text, "member 2 on node b, whose log ends at 49"));
+    assert_int_equal(recover(&s, 4, true, &next, &err), GYRE_PRECONDITION); /* codes only */
+    assert_int_equal(recover(&s, 1, true, &next, &err), GYRE_PRECONDITION); /* away */
+    assert_int_equal(recover(&s, 9, true, &next, &err), GYRE_NOT_FOUND);
+    s.facts[1].restoring = true, s.facts[2].troubled_since_ns = 1;
+    assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "no member with vectors answers"));
+    s = make_bereft();
+    s.config.members[2].in_sync = true;
+    assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "member 3 on node c is in sync and up"));
+    s.facts[2].presence = GY_PRESENCE_UNHEARD;
+    assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "not heard of yet"));
+    s.facts[2].presence = GY_PRESENCE_ABSENT;
+    assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_OK);
+    s.nodes[A].down_since_ns = GY_NEVER;
+    assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_PRECONDITION);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -531,6 +625,9 @@ int main(void)
         cmocka_unit_test(a_collection_that_needs_more_nodes_than_there_are_is_refused),
         cmocka_unit_test(load_moves_to_a_node_that_has_notably_less),
         cmocka_unit_test(primaries_are_spread_over_members_in_sync),
+        cmocka_unit_test(members_of_a_node_with_an_heir_go_there),
+        cmocka_unit_test(an_unclean_recovery_leaves_one_member_and_new_ones),
+        cmocka_unit_test(an_unclean_recovery_is_refused_while_there_is_hope),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,12 +50,12 @@ static json_t *status_json(const Gyre__V1__ClusterStatusReply *reply, const Gyre
     json_t *nodes = json_array(), *collections = json_array();
     for (size_t i = 0; i < reply->n_nodes; i++) {
         const Gyre__V1__NodeInfo *node = reply->nodes[i];
-        json_array_append_new(nodes, json_pack("{ss ss ss ss ss ss si sI sI sI sI ss sb}", "name", node->name, "state", state_text(node->state),
+        json_array_append_new(nodes, json_pack("{ss ss ss ss ss ss si sI sI sI sI ss sb si ss}", "name", node->name, "state", state_text(node->state),
                                                "address", node->address, "http_address", node->http_address, "version", node->version,
                                                "simd", node->simd, "replicas", (int)node->replicas, "points", (json_int_t)node->points,
                                                "resident_bytes", (json_int_t)node->resident_bytes, "disk_free_bytes",
                                                (json_int_t)node->disk_free_bytes, "since_report_ms", (json_int_t)node->since_report_ms, "zone", node->zone,
-                                               "draining", node->draining));
+                                               "draining", node->draining, "members", (int)node->members, "heir", node->heir));
     }
     for (size_t i = 0; i < list->n_collections; i++)
         json_array_append_new(collections, collection_json(list->collections[i]));

@@ -698,7 +698,7 @@ struct coordinator {
     pthread_mutex_t mu;
     pthread_cond_t came;
     size_t report_count, replica_count;
-    char node[65], address[64];
+    char node[65], address[64], zone[64];
 };
 
 static void on_report(void *self, gy_bus_request *request)
@@ -717,6 +717,7 @@ static void on_report(void *self, gy_bus_request *request)
     coordinator->replica_count = report->n_replicas;
     snprintf(coordinator->node, sizeof coordinator->node, "%s", report->node);
     snprintf(coordinator->address, sizeof coordinator->address, "%s", report->address);
+    snprintf(coordinator->zone, sizeof coordinator->zone, "%s", report->zone);
     pthread_cond_broadcast(&coordinator->came);
     pthread_mutex_unlock(&coordinator->mu);
     gy_wire_free(report);
@@ -751,11 +752,19 @@ static void a_change_is_reported_at_once(void **state)
                                           .bus = world->client,
                                           .coordinators = gy_bus_address(bus),
                                           .address = "10.0.0.1:1",
-                                          .http_address = "10.0.0.1:2"};
+                                          .http_address = "10.0.0.1:2",
+                                          .zone = "east"};
     assert_int_equal(gy_report_start(&report, &reporting, &err), GYRE_OK);
     await_replicas(&coordinator, 0);
     assert_string_equal(coordinator.node, "n1");
     assert_string_equal(coordinator.address, "10.0.0.1:1");
+    assert_string_equal(coordinator.zone, "east");
+    assert_int_equal(gy_report_zone_check("rack-7.east_1", &err), GYRE_OK);
+    assert_int_equal(gy_report_zone_check("rack 7", &err), GYRE_INVALID);
+    assert_non_null(strstr(err.text, "byte 4 is 0x20"));
+    char long_zone[65];
+    memset(long_zone, 'z', 64), long_zone[64] = 0;
+    assert_int_equal(gy_report_zone_check(long_zone, &err), GYRE_INVALID);
     assert_ok(ensure(world, 0, 4, world->codebook, NULL));
     await_replicas(&coordinator, 1);
     assert_ok(ensure(world, 1, 4, world->codebook, NULL));
