@@ -2,7 +2,8 @@
 #include "api/cluster.h"
 #include "api/collections.h"
 #include "api/points.h"
-#include "catalog/catalog.h"
+#include "catalog/embedded.h"
+#include "catalog/migrate.h"
 #include "http/pages.h"
 #include "placement/placement.h"
 
@@ -14,6 +15,7 @@
 #include "gyre/simd.h"
 
 #include <arpa/inet.h>
+#include <inttypes.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -29,8 +31,9 @@ enum {
 
 struct options {
     char *listen, *bus_listen, *http_listen, *data_dir, *cluster_key_file, *catalog, *log_level;
+    char *etcd_endpoints, *etcd_prefix, *etcd_ca, *etcd_cert, *etcd_key;
     uint64_t api_threads, api_queue, message_bytes_max, heartbeat_ms, replace_after_ms, moves_max, drain_ms, ready_fd;
-    bool allow_insecure_listen, balance;
+    bool allow_insecure_listen, balance, migrate_to_etcd;
 };
 
 #define FIELD(name) offsetof(struct options, name)
@@ -46,7 +49,16 @@ static const struct gy_option option_table[] = {
     {"allow-insecure-listen", GY_OPTION_SWITCH, FIELD(allow_insecure_listen), "off", 0, 0, "",
      "listen and http-listen may leave loopback, though this version has neither TLS nor API keys for them"},
     {"catalog", GY_OPTION_TEXT, FIELD(catalog), "embedded", 0, 0, "BACKEND",
-     "where the catalog is: embedded (in the data directory)"},
+     "where the catalog is: embedded (in the data directory) or etcd"},
+    {"etcd-endpoints", GY_OPTION_TEXT, FIELD(etcd_endpoints), "", 0, 0, "ADDRESS,…", "every member of etcd, host:port"},
+    {"etcd-prefix", GY_OPTION_TEXT, FIELD(etcd_prefix), "/gyre/", 0, 0, "PREFIX",
+     "of this cluster's keys in etcd: one of its own"},
+    {"etcd-ca", GY_OPTION_TEXT, FIELD(etcd_ca), "", 0, 0, "FILE",
+     "who signs the certificates of etcd's members (PEM); speak TLS to them"},
+    {"etcd-cert", GY_OPTION_TEXT, FIELD(etcd_cert), "", 0, 0, "FILE", "the certificate to show to etcd (PEM)"},
+    {"etcd-key", GY_OPTION_TEXT, FIELD(etcd_key), "", 0, 0, "FILE", "its private key (PEM)"},
+    {"migrate-to-etcd", GY_OPTION_SWITCH, FIELD(migrate_to_etcd), "off", 0, 0, "",
+     "copy the data directory's catalog into etcd, check the copy, and end; then start with --catalog etcd"},
     {"api-threads", GY_OPTION_COUNT, FIELD(api_threads), "32", 1, 1024, "N", "searches and reads worked on at once, and as many writes"},
     {"api-queue", GY_OPTION_COUNT, FIELD(api_queue), "1024", 1, 1 << 20, "N", "calls that may wait; more are refused"},
     {"message-bytes-max", GY_OPTION_BYTES, FIELD(message_bytes_max), "64M", 1 << 12, UINT64_C(256) << 20, "BYTES",
@@ -68,7 +80,8 @@ static const struct gy_program program = {
     .name = "gyre-coordinator",
     .summary = "Knows the nodes and collections of a cluster, and answers its clients.",
     .examples = "  gyre-coordinator --data-dir /var/lib/gyre/coordinator --cluster-key-file /etc/gyre/cluster.key\n"
-                "  gyre-coordinator --config /etc/gyre/gyre.ini --bus-listen 10.0.0.1:7601\n",
+                "  gyre-coordinator --config /etc/gyre/gyre.ini --bus-listen 10.0.0.1:7601\n"
+                "  gyre-coordinator --config /etc/gyre/gyre.ini --etcd-endpoints e1:2379,e2:2379,e3:2379 --migrate-to-etcd\n",
     .options = option_table,
     .option_count = sizeof option_table / sizeof *option_table,
 };
@@ -119,8 +132,11 @@ static gyre_status check_options(const struct options *options, gyre_error *err)
     if (!gy_log_parse_level(options->log_level, &level))
         return gyre_fail(err, GYRE_INVALID, "log-level '%s'; it is debug, info, warn or error", options->log_level);
     gy_log_set_level(level);
-    if (strcmp(options->catalog, "embedded") != 0)
-        return gyre_fail(err, GYRE_INVALID, "catalog '%s'; this version has embedded", options->catalog);
+    bool etcd = strcmp(options->catalog, "etcd") == 0;
+    if (!etcd && strcmp(options->catalog, "embedded") != 0)
+        return gyre_fail(err, GYRE_INVALID, "catalog '%s'; it is embedded or etcd", options->catalog);
+    if ((etcd || options->migrate_to_etcd) && !options->etcd_endpoints[0])
+        return gyre_fail(err, GYRE_INVALID, "etcd-endpoints must be given with catalog etcd and with migrate-to-etcd");
     const struct {
         const char *name, *address;
     } doors[] = {{"listen", options->listen}, {"http-listen", options->http_listen}};
@@ -149,16 +165,48 @@ static gyre_status open_bus(struct daemon *daemon, const struct options *options
     return status;
 }
 
+/* Locks the data directory and names the embedded catalog's in it. */
+static gyre_status take_data_dir(struct daemon *daemon, const struct options *options, char path[static PATH_BYTES],
+                                 gyre_error *err)
+{
+    if (snprintf(path, PATH_BYTES, "%s/catalog", options->data_dir) >= PATH_BYTES)
+        return gyre_fail(err, GYRE_INVALID, "data-dir of %zu bytes; the limit is %d", strlen(options->data_dir), PATH_BYTES - 16);
+    gyre_status status = gy_dir_lock(options->data_dir, &daemon->lock_fd, err); /* held until the process ends */
+    return status == GYRE_OK ? GYRE_OK : gyre_wrap(err, status, "data-dir");
+}
+
+static struct gy_etcd_options etcd_options(const struct options *options)
+{
+    return (struct gy_etcd_options){
+        .endpoints = options->etcd_endpoints, .prefix = options->etcd_prefix, .ca_file = options->etcd_ca,
+        .cert_file = options->etcd_cert, .key_file = options->etcd_key,
+    };
+}
+
+static gyre_status open_etcd(struct daemon *daemon, const struct options *options, const char *path, gyre_error *err)
+{
+    /* One that nobody migrated is the cluster's: an empty one in its place would lose everything. */
+    if (gy_embedded_exists(path)) {
+        char moved_to[GY_MOVED_TO_BYTES_MAX + 1];
+        GY_AUTO(gy_catalog) *embedded = NULL;
+        GY_TRY(gy_embedded_open_moved(&embedded, path, moved_to, err));
+        if (!moved_to[0])
+            return gyre_fail(err, GYRE_PRECONDITION,
+                             "%s has a catalog that was not migrated: run gyre-coordinator --migrate-to-etcd, or use another "
+                             "data-dir",
+                             path);
+    }
+    struct gy_etcd_options etcd = etcd_options(options);
+    return gy_catalog_etcd_open(&daemon->catalog, &etcd, err);
+}
+
 static gyre_status start_core(struct daemon *daemon, const struct options *options, gyre_error *err)
 {
     char path[PATH_BYTES];
-    if (snprintf(path, sizeof path, "%s/catalog", options->data_dir) >= (int)sizeof path)
-        return gyre_fail(err, GYRE_INVALID, "data-dir of %zu bytes; the limit is %d", strlen(options->data_dir), PATH_BYTES - 16);
-    gyre_status status = gy_dir_lock(options->data_dir, &daemon->lock_fd, err); /* held until the process ends */
-    if (status != GYRE_OK)
-        return gyre_wrap(err, status, "data-dir");
+    GY_TRY(take_data_dir(daemon, options, path, err));
     GY_TRY(gy_metrics_new(&daemon->metrics, err));
-    GY_TRY(gy_catalog_embedded_open(&daemon->catalog, path, err));
+    GY_TRY(strcmp(options->catalog, "etcd") == 0 ? open_etcd(daemon, options, path, err)
+                                                 : gy_catalog_embedded_open(&daemon->catalog, path, err));
     struct gy_placement_options placement = {
         .catalog = daemon->catalog, .metrics = daemon->metrics, .heartbeat_ms = (uint32_t)options->heartbeat_ms,
         .replace_after_ns = (int64_t)options->replace_after_ms * GY_MILLISECOND_NS, .moves_max = (uint32_t)options->moves_max,
@@ -257,6 +305,28 @@ static int serve(struct daemon *daemon, const struct options *options)
     return gy_stop_exit_code();
 }
 
+static int migrate(const struct options *options)
+{
+    char path[PATH_BYTES];
+    gyre_error err;
+    struct daemon daemon = {.lock_fd = -1};
+    struct gy_migrated migrated;
+    struct gy_etcd_options etcd = etcd_options(options);
+    gyre_status status = take_data_dir(&daemon, options, path, &err);
+    if (status == GYRE_OK)
+        status = gy_catalog_migrate(path, &etcd, &migrated, &err);
+    if (daemon.lock_fd >= 0)
+        close(daemon.lock_fd);
+    if (status != GYRE_OK) {
+        fprintf(stderr, "gyre-coordinator: not migrated: %s\n", err.text);
+        return EXIT_FAILED;
+    }
+    printf("migrated %zu keys, %" PRIu64 " bytes, to etcd %s, prefix %s; read back and equal. Start the coordinator with "
+           "--catalog etcd.\n",
+           migrated.keys, migrated.bytes, options->etcd_endpoints, options->etcd_prefix);
+    return EXIT_OK;
+}
+
 static int run(const struct options *options)
 {
     gyre_error err;
@@ -264,6 +334,8 @@ static int run(const struct options *options)
         fprintf(stderr, "gyre-coordinator: %s\n", err.text);
         return EXIT_USAGE;
     }
+    if (options->migrate_to_etcd)
+        return migrate(options);
     struct daemon daemon = {.lock_fd = -1};
     gyre_status status = gy_stop_init(&err);
     if (status == GYRE_OK)

@@ -91,7 +91,8 @@ class Daemon:
 class Cluster:
     """One coordinator and some shard daemons under a directory; each can be stopped, killed and started again."""
 
-    def __init__(self, directory, shards=3, env=None):
+    def __init__(self, directory, shards=3, env=None, coordinator=()):
+        self.coordinator_arguments = list(coordinator)
         self.directory = pathlib.Path(directory)
         self.env = env or {}
         self.key = self.directory / "cluster.key"
@@ -110,7 +111,8 @@ class Cluster:
         bus = self.ports.get("bus", "127.0.0.1:0")
         self.coordinator = Daemon("gyre-coordinator", [
             "--listen", listen, "--bus-listen", bus, "--http-listen", "127.0.0.1:0", "--cluster-key-file", str(self.key),
-            "--data-dir", str(self.directory / "coordinator"), *arguments], self.directory, "coordinator", self.env)
+            "--data-dir", str(self.directory / "coordinator"), *self.coordinator_arguments, *arguments],
+            self.directory, "coordinator", self.env)
         # A coordinator that comes back must be found where it was.
         self.ports = {"grpc": self.coordinator.ready["grpc"], "bus": self.coordinator.ready["bus"]}
 

@@ -1,6 +1,7 @@
 /* embedded: the catalog in a RocksDB of its own, one column family.
  *
- *   "format"      u32 format version = 1
+ *   "format"      u32 format version = 1, or 2: it has moved
+ *   "moved"       text: whither; format 2 only
  *   "revision"    u64 revision of the newest commit
  *   "key/" + key  u64 revision, then the value                                              (numbers little-endian)
  *
@@ -8,8 +9,9 @@
  * last record is a commit nobody was told of, any other damage is an error instead of a silently older catalog.
  * After a failed write RocksDB refuses all others until it is opened again, and whether the bytes reached the disk is unknown:
  * so are we, and every later commit fails until the process starts anew. */
-#include "catalog/catalog.h"
+#include "catalog/embedded.h"
 
+#include "catalog/local.h"
 #include "gyre/lifecycle.h"
 
 #include <errno.h>
@@ -19,9 +21,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum {
     FORMAT_VERSION = 1,
+    FORMAT_MOVED = 2, /* a number of its own, so that versions which know of no moving do not open it */
     FORMAT_BYTES = 4,
     REVISION_BYTES = 8,
     KEY_ROOM = 4 + GY_CATALOG_KEY_BYTES_MAX, /* "key/" and the key */
@@ -29,7 +33,7 @@ enum {
     /* RocksDB aborts when its log meets a full disk. Two write buffers, a flush of each and the largest commit fit in here. */
     DISK_FREE_MIN = 64 << 20,
 };
-static const char format_key[] = "format", revision_key[] = "revision", key_prefix[] = "key/";
+static const char format_key[] = "format", revision_key[] = "revision", moved_key[] = "moved", key_prefix[] = "key/";
 
 struct embedded {
     gy_catalog base;
@@ -41,6 +45,7 @@ struct embedded {
     pthread_mutex_t mu;   /* one commit at a time */
     uint64_t revision;    /* guarded by mu */
     char failure[256];    /* guarded by mu; not empty: no commit any more, and why */
+    struct gy_local local;
 };
 
 /* Takes RocksDB's sentence (malloc'ed there) over into err. */
@@ -141,7 +146,7 @@ static gyre_status get(gy_catalog *catalog, const char *key, gy_bytes *value, ui
     return status;
 }
 
-static gyre_status append_entry(struct embedded *self, rocksdb_iterator_t *iterator, struct gy_catalog_list *list,
+static gyre_status append_entry(struct embedded *self, rocksdb_iterator_t *iterator, bool keys_only, struct gy_catalog_list *list,
                                 gyre_error *err)
 {
     size_t key_bytes = 0, bytes = 0;
@@ -153,7 +158,8 @@ static gyre_status append_entry(struct embedded *self, rocksdb_iterator_t *itera
     if (!grown)
         return gyre_fail(err, GYRE_NO_MEMORY, "catalog list of %zu entries", list->count + 1);
     list->entries = grown;
-    GY_TRY(copy_value(&entry.value, stored, bytes, err));
+    if (!keys_only)
+        GY_TRY(copy_value(&entry.value, stored, bytes, err));
     size_t prefix_bytes = sizeof key_prefix - 1;
     entry.key = strndup(key + prefix_bytes, key_bytes - prefix_bytes);
     if (!entry.key) {
@@ -164,22 +170,20 @@ static gyre_status append_entry(struct embedded *self, rocksdb_iterator_t *itera
     return GYRE_OK;
 }
 
-static gyre_status list(gy_catalog *catalog, const char *prefix, struct gy_catalog_list *out, gyre_error *err)
+/* Everything whose key begins with these bytes. */
+static gyre_status list_below(struct embedded *self, const char *below, size_t bytes, bool keys_only, struct gy_catalog_list *out,
+                              gyre_error *err)
 {
-    struct embedded *self = (struct embedded *)catalog;
-    char room[KEY_ROOM + 1];
-    size_t bytes = 0;
-    GY_TRY(full_key(room, prefix, &bytes, err));
     struct gy_catalog_list found = {0};
     gyre_status status = GYRE_OK;
     rocksdb_iterator_t *iterator = rocksdb_create_iterator(self->db, self->read); /* sees one snapshot */
-    for (rocksdb_iter_seek(iterator, room, bytes); status == GYRE_OK && rocksdb_iter_valid(iterator);
+    for (rocksdb_iter_seek(iterator, below, bytes); status == GYRE_OK && rocksdb_iter_valid(iterator);
          rocksdb_iter_next(iterator)) {
         size_t key_bytes = 0;
         const char *key = rocksdb_iter_key(iterator, &key_bytes);
-        if (key_bytes < bytes || memcmp(key, room, bytes) != 0)
+        if (key_bytes < bytes || memcmp(key, below, bytes) != 0)
             break;
-        status = append_entry(self, iterator, &found, err);
+        status = append_entry(self, iterator, keys_only, &found, err);
     }
     char *sentence = NULL;
     rocksdb_iter_get_error(iterator, &sentence); /* an invalid iterator may be the end or a damaged block */
@@ -191,6 +195,19 @@ static gyre_status list(gy_catalog *catalog, const char *prefix, struct gy_catal
     else
         gy_catalog_list_free(&found);
     return status;
+}
+
+static gyre_status list(gy_catalog *catalog, const char *prefix, struct gy_catalog_list *out, gyre_error *err)
+{
+    char room[KEY_ROOM + 1];
+    size_t bytes = 0;
+    GY_TRY(full_key(room, prefix, &bytes, err));
+    return list_below((struct embedded *)catalog, room, bytes, false, out, err);
+}
+
+static gyre_status keys(gy_catalog *catalog, struct gy_catalog_list *out, gyre_error *err)
+{
+    return list_below((struct embedded *)catalog, key_prefix, strlen(key_prefix), true, out, err);
 }
 
 static gyre_status check_revision(struct embedded *self, const struct gy_catalog_change *change, const char *key,
@@ -267,12 +284,45 @@ static gyre_status commit(gy_catalog *catalog, const struct gy_catalog_change *c
     rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
     pthread_mutex_lock(&self->mu);
     gyre_status status = commit_locked(self, batch, changes, count, err);
-    if (status == GYRE_OK && revision)
-        *revision = self->revision;
+    uint64_t made_at = self->revision;
     pthread_mutex_unlock(&self->mu);
     rocksdb_writebatch_destroy(batch);
+    if (status == GYRE_OK && revision)
+        *revision = made_at;
+    if (status == GYRE_OK)
+        gy_local_reach(&self->local, made_at);
     return status;
 }
+
+static gyre_status commit_fenced(gy_catalog *catalog, const gy_catalog_lease *fence, const struct gy_catalog_change *changes,
+                                 size_t count, uint64_t *revision, gyre_error *err)
+{
+    (void)fence; /* held as long as it is there */
+    return commit(catalog, changes, count, revision, err);
+}
+
+/* ---- waiting and leases ---- */
+
+static gyre_status embedded_wait(gy_catalog *catalog, uint64_t after, int64_t deadline_ns, uint64_t *revision, gyre_error *err)
+{
+    return gy_local_wait(&((struct embedded *)catalog)->local, after, deadline_ns, revision, err);
+}
+
+static void interrupt(gy_catalog *catalog) { gy_local_interrupt(&((struct embedded *)catalog)->local); }
+
+static gyre_status lease_acquire(gy_catalog *catalog, const char *name, const char *owner, int64_t ttl_ns, gy_catalog_lease **out,
+                                 gyre_error *err)
+{
+    return gy_local_lease_acquire(&((struct embedded *)catalog)->local, name, owner, ttl_ns, out, err);
+}
+
+static gyre_status lease_holder(gy_catalog *catalog, const char *name, char owner[static GY_LEASE_OWNER_BYTES_MAX + 1],
+                                gyre_error *err)
+{
+    return gy_local_lease_holder(&((struct embedded *)catalog)->local, name, owner, err);
+}
+
+/* ---- opening ---- */
 
 static void embedded_close(gy_catalog *catalog)
 {
@@ -282,6 +332,7 @@ static void embedded_close(gy_catalog *catalog)
     rocksdb_options_destroy(self->options);
     rocksdb_readoptions_destroy(self->read);
     rocksdb_writeoptions_destroy(self->write);
+    gy_local_fini(&self->local);
     pthread_mutex_destroy(&self->mu);
     free(self->path);
     free(self);
@@ -297,8 +348,13 @@ static struct embedded *embedded_new(const char *path)
         return NULL;
     }
     self->path = copy;
-    self->base = (gy_catalog){"embedded", get, list, commit, embedded_close};
+    self->base = (gy_catalog){
+        .backend = "embedded", .get = get, .list = list, .keys = keys, .commit = commit, .commit_fenced = commit_fenced,
+        .wait = embedded_wait, .interrupt = interrupt, .lease_acquire = lease_acquire, .lease_held = gy_local_lease_held,
+        .lease_release = gy_local_lease_release, .lease_holder = lease_holder, .close = embedded_close,
+    };
     pthread_mutex_init(&self->mu, NULL);
+    gy_local_init(&self->local);
     self->options = rocksdb_options_create();
     rocksdb_options_set_create_if_missing(self->options, 1);
     rocksdb_options_set_paranoid_checks(self->options, 1);
@@ -314,16 +370,33 @@ static struct embedded *embedded_new(const char *path)
     return self;
 }
 
-/* Looks at the format of what was opened; writes it where there is nothing yet. */
-static gyre_status check_format(struct embedded *self, gyre_error *err)
+static gyre_status read_moved(struct embedded *self, char moved_to[static GY_MOVED_TO_BYTES_MAX + 1], gyre_error *err)
 {
+    char *stored = NULL;
+    size_t bytes = 0;
+    GY_TRY(read_raw(self, moved_key, strlen(moved_key), &stored, &bytes, err));
+    bool sound = stored && bytes > 0 && bytes <= GY_MOVED_TO_BYTES_MAX;
+    if (sound) {
+        memcpy(moved_to, stored, bytes);
+        moved_to[bytes] = 0;
+    }
+    rocksdb_free(stored);
+    return sound ? GYRE_OK : gyre_fail(err, GYRE_CORRUPT, "catalog %s has moved, but does not say where", self->path);
+}
+
+/* Looks at the format of what was opened; writes it where there is nothing yet. */
+static gyre_status check_format(struct embedded *self, char moved_to[static GY_MOVED_TO_BYTES_MAX + 1], gyre_error *err)
+{
+    moved_to[0] = 0;
     bool has_format, has_revision;
     uint64_t format = 0;
     GY_TRY(read_number(self, format_key, FORMAT_BYTES, &has_format, &format, err));
     GY_TRY(read_number(self, revision_key, REVISION_BYTES, &has_revision, &self->revision, err));
-    if (has_format && format > FORMAT_VERSION)
+    if (has_format && format > FORMAT_MOVED)
         return gyre_fail(err, GYRE_UNIMPLEMENTED, "catalog %s has format %" PRIu64 "; this version reads up to %d", self->path,
-                         format, FORMAT_VERSION);
+                         format, FORMAT_MOVED);
+    if (has_format && format == FORMAT_MOVED)
+        return read_moved(self, moved_to, err);
     if (has_format && format == FORMAT_VERSION)
         return GYRE_OK;
     if (has_format || has_revision)
@@ -335,7 +408,8 @@ static gyre_status check_format(struct embedded *self, gyre_error *err)
     return sentence ? fail_rocks(err, self, "first write", sentence) : GYRE_OK;
 }
 
-gyre_status gy_catalog_embedded_open(gy_catalog **out, const char *path, gyre_error *err)
+gyre_status gy_embedded_open_moved(gy_catalog **out, const char *path, char moved_to[static GY_MOVED_TO_BYTES_MAX + 1],
+                                   gyre_error *err)
 {
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return gyre_fail(err, GYRE_PRECONDITION, "catalog %s cannot be made: %s", path, strerror(errno));
@@ -348,9 +422,46 @@ gyre_status gy_catalog_embedded_open(gy_catalog **out, const char *path, gyre_er
     self->db = rocksdb_open(self->options, path, &sentence);
     if (sentence)
         return fail_rocks(err, self, "open", sentence);
-    GY_TRY(check_format(self, err));
+    GY_TRY(check_format(self, moved_to, err));
+    gy_local_reach(&self->local, self->revision);
     *out = GY_TAKE(catalog);
     return GYRE_OK;
+}
+
+gyre_status gy_catalog_embedded_open(gy_catalog **out, const char *path, gyre_error *err)
+{
+    char moved_to[GY_MOVED_TO_BYTES_MAX + 1];
+    GY_AUTO(gy_catalog) *catalog = NULL;
+    GY_TRY(gy_embedded_open_moved(&catalog, path, moved_to, err));
+    if (moved_to[0])
+        return gyre_fail(err, GYRE_PRECONDITION, "catalog %s has moved to %s: start the coordinator with --catalog etcd", path,
+                         moved_to);
+    *out = GY_TAKE(catalog);
+    return GYRE_OK;
+}
+
+gyre_status gy_embedded_mark_moved(gy_catalog *catalog, const char *moved_to, gyre_error *err)
+{
+    struct embedded *self = (struct embedded *)catalog;
+    uint8_t number[FORMAT_BYTES];
+    size_t bytes = strlen(moved_to);
+    if (bytes == 0 || bytes > GY_MOVED_TO_BYTES_MAX)
+        return gyre_fail(err, GYRE_INVALID, "the place a catalog moved to has a name of %zu bytes; it must be 1 to %d", bytes,
+                         GY_MOVED_TO_BYTES_MAX);
+    gy_store_u32(number, FORMAT_MOVED);
+    rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+    rocksdb_writebatch_put(batch, format_key, strlen(format_key), (char *)number, sizeof number);
+    rocksdb_writebatch_put(batch, moved_key, strlen(moved_key), moved_to, bytes);
+    char *sentence = NULL;
+    rocksdb_write(self->db, self->write, batch, &sentence);
+    rocksdb_writebatch_destroy(batch);
+    return sentence ? fail_rocks(err, self, "mark as moved", sentence) : GYRE_OK;
+}
+
+bool gy_embedded_exists(const char *path)
+{
+    char current[4096]; /* RocksDB's file that names the others */
+    return snprintf(current, sizeof current, "%s/CURRENT", path) < (int)sizeof current && access(current, F_OK) == 0;
 }
 
 void gy_catalog_list_free(struct gy_catalog_list *list)

@@ -178,6 +178,16 @@ static gyre_status forget(gy_placement *placement, uint64_t id, gyre_error *err)
     return status;
 }
 
+/* One that could neither be made nor be forgotten, because the catalog does not answer: a drop takes it away, or a restart. */
+static void give_up(gy_placement *placement, uint64_t id)
+{
+    pthread_mutex_lock(&placement->mu);
+    struct gy_collection_entry *entry = gy_table_collection_of(placement, id);
+    if (entry)
+        entry->record.state = GY_COLLECTION_DROPPING;
+    pthread_mutex_unlock(&placement->mu);
+}
+
 gyre_status gy_placement_create(gy_placement *placement, const struct gy_collection_spec *spec, int64_t deadline_ns,
                                 Gyre__V1__Collection **out, gyre_error *err)
 {
@@ -203,8 +213,10 @@ gyre_status gy_placement_create(gy_placement *placement, const struct gy_collect
         return gy_placement_get(placement, spec->name, out, err);
     }
     gyre_error why;
-    if (forget(placement, id, &why) != GYRE_OK)
+    if (forget(placement, id, &why) != GYRE_OK) {
         gy_log(GY_LOG_ERROR, "collection_not_forgotten", "collection=%s error=%s", spec->name, why.text);
+        give_up(placement, id);
+    }
     return gyre_wrap(err, status, "collection '%s' was not made", spec->name);
 }
 

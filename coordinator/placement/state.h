@@ -177,7 +177,9 @@ struct gy_table_change {
     uint32_t codebook_version;
     const struct gy_cluster_record *cluster; /* what the cluster's record becomes; NULL: it stays */
 };
-/* Commits it, under catalog_mu. *revision is then that of everything put. After GYRE_INTERNAL the process is asked to stop. */
+/* Commits it, under catalog_mu. *revision is then that of everything put. After GYRE_INTERNAL the process is asked to stop. A
+ * commit whose outcome nobody knows is looked up again until the catalog answers; GYRE_DEADLINE only when the coordinator stops
+ * before. */
 GYRE_CHECKED gyre_status gy_table_commit(gy_placement *placement, const struct gy_table_change *change, uint64_t *revision,
                                          gyre_error *err);
 /* The same of any keys. */

@@ -3,6 +3,7 @@
 #include "gyre/lifecycle.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -127,7 +128,7 @@ gyre_status gy_table_publish(gy_placement *placement, struct gy_collection_entry
         for (uint32_t m = 0; m < entry->record.shards[i].member_count; m++) {
             struct gy_member_entry *member = &entry->shards[i].members[m];
             member->routed_up = gy_table_member_up(member);
-            members[i][m] = (struct gy_routing_member){member->node->link, member->routed_up};
+            members[i][m] = (struct gy_routing_member){member->node->link, member->routed_up, member->applied_seq};
         }
     gyre_status status = gy_routing_publish(placement->routing, &entry->record, members, err);
     free(members);
@@ -272,12 +273,42 @@ struct gy_table_change gy_table_removal(const struct gy_collection_entry *entry)
     };
 }
 
+/* A commit ended with GYRE_DEADLINE: reads its record again until the catalog answers, which settles it. GYRE_OK: it was made.
+ * Whoever wants another change waits behind catalog_mu meanwhile; the catalog would refuse that too. */
+static gyre_status find_out(gy_placement *placement, const char *key, const gy_bytes *value /* NULL: away */, uint64_t before,
+                            uint64_t *revision, gyre_error *err)
+{
+    gyre_error why = {0};
+    gy_bytes stored = {0};
+    uint64_t now = 0;
+    gyre_status status;
+    do {
+        status = placement->catalog->get(placement->catalog, key, &stored, &now, &why);
+    } while ((status == GYRE_UNAVAILABLE || status == GYRE_DEADLINE) && !gy_placement_stopping(placement));
+    if (status != GYRE_OK && status != GYRE_NOT_FOUND)
+        return gyre_fail(err, GYRE_DEADLINE, "nobody knows whether catalog key '%s' was changed: %s", key, why.text);
+    bool there = status == GYRE_OK, unchanged = now == before;
+    bool made = !unchanged && there == (value != NULL) &&
+                (!there || (stored.size == value->size && memcmp(stored.data, value->data, stored.size) == 0));
+    gy_bytes_free(&stored);
+    gy_log(GY_LOG_WARN, "catalog_commit_settled", "key=%s made=%s", key, made ? "yes" : "no");
+    if (made) {
+        *revision = now;
+        return GYRE_OK;
+    }
+    if (unchanged)
+        return gyre_fail(err, GYRE_UNAVAILABLE, "the catalog did not answer in time, and did not make the change");
+    return gyre_fail(err, GYRE_ABORTED, "catalog key '%s' is at revision %" PRIu64 ", and not by this change", key, now);
+}
+
 gyre_status gy_table_commit_changes(gy_placement *placement, const struct gy_catalog_change *changes, size_t count,
                                     uint64_t *revision, gyre_error *err)
 {
     gyre_status status = placement->catalog->commit(placement->catalog, changes, count, revision, err);
     if (status == GYRE_INTERNAL)
         gy_stop_request(err ? err->text : "the catalog failed", 1);
+    if (status == GYRE_DEADLINE)
+        status = find_out(placement, changes[0].key, changes[0].value, changes[0].expected_revision, revision, err);
     return status;
 }
 

@@ -13,7 +13,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-enum { TEXT_BYTES = 4096, READY_FD = 9 };
+enum { TEXT_BYTES = 16384, READY_FD = 9 };
 
 static int make_dir(void **state)
 {
@@ -64,7 +64,12 @@ static void wrong_options_are_named_and_exit_with_2(void **state)
 {
     assert_refused(state, "", 2, "data-dir");
     assert_refused(state, "--data-dir @/c", 2, "cluster-key-file");
-    assert_refused(state, "--data-dir @/c --cluster-key-file @/key --catalog etcd", 2, "this version has embedded");
+    assert_refused(state, "--data-dir @/c --cluster-key-file @/key --catalog zookeeper", 2, "embedded or etcd");
+    assert_refused(state, "--data-dir @/c --cluster-key-file @/key --catalog etcd", 2, "etcd-endpoints");
+    assert_refused(state, "--data-dir @/c --cluster-key-file @/key --migrate-to-etcd", 2, "etcd-endpoints");
+    assert_refused(state, "--data-dir @/c --cluster-key-file @/key --catalog etcd --etcd-endpoints nowhere", 1, "host:port");
+    assert_refused(state, "--data-dir @/c --cluster-key-file @/key --migrate-to-etcd --etcd-endpoints 127.0.0.1:1", 1,
+                   "nothing to migrate");
     assert_refused(state, "--data-dir @/c --cluster-key-file @/key --log-level loud", 2, "debug, info, warn or error");
     assert_refused(state, "--data-dir @/c --cluster-key-file @/key --heartbeat-ms 1", 2, "heartbeat-ms");
 }

@@ -1,9 +1,8 @@
 /* A client: one channel, and a completion queue per call in progress, taken from a shelf and put back empty. Calls wait on
  * their own queue (pluck), so threads never hand events to each other: the shortest way there is. */
+#include "client.h"
 #include "message.h"
 #include "rich_status.h"
-
-#include "gyre/rpc.h"
 
 #include <assert.h>
 #include <grpc/byte_buffer.h>
@@ -11,42 +10,24 @@
 #include <grpc/slice.h>
 #include <grpc/support/alloc.h>
 #include <grpc/support/time.h>
-#include <pthread.h>
 #include <stdlib.h>
 
 enum {
-    SHELF_QUEUES_MAX = 32, /* kept when idle; more callers at once make their own */
     /* A daemon that is just starting should be found soon after it listens. */
     RECONNECT_MS_FIRST = 50,
     RECONNECT_MS_MAX = 1000,
     CONNECT_MS_MAX = 5000,
+    FAILED_MS = 100, /* that a channel which failed is given before another server is asked */
     /* A frozen or unplugged server is noticed after these, when a call without deadline waits for it. */
     KEEPALIVE_MS = 20000,
     KEEPALIVE_TIMEOUT_MS = 10000,
-};
-
-struct gyre_client {
-    grpc_channel *channel;
-    char *address;
-    pthread_mutex_t mu;
-    grpc_completion_queue *shelf[SHELF_QUEUES_MAX]; /* guarded by mu */
-    size_t shelved;                                 /* guarded by mu */
-};
-
-/* What the end of a call leaves. */
-struct outcome {
-    grpc_metadata_array headers;
-    grpc_metadata_array trailers;
-    grpc_byte_buffer *reply;
-    grpc_status_code status;
-    grpc_slice text;
 };
 
 struct gyre_stream {
     gyre_client *client;
     grpc_completion_queue *queue;
     grpc_call *call;
-    struct outcome outcome;
+    struct gy_client_outcome outcome;
     bool ended; /* the outcome is there */
 };
 
@@ -57,7 +38,15 @@ static grpc_arg integer_arg(const char *key, int value)
     return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key, .value.integer = value};
 }
 
-static grpc_channel *create_channel(const char *address)
+static grpc_channel_credentials *credentials(const struct gyre_client_tls *tls)
+{
+    if (!tls)
+        return grpc_insecure_credentials_create();
+    grpc_ssl_pem_key_cert_pair pair = {.private_key = tls->key, .cert_chain = tls->cert};
+    return grpc_ssl_credentials_create_ex(tls->ca, tls->key ? &pair : NULL, NULL, NULL);
+}
+
+static grpc_channel *create_channel(const char *address, const struct gyre_client_tls *tls)
 {
     grpc_arg args[] = {
         integer_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, GY_RPC_MESSAGE_BYTES_MAX),
@@ -73,13 +62,18 @@ static grpc_channel *create_channel(const char *address)
         integer_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
     };
     grpc_channel_args channel_args = {.num_args = sizeof args / sizeof *args, .args = args};
-    grpc_channel_credentials *plain = grpc_insecure_credentials_create();
-    grpc_channel *channel = grpc_channel_create(address, plain, &channel_args);
-    grpc_channel_credentials_release(plain);
+    grpc_channel_credentials *how = credentials(tls);
+    grpc_channel *channel = grpc_channel_create(address, how, &channel_args);
+    grpc_channel_credentials_release(how);
     return channel;
 }
 
 gyre_status gyre_client_open(gyre_client **out, const char *address, gyre_error *err)
+{
+    return gyre_client_open_tls(out, address, NULL, err);
+}
+
+gyre_status gyre_client_open_tls(gyre_client **out, const char *address, const struct gyre_client_tls *tls, gyre_error *err)
 {
     const char *colon = strrchr(address, ':');
     if (!colon || colon == address || !colon[1] || strspn(colon + 1, "0123456789") != strlen(colon + 1))
@@ -94,7 +88,7 @@ gyre_status gyre_client_open(gyre_client **out, const char *address, gyre_error 
     grpc_init();
     client->address = copy;
     pthread_mutex_init(&client->mu, NULL);
-    client->channel = create_channel(address);
+    client->channel = create_channel(address, tls);
     *out = client;
     return GYRE_OK;
 }
@@ -114,7 +108,7 @@ void gyre_client_close(gyre_client *client)
     grpc_shutdown();
 }
 
-static grpc_completion_queue *queue_take(gyre_client *client)
+grpc_completion_queue *gy_client_queue_take(gyre_client *client)
 {
     grpc_completion_queue *queue = NULL;
     pthread_mutex_lock(&client->mu);
@@ -124,11 +118,10 @@ static grpc_completion_queue *queue_take(gyre_client *client)
     return queue ? queue : grpc_completion_queue_create_for_pluck(NULL);
 }
 
-/* The queue must be empty: every batch that was started on it plucked. */
-static void queue_give_back(gyre_client *client, grpc_completion_queue *queue)
+void gy_client_queue_give_back(gyre_client *client, grpc_completion_queue *queue)
 {
     pthread_mutex_lock(&client->mu);
-    bool kept = client->shelved < SHELF_QUEUES_MAX;
+    bool kept = client->shelved < GY_CLIENT_QUEUES_MAX;
     if (kept)
         client->shelf[client->shelved++] = queue;
     pthread_mutex_unlock(&client->mu);
@@ -138,41 +131,65 @@ static void queue_give_back(gyre_client *client, grpc_completion_queue *queue)
     }
 }
 
+/* A channel that failed to connect says so until it is ready, though it tries again by itself; and gRPC core looks at its sockets
+ * only while somebody waits on a queue. So a failed one gets a moment of waiting: without, it would never find its server again.
+ * */
+bool gyre_client_await_ready(gyre_client *client, int64_t deadline_ns)
+{
+    grpc_completion_queue *queue = gy_client_queue_take(client);
+    grpc_connectivity_state state = grpc_channel_check_connectivity_state(client->channel, 1);
+    bool failed_before = state == GRPC_CHANNEL_TRANSIENT_FAILURE, waited = true;
+    int64_t moment_ns = gy_now_ns() + FAILED_MS * GY_MILLISECOND_NS;
+    int64_t failed_ns = moment_ns < deadline_ns ? moment_ns : deadline_ns;
+    while (waited && (state == GRPC_CHANNEL_IDLE || state == GRPC_CHANNEL_CONNECTING ||
+                      (failed_before && state == GRPC_CHANNEL_TRANSIENT_FAILURE))) {
+        int64_t until_ns = state == GRPC_CHANNEL_TRANSIENT_FAILURE ? failed_ns : deadline_ns;
+        grpc_channel_watch_connectivity_state(client->channel, state, gy_client_deadline(until_ns), queue, &state);
+        waited = gy_client_await(queue, &state); /* false: the deadline came first */
+        state = grpc_channel_check_connectivity_state(client->channel, 1);
+    }
+    gy_client_queue_give_back(client, queue);
+    return state == GRPC_CHANNEL_READY;
+}
+
 /* ---- calls ---- */
 
-static grpc_call *create_call(gyre_client *client, grpc_completion_queue *queue, const char *path, int64_t deadline_ns)
+gpr_timespec gy_client_deadline(int64_t deadline_ns)
 {
-    gpr_timespec deadline = deadline_ns == GY_NEVER ? gpr_inf_future(GPR_CLOCK_MONOTONIC)
-                                                    : gpr_time_from_nanos(deadline_ns, GPR_CLOCK_MONOTONIC);
+    return deadline_ns == GY_NEVER ? gpr_inf_future(GPR_CLOCK_MONOTONIC)
+                                   : gpr_time_from_nanos(deadline_ns, GPR_CLOCK_MONOTONIC);
+}
+
+grpc_call *gy_client_call_new(gyre_client *client, grpc_completion_queue *queue, const char *path, int64_t deadline_ns)
+{
     grpc_slice method = grpc_slice_from_copied_string(path);
     grpc_call *call =
-        grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue, method, NULL, deadline, NULL);
+        grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue, method, NULL,
+                                                gy_client_deadline(deadline_ns), NULL);
     grpc_slice_unref(method);
     return call;
 }
 
-/* Starts a batch; its tag is the address of the call's object that the batch belongs to. */
-static void start_batch(grpc_call *call, const grpc_op *ops, size_t count, void *tag)
+void gy_client_start(grpc_call *call, const grpc_op *ops, size_t count, void *tag)
 {
     grpc_call_error error = grpc_call_start_batch(call, ops, count, tag, NULL);
     assert(error == GRPC_CALL_OK); /* everything else is our mistake */
     (void)error;
 }
 
-/* Waits for a batch. Every call ends by its deadline, by keepalive or by its answer, so this does too. */
-static bool wait_batch(grpc_completion_queue *queue, void *tag)
+bool gy_client_await(grpc_completion_queue *queue, void *tag)
 {
     return grpc_completion_queue_pluck(queue, tag, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL).success;
 }
 
-static void outcome_init(struct outcome *outcome)
+void gy_client_outcome_init(struct gy_client_outcome *outcome)
 {
-    *outcome = (struct outcome){.status = GRPC_STATUS_UNKNOWN, .text = grpc_empty_slice()};
+    *outcome = (struct gy_client_outcome){.status = GRPC_STATUS_UNKNOWN, .text = grpc_empty_slice()};
     grpc_metadata_array_init(&outcome->headers);
     grpc_metadata_array_init(&outcome->trailers);
 }
 
-static void outcome_fini(struct outcome *outcome)
+void gy_client_outcome_fini(struct gy_client_outcome *outcome)
 {
     grpc_metadata_array_destroy(&outcome->headers);
     grpc_metadata_array_destroy(&outcome->trailers);
@@ -182,7 +199,7 @@ static void outcome_fini(struct outcome *outcome)
 
 enum { OUTCOME_OPS = 3 };
 
-static void outcome_ops(struct outcome *outcome, grpc_op ops[OUTCOME_OPS])
+static void outcome_ops(struct gy_client_outcome *outcome, grpc_op ops[OUTCOME_OPS])
 {
     ops[0].op = GRPC_OP_RECV_INITIAL_METADATA;
     ops[0].data.recv_initial_metadata.recv_initial_metadata = &outcome->headers;
@@ -195,7 +212,7 @@ static void outcome_ops(struct outcome *outcome, grpc_op ops[OUTCOME_OPS])
 }
 
 /* Whether the server itself gave the status; else gRPC core did, on the way, and its sentence needs the address. */
-static bool said_by_server(const struct outcome *outcome)
+static bool said_by_server(const struct gy_client_outcome *outcome)
 {
     for (size_t i = 0; i < outcome->trailers.count; i++)
         if (grpc_slice_str_cmp(outcome->trailers.metadata[i].key, GY_STATUS_DETAILS_KEY) == 0)
@@ -203,8 +220,7 @@ static bool said_by_server(const struct outcome *outcome)
     return false;
 }
 
-/* Turns a failed outcome into status and sentence; GYRE_OK if it did not fail. */
-static gyre_status outcome_status(const gyre_client *client, const struct outcome *outcome, gyre_error *err)
+gyre_status gy_client_outcome_status(const gyre_client *client, const struct gy_client_outcome *outcome, gyre_error *err)
 {
     if (outcome->status == GRPC_STATUS_OK)
         return GYRE_OK;
@@ -222,10 +238,10 @@ static gyre_status outcome_status(const gyre_client *client, const struct outcom
     return gyre_fail(err, status, "%s: %.*s", client->address, text_bytes, text);
 }
 
-static gyre_status outcome_reply(const gyre_client *client, struct outcome *outcome, const ProtobufCMessageDescriptor *reply_type,
-                                 void *reply, gyre_error *err)
+static gyre_status outcome_reply(const gyre_client *client, struct gy_client_outcome *outcome,
+                                 const ProtobufCMessageDescriptor *reply_type, void *reply, gyre_error *err)
 {
-    GY_TRY(outcome_status(client, outcome, err));
+    GY_TRY(gy_client_outcome_status(client, outcome, err));
     if (!outcome->reply)
         return gyre_fail(err, GYRE_INTERNAL, "%s: the server sent no reply", client->address);
     struct gy_message message;
@@ -242,22 +258,22 @@ gyre_status gyre_client_call(gyre_client *client, const char *path, const Protob
     grpc_byte_buffer *buffer = gy_message_pack(request, GY_RPC_MESSAGE_BYTES_MAX, err);
     if (!buffer)
         return GYRE_EXHAUSTED;
-    struct outcome outcome;
-    outcome_init(&outcome);
-    grpc_completion_queue *queue = queue_take(client);
-    grpc_call *call = create_call(client, queue, path, deadline_ns);
+    struct gy_client_outcome outcome;
+    gy_client_outcome_init(&outcome);
+    grpc_completion_queue *queue = gy_client_queue_take(client);
+    grpc_call *call = gy_client_call_new(client, queue, path, deadline_ns);
     grpc_op ops[3 + OUTCOME_OPS] = {{0}};
     ops[0].op = GRPC_OP_SEND_INITIAL_METADATA;
     ops[1].op = GRPC_OP_SEND_MESSAGE;
     ops[1].data.send_message.send_message = buffer;
     ops[2].op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
     outcome_ops(&outcome, ops + 3);
-    start_batch(call, ops, 3 + OUTCOME_OPS, call);
-    wait_batch(queue, call); /* its success says nothing that the status does not */
+    gy_client_start(call, ops, 3 + OUTCOME_OPS, call);
+    gy_client_await(queue, call); /* its success says nothing that the status does not */
     gyre_status status = outcome_reply(client, &outcome, reply_type, reply, err);
     grpc_call_unref(call);
-    queue_give_back(client, queue);
-    outcome_fini(&outcome);
+    gy_client_queue_give_back(client, queue);
+    gy_client_outcome_fini(&outcome);
     grpc_byte_buffer_destroy(buffer);
     return status;
 }
@@ -268,7 +284,7 @@ static void stream_end(gyre_stream *stream)
 {
     if (stream->ended)
         return;
-    wait_batch(stream->queue, &stream->outcome);
+    gy_client_await(stream->queue, &stream->outcome);
     stream->ended = true;
 }
 
@@ -276,7 +292,7 @@ static void stream_end(gyre_stream *stream)
 static gyre_status stream_broken(gyre_stream *stream, gyre_error *err)
 {
     stream_end(stream);
-    GY_TRY(outcome_status(stream->client, &stream->outcome, err));
+    GY_TRY(gy_client_outcome_status(stream->client, &stream->outcome, err));
     return gyre_fail(err, GYRE_ABORTED, "%s: the server ended the stream before its end", stream->client->address);
 }
 
@@ -286,15 +302,15 @@ gyre_status gyre_stream_open(gyre_stream **out, gyre_client *client, const char 
     if (!stream)
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for a stream to %s", client->address);
     stream->client = client;
-    stream->queue = queue_take(client);
-    stream->call = create_call(client, stream->queue, path, deadline_ns);
-    outcome_init(&stream->outcome);
+    stream->queue = gy_client_queue_take(client);
+    stream->call = gy_client_call_new(client, stream->queue, path, deadline_ns);
+    gy_client_outcome_init(&stream->outcome);
     grpc_op end[OUTCOME_OPS] = {{0}};
     outcome_ops(&stream->outcome, end);
     grpc_op begin = {.op = GRPC_OP_SEND_INITIAL_METADATA};
-    start_batch(stream->call, end, OUTCOME_OPS, &stream->outcome);
-    start_batch(stream->call, &begin, 1, stream);
-    if (!wait_batch(stream->queue, stream)) {
+    gy_client_start(stream->call, end, OUTCOME_OPS, &stream->outcome);
+    gy_client_start(stream->call, &begin, 1, stream);
+    if (!gy_client_await(stream->queue, stream)) {
         gyre_status status = stream_broken(stream, err);
         gyre_stream_close(stream);
         return status;
@@ -312,8 +328,8 @@ gyre_status gyre_stream_send(gyre_stream *stream, const ProtobufCMessage *reques
         return GYRE_EXHAUSTED;
     grpc_op op = {.op = GRPC_OP_SEND_MESSAGE};
     op.data.send_message.send_message = buffer;
-    start_batch(stream->call, &op, 1, stream);
-    bool sent = wait_batch(stream->queue, stream);
+    gy_client_start(stream->call, &op, 1, stream);
+    bool sent = gy_client_await(stream->queue, stream);
     grpc_byte_buffer_destroy(buffer);
     return sent ? GYRE_OK : stream_broken(stream, err);
 }
@@ -322,8 +338,8 @@ gyre_status gyre_stream_finish(gyre_stream *stream, const ProtobufCMessageDescri
 {
     if (!stream->ended) {
         grpc_op op = {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
-        start_batch(stream->call, &op, 1, stream);
-        wait_batch(stream->queue, stream);
+        gy_client_start(stream->call, &op, 1, stream);
+        gy_client_await(stream->queue, stream);
         stream_end(stream);
     }
     return outcome_reply(stream->client, &stream->outcome, reply_type, reply, err);
@@ -337,7 +353,7 @@ void gyre_stream_close(gyre_stream *stream)
         grpc_call_cancel(stream->call, NULL);
     stream_end(stream);
     grpc_call_unref(stream->call);
-    queue_give_back(stream->client, stream->queue);
-    outcome_fini(&stream->outcome);
+    gy_client_queue_give_back(stream->client, stream->queue);
+    gy_client_outcome_fini(&stream->outcome);
     free(stream);
 }

@@ -67,6 +67,16 @@ typedef struct gyre_stream gyre_stream;
 
 /* A lazily connected channel to "host:port". Threads: one client may be used by many threads at once. */
 GYRE_CHECKED gyre_status gyre_client_open(gyre_client **out, const char *address, gyre_error *err);
+/* The same over TLS; PEM texts. The server's certificate must be for the address's host and of ca. */
+struct gyre_client_tls {
+    const char *ca;
+    const char *cert, *key; /* the client's own; both or neither */
+};
+GYRE_CHECKED gyre_status gyre_client_open_tls(gyre_client **out, const char *address,
+                                              const struct gyre_client_tls *tls /* NULL: plain */, gyre_error *err);
+/* Connects if it is not connected; false if it is not by then, or was refused. Nothing was sent so far to a server whose client
+ * was never ready. */
+GYRE_CHECKED bool gyre_client_await_ready(gyre_client *client, int64_t deadline_ns);
 void gyre_client_close(gyre_client *client);
 GY_AUTO_DEFINE(gyre_client, gyre_client_close)
 
@@ -81,5 +91,21 @@ GYRE_CHECKED gyre_status gyre_stream_open(gyre_stream **out, gyre_client *client
 GYRE_CHECKED gyre_status gyre_stream_send(gyre_stream *stream, const ProtobufCMessage *request, gyre_error *err);
 GYRE_CHECKED gyre_status gyre_stream_finish(gyre_stream *stream, const ProtobufCMessageDescriptor *reply_type, void *reply, gyre_error *err);
 void gyre_stream_close(gyre_stream *stream); /* cancels if not finished; NULL is fine */
+
+/* Both sides send when they like; it lives until it is closed or the server ends it. One thread at a time, but for _cancel. */
+typedef struct gyre_duplex gyre_duplex;
+struct gyre_metadata {
+    const char *key, *value;
+};
+GYRE_CHECKED gyre_status gyre_duplex_open(gyre_duplex **out, gyre_client *client, const char *path,
+                                          const struct gyre_metadata *metadata,
+                                          size_t metadata_count /* 4 at most */, gyre_error *err);
+GYRE_CHECKED gyre_status gyre_duplex_send(gyre_duplex *duplex, const ProtobufCMessage *request, gyre_error *err);
+/* The next message; NULL in *reply if none came by then: ask again. GYRE_UNAVAILABLE and others when the stream has ended. */
+GYRE_CHECKED gyre_status gyre_duplex_receive(gyre_duplex *duplex, const ProtobufCMessageDescriptor *reply_type,
+                                             void *reply /* T ** */, int64_t deadline_ns, gyre_error *err);
+void gyre_duplex_cancel(gyre_duplex *duplex); /* from any thread while it is open: whatever waits in it fails now */
+void gyre_duplex_close(gyre_duplex *duplex);  /* NULL is fine */
+GY_AUTO_DEFINE(gyre_duplex, gyre_duplex_close)
 
 #endif
