@@ -70,7 +70,7 @@ static bool describe_shard(const struct gy_collection_entry *entry, uint32_t ind
     sent->epoch = config->epoch;
     sent->min_copies = config->min_copies;
     sent->primary = strdup(primary->node->name);
-    sent->reachable = reachable(primary->node);
+    sent->reachable = reachable(primary->node) && !primary->lost && !primary->troubled_since_ns;
     sent->points = primary->points;
     sent->applied_seq = primary->applied_seq;
     sent->codebook_version = primary->codebook_version;

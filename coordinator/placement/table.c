@@ -213,6 +213,7 @@ void gy_table_config_set(gy_placement *placement, struct gy_collection_entry *en
         now->members[i].told_ns = 0;
         assert(now->members[i].node);
         now->members[i].node->given++;
+        now->members[i].node->removed = false; /* planned before it was drained */
     }
     for (uint32_t i = 0; i < entry->record.shards[shard].member_count; i++)
         older.members[i].node->given--;
