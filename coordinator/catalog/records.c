@@ -414,7 +414,8 @@ gyre_status gy_node_record_decode(struct gy_node_record *record, const uint8_t *
     int draining;
     const char *heir;
     json_error_t where;
-    if (json_unpack_ex(json, &where, JSON_STRICT, "{s:I, s:b, s:s}", "format", &format, "draining", &draining, "heir", &heir) != 0)
+    if (json_unpack_ex(json, &where, JSON_STRICT, "{s:I, s:b, s:s}", "format", &format, "draining", &draining, "heir",
+                       &heir) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
     gyre_error why;
     if (*heir && gy_primary_name_check(heir, &why) != GYRE_OK)

@@ -83,7 +83,8 @@ static void carry_over(struct sight *self, size_t shard, const struct gy_shard_c
                 if (next->members[m].leaving)
                     bytes = self->facts[shard][m].bytes;
             self->nodes[n].replicas += leaves ? UINT64_MAX : 1; /* one less, or one more */
-            self->nodes[n].bytes = leaves && self->nodes[n].bytes < bytes ? 0 : self->nodes[n].bytes + (leaves ? 0 - bytes : bytes);
+            uint64_t had = self->nodes[n].bytes;
+            self->nodes[n].bytes = !leaves ? had + bytes : had > bytes ? had - bytes : 0;
         }
     }
 }
@@ -114,8 +115,8 @@ static void commit(gy_placement *placement, const struct pick *picks, size_t cou
         size_t done;
         gyre_error err;
         if (gy_steer_commit(placement, picks[i].collection_id, &picks[i].change, 1, &done, &err) != GYRE_OK)
-            gy_log(GY_LOG_WARN, "load_not_evened", "collection_id=%llu shard=%u error=%s", (unsigned long long)picks[i].collection_id,
-                   picks[i].change.shard, err.text);
+            gy_log(GY_LOG_WARN, "load_not_evened", "collection_id=%llu shard=%u error=%s",
+                   (unsigned long long)picks[i].collection_id, picks[i].change.shard, err.text);
     }
 }
 

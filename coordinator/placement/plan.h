@@ -53,7 +53,7 @@ struct gy_plan_fact {
     gy_presence presence;
     bool lost;      /* held, but damaged: to come from another member */
     bool restoring; /* being built from another member */
-    int64_t troubled_since_ns; /* held, but it could not be opened: it does not serve, though what it has may be good; 0: it does */
+    int64_t troubled_since_ns; /* held, but not to be opened: it does not serve, though what it has may be good; 0: it does */
     uint64_t epoch, log_seq, applied_seq;
     uint64_t bytes; /* that moving it would move */
 };
@@ -144,8 +144,8 @@ bool gy_plan_settled(const struct gy_plan_shard_view *shard, const struct gy_pla
 bool gy_plan_balance(const struct gy_plan_shard_view *shards, size_t count, const struct gy_plan_world *world, size_t *shard,
                      struct gy_shard_config *next);
 
-/* Picks a primary that hands over, so that nodes order the writes of as many shards each: to a member in sync on the node with the
- * fewest primaries, from the node with the most, where these have two more at least. Each makes the sum of squares of their
+/* Picks a primary that hands over, so that nodes order the writes of as many shards each: to a member in sync on the node with
+ * the fewest primaries, from the node with the most, where these have two more at least. Each makes the sum of squares of their
  * numbers smaller, so a row of them ends. Only settled shards, and nodes that do not drain.
  *   next  that shard's next configuration
  * false: none. */

@@ -65,8 +65,9 @@ gyre_status gy_plan_recover(const struct gy_shard_config *config, const struct g
     GY_TRY(choose(config, facts, world, member, &chosen, err));
     if (!accepted)
         return gyre_fail(err, GYRE_PRECONDITION,
-                         "first try to bring back node %s, whose member %u has every acknowledged write; if it is gone for good, "
-                         "--accept-data-loss goes on with member %u on node %s, whose log ends at %" PRIu64 ": later writes are lost",
+                         "first try to bring back node %s, whose member %u has every acknowledged write; if it is gone for "
+                         "good, --accept-data-loss goes on with member %u on node %s, whose log ends at %" PRIu64
+                         ": later writes are lost",
                          away->node, away->id, config->members[chosen].id, config->members[chosen].node, facts[chosen].log_seq);
     struct gy_shard_config next = *config;
     next.epoch++;

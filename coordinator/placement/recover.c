@@ -51,7 +51,8 @@ gyre_status gy_placement_recover(gy_placement *placement, const struct gy_placem
                          recovery->collection);
     *out = (struct gy_placement_recovered){.epoch = change.config.epoch, .log_seq = log_seq, .member = change.config.primary};
     snprintf(out->node, sizeof out->node, "%s", gy_config_member(&change.config, change.config.primary)->node);
-    gy_log(GY_LOG_WARN, "unclean_recovery", "collection=%s shard=%u epoch=%" PRIu64 " member=%u node=%s log_seq=%" PRIu64 " lost=%s",
+    gy_log(GY_LOG_WARN, "unclean_recovery",
+           "collection=%s shard=%u epoch=%" PRIu64 " member=%u node=%s log_seq=%" PRIu64 " lost=%s",
            recovery->collection, recovery->shard, out->epoch, out->member, out->node, log_seq,
            "acknowledged writes that this member lacks");
     return GYRE_OK;

@@ -86,8 +86,9 @@ static gyre_status check_copies(gy_placement *placement, const struct gy_node_en
     if (!lost)
         return GYRE_OK;
     return gyre_fail(err, GYRE_PRECONDITION,
-                     "node %s is down and has the last copies in sync of %u shard%s, the first of them shard %u of '%s': %llu points as "
-                     "last reported would be lost; start it again, or give them up first with gyre recover or gyre collection drop",
+                     "node %s is down and has the last copies in sync of %u shard%s, the first of them shard %u of '%s': %llu "
+                     "points as last reported would be lost; start it again, or give them up first with gyre recover or "
+                     "gyre collection drop",
                      node->name, lost, lost == 1 ? "" : "s", first_shard, first->record.spec.name, (unsigned long long)points);
 }
 
@@ -106,7 +107,8 @@ static gyre_status check_drain(gy_placement *placement, const struct gy_placemen
     return drain->for_good || *drain->heir ? check_copies(placement, node, err) : GYRE_OK;
 }
 
-gyre_status gy_placement_drain(gy_placement *placement, const struct gy_placement_drain *drain, uint32_t *members, gyre_error *err)
+gyre_status gy_placement_drain(gy_placement *placement, const struct gy_placement_drain *drain, uint32_t *members,
+                               gyre_error *err)
 {
     GY_TRY(gy_primary_name_check(drain->node, err));
     pthread_mutex_lock(&placement->catalog_mu);
@@ -127,8 +129,8 @@ gyre_status gy_placement_drain(gy_placement *placement, const struct gy_placemen
         gy_table_node_changed(placement, node);
         pthread_cond_broadcast(&placement->changed);
         pthread_mutex_unlock(&placement->mu);
-        gy_log(GY_LOG_INFO, drain->undo ? "node_undrained" : "node_draining", "node=%s replicas=%u heir=%s", drain->node, *members,
-               *record.heir ? record.heir : "-");
+        gy_log(GY_LOG_INFO, drain->undo ? "node_undrained" : "node_draining", "node=%s replicas=%u heir=%s", drain->node,
+               *members, *record.heir ? record.heir : "-");
     }
     pthread_mutex_unlock(&placement->catalog_mu);
     return status;
