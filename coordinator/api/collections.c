@@ -116,6 +116,22 @@ static gyre_status update(void *self, gy_rpc_call *call, void *request, gy_bytes
     return pack(reply, &updated->base, err);
 }
 
+static gyre_status scrub(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    gy_collections_service *service = self;
+    const Gyre__V1__ScrubCollectionRequest *asked = request;
+    struct gy_scrub_wish wish = {
+        .collection = asked->name,
+        .shard = asked->shard ? &asked->shard->value : NULL,
+        .deadline_ns = gy_rpc_deadline_ns(call),
+        .cancelled = cancelled,
+        .cancelled_arg = call,
+    };
+    Gyre__V1__ScrubCollectionReply *scrubbed;
+    GY_TRY(gy_placement_scrub(service->placement, &wish, &scrubbed, err));
+    return pack(reply, &scrubbed->base, err);
+}
+
 static const struct gy_unary methods[GY_COLLECTIONS_METHODS] = {
     {.path = "/gyre.v1.Collections/Create", .request_type = &gyre__v1__create_collection_request__descriptor, .handle = create},
     {.path = "/gyre.v1.Collections/Get", .request_type = &gyre__v1__get_collection_request__descriptor, .handle = get},
@@ -123,6 +139,7 @@ static const struct gy_unary methods[GY_COLLECTIONS_METHODS] = {
     {.path = "/gyre.v1.Collections/Drop", .request_type = &gyre__v1__drop_collection_request__descriptor, .handle = drop},
     {.path = "/gyre.v1.Collections/Train", .request_type = &gyre__v1__train_collection_request__descriptor, .handle = train},
     {.path = "/gyre.v1.Collections/Update", .request_type = &gyre__v1__update_collection_request__descriptor, .handle = update},
+    {.path = "/gyre.v1.Collections/Scrub", .request_type = &gyre__v1__scrub_collection_request__descriptor, .handle = scrub},
 };
 
 gyre_status gy_collections_service_new(gy_collections_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics,

@@ -58,6 +58,7 @@ static gyre_status take_answers(const struct gy_write_call *call, const struct w
         const Gyre__Node__WriteReply *reply = asked->reply;
         written = true;
         *deleted += reply->deleted;
+        gy_shard_seen_seq(call->route->shards[asked->shard].seen, reply->seq, gy_now_ns());
         if (reply->seq > call->seqs[asked->shard])
             call->seqs[asked->shard] = reply->seq;
     }

@@ -155,6 +155,8 @@ static void make_metrics(gy_placement *placement, gy_metrics *metrics)
     placement->drops = gy_counter_new(metrics, "gyre_coordinator_drops_total", NULL, "Replicas that nodes were told to drop.");
     placement->config_changes = gy_counter_new(metrics, "gyre_coordinator_config_changes_total", NULL,
                                                "Configurations of shards that were committed.");
+    placement->differing = gy_counter_new(metrics, "gyre_coordinator_replicas_differing_total", NULL,
+                                          "Reports by which two members at one seq hold different data.");
     placement->promotions =
         gy_counter_new(metrics, "gyre_coordinator_promotions_total", NULL, "Members that were made primary of a shard.");
     placement->trainings =

@@ -119,6 +119,18 @@ struct gy_placement_move {
 GYRE_CHECKED gyre_status gy_placement_move(gy_placement *placement, const struct gy_placement_move *move, uint64_t *epoch,
                                            gyre_error *err);
 
+struct gy_scrub_wish {
+    const char *collection;
+    const uint32_t *shard; /* NULL: every one */
+    int64_t deadline_ns;
+    bool (*cancelled)(void *arg);
+    void *cancelled_arg;
+};
+/* Has replicas checked where they are, one at a time on a node, and waits. GYRE_OK whatever is found; one that could not be checked
+ * says why in its place. */
+GYRE_CHECKED gyre_status gy_placement_scrub(gy_placement *placement, const struct gy_scrub_wish *wish,
+                                            Gyre__V1__ScrubCollectionReply **out, gyre_error *err);
+
 /* Everything but the coordinator's own address. */
 GYRE_CHECKED gyre_status gy_placement_status(gy_placement *placement, Gyre__V1__ClusterStatusReply **out, gyre_error *err);
 

@@ -100,6 +100,11 @@ static gyre_status take(gy_placement *placement, const Gyre__Node__Report *repor
     }
     node->started_unix_ms = report->started_unix_ms;
     gy_converge(placement, node, report, now_ns);
+    for (size_t i = 0; i < report->n_replicas; i++) {
+        const struct gy_collection_entry *entry = gy_table_collection_of(placement, report->replicas[i]->collection_id);
+        if (entry && report->replicas[i]->shard < entry->record.spec.shards)
+            gy_compare_members(placement, entry, report->replicas[i]->shard, now_ns);
+    }
     if (rerouted || news->up)
         gy_table_node_changed(placement, node);
     pthread_cond_broadcast(&placement->changed);

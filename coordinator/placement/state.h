@@ -54,6 +54,8 @@ struct gy_member_entry {
     uint64_t epoch, points, log_seq, applied_seq;
     uint32_t codebook_version; /* its codes are in */
     int64_t troubled_since_ns; /* its node has it and cannot open it; 0: it can, or does not have it */
+    uint64_t digests[3];       /* of points, codes, vectors, at applied_seq in that codebook */
+    int64_t suspected_ns;      /* when it was last asked to check itself, because another differs; 0: never */
     uint32_t troubled_reports; /* in a row: it does not serve, or not fully */
     int64_t told_ns;           /* see gy_wanted_replica */
 };
@@ -123,7 +125,7 @@ struct gy_placement {
     bool running;
 
     gy_metric *reports_taken, *reports_refused, *ensures, *codebooks_sent, *drops, *trainings, *training_failures;
-    gy_metric *config_changes, *promotions;
+    gy_metric *config_changes, *promotions, *differing;
 };
 
 /* ---- table.c; all under mu ---- */
@@ -226,6 +228,11 @@ void gy_steer_facts(const struct gy_collection_entry *entry, uint32_t shard, str
 /* When it is time and nothing else is to do, makes changes that even out what nodes carry. false: none, and *due_ns says until
  * when; true: mu was let go of meanwhile. Under mu; only the placement thread. */
 bool gy_even(gy_placement *placement, int64_t now_ns, int64_t *due_ns);
+
+/* ---- scrub.c ---- */
+
+/* Has the members of a shard check themselves whose digests differ though they hold the same seq in the same codebook. Under mu. */
+void gy_compare_members(gy_placement *placement, const struct gy_collection_entry *entry, uint32_t shard, int64_t now_ns);
 
 /* ---- train.c ---- */
 

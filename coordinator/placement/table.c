@@ -187,6 +187,8 @@ void gy_table_member_said(struct gy_collection_entry *entry, struct gy_member_en
     member->points = said->points;
     member->log_seq = said->log_seq, member->applied_seq = said->applied_seq;
     member->codebook_version = said->codebook_version;
+    member->digests[0] = said->digest_points, member->digests[1] = said->digest_codes;
+    member->digests[2] = said->digest_vectors;
 }
 
 void gy_table_member_troubled(struct gy_collection_entry *entry, struct gy_member_entry *member, int64_t now_ns)

@@ -29,6 +29,8 @@ struct command {
 
 int command_up(struct cli *cli, int argc, char **argv);
 int command_down(struct cli *cli, int argc, char **argv);
+int command_scrub(struct cli *cli, int argc, char **argv);
+int command_fsck(struct cli *cli, int argc, char **argv);
 int command_status(struct cli *cli, int argc, char **argv);
 int command_collection_create(struct cli *cli, int argc, char **argv);
 int command_collection_list(struct cli *cli, int argc, char **argv);

@@ -591,7 +591,7 @@ static void one_bad_replica_does_not_stop_the_node(void **state)
     assert_int_equal(stat(half_made, &found), -1);
     assert_ok(write_points(world, 0, 0, 1, 0, DIM));
     assert_refused(GYRE_UNAVAILABLE, write_points(world, 5, 0, 1, 0, DIM),
-                   "node n1: replica of collection 7 shard 5 does not serve: ");
+                   "node n1: replica of collection 7 shard 5 is damaged: ");
     struct gy_node_status *statuses;
     size_t count;
     assert_int_equal(gy_node_statuses(world->node, &statuses, &count, NULL), GYRE_OK);
@@ -618,7 +618,7 @@ static void a_replica_whose_directory_is_gone_can_be_dropped(void **state)
     snprintf(path, sizeof path, "%s/replicas/7-5", world->directory);
     assert_int_equal(mkdir(path, 0700), 0);
     start(world);
-    assert_refused(GYRE_UNAVAILABLE, write_points(world, 5, 0, 1, 0, DIM), "does not serve");
+    assert_refused(GYRE_UNAVAILABLE, write_points(world, 5, 0, 1, 0, DIM), "is damaged");
     /* As a drop leaves it that fails after the rename. */
     snprintf(dropping, sizeof dropping, "%s/replicas/.7-5.dropping", world->directory);
     snprintf(rest, sizeof rest, "%s/CURRENT", dropping);
