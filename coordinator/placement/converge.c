@@ -279,6 +279,15 @@ static bool judge_troubled(struct gy_collection_entry *entry, struct gy_member_e
     return !member->told_ns || now_ns - member->told_ns >= GY_ENSURE_AGAIN_NS;
 }
 
+/* Whether a node has what may be the member, and cannot open it. One that was never open since the node's start does not say which
+ * member it is: this one, as far as anybody knows. One that was open once says it, but no epoch. */
+static bool is_closed(const Gyre__Node__ReplicaStatus *there, uint32_t id, const struct gy_member_entry *member)
+{
+    if (!there || (there->lost && member->presence != GY_PRESENCE_UNMADE))
+        return false;
+    return !there->member || (there->member == id && !there->epoch && !there->restoring && there->trouble[0]);
+}
+
 /* A replica that opens or replays says so for a moment; one that says it report after report is worth a line. */
 static void note_trouble(const struct gy_collection_entry *entry, struct gy_member_entry *member,
                          const Gyre__Node__ReplicaStatus *said)
@@ -302,14 +311,15 @@ static void collect_of_collection(struct gy_collection_entry *entry, struct gy_n
             const Gyre__Node__ReplicaStatus *there = find_held(report, entry->record.id, i), *said = there;
             if (there && there->member != configured->id) /* an older member's: it must go before this one can be made */
                 said = NULL;
-            /* One that could not be opened does not say which member it is: this one, as far as anybody knows. */
-            bool unnamed = there && !there->member && (!there->lost || member->presence == GY_PRESENCE_UNMADE);
-            if (said || unnamed)
+            bool closed = is_closed(there, configured->id, member);
+            if (closed)
+                said = NULL;
+            if (said || closed)
                 note_trouble(entry, member, there);
-            bool behind = unnamed ? judge_troubled(entry, member, now_ns) : judge(entry, i, m, said, now_ns);
+            bool behind = closed ? judge_troubled(entry, member, now_ns) : judge(entry, i, m, said, now_ns);
             node->bytes += gy_table_replica_bytes(entry, configured->kind, said ? said->points : 0);
             gyre_error err;
-            if (behind && (there == said || unnamed) && entry->record.state == GY_COLLECTION_ACTIVE && out->count < out->room &&
+            if (behind && (there == said || closed) && entry->record.state == GY_COLLECTION_ACTIVE && out->count < out->room &&
                 add_ensure(out, entry, i, m, &err) == GYRE_OK)
                 member->told_ns = now_ns;
         }

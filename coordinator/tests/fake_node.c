@@ -31,7 +31,7 @@ static void describe(const struct fake_replica *replica, Gyre__Node__ReplicaStat
     out->lost = replica->lost, out->restoring = replica->restoring;
     if (replica->closed) { /* as a node says it that has just started: nothing is known but where it is */
         out->epoch = out->points = out->log_seq = out->applied_seq = 0;
-        out->codebook_version = out->member = 0;
+        out->codebook_version = 0, out->member = replica->named ? replica->member : 0;
         out->trouble = (char *)(uintptr_t)"no space left on device";
         return;
     }

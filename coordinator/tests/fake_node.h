@@ -19,6 +19,7 @@ struct fake_replica {
     uint64_t log_seq;
     bool lost, restoring;
     bool closed;          /* it is there and cannot be opened until it is told to */
+    bool named;           /* and its node remembers which member it is */
     struct gy_shard_config config; /* the newest it was told */
     gyre_codebook *asked; /* the newest it was told */
     char codec[32];       /* of which it was told */

@@ -398,6 +398,7 @@ static void a_member_that_stays_closed_is_made_anew_elsewhere(void **state)
     make_words(world, 3, 0);
     size_t closed = follower(world), spare = free_node(world);
     close_replica(&world->nodes[closed]);
+    world->nodes[closed].replicas[0].named = true; /* it was open once */
     world_await(world, NULL, fourth_in_sync, "a new member in sync");
     char room[8];
     assert_string_equal(member_on(world, closed, room), "");
