@@ -12,6 +12,7 @@
 
 enum {
     CALL_SECONDS = 30, STREAMS_DEFAULT = 4, STREAMS_MAX = 64, BATCH = 512, RUN_MESSAGES = 8, NOT_SAID = UINT32_MAX,
+    COMPARED_AT_ONCE = 32, /* so that even the longest payloads fit into a reply */
 };
 static const char command[] = "restore";
 
@@ -101,22 +102,27 @@ static bool same(const struct sampled *wanted, const Gyre__V1__Point *found, siz
            strcmp(found->payload, wanted->payload) == 0;
 }
 
-static gyre_status compare_point(const struct restore *restore, const struct sampled *wanted, gyre_error *err)
+/* Some points by id; they come in the order asked, so the first that is missing or another shows. */
+static gyre_status compare_points(const struct restore *restore, const struct sampled *wanted, size_t count, gyre_error *err)
 {
-    char text[GYRE_UUID_TEXT_BYTES];
-    Gyre__V1__PointId id = GYRE__V1__POINT_ID__INIT, *ids[] = {&id};
+    char texts[COMPARED_AT_ONCE][GYRE_UUID_TEXT_BYTES];
+    Gyre__V1__PointId bodies[COMPARED_AT_ONCE], *ids[COMPARED_AT_ONCE];
     Gyre__V1__GetRequest request = GYRE__V1__GET_REQUEST__INIT;
     Gyre__V1__GetReply *reply = NULL;
-    GY_TRY(point_id_read(&id, text, gyre_point_id_format(&wanted->id, text), err));
+    for (size_t i = 0; i < count; i++)
+        point_id_message(&wanted[i].id, ids[i] = &bodies[i], texts[i]);
     request.collection = (char *)restore->name;
-    request.ids = ids, request.n_ids = 1;
+    request.ids = ids, request.n_ids = count;
     GY_TRY(gyre_client_call(restore->client, "/gyre.v1.Points/Get", &request.base, &gyre__v1__get_reply__descriptor, &reply,
                             cli_deadline_ns(restore->cli, CALL_SECONDS), err));
-    bool equal = reply->n_points == 1 && same(wanted, reply->points[0], restore->from->dim);
+    size_t equal = 0;
+    while (equal < count && equal < reply->n_points && same(&wanted[equal], reply->points[equal], restore->from->dim))
+        equal++;
     gy_wire_free(reply);
-    return equal ? GYRE_OK
-                 : gyre_fail(err, GYRE_CORRUPT, "point %s of '%s' is not what the backup has. Was it written to meanwhile?",
-                             gyre_point_id_format(&wanted->id, text), restore->name);
+    if (equal == count)
+        return GYRE_OK;
+    return gyre_fail(err, GYRE_CORRUPT, "point %s of '%s' is not what the backup has. Was it written to meanwhile?",
+                     gyre_point_id_format(&wanted[equal].id, texts[0]), restore->name);
 }
 
 static gyre_status compare(const struct restore *restore, const backup_rows *rows, uint64_t *sampled, gyre_error *err)
@@ -125,8 +131,8 @@ static gyre_status compare(const struct restore *restore, const backup_rows *row
     const struct sampled *sample = backup_rows_sample(rows, &count);
     if (!restore->into_existing)
         GY_TRY(compare_sums(restore, err));
-    for (size_t i = 0; i < count; i++)
-        GY_TRY(compare_point(restore, &sample[i], err));
+    for (size_t i = 0; i < count; i += COMPARED_AT_ONCE)
+        GY_TRY(compare_points(restore, sample + i, count - i < COMPARED_AT_ONCE ? count - i : COMPARED_AT_ONCE, err));
     *sampled = count;
     return GYRE_OK;
 }

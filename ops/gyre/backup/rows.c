@@ -96,18 +96,22 @@ static void sample(backup_rows *rows, const struct record *record)
     sampled->payload = text_of(record);
 }
 
+void point_id_message(const gyre_point_id *id, Gyre__V1__PointId *out, char uuid[GYRE_UUID_TEXT_BYTES])
+{
+    gyre__v1__point_id__init(out);
+    if (gyre_point_id_is_number(id)) {
+        out->id_case = GYRE__V1__POINT_ID__ID_NUM;
+        out->num = gyre_point_id_number(id);
+    } else {
+        out->id_case = GYRE__V1__POINT_ID__ID_UUID;
+        out->uuid = gyre_point_id_format(id, uuid);
+    }
+}
+
 static void add(const backup_rows *rows, source_run *run, const struct record *record)
 {
     size_t i = run->rows++, bytes = record->payload_bytes;
-    Gyre__V1__PointId *id = &run->ids[i];
-    gyre__v1__point_id__init(id);
-    if (gyre_point_id_is_number(&record->id)) {
-        id->id_case = GYRE__V1__POINT_ID__ID_NUM;
-        id->num = gyre_point_id_number(&record->id);
-    } else {
-        id->id_case = GYRE__V1__POINT_ID__ID_UUID;
-        id->uuid = gyre_point_id_format(&record->id, run->uuids[i]);
-    }
+    point_id_message(&record->id, &run->ids[i], run->uuids[i]);
     memcpy(run->bodies[i].vector, record->vector, rows->made->dim * sizeof(float));
     if (run->text_bytes_max - run->text_bytes < bytes + 1) {
         run->text_bytes_max = (run->text_bytes + bytes + 1) * 2; /* at most twice SOURCE_RUN_TEXT_BYTES and two payloads */

@@ -26,6 +26,8 @@ struct sampled {
     float *vector; /* [dim] */
     char *payload;
 };
+/* Fills a message; uuid must outlive it. */
+void point_id_message(const gyre_point_id *id, Gyre__V1__PointId *out, char uuid[GYRE_UUID_TEXT_BYTES]);
 const struct sampled *backup_rows_sample(const backup_rows *rows, size_t *count);
 
 #endif
