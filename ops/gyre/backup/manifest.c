@@ -163,8 +163,7 @@ static json_t *checksum(json_t *root, gyre_error *err)
     return hex_hash(hash);
 }
 
-/* Takes root. */
-static gyre_status write_json(json_t *root, const char *path, gyre_error *err)
+gyre_status manifest_write_json(json_t *root, const char *path, gyre_error *err)
 {
     json_t *sum = checksum(root, err);
     char *text = sum ? (json_object_set_new(root, "checksum", sum), json_dumps(root, JSON_INDENT(1))) : NULL;
@@ -183,7 +182,7 @@ gyre_status manifest_write(const backup_manifest *manifest, const char *dir, gyr
     for (size_t i = 0; i < manifest->count; i++)
         json_array_append_new(generations, generation_json(&manifest->generations[i]));
     snprintf(path, sizeof path, "%s/manifest.json", dir);
-    return write_json(json_pack("{sI ss so}", "format", (json_int_t)FORMAT, "collection", manifest->collection, "generations",
+    return manifest_write_json(json_pack("{sI ss so}", "format", (json_int_t)FORMAT, "collection", manifest->collection, "generations",
                                 generations),
                       path, err);
 }
@@ -412,7 +411,7 @@ gyre_status shard_note_write(const struct backup_shard *shard, uint32_t number, 
 {
     char path[MANIFEST_PATH_BYTES];
     note_path(path, dir, generation, number);
-    return write_json(json_pack("{sI ss so}", "format", (json_int_t)FORMAT, "key", key, "shard", shard_json(shard, number)), path,
+    return manifest_write_json(json_pack("{sI ss so}", "format", (json_int_t)FORMAT, "key", key, "shard", shard_json(shard, number)), path,
                       err);
 }
 

@@ -56,6 +56,8 @@ GY_AUTO_DEFINE(backup_manifest, manifest_free)
 GYRE_CHECKED gyre_status manifest_read(backup_manifest **out, const char *dir, gyre_error *err);
 /* Replaces it in one step, on disk when it returns. */
 GYRE_CHECKED gyre_status manifest_write(const backup_manifest *manifest, const char *dir, gyre_error *err);
+/* Puts the checksum into a manifest or a note and writes it. Takes root. */
+GYRE_CHECKED gyre_status manifest_write_json(json_t *root, const char *path, gyre_error *err);
 /* The sum of what a generation's shards hold. */
 uint64_t generation_count(const struct backup_generation *generation);
 /* Index of the first generation that shard's state of manifest->generations[at] is made of. */

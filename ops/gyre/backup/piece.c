@@ -136,6 +136,15 @@ static uint64_t index_hash(const uint8_t *file, size_t index_bytes)
     return XXH3_64bits_digest(&state);
 }
 
+void piece_rehash(uint8_t *file, size_t bytes)
+{
+    size_t index_bytes = (size_t)gy_load_u32(file + AT_POINTS) * ENTRY_BYTES + (size_t)gy_load_u32(file + AT_GONE) * GYRE_ID_BYTES;
+    if (index_bytes > bytes - HEADER_BYTES) /* counts of a file that was changed */
+        index_bytes = bytes - HEADER_BYTES;
+    gy_store_u64(file + AT_BODY_HASH, XXH3_64bits(file + HEADER_BYTES + index_bytes, bytes - HEADER_BYTES - index_bytes));
+    gy_store_u64(file + AT_INDEX_HASH, index_hash(file, index_bytes));
+}
+
 static uint8_t *append(uint8_t *at, struct bytes *bytes)
 {
     if (bytes->used)
@@ -158,8 +167,7 @@ uint8_t *piece_seal(piece_builder *builder, size_t *bytes, uint8_t hash[PIECE_HA
     gy_store_u64(file + AT_PAYLOAD_BYTES, builder->payloads.used);
     uint8_t *body = append(append(file + HEADER_BYTES, &builder->index), &builder->gone_ids);
     append(append(body, &builder->vectors), &builder->payloads);
-    gy_store_u64(file + AT_BODY_HASH, XXH3_64bits(body, body_bytes));
-    gy_store_u64(file + AT_INDEX_HASH, index_hash(file, index_bytes));
+    piece_rehash(file, size);
     builder->points = builder->gone = 0;
     piece_hash(file, size, hash);
     *bytes = size;

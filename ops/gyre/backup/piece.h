@@ -52,6 +52,8 @@ uint32_t piece_points(const piece_builder *builder);
 uint32_t piece_gone(const piece_builder *builder);
 /* The file's bytes (malloc'ed, the caller's); the builder is empty again. */
 uint8_t *piece_seal(piece_builder *builder, size_t *bytes, uint8_t hash[PIECE_HASH_BYTES]);
+/* Makes the two hashes inside a file of a piece those of its bytes; for whoever changes one. */
+void piece_rehash(uint8_t *file, size_t bytes);
 /* xxh3-128 of a whole file. */
 void piece_hash(const uint8_t *data, size_t bytes, uint8_t hash[PIECE_HASH_BYTES]);
 
