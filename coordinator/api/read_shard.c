@@ -1,6 +1,6 @@
 /* ReadShard: a shard's points at one seq, from a node's SNAPSHOT. The state lives on the node that began it; this coordinator
- * remembers nothing: the token says where to go on, so that any coordinator of the cluster can. It is authenticated, because what it
- * names on a node is nobody else's to ask for; its key is of the cluster, so it outlives a coordinator. */
+ * remembers nothing: the token says where to go on, so that any coordinator of the cluster can. It is authenticated, because
+ * what it names on a node is nobody else's to ask for; its key is of the cluster, so it outlives a coordinator. */
 #include "api/read_shard.h"
 
 #include "api/convert.h"
@@ -11,10 +11,16 @@
 #include <sodium.h>
 #include <stdlib.h>
 
-enum { TOKEN_FORMAT = 1, MAC_BYTES = 16, BODY_BYTES = 1 + 8 + 4 + 4 + 8 + 8 + GYRE_ID_BYTES, TOKEN_BYTES = BODY_BYTES + MAC_BYTES };
+enum {
+    TOKEN_FORMAT = 1,
+    MAC_BYTES = 16,
+    BODY_BYTES = 1 + 8 + 4 + 4 + 8 + 8 + GYRE_ID_BYTES,
+    TOKEN_BYTES = BODY_BYTES + MAC_BYTES
+};
 #define ATTEMPT_NS (10 * GY_SECOND_NS) /* for one answer of a node; another may be asked after it */
 
-/* Where a read is. A piece is never asked for from behind "no id" twice, so after needs no flag: it is set as soon as a token is. */
+/* Where a read is. A piece is never asked for from behind "no id" twice, so after needs no flag: it is set as soon as a token
+ * is. */
 struct place {
     uint64_t collection_id;
     uint32_t shard, member;

@@ -13,9 +13,9 @@ typedef struct gy_read_shard {
     const char *cluster; /* its id */
 } gy_read_shard;
 
-/* Packs the reply. GYRE_INVALID for a token that this cluster did not make, or for another shard; GYRE_ABORTED if the state that it
- * goes on with is gone; GYRE_UNAVAILABLE if no in-sync member answers. */
-GYRE_CHECKED gyre_status gy_read_shard_run(const gy_read_shard *read, const Gyre__V1__ReadShardRequest *asked, int64_t deadline_ns,
-                                           gy_bytes *reply, gyre_error *err);
+/* Packs the reply. GYRE_INVALID for a token that this cluster did not make, or for another shard; GYRE_ABORTED if the state that
+ * it goes on with is gone; GYRE_UNAVAILABLE if no in-sync member answers. */
+GYRE_CHECKED gyre_status gy_read_shard_run(const gy_read_shard *read, const Gyre__V1__ReadShardRequest *asked,
+                                           int64_t deadline_ns, gy_bytes *reply, gyre_error *err);
 
 #endif

@@ -254,7 +254,8 @@ static gyre_status snapshot(fake_node *node, const Gyre__Node__Snapshot *asked, 
     gyre_point_id after;
     if (asked->after.len == GYRE_ID_BYTES)
         memcpy(after.bytes, asked->after.data, GYRE_ID_BYTES);
-    uint64_t first = (uint64_t)asked->shard * FAKE_ID_OF_SHARD, next = asked->after.len ? gyre_point_id_number(&after) - first + 1 : 0;
+    uint64_t first = (uint64_t)asked->shard * FAKE_ID_OF_SHARD,
+             next = asked->after.len ? gyre_point_id_number(&after) - first + 1 : 0;
     for (; next < replica->points && message.n_rows + known_count < PIECE_POINTS && !node->stuck; next++) {
         gyre_point_id id = gyre_point_id_from_number(first + next);
         if (asked->since && next % 2) {

@@ -13,7 +13,8 @@ enum { POINTS = 10, DIM = 3 };
 static gyre_status read_shard(struct world *world, const Gyre__V1__ReadShardRequest *request, Gyre__V1__ReadShardReply **reply,
                               gyre_error *err)
 {
-    return world_call(world, "/gyre.v1.Collections/ReadShard", &request->base, &gyre__v1__read_shard_reply__descriptor, reply, err);
+    return world_call(world, "/gyre.v1.Collections/ReadShard", &request->base, &gyre__v1__read_shard_reply__descriptor, reply,
+                      err);
 }
 
 static Gyre__V1__ReadShardRequest a_request(uint32_t shard)

@@ -1,11 +1,12 @@
 /* feed: see feed.h.
  *
- * Each worker takes a run of rows, sends it as one client stream of messages, and counts it when the stream's reply has come: then, and
- * only then, every point of it is written. A run that fails because a part of the cluster cannot be reached is sent again as a whole,
- * with growing pauses; points are written by id, so sending one twice changes nothing. So is one that met a full queue; but a full disk
- * and a limit answer with the same status, and they stay: when nothing of the whole gets through for EXHAUSTED_SECONDS, it ends. The row to resume from is the first of the
- * earliest run that was not acknowledged. Several streams, because the coordinator writes a stream's messages one after the other: only
- * different streams keep every shard's disk busy. */
+ * Each worker takes a run of rows, sends it as one client stream of messages, and counts it when the stream's reply has come:
+ * then, and only then, every point of it is written. A run that fails because a part of the cluster cannot be reached is sent
+ * again as a whole, with growing pauses; points are written by id, so sending one twice changes nothing. So is one that met a
+ * full queue; but a full disk and a limit answer with the same status, and they stay: when nothing of the whole gets through for
+ * EXHAUSTED_SECONDS, it ends. The row to resume from is the first of the earliest run that was not acknowledged. Several
+ * streams, because the coordinator writes a stream's messages one after the other: only different streams keep every shard's
+ * disk busy. */
 #include "feed.h"
 
 #include "progress.h"
@@ -49,23 +50,26 @@ static void on_signal(int number)
 }
 
 /* Sends one run as one stream; returns when every point of it is acknowledged, or fails. */
-static gyre_status send_run(const struct feeding *feeding, const source_run *run, gyre_error *err)
+static gyre_status send_run(const struct feed *feed, const source_run *run, gyre_error *err)
 {
     gyre_stream *stream = NULL;
     Gyre__V1__ImportReply *reply = NULL;
-    gyre_status status = gyre_stream_open(&stream, feeding->feed->client, "/gyre.v1.Points/Import", cli_deadline_ns(feeding->feed->cli, STREAM_SECONDS), err);
+    gyre_status status = gyre_stream_open(&stream, feed->client, "/gyre.v1.Points/Import",
+                                          cli_deadline_ns(feed->cli, STREAM_SECONDS), err);
     for (size_t at = 0; at < run->rows && status == GYRE_OK;) {
         Gyre__V1__ImportRequest request = GYRE__V1__IMPORT_REQUEST__INIT;
-        request.collection = (char *)feeding->feed->collection;
+        request.collection = (char *)feed->collection;
         request.points = run->points + at;
-        for (size_t bytes = 0; at < run->rows && request.n_points < feeding->feed->batch && (bytes == 0 || bytes + run->sizes[at] <= MESSAGE_BYTES);)
+        for (size_t bytes = 0; at < run->rows && request.n_points < feed->batch &&
+                               (bytes == 0 || bytes + run->sizes[at] <= MESSAGE_BYTES);)
             bytes += run->sizes[at++], request.n_points++;
         status = gyre_stream_send(stream, &request.base, err);
     }
     if (status == GYRE_OK)
         status = gyre_stream_finish(stream, &gyre__v1__import_reply__descriptor, &reply, err);
     if (status == GYRE_OK && reply->imported != run->rows)
-        status = gyre_fail(err, GYRE_INTERNAL, "the coordinator acknowledged %" PRIu64 " of %zu points", reply->imported, run->rows);
+        status =
+            gyre_fail(err, GYRE_INTERNAL, "the coordinator acknowledged %" PRIu64 " of %zu points", reply->imported, run->rows);
     gy_wire_free(reply);
     gyre_stream_close(stream);
     return status;
@@ -101,7 +105,7 @@ static bool pause_before(struct feeding *feeding, unsigned attempt)
 static gyre_status send_run_surely(struct feeding *feeding, const source_run *run, gyre_error *err)
 {
     for (unsigned attempt = 0;; attempt++) {
-        gyre_status status = send_run(feeding, run, err);
+        gyre_status status = send_run(feeding->feed, run, err);
         if (status == GYRE_OK || !may_pass(feeding, status))
             return status;
         if (attempt + 1 == ATTEMPTS_MAX || !pause_before(feeding, attempt))

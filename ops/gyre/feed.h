@@ -1,4 +1,5 @@
-/* feed: points go into a collection, over several streams at once, and whoever feeds them learns up to where they are surely there.
+/* feed: points go into a collection, over several streams at once, and whoever feeds them learns up to where they are surely
+ * there.
  *
  * Threads  feed_run blocks and has threads of its own, which take their runs from the source one at a time */
 #ifndef GY_FEED_H

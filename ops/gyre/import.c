@@ -120,9 +120,18 @@ int command_import(struct cli *cli, int argc, char **argv)
     options.run_rows_max = batch * RUN_MESSAGES;
     if (source_open(&source, &options, &err) != GYRE_OK || cli_connect(cli, &client, &err) != GYRE_OK)
         return cli_fail(usage.command, &err);
-    const struct feed feed = {.cli = cli, .client = client, .collection = argv[0], .batch = batch, .streams = streams, .quiet = quiet,
-                              .verb = "imported", .rows = source_count(source) - start, .next = next_run, .run_new = new_run,
-                              .next_row = next_row, .self = source};
+    const struct feed feed = {.cli = cli,
+                              .client = client,
+                              .collection = argv[0],
+                              .batch = batch,
+                              .streams = streams,
+                              .quiet = quiet,
+                              .verb = "imported",
+                              .rows = source_count(source) - start,
+                              .next = next_run,
+                              .run_new = new_run,
+                              .next_row = next_row,
+                              .self = source};
     if (check_collection(&feed, source_dim(source), create, metric_number, &err) != GYRE_OK)
         return cli_fail(usage.command, &err);
     return import_run(&feed, json);

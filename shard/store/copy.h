@@ -53,8 +53,8 @@ struct gy_export_point {
     size_t vector_bytes;
 };
 typedef gyre_status gy_on_export_point(void *self, const struct gy_export_point *point, gyre_error *err);
-/* The same of whole points, in the order of ids, from behind `after` ([GYRE_ID_BYTES], or NULL) on; only of an export with vectors.
- * GYRE_CORRUPT if a point has no vector. */
+/* The same of whole points, in the order of ids, from behind `after` ([GYRE_ID_BYTES], or NULL) on; only of an export with
+ * vectors. GYRE_CORRUPT if a point has no vector. */
 GYRE_CHECKED gyre_status gy_export_read_points(gy_export *export, const uint8_t *after, uint64_t since, size_t bytes_max,
                                                gy_on_export_point *visit, void *self, bool *done, gyre_error *err);
 

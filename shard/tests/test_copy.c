@@ -594,7 +594,8 @@ static void get_points(gy_export *export, struct got *got)
     gyre_error err;
     for (bool done = false; !done;) {
         size_t before = got->points + got->known, bytes = got->bytes;
-        assert_ok(gy_export_read_points(export, before ? got->after : NULL, got->since, PIECE_BYTES, get_point, got, &done, &err));
+        assert_ok(
+            gy_export_read_points(export, before ? got->after : NULL, got->since, PIECE_BYTES, get_point, got, &done, &err));
         assert_true(done || got->points + got->known > before);
         assert_true(got->bytes - bytes <= PIECE_BYTES || got->points + got->known == before + 1);
     }

@@ -1,4 +1,5 @@
-/* backup: `gyre backup`: one more generation in a directory. take.c reads the shards; the manifest is written when all are there. */
+/* backup: `gyre backup`: one more generation in a directory. take.c reads the shards; the manifest is written when all are
+ * there. */
 #include "backup/take.h"
 
 #include "args.h"
@@ -30,8 +31,8 @@ static gyre_status describe(const struct cli *cli, gyre_client *client, const ch
     Gyre__V1__ClusterStatusRequest request = GYRE__V1__CLUSTER_STATUS_REQUEST__INIT;
     Gyre__V1__ClusterStatusReply *cluster = NULL;
     Gyre__V1__Collection *collection = NULL;
-    GY_TRY(gyre_client_call(client, "/gyre.v1.Cluster/Status", &request.base, &gyre__v1__cluster_status_reply__descriptor, &cluster,
-                            cli_deadline_ns(cli, CALL_SECONDS), err));
+    GY_TRY(gyre_client_call(client, "/gyre.v1.Cluster/Status", &request.base, &gyre__v1__cluster_status_reply__descriptor,
+                            &cluster, cli_deadline_ns(cli, CALL_SECONDS), err));
     gyre_status status = collection_get(cli, client, name, &collection, err);
     const Gyre__V1__CollectionSpec *spec = collection ? collection->spec : NULL;
     if (status == GYRE_OK && (!spec || !spec->dim || !spec->shards))
@@ -94,10 +95,11 @@ static void report(const struct take *take, const struct take_result *result, co
                 json_array_append_new(reasons, json_pack("{sI ss}", "shard", (json_int_t)s, "reason", result->reasons[s]));
         json_write(json_pack("{ss sI sb ss? sI sI sI sI sI sI sI sI sI sf so}", "collection", take->collection, "generation",
                              (json_int_t)made->number, "incremental", (int)take->follow, "reason", reason, "count",
-                             (json_int_t)count, "points_written", (json_int_t)totals.points, "gone", (json_int_t)totals.gone, "files",
-                             (json_int_t)totals.files, "bytes", (json_int_t)result->bytes, "shards", (json_int_t)made->shard_count,
-                             "shards_full", (json_int_t)totals.full, "shards_resumed", (json_int_t)result->resumed, "retries",
-                             (json_int_t)result->retries, "seconds", result->seconds, "full_again", reasons),
+                             (json_int_t)count, "points_written", (json_int_t)totals.points, "gone", (json_int_t)totals.gone,
+                             "files", (json_int_t)totals.files, "bytes", (json_int_t)result->bytes, "shards",
+                             (json_int_t)made->shard_count, "shards_full", (json_int_t)totals.full, "shards_resumed",
+                             (json_int_t)result->resumed, "retries", (json_int_t)result->retries, "seconds", result->seconds,
+                             "full_again", reasons),
                    stdout);
         return;
     }
@@ -164,8 +166,8 @@ int command_backup(struct cli *cli, int argc, char **argv)
     };
     const struct usage usage = {
         command, "COLLECTION DIR", 2, 2,
-        "Copies a collection into a directory while it is used. Each shard is copied as it is at one moment; shards at different ones.\n"
-        "If DIR has a backup of the collection, only what changed since is written, as its next generation.",
+        "Copies a collection into a directory while it is used: each shard as it is at one moment, shards at different ones. If DIR\n"
+        "has a backup of the collection, only what changed since is written, as its next generation.",
         "  gyre backup words /backups/words\n"
         "  gyre backup words /backups/words --full\n"
         "  gyre backup verify /backups/words\n"};
@@ -190,7 +192,8 @@ int command_backup(struct cli *cli, int argc, char **argv)
         status = gyre_fail(&err, GYRE_EXISTS, "%s has a backup of collection '%s'", argv[1], manifest->collection);
     else if (status == GYRE_OK && (manifest->count == MANIFEST_GENERATIONS_MAX ||
                                    manifest->generations[manifest->count - 1].number == GENERATION_MAX))
-        status = gyre_fail(&err, GYRE_EXHAUSTED, "%s has %d generations; begin another directory", argv[1], MANIFEST_GENERATIONS_MAX);
+        status = gyre_fail(&err, GYRE_EXHAUSTED, "%s has %d generations; begin another directory", argv[1],
+                           MANIFEST_GENERATIONS_MAX);
     if (status != GYRE_OK) {
         close(lock);
         return cli_fail(command, &err);
@@ -198,8 +201,16 @@ int command_backup(struct cli *cli, int argc, char **argv)
     made.number = manifest ? manifest->generations[manifest->count - 1].number + 1 : 1;
     made.shards = cli_alloc(made.shard_count, sizeof *made.shards);
     const char *reason = cannot_follow(manifest, &made, full);
-    struct take take = {.cli = cli, .client = client, .dir = argv[1], .manifest = manifest, .follow = !reason, .collection = argv[0],
-                        .points_expected = points, .parallel = parallel, .quiet = quiet, .made = &made};
+    struct take take = {.cli = cli,
+                        .client = client,
+                        .dir = argv[1],
+                        .manifest = manifest,
+                        .follow = !reason,
+                        .collection = argv[0],
+                        .points_expected = points,
+                        .parallel = parallel,
+                        .quiet = quiet,
+                        .made = &made};
     size_t before = manifest ? manifest->count : 0;
     int code = run(&take, &manifest, reason, json);
     close(lock);

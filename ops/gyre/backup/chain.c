@@ -94,8 +94,8 @@ static gyre_status come_to_end(const backup_chain *chain, gyre_error *err)
 {
     if (chain->points == chain->state->count && sums_equal(chain->sums, chain->state->sums))
         return GYRE_OK;
-    return gyre_fail(err, GYRE_CORRUPT, "%s: shard %u: its files come to %" PRIu64 " points%s; the shard had %" PRIu64, chain->dir,
-                     chain->shard, chain->points, chain->points == chain->state->count ? " of other contents" : "",
+    return gyre_fail(err, GYRE_CORRUPT, "%s: shard %u: its files come to %" PRIu64 " points%s; the shard had %" PRIu64,
+                     chain->dir, chain->shard, chain->points, chain->points == chain->state->count ? " of other contents" : "",
                      chain->state->count);
 }
 

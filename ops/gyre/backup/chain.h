@@ -1,5 +1,5 @@
-/* chain: the state of one shard at one generation, put together from its full generation and those that follow it: all their pieces
- * are walked side by side by id, and of records of one id the newest generation's holds.
+/* chain: the state of one shard at one generation, put together from its full generation and those that follow it: all their
+ * pieces are walked side by side by id, and of records of one id the newest generation's holds.
  * Threads  one owner */
 #ifndef GY_BACKUP_CHAIN_H
 #define GY_BACKUP_CHAIN_H

@@ -11,7 +11,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { FORMAT = 1, SHARDS_MAX = 1024, FILES_MAX = 1 << 24, MANIFEST_BYTES_MAX = 1 << 30, HASH_TEXT_BYTES = 2 * PIECE_HASH_BYTES + 1 };
+enum {
+    FORMAT = 1,
+    SHARDS_MAX = 1024,
+    FILES_MAX = 1 << 24,
+    MANIFEST_BYTES_MAX = 1 << 30,
+    HASH_TEXT_BYTES = 2 * PIECE_HASH_BYTES + 1
+};
 #define SEQ_MAX ((json_int_t)1 << 53)
 
 void backup_shard_fini(struct backup_shard *shard)
@@ -123,8 +129,9 @@ static json_t *shard_json(const struct backup_shard *shard, uint32_t number)
     json_t *files = json_array();
     for (size_t i = 0; i < shard->file_count; i++) {
         const struct backup_file *file = &shard->files[i];
-        json_array_append_new(files, json_pack("{sI sI sI so}", "bytes", (json_int_t)file->bytes, "points", (json_int_t)file->points,
-                                               "gone", (json_int_t)file->gone, "xxh3_128", hex_hash(file->hash)));
+        json_array_append_new(files,
+                              json_pack("{sI sI sI so}", "bytes", (json_int_t)file->bytes, "points", (json_int_t)file->points,
+                                        "gone", (json_int_t)file->gone, "xxh3_128", hex_hash(file->hash)));
     }
     return json_pack("{sI sb sI sI sI sI sI sI so so so}", "shard", (json_int_t)number, "full", (int)shard->full, "seq",
                      (json_int_t)shard->seq, "epoch", (json_int_t)shard->epoch, "count", (json_int_t)shard->count, "points",
@@ -138,10 +145,10 @@ static json_t *generation_json(const struct backup_generation *generation)
     json_t *shards = json_array();
     for (uint32_t s = 0; s < generation->shard_count; s++)
         json_array_append_new(shards, shard_json(&generation->shards[s], s));
-    json_t *spec = json_pack("{sI sI ss sI sI sI sI sI}", "dim", (json_int_t)generation->dim, "metric", (json_int_t)generation->metric,
-                             "codec", generation->codec, "bits", (json_int_t)generation->bits, "shards",
-                             (json_int_t)generation->shard_count, "copies", (json_int_t)generation->copies, "quantized",
-                             (json_int_t)generation->quantized, "min_copies", (json_int_t)generation->min_copies);
+    json_t *spec = json_pack("{sI sI ss sI sI sI sI sI}", "dim", (json_int_t)generation->dim, "metric",
+                             (json_int_t)generation->metric, "codec", generation->codec, "bits", (json_int_t)generation->bits,
+                             "shards", (json_int_t)generation->shard_count, "copies", (json_int_t)generation->copies,
+                             "quantized", (json_int_t)generation->quantized, "min_copies", (json_int_t)generation->min_copies);
     return json_pack("{sI ss ss so so so}", "generation", (json_int_t)generation->number, "time", generation->time, "cluster",
                      generation->cluster, "collection_id", hex_u64(generation->collection_id), "spec", spec, "shards", shards);
 }
@@ -182,9 +189,9 @@ gyre_status manifest_write(const backup_manifest *manifest, const char *dir, gyr
     for (size_t i = 0; i < manifest->count; i++)
         json_array_append_new(generations, generation_json(&manifest->generations[i]));
     snprintf(path, sizeof path, "%s/manifest.json", dir);
-    return manifest_write_json(json_pack("{sI ss so}", "format", (json_int_t)FORMAT, "collection", manifest->collection, "generations",
-                                generations),
-                      path, err);
+    return manifest_write_json(
+        json_pack("{sI ss so}", "format", (json_int_t)FORMAT, "collection", manifest->collection, "generations", generations),
+        path, err);
 }
 
 /* ---- from JSON ---- */
@@ -259,11 +266,12 @@ static gyre_status read_files(const json_t *list, struct backup_shard *out, gyre
         points += out->files[i].points, gone += out->files[i].gone;
     }
     if (points != out->points || gone != out->gone)
-        return gyre_fail(err, GYRE_CORRUPT, "its files have %" PRIu64 " points and %" PRIu64 " gone ids, not %" PRIu64 " and %" PRIu64,
-                         points, gone, out->points, out->gone);
+        return gyre_fail(err, GYRE_CORRUPT,
+                         "its files have %" PRIu64 " points and %" PRIu64 " gone ids, not %" PRIu64 " and %" PRIu64, points,
+                         gone, out->points, out->gone);
     if (out->full && (out->gone || out->points != out->count))
-        return gyre_fail(err, GYRE_CORRUPT, "it is full, but has %" PRIu64 " points and %" PRIu64 " gone ids for %" PRIu64, out->points,
-                         out->gone, out->count);
+        return gyre_fail(err, GYRE_CORRUPT, "it is full, but has %" PRIu64 " points and %" PRIu64 " gone ids for %" PRIu64,
+                         out->points, out->gone, out->count);
     return GYRE_OK;
 }
 
@@ -411,8 +419,8 @@ gyre_status shard_note_write(const struct backup_shard *shard, uint32_t number, 
 {
     char path[MANIFEST_PATH_BYTES];
     note_path(path, dir, generation, number);
-    return manifest_write_json(json_pack("{sI ss so}", "format", (json_int_t)FORMAT, "key", key, "shard", shard_json(shard, number)), path,
-                      err);
+    return manifest_write_json(
+        json_pack("{sI ss so}", "format", (json_int_t)FORMAT, "key", key, "shard", shard_json(shard, number)), path, err);
 }
 
 gyre_status shard_note_read(struct backup_shard *out, uint32_t number, const char *key, const char *dir, uint32_t generation,

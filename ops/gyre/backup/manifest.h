@@ -1,8 +1,8 @@
-/* manifest: what a backup is made of: DIR/manifest.json, written last and in one step, so that files it does not name are of a backup
- * that did not end. It has a checksum; what it says is checked all the same before anything is made of it.
+/* manifest: what a backup is made of: DIR/manifest.json, written last and in one step, so that files it does not name are of a
+ * backup that did not end. It has a checksum; what it says is checked all the same before anything is made of it.
  *
- * A backup is a chain of generations. In each, a shard is full (all its points) or follows the generation before it: points written
- * since, and ids that are gone. */
+ * A backup is a chain of generations. In each, a shard is full (all its points) or follows the generation before it: points
+ * written since, and ids that are gone. */
 #ifndef GY_BACKUP_MANIFEST_H
 #define GY_BACKUP_MANIFEST_H
 

@@ -138,7 +138,8 @@ static uint64_t index_hash(const uint8_t *file, size_t index_bytes)
 
 void piece_rehash(uint8_t *file, size_t bytes)
 {
-    size_t index_bytes = (size_t)gy_load_u32(file + AT_POINTS) * ENTRY_BYTES + (size_t)gy_load_u32(file + AT_GONE) * GYRE_ID_BYTES;
+    size_t index_bytes =
+        (size_t)gy_load_u32(file + AT_POINTS) * ENTRY_BYTES + (size_t)gy_load_u32(file + AT_GONE) * GYRE_ID_BYTES;
     if (index_bytes > bytes - HEADER_BYTES) /* counts of a file that was changed */
         index_bytes = bytes - HEADER_BYTES;
     gy_store_u64(file + AT_BODY_HASH, XXH3_64bits(file + HEADER_BYTES + index_bytes, bytes - HEADER_BYTES - index_bytes));
@@ -221,12 +222,12 @@ static gyre_status check_header(const uint8_t header[HEADER_BYTES], const struct
         return gyre_fail(err, GYRE_CORRUPT, "it is no piece of a backup");
     uint32_t format = gy_load_u32(header + AT_FORMAT);
     if (format != FORMAT)
-        return gyre_fail(err, format > FORMAT ? GYRE_UNIMPLEMENTED : GYRE_CORRUPT, "format %u; this program reads format %d", format,
-                         FORMAT);
+        return gyre_fail(err, format > FORMAT ? GYRE_UNIMPLEMENTED : GYRE_CORRUPT, "format %u; this program reads format %d",
+                         format, FORMAT);
     uint32_t dim = gy_load_u32(header + AT_DIM), points = gy_load_u32(header + AT_POINTS), gone = gy_load_u32(header + AT_GONE);
     if (dim != claim->dim || points != claim->points || gone != claim->gone)
-        return gyre_fail(err, GYRE_CORRUPT, "dim %u, %u points and %u gone ids; the manifest says %u, %u and %u", dim, points, gone,
-                         claim->dim, claim->points, claim->gone);
+        return gyre_fail(err, GYRE_CORRUPT, "dim %u, %u points and %u gone ids; the manifest says %u, %u and %u", dim, points,
+                         gone, claim->dim, claim->points, claim->gone);
     uint64_t payload_bytes = gy_load_u64(header + AT_PAYLOAD_BYTES);
     uint64_t others = HEADER_BYTES + (uint64_t)points * ENTRY_BYTES + (uint64_t)gone * GYRE_ID_BYTES +
                       (uint64_t)points * dim * sizeof(float);
@@ -250,8 +251,8 @@ static gyre_status check_index(const struct backup_piece *piece, uint64_t payloa
             lengths += gy_load_u32(id + AT_LENGTH);
     }
     if (lengths != payload_bytes)
-        return gyre_fail(err, GYRE_CORRUPT, "its payloads have %" PRIu64 " bytes by their lengths, %" PRIu64 " by the header", lengths,
-                         payload_bytes);
+        return gyre_fail(err, GYRE_CORRUPT, "its payloads have %" PRIu64 " bytes by their lengths, %" PRIu64 " by the header",
+                         lengths, payload_bytes);
     return GYRE_OK;
 }
 

@@ -1,5 +1,5 @@
-/* piece: a file of a backup: points of one shard in the order of their ids, and ids that are gone. Reads what a disk may have spoilt
- * or a stranger written, and believes none of it.
+/* piece: a file of a backup: points of one shard in the order of their ids, and ids that are gone. Reads what a disk may have
+ * spoilt or a stranger written, and believes none of it.
  *
  *   header   magic "GYREPIEC", format u32 = 1, dim u32, points u32, gone u32, payload bytes u64, body hash u64, index hash u64
  *   index    for each point: id 16 bytes, version u64, payload bytes u32, point sum u64, vector sum u64; then the gone ids

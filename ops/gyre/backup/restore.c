@@ -1,5 +1,5 @@
-/* restore: `gyre restore`: a collection from a generation of a backup. Its points are read and checked as `backup verify` does while
- * they are sent; then what the shards say they have is compared with what the backup's had said. */
+/* restore: `gyre restore`: a collection from a generation of a backup. Its points are read and checked as `backup verify` does
+ * while they are sent; then what the shards say they have is compared with what the backup's had said. */
 #include "backup/rows.h"
 
 #include "args.h"
@@ -41,13 +41,15 @@ static gyre_status prepare(const struct restore *restore, gyre_error *err)
     GY_TRY(status);
     const Gyre__V1__CollectionSpec *spec = collection->spec;
     if (!restore->into_existing && !restore->start)
-        status = gyre_fail(err, GYRE_EXISTS,
-                           "collection '%s' is there already; say --as NAME, or --into-existing to put the backup's points into it",
-                           restore->name);
+        status =
+            gyre_fail(err, GYRE_EXISTS,
+                      "collection '%s' is there already; say --as NAME, or --into-existing to put the backup's points into it",
+                      restore->name);
     else if (!spec || spec->dim != restore->from->dim || (uint32_t)spec->metric != restore->from->metric)
-        status = gyre_fail(err, GYRE_PRECONDITION, "collection '%s' has dim %u and metric %s; the backup has dim %u and metric %s",
-                           restore->name, spec ? spec->dim : 0, spec ? metric_text(spec->metric) : "none", restore->from->dim,
-                           metric_text((Gyre__V1__Metric)restore->from->metric));
+        status =
+            gyre_fail(err, GYRE_PRECONDITION, "collection '%s' has dim %u and metric %s; the backup has dim %u and metric %s",
+                      restore->name, spec ? spec->dim : 0, spec ? metric_text(spec->metric) : "none", restore->from->dim,
+                      metric_text((Gyre__V1__Metric)restore->from->metric));
     gy_wire_free(collection);
     return status;
 }
@@ -55,7 +57,8 @@ static gyre_status prepare(const struct restore *restore, gyre_error *err)
 /* ---- after ---- */
 
 /* Begins to read a shard, for what it says of all its points, and lets it go. */
-static gyre_status ask_shard(const struct restore *restore, uint32_t shard, uint64_t *count, uint64_t *vector_sum, gyre_error *err)
+static gyre_status ask_shard(const struct restore *restore, uint32_t shard, uint64_t *count, uint64_t *vector_sum,
+                             gyre_error *err)
 {
     static const char path[] = "/gyre.v1.Collections/ReadShard";
     Gyre__V1__ReadShardRequest request = GYRE__V1__READ_SHARD_REQUEST__INIT;
@@ -76,8 +79,8 @@ static gyre_status ask_shard(const struct restore *restore, uint32_t shard, uint
     return GYRE_OK;
 }
 
-/* As many points with the same ids and vectors: sums do not ask in how many shards they are. Versions are new, so sums of payloads
- * cannot be compared: the sample stands for these. */
+/* As many points with the same ids and vectors: sums do not ask in how many shards they are. Versions are new, so sums of
+ * payloads cannot be compared: the sample stands for these. */
 static gyre_status compare_sums(const struct restore *restore, gyre_error *err)
 {
     Gyre__V1__Collection *collection = NULL;
@@ -150,9 +153,9 @@ static void report(const struct restore *restore, const struct feed_result *done
                              "resume_point", (json_int_t)done->resume_row, "compared", (json_int_t)sampled, "complete", whole),
                    stdout);
     else
-        printf("restored %s points of generation %u (%s) into %s in %.2f s: %s points/s%s\n", number_text(done->acknowledged, number),
-               restore->from->number, restore->from->time, restore->name, done->seconds, number_text((uint64_t)per_second, rate),
-               whole ? "; compared: the same" : "");
+        printf("restored %s points of generation %u (%s) into %s in %.2f s: %s points/s%s\n",
+               number_text(done->acknowledged, number), restore->from->number, restore->from->time, restore->name,
+               done->seconds, number_text((uint64_t)per_second, rate), whole ? "; compared: the same" : "");
 }
 
 static int run(const struct restore *restore, const backup_manifest *manifest, size_t streams, bool quiet, bool json)
@@ -217,7 +220,8 @@ int command_restore(struct cli *cli, int argc, char **argv)
         {"shards", 0, ARG_COUNT, &shards, 1, 1024, "N", "as in the backup unless said, as are all below"},
         {"copies", 0, ARG_COUNT, &copies, 1, UINT32_MAX - 1, "N", "full copies of each shard"},
         {"quantized", 0, ARG_COUNT, &quantized, 0, UINT32_MAX - 1, "N", "more copies that hold codes only"},
-        {"min-copies", 0, ARG_COUNT, &min_copies, 0, UINT32_MAX - 1, "N", "writes are refused while fewer full copies are in sync"},
+        {"min-copies", 0, ARG_COUNT, &min_copies, 0, UINT32_MAX - 1, "N",
+         "writes are refused while fewer full copies are in sync"},
         {"codec", 0, ARG_TEXT, &codec, 0, 0, "NAME", "rabitq, or a name marked in `gyre codec list`"},
         {"bits", 0, ARG_COUNT, &bits, 1, 8, "N", "of code per float with --codec rabitq"},
         {"into-existing", 0, ARG_SWITCH, &into_existing, 0, 0, NULL, "put the points into a collection that is there"},
@@ -228,8 +232,8 @@ int command_restore(struct cli *cli, int argc, char **argv)
     };
     const struct usage usage = {
         command, "DIR", 1, 1,
-        "Makes a collection from a backup, in this cluster or another, and compares the two. Ids, vectors and payloads are those of the\n"
-        "backup; versions are new, and codes are trained anew as the collection grows.",
+        "Makes a collection from a backup, in this cluster or another, and compares the two. Ids, vectors and payloads are those of\n"
+        "the backup; versions are new, and codes are trained anew as the collection grows.",
         "  gyre restore /backups/words\n"
         "  gyre restore /backups/words --as words_old --generation 3\n"
         "  gyre restore /backups/words --shards 16 --copies 3 --address other:7700\n"};
@@ -254,7 +258,8 @@ int command_restore(struct cli *cli, int argc, char **argv)
         return args_misused(&usage, "--generation %" PRIu64 ": %s has 1 to %u", generation, argv[0],
                             manifest->generations[manifest->count - 1].number);
     if (start > generation_count(restore.from))
-        return args_misused(&usage, "--start %" PRIu64 ": the backup has %" PRIu64 " points", start, generation_count(restore.from));
+        return args_misused(&usage, "--start %" PRIu64 ": the backup has %" PRIu64 " points", start,
+                            generation_count(restore.from));
     restore.name = name ? name : manifest->collection;
     take_spec(restore.from, &restore.spec);
     restore.spec.name = (char *)restore.name;

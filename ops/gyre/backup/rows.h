@@ -11,7 +11,8 @@ enum { ROWS_SAMPLE = 256 };
 typedef struct backup_rows backup_rows;
 
 /* start: points before it are read and checked, but not handed out. dir and manifest are lent. */
-backup_rows *backup_rows_new(const char *dir, const backup_manifest *manifest, size_t generation, uint64_t start, size_t run_rows);
+backup_rows *backup_rows_new(const char *dir, const backup_manifest *manifest, size_t generation, uint64_t start,
+                             size_t run_rows);
 void backup_rows_free(backup_rows *rows);
 GY_AUTO_DEFINE(backup_rows, backup_rows_free)
 

@@ -1,13 +1,14 @@
 /* take: see take.h.
  *
- * A shard is read by ReadShard, whose points and known ids come in the order of ids. Where it follows the generation before, the ids of
- * that one are walked beside them, from the indexes of its pieces: what is neither sent nor known is gone. Its sums are then those of
- * what is known, by the old index, and of what came: if they are not the shard's own, or an id is known that the backup does not have,
- * the shard's history is not the one that was backed up (a shard whose log was cut by an operator's command, a damaged backup), and the
- * shard is taken in full. The same comparison of a full one finds what a disk or a wire changed on the way.
+ * A shard is read by ReadShard, whose points and known ids come in the order of ids. Where it follows the generation before, the
+ * ids of that one are walked beside them, from the indexes of its pieces: what is neither sent nor known is gone. Its sums are
+ * then those of what is known, by the old index, and of what came: if they are not the shard's own, or an id is known that the
+ * backup does not have, the shard's history is not the one that was backed up (a shard whose log was cut by an operator's
+ * command, a damaged backup), and the shard is taken in full. The same comparison of a full one finds what a disk or a wire
+ * changed on the way.
  *
- * A shard that fails in the middle is begun again: the state it was read from is gone with the member that held it. A note beside its
- * pieces says that a shard is done, so that a backup that is interrupted goes on with the others. */
+ * A shard that fails in the middle is begun again: the state it was read from is gone with the member that held it. A note
+ * beside its pieces says that a shard is done, so that a backup that is interrupted goes on with the others. */
 #include "backup/take.h"
 
 #include "backup/chain.h"
@@ -240,8 +241,8 @@ static gyre_status finish(struct reading *reading, gyre_error *err)
                      reading->live, reading->made->count);
 }
 
-static gyre_status call(const struct reading *reading, const ProtobufCBinaryData *token, bool end, Gyre__V1__ReadShardReply **reply,
-                        gyre_error *err)
+static gyre_status call(const struct reading *reading, const ProtobufCBinaryData *token, bool end,
+                        Gyre__V1__ReadShardReply **reply, gyre_error *err)
 {
     const struct take *take = reading->taking->take;
     Gyre__V1__ReadShardRequest request = GYRE__V1__READ_SHARD_REQUEST__INIT;
@@ -250,8 +251,8 @@ static gyre_status call(const struct reading *reading, const ProtobufCBinaryData
     request.since = reading->follow ? base_of(reading)->seq : 0;
     request.token = *token;
     request.end = end;
-    return gyre_client_call(take->client, "/gyre.v1.Collections/ReadShard", &request.base, &gyre__v1__read_shard_reply__descriptor,
-                            reply, cli_deadline_ns(take->cli, CALL_SECONDS), err);
+    return gyre_client_call(take->client, "/gyre.v1.Collections/ReadShard", &request.base,
+                            &gyre__v1__read_shard_reply__descriptor, reply, cli_deadline_ns(take->cli, CALL_SECONDS), err);
 }
 
 static gyre_status read_all(struct reading *reading, gyre_error *err)
@@ -341,8 +342,8 @@ static bool pause_before(struct taking *taking, unsigned attempt_number)
 /* Whose note it is: nothing but this generation of this collection, following the same one. */
 static void note_key(const struct take *take, char out[MANIFEST_PATH_BYTES])
 {
-    snprintf(out, MANIFEST_PATH_BYTES, "%s/%016" PRIx64 "/%u/%u", take->made->cluster, take->made->collection_id, take->made->number,
-             take->follow);
+    snprintf(out, MANIFEST_PATH_BYTES, "%s/%016" PRIx64 "/%u/%u", take->made->cluster, take->made->collection_id,
+             take->made->number, take->follow);
 }
 
 static bool done_before(struct taking *taking, uint32_t shard, const char *key)
@@ -437,7 +438,8 @@ void take_run(const struct take *take, struct take_result *result)
     char path[MANIFEST_PATH_BYTES];
     generation_path(path, take->dir, take->made->number);
     if (mkdir(path, 0700) != 0 && errno != EEXIST) {
-        GY_IGNORE(gyre_fail(&result->failure, GYRE_PRECONDITION, "%s: %s", path, strerror(errno))); /* the sentence is what is wanted */
+        GY_IGNORE(gyre_fail(&result->failure, GYRE_PRECONDITION, "%s: %s", path,
+                            strerror(errno))); /* the sentence is what is wanted */
         return;
     }
     struct taking taking = {.take = take, .result = result};

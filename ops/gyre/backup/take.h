@@ -30,8 +30,8 @@ struct take_result {
     char (*reasons)[GYRE_ERROR_TEXT_BYTES]; /* [shard_count] why a shard that was to follow is full; empty: it is not. free() */
 };
 
-/* Every shard is in made->shards, and its files on disk, unless the result says why not. What is there then, another take_run with the
- * same made goes on with. */
+/* Every shard is in made->shards, and its files on disk, unless the result says why not. What is there then, another take_run
+ * with the same made goes on with. */
 void take_run(const struct take *take, struct take_result *result);
 /* After the manifest names the generation. */
 void take_forget_notes(const struct take *take);

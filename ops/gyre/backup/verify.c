@@ -79,10 +79,10 @@ int command_backup_verify(struct cli *cli, int argc, char **argv)
     progress_end(&verifying.progress);
     char a[NUMBER_TEXT_BYTES], b[NUMBER_TEXT_BYTES], c[NUMBER_TEXT_BYTES];
     if (json)
-        json_write(json_pack("{ss sI sI sI sI sI sb}", "collection", manifest->collection, "generations", (json_int_t)manifest->count,
-                             "count", (json_int_t)generation_count(newest), "files", (json_int_t)verifying.files, "bytes",
-                             (json_int_t)verifying.bytes, "problems", (json_int_t)verifying.problems, "whole",
-                             verifying.problems == 0),
+        json_write(json_pack("{ss sI sI sI sI sI sb}", "collection", manifest->collection, "generations",
+                             (json_int_t)manifest->count, "count", (json_int_t)generation_count(newest), "files",
+                             (json_int_t)verifying.files, "bytes", (json_int_t)verifying.bytes, "problems",
+                             (json_int_t)verifying.problems, "whole", verifying.problems == 0),
                    stdout);
     else
         printf("%s: %zu generations of %s, the newest of %s with %s points; %s files, %s: %s\n", argv[0], manifest->count,

@@ -78,8 +78,8 @@ static void put_file(piece_builder *builder, const char *dir, uint32_t generatio
     made->points += file.points, made->gone += file.gone;
 }
 
-/* One shard in two generations. The first: POINTS points in four files, each of version number + 1. The second: 10 … 19 written again
- * by version 100 + number, 5 and 39 gone, 50 new. */
+/* One shard in two generations. The first: POINTS points in four files, each of version number + 1. The second: 10 … 19 written
+ * again by version 100 + number, 5 and 39 gone, 50 new. */
 static backup_manifest *make_backup(const char *dir)
 {
     gyre_error err;
@@ -89,10 +89,20 @@ static backup_manifest *make_backup(const char *dir)
     manifest->count = 2;
     for (uint32_t g = 0; g < 2; g++) {
         struct backup_generation *made = &manifest->generations[g];
-        *made = (struct backup_generation){.number = g + 1, .time = "2026-01-01T00:00:00Z", .cluster = "c", .collection_id = UINT64_MAX,
-                                           .dim = DIM, .metric = 1, .bits = 1, .copies = 1, .min_copies = 1, .codec = "rabitq",
-                                           .shards = calloc(1, sizeof *made->shards), .shard_count = 1};
-        made->shards[0] = (struct backup_shard){.full = g == 0, .seq = g ? 200 : 90, .epoch = 1, .codebook_version = 1, .chain = g + 1};
+        *made = (struct backup_generation){.number = g + 1,
+                                           .time = "2026-01-01T00:00:00Z",
+                                           .cluster = "c",
+                                           .collection_id = UINT64_MAX,
+                                           .dim = DIM,
+                                           .metric = 1,
+                                           .bits = 1,
+                                           .copies = 1,
+                                           .min_copies = 1,
+                                           .codec = "rabitq",
+                                           .shards = calloc(1, sizeof *made->shards),
+                                           .shard_count = 1};
+        made->shards[0] =
+            (struct backup_shard){.full = g == 0, .seq = g ? 200 : 90, .epoch = 1, .codebook_version = 1, .chain = g + 1};
     }
     struct backup_shard *first = manifest->generations[0].shards, *second = manifest->generations[1].shards;
     GY_AUTO(piece_builder) *builder = piece_builder_new(DIM);
@@ -305,10 +315,21 @@ static void a_hostile_manifest_is_refused_by_place(void **state)
         void (*change)(json_t *generation);
         const char *why;
     } forged[] = {
-        {huge_file, "files[0]: bytes"},  {other_counts, "12 points"},     {negative_seq, "seq"},       {seq_before, "follows nothing"},
-        {many_shards, "spec: shards"},   {other_shards, "shards: 1"},     {no_dim, "dim"},             {other_dim, "follows nothing"},
-        {same_number, "ascend"},         {other_cluster, "follows nothing"}, {long_cluster, "cluster"}, {no_hash, "xxh3_128"},
-        {no_files, "files: a list"},     {no_shards, "shards: 0"},        {full_with_gone, "it is full"},
+        {huge_file, "files[0]: bytes"},
+        {other_counts, "12 points"},
+        {negative_seq, "seq"},
+        {seq_before, "follows nothing"},
+        {many_shards, "spec: shards"},
+        {other_shards, "shards: 1"},
+        {no_dim, "dim"},
+        {other_dim, "follows nothing"},
+        {same_number, "ascend"},
+        {other_cluster, "follows nothing"},
+        {long_cluster, "cluster"},
+        {no_hash, "xxh3_128"},
+        {no_files, "files: a list"},
+        {no_shards, "shards: 0"},
+        {full_with_gone, "it is full"},
     };
     GY_AUTO(backup_manifest) *manifest = make_backup(*state);
     for (size_t i = 0; i < sizeof forged / sizeof *forged; i++) {
