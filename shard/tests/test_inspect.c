@@ -259,8 +259,8 @@ static void requests_that_cannot_be_are_found(void **state)
 static void meta_records_that_are_gone_or_changed_are_found(void **state)
 {
     uint8_t bytes[64] = {0};
-    put(*state, GY_FAMILY_META, "applied", 7, bytes, 63);
-    assert_found(*state, "", "meta record 'applied' has 63 bytes");
+    put(*state, GY_FAMILY_META, "log_base", 8, bytes, 15);
+    assert_found(*state, "", "meta record 'log_base' has 15 bytes");
 }
 
 static void a_configuration_under_a_wrong_checksum_is_found(void **state)
@@ -332,7 +332,8 @@ static void a_file_that_is_gone_is_found_and_named(void **state)
     struct said said;
     assert_int_equal(unlink(path), 0);
     look(*state, &said);
-    assert_non_null(strstr(said.text, strrchr(path, '/')));
+    if (!strstr(said.text, strrchr(path, '/') + 1))
+        fail_msg("%s is not in: %s", path, said.text);
     free(path);
 }
 

@@ -165,9 +165,9 @@ static void assert_fenced(struct world *world)
     assert_int_equal(gy_stop_exit_code(), 0); /* nobody asked the process to stop */
 }
 
-typedef gyre_status find(struct world *world, uint32_t shard);
+typedef gyre_status finder(struct world *world, uint32_t shard);
 
-static void found_by(void **state, find *find)
+static void found_by(void **state, finder *find)
 {
     struct world *world = *state;
     char text[GYRE_ERROR_TEXT_BYTES];
