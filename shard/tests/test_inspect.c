@@ -332,6 +332,7 @@ static void a_file_that_is_gone_is_found_and_named(void **state)
     struct said said;
     assert_int_equal(unlink(path), 0);
     look(*state, &said);
+    path[strlen(path) - strlen("sst")] = 0; /* RocksDB's sentence may name it by its older suffix */
     if (!strstr(said.text, strrchr(path, '/') + 1))
         fail_msg("%s is not in: %s", path, said.text);
     free(path);
