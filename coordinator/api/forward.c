@@ -128,7 +128,7 @@ static gyre_status link_to(gy_forward *forward, const char *address, gy_link **o
 static gyre_status send(gy_forward *forward, const char *address, const struct gy_unary *method, const struct gy_caller *caller,
                         const ProtobufCMessage *request, gy_bytes *reply, bool *not_leading, gyre_error *err)
 {
-    gy_link *link;
+    gy_link *link = NULL;
     gy_bytes packed = {0};
     GY_TRY(link_to(forward, address, &link, err));
     gyre_status status = gy_wire_pack(&packed, request, GY_RPC_MESSAGE_BYTES_MAX, err);

@@ -134,6 +134,8 @@ static double training_done(void *self)
     return done;
 }
 
+static double leads(void *self) { return gy_placement_leads(self); }
+
 static void make_metrics(gy_placement *placement, gy_metrics *metrics)
 {
     gy_gauge_of(metrics, "gyre_coordinator_nodes_up", NULL, "Nodes that report.", nodes_up, placement);
@@ -158,8 +160,6 @@ static void make_metrics(gy_placement *placement, gy_metrics *metrics)
     placement->training_failures =
         gy_counter_new(metrics, "gyre_coordinator_training_failures_total", NULL, "Trainings that failed.");
 }
-
-static double leads(void *self) { return gy_placement_leads(self); }
 
 static gyre_status make_pools(gy_placement *placement, gyre_error *err)
 {
