@@ -43,7 +43,7 @@ def test_a_dead_shard_makes_searches_fail_or_partial_never_silently_short(own_cl
         assert failure.value.code() == CODE.UNAVAILABLE
         assert client.call("Points", "Count", collection="c", allow_partial=True).shards_answered == 4
         with pytest.raises(grpc.RpcError) as failure:
-            client.upsert("c", [client.point(i, base[i]) for i in range(100)])
+            client.upsert("c", [client.point(i, base[i]) for i in range(100)], timeout=3)  # it is tried until then
         assert failure.value.code() == CODE.UNAVAILABLE and "again is safe" in failure.value.details()
         own_cluster.await_nodes(2)
         own_cluster.start_shard(1)

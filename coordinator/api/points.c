@@ -1,5 +1,8 @@
 #include "api/points_service.h"
 
+#include "routing/session.h"
+
+#include <sodium.h>
 #include <stdlib.h>
 
 static const struct gy_unary unary_methods[GY_POINTS_UNARY] = {
@@ -24,6 +27,8 @@ gyre_status gy_points_service_new(gy_points_service **out, gy_routing *routing, 
         free(service);
         return status;
     }
+    randombytes_buf(service->client, sizeof service->client);
+    gy_routing_show(routing, metrics);
     service->routing = routing, service->reads = reads, service->writes = writes;
     memcpy(service->unary, unary_methods, sizeof unary_methods);
     gy_unary_init(service->unary, GY_POINTS_UNARY_WRITES, service, writes, metrics);
@@ -39,6 +44,33 @@ gyre_status gy_points_service_new(gy_points_service **out, gy_routing *routing, 
     service->vectors_read =
         gy_counter_new(metrics, "gyre_coordinator_vectors_read_total", NULL, "Full vectors that shards read to re-rank.");
     *out = service;
+    return GYRE_OK;
+}
+
+bool gy_points_cancelled(void *arg) { return gy_rpc_cancelled(arg); }
+
+gyre_status gy_token_read(const gy_route *route, const ProtobufCBinaryData *token, uint64_t **seqs, gyre_error *err)
+{
+    uint64_t *made = calloc(route->shard_count, sizeof *made);
+    if (!made)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for the token of %u shards", route->shard_count);
+    gyre_status status = gy_session_read(token->data, token->len, route->collection_id, route->shard_count, made, err);
+    if (status != GYRE_OK) {
+        free(made);
+        return status;
+    }
+    *seqs = made;
+    return GYRE_OK;
+}
+
+gyre_status gy_token_write(const gy_route *route, const uint64_t *seqs, ProtobufCBinaryData *token, gyre_error *err)
+{
+    size_t bytes = gy_session_bytes(seqs, route->shard_count);
+    uint8_t *data = malloc(bytes);
+    if (!data)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for a token of %zu bytes", bytes);
+    gy_session_write(route->collection_id, seqs, route->shard_count, data);
+    *token = (ProtobufCBinaryData){bytes, data};
     return GYRE_OK;
 }
 

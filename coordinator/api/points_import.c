@@ -9,6 +9,7 @@ struct import {
     struct gy_points_service *service;
     gy_rpc_call *call;
     const gy_route *route; /* NULL until the first message */
+    uint64_t *seqs;        /* [route->shard_count] written so far */
     uint64_t imported;
     uint8_t *data;         /* the message being written */
     size_t size;
@@ -21,13 +22,18 @@ static void import_finish(struct import *import, gyre_status status, const gyre_
     if (status == GYRE_OK) {
         Gyre__V1__ImportReply done = GYRE__V1__IMPORT_REPLY__INIT;
         done.imported = import->imported;
-        status = gy_wire_pack(&reply, &done.base, GY_RPC_MESSAGE_BYTES_MAX, &packing);
+        if (import->route)
+            status = gy_token_write(import->route, import->seqs, &done.token, &packing);
+        if (status == GYRE_OK)
+            status = gy_wire_pack(&reply, &done.base, GY_RPC_MESSAGE_BYTES_MAX, &packing);
+        free(done.token.data);
         err = &packing;
     }
     gy_rpc_finish(import->call, status, err, reply.data, reply.size);
     gy_bytes_free(&reply);
     if (import->route)
         gy_route_release(import->route);
+    free(import->seqs);
     free(import->data);
     free(import);
 }
@@ -41,8 +47,16 @@ static gyre_status import_message(struct import *import, const Gyre__V1__ImportR
                          import->route->collection);
     /* The stream's own deadline, if any, bounds the whole; each message gets no more than an upsert would. */
     int64_t message_deadline = gy_call_deadline_ns(GY_NEVER), stream_deadline = gy_rpc_deadline_ns(import->call);
-    GY_TRY(gy_points_store(import->service, import->route, request->points, request->n_points,
-                           message_deadline < stream_deadline ? message_deadline : stream_deadline, err));
+    uint64_t *before = NULL;
+    GY_TRY(gy_token_read(import->route, &request->token, &before, err));
+    for (uint32_t s = 0; import->seqs && s < import->route->shard_count; s++)
+        if (import->seqs[s] > before[s])
+            before[s] = import->seqs[s];
+    free(import->seqs);
+    import->seqs = before;
+    const struct gy_write_call call = {import->route, request->client, request->request, import->seqs,
+                                       message_deadline < stream_deadline ? message_deadline : stream_deadline, import->call};
+    GY_TRY(gy_points_store(import->service, &call, request->points, request->n_points, err));
     import->imported += request->n_points;
     return GYRE_OK;
 }

@@ -54,7 +54,7 @@ static gyre_status get_reply(struct get *get, size_t count, gy_bytes *reply, gyr
 }
 
 static gyre_status get_run(const gy_route *route, const Gyre__V1__GetRequest *request, const gyre_point_id *ids,
-                           int64_t deadline_ns, gy_bytes *reply, gyre_error *err)
+                           const struct gy_fetch *fetch, gy_bytes *reply, gyre_error *err)
 {
     size_t count = request->n_ids;
     struct get get = {
@@ -73,8 +73,7 @@ static gyre_status get_run(const gy_route *route, const Gyre__V1__GetRequest *re
         get.points[i].id = &get.ids[i];
     }
     if (status == GYRE_OK)
-        status = gy_points_fetch(route, ids, count, !request->without_vector, !request->without_payload, deadline_ns, get_visit,
-                                 &get, err);
+        status = gy_points_fetch(route, ids, count, fetch, get_visit, &get, err);
     if (status == GYRE_OK)
         status = get_reply(&get, count, reply, err);
     for (size_t i = 0; get.points && i < count; i++)
@@ -91,8 +90,17 @@ gyre_status gy_points_get(void *self, gy_rpc_call *call, void *request, gy_bytes
     GY_TRY(gy_route_hold(service->routing, get->collection, &route, err));
     gyre_point_id *ids = NULL;
     gyre_status status = gy_ids_read(get->ids, get->n_ids, &ids, err);
+    struct gy_fetch fetch = {.from = get->stale ? GY_FETCH_ANY : GY_FETCH_NEWEST, .routing = service->routing,
+                             .with_vector = !get->without_vector, .with_payload = !get->without_payload,
+                             .deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(call)),
+                             .cancelled = gy_points_cancelled, .cancelled_arg = call};
+    uint64_t *seqs = NULL;
     if (status == GYRE_OK)
-        status = get_run(route, get, ids, gy_call_deadline_ns(gy_rpc_deadline_ns(call)), reply, err);
+        status = gy_token_read(route, &get->token, &seqs, err);
+    fetch.min_seqs = seqs;
+    if (status == GYRE_OK)
+        status = get_run(route, get, ids, &fetch, reply, err);
+    free(seqs);
     free(ids);
     gy_route_release(route);
     return status;
@@ -100,43 +108,42 @@ gyre_status gy_points_get(void *self, gy_rpc_call *call, void *request, gy_bytes
 
 /* ---- count ---- */
 
-struct count_room {
-    Gyre__Node__Count *counts;
-    struct gy_gather_call *calls;
-    uint32_t *shards; /* 0, 1, 2…: each call asks one */
-};
-
-static gyre_status count_shards(const gy_route *route, struct count_room *room, const Gyre__V1__CountRequest *request,
-                                int64_t deadline_ns, Gyre__V1__CountReply *done, gyre_error *err)
+static gyre_status count_pack(void *self, const uint32_t *shards, const uint64_t *seqs, size_t count, gy_bytes *out,
+                              gyre_error *err)
 {
-    size_t calls = 0;
-    for (uint32_t s = 0; s < route->shard_count; s++) {
-        gy_peer *peer;
-        gyre_error cause = {0};
-        gyre_status status = gy_route_peer(route, s, &peer, &cause);
-        if (status != GYRE_OK && !request->allow_partial)
-            return gy_shard_failure(route, s, status, &cause, err);
-        if (status != GYRE_OK)
-            continue;
-        Gyre__Node__Count *count = &room->counts[calls];
-        gyre__node__count__init(count);
-        room->shards[calls] = s;
-        count->collection_id = route->collection_id, count->n_shards = 1, count->shards = &room->shards[calls];
-        room->calls[calls++] = (struct gy_gather_call){.peer = peer, .type = GYRE__NODE__MESSAGE_TYPE__COUNT,
-            .request = &count->base, .reply_type = &gyre__node__count_reply__descriptor};
-    }
-    gy_gather(room->calls, calls, request->allow_partial ? gy_partial_deadline_ns(deadline_ns) : deadline_ns);
+    const gy_route *route = self;
+    Gyre__Node__Count message = GYRE__NODE__COUNT__INIT;
+    message.collection_id = route->collection_id;
+    message.shards = (uint32_t *)(uintptr_t)shards, message.n_shards = count;
+    message.min_seqs = (uint64_t *)(uintptr_t)seqs, message.n_min_seqs = count;
+    return gy_wire_pack(out, &message.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+}
+
+static gyre_status count_check(void *self, const void *message, const uint32_t *shards, size_t count, size_t i,
+                               uint64_t *applied_seq, gyre_error *err)
+{
+    (void)self, (void)shards;
+    const Gyre__Node__CountReply *reply = message;
+    if (reply->n_points != count)
+        return gyre_fail(err, GYRE_CORRUPT, "%zu counts of %zu shards", reply->n_points, count);
+    *applied_seq = reply->n_applied_seqs == count ? reply->applied_seqs[i] : 0;
+    return GYRE_OK;
+}
+
+static gyre_status count_shards(const gy_route *route, const struct gy_consult *consult, bool allow_partial,
+                                Gyre__V1__CountReply *done, gyre_error *err)
+{
+    gy_consultation *consultation;
+    GY_TRY(gy_consult_run(consult, NULL, &consultation, err));
     gyre_status status = GYRE_OK;
-    for (size_t c = 0; c < calls; c++) {
-        const struct gy_gather_call *call = &room->calls[c];
-        const Gyre__Node__CountReply *reply = call->reply;
-        if (call->status == GYRE_OK && reply->n_points == 1)
-            done->points += reply->points[0], done->shards_answered++;
-        else if (status == GYRE_OK && !request->allow_partial)
-            status =
-                gy_shard_failure(route, room->shards[c], call->status == GYRE_OK ? GYRE_CORRUPT : call->status, &call->err, err);
-        gy_wire_free(call->reply);
+    for (uint32_t s = 0; status == GYRE_OK && s < route->shard_count; s++) {
+        const struct gy_consulted *consulted = &gy_consultation_shards(consultation)[s];
+        if (consulted->status == GYRE_OK)
+            done->points += ((const Gyre__Node__CountReply *)consulted->reply)->points[consulted->place], done->shards_answered++;
+        else if (!allow_partial)
+            status = gy_consulted_failure(route, s, consulted, err);
     }
+    gy_consultation_free(consultation);
     if (status == GYRE_OK && done->shards_answered == 0)
         status =
             gyre_fail(err, GYRE_UNAVAILABLE, "none of the %u shards of '%s' answered", route->shard_count, route->collection);
@@ -151,17 +158,20 @@ gyre_status gy_points_count(void *self, gy_rpc_call *call, void *request, gy_byt
     GY_TRY(gy_route_hold(service->routing, count->collection, &route, err));
     Gyre__V1__CountReply done = GYRE__V1__COUNT_REPLY__INIT;
     done.shards_total = route->shard_count;
-    struct count_room room = {
-        .counts = calloc(route->shard_count, sizeof *room.counts),
-        .calls = calloc(route->shard_count, sizeof *room.calls),
-        .shards = calloc(route->shard_count, sizeof *room.shards),
-    };
-    gyre_status status = GYRE_OK;
-    if (!room.counts || !room.calls || !room.shards)
-        status = gyre_fail(err, GYRE_NO_MEMORY, "no memory to count %u shards", route->shard_count);
-    if (status == GYRE_OK)
-        status = count_shards(route, &room, count, gy_call_deadline_ns(gy_rpc_deadline_ns(call)), &done, err);
-    free(room.counts), free(room.calls), free(room.shards);
+    uint64_t *seqs = NULL;
+    gyre_status status = gy_token_read(route, &count->token, &seqs, err);
+    if (status == GYRE_OK) {
+        int64_t deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(call));
+        const struct gy_consult consult = {
+            .route = route, .kind = GY_READ_COUNT, .work = 1,
+            .type = GYRE__NODE__MESSAGE_TYPE__COUNT, .reply_type = &gyre__node__count_reply__descriptor, .apart = true,
+            .min_seqs = seqs, .deadline_ns = count->allow_partial ? gy_partial_deadline_ns(deadline_ns) : deadline_ns,
+            .cancelled = gy_points_cancelled, .cancelled_arg = call,
+            .pack = count_pack, .check = count_check, .self = (void *)(uintptr_t)route,
+        };
+        status = count_shards(route, &consult, count->allow_partial, &done, err);
+    }
+    free(seqs);
     gy_route_release(route);
     GY_TRY(status);
     return gy_wire_pack(reply, &done.base, GY_RPC_MESSAGE_BYTES_MAX, err);

@@ -13,6 +13,8 @@ struct batch {
     size_t n;
     bool single;               /* a Search, whose query is not one of queries[] */
     int64_t deadline_ns;
+    ProtobufCBinaryData token; /* as sent */
+    uint64_t *seqs;            /* [shard_count] what it says */
     float *vectors;            /* [n][dim] normalised */
     gyre_point_id *likes;      /* [n]; only where is_like */
     bool *is_like;
@@ -35,13 +37,9 @@ static void batch_fini(struct batch *batch)
         free(batch->dresses[i].payload), free(batch->dresses[i].vector);
     if (batch->answers)
         gy_search_answers_free(batch->answers, batch->n);
+    free(batch->seqs);
     free(batch->vectors), free(batch->likes), free(batch->is_like), free(batch->answers), free(batch->dresses),
         free(batch->hit_pointers);
-}
-
-static bool call_cancelled(void *call)
-{
-    return gy_rpc_cancelled(call);
 }
 
 /* Puts the field of query q in front of a sentence: "queries[3].vector". */
@@ -103,8 +101,11 @@ static gyre_status queries_resolve(struct batch *batch, bool *any_like, gyre_err
         if (status == GYRE_OK && batch->is_like[q])
             asked[likes++] = batch->likes[q];
     }
+    /* Who names a point may just have written it. */
+    const struct gy_fetch fetch = {.from = GY_FETCH_PRIMARY_FIRST, .with_vector = true, .min_seqs = batch->seqs,
+                                   .deadline_ns = batch->deadline_ns};
     if (status == GYRE_OK && likes)
-        status = gy_points_fetch(batch->route, asked, likes, true, false, batch->deadline_ns, like_visit, batch, err);
+        status = gy_points_fetch(batch->route, asked, likes, &fetch, like_visit, batch, err);
     for (size_t q = 0; status == GYRE_OK && q < batch->n; q++)
         gyre_vector_normalize(batch->route->metric, batch->vectors + q * dim, batch->vectors + q * dim, dim);
     *any_like = likes > 0;
@@ -153,8 +154,9 @@ static gyre_status hits_dress(struct batch *batch, gyre_error *err)
     batch->dresses = calloc(total, sizeof *batch->dresses);
     batch->hit_pointers = calloc(total, sizeof *batch->hit_pointers);
     gyre_point_id *ids = calloc(total, sizeof *ids);
-    if (!batch->dresses || !batch->hit_pointers || !ids) {
-        free(ids);
+    uint64_t *seqs = calloc(batch->route->shard_count, sizeof *seqs); /* that the hits were found at: who has less may not know them */
+    if (!batch->dresses || !batch->hit_pointers || !ids || !seqs) {
+        free(ids), free(seqs);
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu hits", total);
     }
     for (size_t q = 0; q < batch->n; q++)
@@ -166,12 +168,16 @@ static gyre_status hits_dress(struct batch *batch, gyre_error *err)
             dress->hit.id = &dress->id, dress->hit.distance = hit->distance, dress->hit.half_width = hit->half_width;
             batch->hit_pointers[batch->dress_count] = &dress->hit;
             ids[batch->dress_count++] = hit->id;
+            if (hit->seq > seqs[hit->shard])
+                seqs[hit->shard] = hit->seq;
         }
+    const struct gy_fetch fetch = {.from = GY_FETCH_ANY, .with_vector = batch->options->with_vector,
+                                   .with_payload = batch->options->with_payload, .min_seqs = seqs,
+                                   .deadline_ns = batch->deadline_ns};
     gyre_status status = GYRE_OK;
     if (batch->options->with_payload || batch->options->with_vector)
-        status = gy_points_fetch(batch->route, ids, total, batch->options->with_vector, batch->options->with_payload,
-                                 batch->deadline_ns, dress_visit, batch, err);
-    free(ids);
+        status = gy_points_fetch(batch->route, ids, total, &fetch, dress_visit, batch, err);
+    free(ids), free(seqs);
     return status;
 }
 
@@ -184,6 +190,7 @@ static void basis_write(const struct gy_search_basis *basis, Gyre__V1__SearchBas
     out->exact_distances = basis->exact_distances, out->certified = basis->certified;
     out->confidence = basis->confidence, out->codebook_version = basis->codebook_version;
     out->lists_probed = basis->lists_probed, out->lists_total = basis->lists_total, out->recall_expected = basis->recall_expected;
+    out->approximate_shards = basis->approximate_shards;
 }
 
 /* What is asked, in the engine's words, and the queries' vectors. */
@@ -192,9 +199,11 @@ static gyre_status batch_read(struct batch *batch, gy_rpc_call *call, struct gy_
     bool any_like;
     batch->deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(call));
     GY_TRY(gy_search_options_read(batch->options, options, err)); /* before any work */
+    GY_TRY(gy_token_read(batch->route, &batch->token, &batch->seqs, err));
+    options->min_seqs = batch->token.len ? batch->seqs : NULL;
     GY_TRY(queries_resolve(batch, &any_like, err));
     options->k += any_like, options->spare = any_like; /* room for the point itself, which is left out afterwards */
-    options->deadline_ns = batch->deadline_ns, options->cancelled = call_cancelled, options->cancelled_arg = call;
+    options->deadline_ns = batch->deadline_ns, options->cancelled = gy_points_cancelled, options->cancelled_arg = call;
     batch->answers = calloc(batch->n, sizeof *batch->answers);
     return batch->answers ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu answers", batch->n);
 }
@@ -238,7 +247,7 @@ gyre_status gy_points_search_batch(void *self, gy_rpc_call *call, void *request,
     struct gy_search_options options;
     if (sent->n_queries == 0 || sent->n_queries > GY_SEARCH_BATCH_MAX)
         return gyre_fail(err, GYRE_INVALID, "%zu queries; a batch takes 1 to %d", sent->n_queries, GY_SEARCH_BATCH_MAX);
-    struct batch batch = {.options = sent->options, .queries = sent->queries, .n = sent->n_queries};
+    struct batch batch = {.options = sent->options, .queries = sent->queries, .n = sent->n_queries, .token = sent->token};
     GY_TRY(gy_route_hold(service->routing, sent->collection, &batch.route, err));
     gyre_status status = batch_read(&batch, call, &options, err);
     if (status == GYRE_OK)
@@ -310,7 +319,7 @@ void gy_points_search(void *self, gy_unary_call *call, void *request)
         return;
     }
     Gyre__V1__SearchRequest *sent = request;
-    *single = (struct single){service, call, sent, {.options = sent->options, .queries = &sent->query, .n = 1, .single = true}};
+    *single = (struct single){service, call, sent, {.options = sent->options, .queries = &sent->query, .n = 1, .single = true, .token = sent->token}};
     gyre_status status = gy_route_hold(service->routing, sent->collection, &single->batch.route, &err);
     if (status == GYRE_OK)
         status = batch_read(&single->batch, gy_unary_rpc(call), &options, &err);

@@ -8,13 +8,19 @@
 
 #include "gyre/node/node.pb-c.h"
 
+#include <stdatomic.h>
+
 enum { GY_POINTS_UNARY = GY_POINTS_METHODS - 1 /* all but Import */, GY_POINTS_UNARY_WRITES = 2 /* the first of them */ };
+
+enum { GY_CLIENT_BYTES = 16 };
 
 struct gy_points_service {
     gy_routing *routing;
     gy_search_gather *gather;
     gy_pool *reads, *writes;
     struct gy_unary unary[GY_POINTS_UNARY];
+    uint8_t client[GY_CLIENT_BYTES]; /* of this process, for writes of clients that have none */
+    atomic_uint_least64_t requests;  /* numbered so far, of that client */
     gy_metric *points_written, *points_deleted, *queries, *codes_scanned, *vectors_read;
 };
 
@@ -25,8 +31,25 @@ gy_unary_starter gy_points_search;
 void gy_points_import_on_message(void *self, gy_rpc_call *call, const uint8_t *bytes, size_t size);
 void gy_points_import_on_gone(void *self, gy_rpc_call *call);
 
+/* What a write needs beside its points. */
+struct gy_write_call {
+    const gy_route *route;      /* borrowed */
+    ProtobufCBinaryData client; /* as sent, with its number: to recognise a write that is sent again */
+    uint64_t request;
+    uint64_t *seqs;             /* [route->shard_count] raised to what was written */
+    int64_t deadline_ns;
+    gy_rpc_call *rpc;           /* whose cancelling ends it */
+};
 /* Checks points and writes them, grouped by shard, in parallel; answers when every shard has acknowledged (points_write.c). */
-GYRE_CHECKED gyre_status gy_points_store(struct gy_points_service *service, const gy_route *route, Gyre__V1__Point *const *points,
-                                         size_t count, int64_t deadline_ns, gyre_error *err);
+GYRE_CHECKED gyre_status gy_points_store(struct gy_points_service *service, const struct gy_write_call *call,
+                                         Gyre__V1__Point *const *points, size_t count, gyre_error *err);
+
+/* What a request's token says, [route->shard_count]; malloc'ed. */
+GYRE_CHECKED gyre_status gy_token_read(const gy_route *route, const ProtobufCBinaryData *token, uint64_t **seqs, gyre_error *err);
+/* The token of seqs, malloc'ed. */
+GYRE_CHECKED gyre_status gy_token_write(const gy_route *route, const uint64_t *seqs, ProtobufCBinaryData *token, gyre_error *err);
+
+/* Whether the client has gone; arg is a gy_rpc_call. */
+bool gy_points_cancelled(void *arg);
 
 #endif

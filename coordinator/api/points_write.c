@@ -2,7 +2,7 @@
  * others may have written, and the sentence says that trying again is safe (an upsert of the same point is the same point). */
 #include "api/points_service.h"
 #include "routing/fetch.h"
-#include "routing/failure.h"
+#include "routing/primary.h"
 
 #include "gyre/node/node.pb-c.h"
 
@@ -14,7 +14,7 @@ struct write_room {
     Gyre__Node__Operation *operations;
     Gyre__Node__Operation **pointers;
     Gyre__Node__Write *writes;
-    struct gy_gather_call *calls;
+    struct gy_primary_call *calls;
     size_t call_count;
 };
 
@@ -25,42 +25,79 @@ static void room_free(struct write_room *room)
     free(room->starts), free(room->order), free(room->operations), free(room->pointers), free(room->writes), free(room->calls);
 }
 
+/* Who sends, and the number of what is sent: the client's own if it gave them. */
+static gyre_status identify(struct gy_points_service *service, const struct gy_write_call *call, struct gy_write_call *out,
+                            gyre_error *err)
+{
+    *out = *call;
+    if (call->client.len == 0 && call->request != 0)
+        return gyre_fail(err, GYRE_INVALID, "request is %llu without client; give both or none",
+                         (unsigned long long)call->request);
+    if (call->client.len != 0 && call->client.len != GY_CLIENT_BYTES)
+        return gyre_fail(err, GYRE_INVALID, "client has %zu bytes; it has %d, or none", call->client.len, GY_CLIENT_BYTES);
+    if (call->client.len == 0) {
+        out->client = (ProtobufCBinaryData){GY_CLIENT_BYTES, service->client};
+        out->request = atomic_fetch_add(&service->requests, 1) + 1;
+    }
+    return GYRE_OK;
+}
+
+/* What came of the shards: the first failure, or what they wrote. */
+static gyre_status take_answers(const struct gy_write_call *call, const struct write_room *room, uint64_t *deleted, gyre_error *err)
+{
+    *deleted = 0;
+    bool written = false, maybe = false;
+    const struct gy_primary_call *failed = NULL;
+    for (size_t c = 0; c < room->call_count; c++) {
+        const struct gy_primary_call *asked = &room->calls[c];
+        if (asked->status != GYRE_OK) {
+            failed = failed ? failed : asked;
+            maybe |= asked->maybe;
+            continue;
+        }
+        const Gyre__Node__WriteReply *reply = asked->reply;
+        written = true;
+        *deleted += reply->deleted;
+        if (reply->seq > call->seqs[asked->shard])
+            call->seqs[asked->shard] = reply->seq;
+    }
+    if (!failed)
+        return GYRE_OK;
+    *err = failed->err;
+    if (written)
+        return gyre_wrap(err, failed->status, "part of the points may have been written, sending them again is safe");
+    return maybe ? gyre_wrap(err, failed->status, "it may have been written all the same, sending it again is safe")
+                 : failed->status;
+}
+
 /* Sends operations[count] (in the request's order) to the shards of ids and waits for all. *deleted: how many deletes met a
  * point. */
-static gyre_status write_all(const gy_route *route, const gyre_point_id *ids, struct write_room *room, size_t count,
-                             int64_t deadline_ns, uint64_t *deleted, gyre_error *err)
+static gyre_status write_all(struct gy_points_service *service, const struct gy_write_call *sent, const gyre_point_id *ids,
+                             struct write_room *room, size_t count, uint64_t *deleted, gyre_error *err)
 {
+    struct gy_write_call call;
+    GY_TRY(identify(service, sent, &call, err));
+    const gy_route *route = call.route;
     gy_points_by_shard(route, ids, count, room->starts, room->order);
     for (size_t i = 0; i < count; i++)
         room->pointers[i] = &room->operations[room->order[i]];
     for (uint32_t s = 0; s < route->shard_count; s++) {
         if (room->starts[s] == room->starts[s + 1])
             continue;
-        gy_peer *peer;
-        gyre_error cause = {0};
-        gyre_status status = gy_route_peer(route, s, &peer, &cause);
-        if (status != GYRE_OK)
-            return gy_shard_failure(route, s, status, &cause, err);
         Gyre__Node__Write *write = &room->writes[room->call_count];
         gyre__node__write__init(write);
-        write->collection_id = route->collection_id, write->shard = s, write->epoch = route->shards[s].epoch;
+        write->collection_id = route->collection_id, write->shard = s;
+        write->client = call.client, write->request = call.request;
         write->operations = room->pointers + room->starts[s], write->n_operations = room->starts[s + 1] - room->starts[s];
-        room->calls[room->call_count++] = (struct gy_gather_call){.peer = peer, .type = GYRE__NODE__MESSAGE_TYPE__WRITE,
-            .request = &write->base, .reply_type = &gyre__node__write_reply__descriptor};
+        room->calls[room->call_count++] =
+            (struct gy_primary_call){.shard = s, .request = &write->base, .epoch = &write->epoch};
     }
-    gy_gather(room->calls, room->call_count, deadline_ns);
-    *deleted = 0;
-    for (size_t c = 0; c < room->call_count; c++) {
-        const struct gy_gather_call *call = &room->calls[c];
-        if (call->status != GYRE_OK) {
-            gyre_status status = gy_shard_failure(route, room->writes[c].shard, call->status, &call->err, err);
-            return room->call_count == 1
-                       ? status
-                       : gyre_wrap(err, status, "part of the points may have been written, sending them again is safe");
-        }
-        *deleted += ((const Gyre__Node__WriteReply *)call->reply)->deleted;
-    }
-    return GYRE_OK;
+    const struct gy_primary_ask ask = {
+        service->routing, route, GYRE__NODE__MESSAGE_TYPE__WRITE, &gyre__node__write_reply__descriptor,
+        call.deadline_ns, gy_points_cancelled, call.rpc,
+    };
+    gy_primary_run(&ask, room->calls, room->call_count);
+    return take_answers(&call, room, deleted, err);
 }
 
 static gyre_status room_new(struct write_room *room, const gy_route *route, const gyre_point_id *ids, size_t count,
@@ -100,8 +137,8 @@ static gyre_status operation_of(const gy_route *route, const Gyre__V1__Point *po
     return GYRE_OK;
 }
 
-gyre_status gy_points_store(struct gy_points_service *service, const gy_route *route, Gyre__V1__Point *const *points,
-                            size_t count, int64_t deadline_ns, gyre_error *err)
+gyre_status gy_points_store(struct gy_points_service *service, const struct gy_write_call *call, Gyre__V1__Point *const *points,
+                            size_t count, gyre_error *err)
 {
     if (count == 0 || count > GY_POINTS_PER_REQUEST_MAX)
         return gyre_fail(err, GYRE_INVALID, "%zu points; a message takes 1 to %d", count, GY_POINTS_PER_REQUEST_MAX);
@@ -116,12 +153,12 @@ gyre_status gy_points_store(struct gy_points_service *service, const gy_route *r
     }
     struct write_room room = {0};
     if (status == GYRE_OK)
-        status = room_new(&room, route, ids, count, err);
+        status = room_new(&room, call->route, ids, count, err);
     for (size_t i = 0; status == GYRE_OK && i < count; i++)
-        status = operation_of(route, points[i], i, &room.operations[i], err);
+        status = operation_of(call->route, points[i], i, &room.operations[i], err);
     uint64_t deleted;
     if (status == GYRE_OK)
-        status = write_all(route, ids, &room, count, deadline_ns, &deleted, err);
+        status = write_all(service, call, ids, &room, count, &deleted, err);
     if (status == GYRE_OK)
         gy_counter_add(service->points_written, count);
     room_free(&room);
@@ -129,47 +166,73 @@ gyre_status gy_points_store(struct gy_points_service *service, const gy_route *r
     return status;
 }
 
-gyre_status gy_points_upsert(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+static gyre_status upsert_run(struct gy_points_service *service, struct gy_write_call *call, const Gyre__V1__UpsertRequest *upsert,
+                              gy_bytes *reply, gyre_error *err)
+{
+    Gyre__V1__UpsertReply done = GYRE__V1__UPSERT_REPLY__INIT;
+    GY_TRY(gy_points_store(service, call, upsert->points, upsert->n_points, err));
+    done.upserted = upsert->n_points;
+    GY_TRY(gy_token_write(call->route, call->seqs, &done.token, err));
+    gyre_status status = gy_wire_pack(reply, &done.base, GY_RPC_MESSAGE_BYTES_MAX, err);
+    free(done.token.data);
+    return status;
+}
+
+gyre_status gy_points_upsert(void *self, gy_rpc_call *rpc, void *request, gy_bytes *reply, gyre_error *err)
 {
     struct gy_points_service *service = self;
     const Gyre__V1__UpsertRequest *upsert = request;
-    const gy_route *route;
-    GY_TRY(gy_route_hold(service->routing, upsert->collection, &route, err));
-    gyre_status status =
-        gy_points_store(service, route, upsert->points, upsert->n_points, gy_call_deadline_ns(gy_rpc_deadline_ns(call)), err);
-    gy_route_release(route);
-    GY_TRY(status);
-    Gyre__V1__UpsertReply done = GYRE__V1__UPSERT_REPLY__INIT;
-    done.upserted = upsert->n_points;
-    return gy_wire_pack(reply, &done.base, GY_RPC_MESSAGE_BYTES_MAX, err);
+    struct gy_write_call call = {.client = upsert->client, .request = upsert->request, .rpc = rpc,
+                                 .deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(rpc))};
+    GY_TRY(gy_route_hold(service->routing, upsert->collection, &call.route, err));
+    gyre_status status = gy_token_read(call.route, &upsert->token, &call.seqs, err);
+    if (status == GYRE_OK)
+        status = upsert_run(service, &call, upsert, reply, err);
+    free(call.seqs);
+    gy_route_release(call.route);
+    return status;
 }
 
-static gyre_status delete_all(struct gy_points_service *service, const gy_route *route, const gyre_point_id *ids, size_t count,
-                              int64_t deadline_ns, uint64_t *deleted, gyre_error *err)
+static gyre_status delete_all(struct gy_points_service *service, const struct gy_write_call *call, const gyre_point_id *ids,
+                              size_t count, uint64_t *deleted, gyre_error *err)
 {
     struct write_room room;
-    GY_TRY(room_new(&room, route, ids, count, err));
-    gyre_status status = write_all(route, ids, &room, count, deadline_ns, deleted, err);
+    GY_TRY(room_new(&room, call->route, ids, count, err));
+    gyre_status status = write_all(service, call, ids, &room, count, deleted, err);
     if (status == GYRE_OK)
         gy_counter_add(service->points_deleted, *deleted);
     room_free(&room);
     return status;
 }
 
-gyre_status gy_points_delete(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+static gyre_status delete_run(struct gy_points_service *service, const struct gy_write_call *call,
+                              const Gyre__V1__DeleteRequest *delete, gy_bytes *reply, gyre_error *err)
 {
-    struct gy_points_service *service = self;
-    const Gyre__V1__DeleteRequest *delete = request;
-    const gy_route *route;
-    GY_TRY(gy_route_hold(service->routing, delete->collection, &route, err));
     gyre_point_id *ids = NULL;
     Gyre__V1__DeleteReply done = GYRE__V1__DELETE_REPLY__INIT;
     gyre_status status = gy_ids_read(delete->ids, delete->n_ids, &ids, err);
     if (status == GYRE_OK)
-        status =
-            delete_all(service, route, ids, delete->n_ids, gy_call_deadline_ns(gy_rpc_deadline_ns(call)), &done.deleted, err);
+        status = delete_all(service, call, ids, delete->n_ids, &done.deleted, err);
     free(ids);
-    gy_route_release(route);
-    GY_TRY(status);
-    return gy_wire_pack(reply, &done.base, GY_RPC_MESSAGE_BYTES_MAX, err);
+    if (status == GYRE_OK)
+        status = gy_token_write(call->route, call->seqs, &done.token, err);
+    if (status == GYRE_OK)
+        status = gy_wire_pack(reply, &done.base, GY_RPC_MESSAGE_BYTES_MAX, err);
+    free(done.token.data);
+    return status;
+}
+
+gyre_status gy_points_delete(void *self, gy_rpc_call *rpc, void *request, gy_bytes *reply, gyre_error *err)
+{
+    struct gy_points_service *service = self;
+    const Gyre__V1__DeleteRequest *delete = request;
+    struct gy_write_call call = {.client = delete->client, .request = delete->request, .rpc = rpc,
+                                 .deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(rpc))};
+    GY_TRY(gy_route_hold(service->routing, delete->collection, &call.route, err));
+    gyre_status status = gy_token_read(call.route, &delete->token, &call.seqs, err);
+    if (status == GYRE_OK)
+        status = delete_run(service, &call, delete, reply, err);
+    free(call.seqs);
+    gy_route_release(call.route);
+    return status;
 }

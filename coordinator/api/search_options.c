@@ -45,6 +45,7 @@ gyre_status gy_search_options_read(const Gyre__V1__SearchOptions *sent, struct g
         .exact = sent->exact,
         .approximate = sent->approximate,
         .allow_partial = sent->allow_partial,
+        .allow_approximate = sent->allow_approximate,
         .confidence = sent->confidence != 0 ? sent->confidence : GY_CONFIDENCE_DEFAULT,
     };
     return GYRE_OK;

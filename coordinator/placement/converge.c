@@ -288,6 +288,18 @@ static void collect_of_collection(struct gy_collection_entry *entry, struct gy_n
         }
 }
 
+/* How far the node's replicas are, for whoever chooses among members. */
+static void show_seqs(gy_placement *placement, const struct gy_collection_entry *entry, const struct gy_node_entry *node)
+{
+    for (uint32_t i = 0; i < entry->record.spec.shards; i++)
+        for (uint32_t m = 0; m < entry->record.shards[i].member_count; m++) {
+            const struct gy_member_entry *member = &entry->shards[i].members[m];
+            if (member->node == node && member->presence == GY_PRESENCE_HELD)
+                gy_routing_member_said(placement->routing, entry->record.spec.name, i, entry->record.shards[i].members[m].id,
+                                       member->applied_seq);
+        }
+}
+
 /* Whether a replica is one that the catalog gave and took away again: its collection is gone, or its shard is there and the member
  * is no longer of it. One that does not know which member it is goes only where the node has no member. */
 static bool is_rubbish(const gy_placement *placement, const struct gy_collection_entry *entry, const struct gy_node_entry *node,
@@ -338,6 +350,7 @@ void gy_converge(gy_placement *placement, struct gy_node_entry *node, const Gyre
     HASH_ITER(hh, placement->collections, entry, next) {
         collect_of_collection(entry, node, report, now_ns, tellings);
         reroute(placement, entry);
+        show_seqs(placement, entry, node);
     }
     collect_rubbish(placement, node, report, tellings);
     if (tellings->count) {

@@ -128,7 +128,7 @@ gyre_status gy_table_publish(gy_placement *placement, struct gy_collection_entry
         for (uint32_t m = 0; m < entry->record.shards[i].member_count; m++) {
             struct gy_member_entry *member = &entry->shards[i].members[m];
             member->routed_up = gy_table_member_up(member);
-            members[i][m] = (struct gy_routing_member){member->node->link, member->routed_up};
+            members[i][m] = (struct gy_routing_member){member->node->link, member->routed_up, member->applied_seq};
         }
     gyre_status status = gy_routing_publish(placement->routing, &entry->record, members, err);
     free(members);

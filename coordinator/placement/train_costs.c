@@ -91,8 +91,9 @@ static gyre_status rank_hits(struct ranking *self, size_t first, size_t count, c
     for (size_t q = 0; status == GYRE_OK && q < count; q++)
         for (size_t i = 0; i < answers[q].count; i++)
             ids[used++] = answers[q].hits[i].id;
+    const struct gy_fetch fetch = {.from = GY_FETCH_ANY, .with_vector = true, .deadline_ns = deadline_ns};
     if (status == GYRE_OK)
-        status = gy_points_fetch(self->route, ids, total, true, false, deadline_ns, take_vector, &hits, err);
+        status = gy_points_fetch(self->route, ids, total, &fetch, take_vector, &hits, err);
     used = 0;
     for (size_t q = 0; status == GYRE_OK && q < count; q++) {
         status = rank(self, first + q, &answers[q], hits.vectors + used * dim, hits.there + used, err);

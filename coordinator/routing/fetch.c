@@ -1,6 +1,7 @@
 #include "routing/fetch.h"
 
 #include "routing/failure.h"
+#include "routing/primary.h"
 
 #include <stdlib.h>
 
@@ -18,91 +19,165 @@ void gy_points_by_shard(const gy_route *route, const gyre_point_id *ids, size_t 
     starts[route->shard_count] = count;
 }
 
-struct read_room {
+struct reading {
+    const gy_route *route;
+    const struct gy_fetch *fetch;
     size_t *starts, *order;
     gyre_point_id *ids; /* grouped by shard */
-    Gyre__Node__Read *reads;
-    struct gy_gather_call *calls;
-    size_t call_count;
 };
 
-static void room_free(struct read_room *room)
+static Gyre__Node__Read read_of(const struct reading *reading, uint32_t shard)
 {
-    for (size_t c = 0; room->calls && c < room->call_count; c++)
-        gy_wire_free(room->calls[c].reply);
-    free(room->starts), free(room->order), free(room->ids), free(room->reads), free(room->calls);
-}
-
-static gyre_status room_fill(struct read_room *room, const gy_route *route, const gyre_point_id *ids, size_t count,
-                             bool with_vector, bool with_payload, gyre_error *err)
-{
-    gy_points_by_shard(route, ids, count, room->starts, room->order);
-    for (size_t i = 0; i < count; i++)
-        room->ids[i] = ids[room->order[i]];
-    for (uint32_t s = 0; s < route->shard_count; s++) {
-        size_t shard_ids = room->starts[s + 1] - room->starts[s];
-        if (shard_ids == 0)
-            continue;
-        gy_peer *peer;
-        gyre_error cause = {0};
-        gyre_status status = gy_route_peer(route, s, &peer, &cause);
-        if (status != GYRE_OK)
-            return gy_shard_failure(route, s, status, &cause, err);
-        Gyre__Node__Read *read = &room->reads[room->call_count];
-        gyre__node__read__init(read);
-        read->collection_id = route->collection_id, read->shard = s, read->with_vector = with_vector,
-        read->with_payload = with_payload;
-        read->ids = (ProtobufCBinaryData){shard_ids * GYRE_ID_BYTES, room->ids[room->starts[s]].bytes};
-        room->calls[room->call_count++] = (struct gy_gather_call){.peer = peer, .type = GYRE__NODE__MESSAGE_TYPE__READ,
-            .request = &read->base, .reply_type = &gyre__node__read_reply__descriptor};
-    }
-    return GYRE_OK;
+    Gyre__Node__Read read = GYRE__NODE__READ__INIT;
+    read.collection_id = reading->route->collection_id, read.shard = shard;
+    read.with_vector = reading->fetch->with_vector, read.with_payload = reading->fetch->with_payload;
+    read.ids = (ProtobufCBinaryData){(reading->starts[shard + 1] - reading->starts[shard]) * GYRE_ID_BYTES,
+                                     reading->ids[reading->starts[shard]].bytes};
+    return read;
 }
 
 /* One shard's reply: as many points as ids, vectors of the collection's size. */
-static gyre_status take_reply(const gy_route *route, const struct read_room *room, size_t c, gy_point_visit *visit, void *self,
-                              gyre_error *err)
+static gyre_status check_reply(const struct reading *reading, uint32_t shard, const Gyre__Node__ReadReply *reply, gyre_error *err)
 {
-    const struct gy_gather_call *call = &room->calls[c];
-    const Gyre__Node__Read *read = &room->reads[c];
-    if (call->status != GYRE_OK)
-        return gy_shard_failure(route, read->shard, call->status, &call->err, err);
-    const Gyre__Node__ReadReply *reply = call->reply;
-    if (reply->n_points != read->ids.len / GYRE_ID_BYTES)
-        return gyre_fail(err, GYRE_CORRUPT, "shard %u of '%s': %zu points in a reply to %zu ids", read->shard, route->collection,
-                         reply->n_points, read->ids.len / GYRE_ID_BYTES);
+    size_t ids = reading->starts[shard + 1] - reading->starts[shard];
+    if (reply->n_points != ids)
+        return gyre_fail(err, GYRE_CORRUPT, "%zu points in a reply to %zu ids", reply->n_points, ids);
     for (size_t i = 0; i < reply->n_points; i++) {
         const Gyre__Node__ReadPoint *point = reply->points[i];
-        if (point->found && read->with_vector && point->vector.len != route->dim * sizeof(float))
-            return gyre_fail(err, GYRE_CORRUPT, "shard %u of '%s': a vector of %zu bytes; dim is %u", read->shard,
-                             route->collection, point->vector.len, route->dim);
-        GY_TRY(visit(self, room->order[room->starts[read->shard] + i], point, err));
+        if (point->found && reading->fetch->with_vector && point->vector.len != reading->route->dim * sizeof(float))
+            return gyre_fail(err, GYRE_CORRUPT, "a vector of %zu bytes; dim is %u", point->vector.len, reading->route->dim);
     }
     return GYRE_OK;
 }
 
-gyre_status gy_points_fetch(const gy_route *route, const gyre_point_id *ids, size_t count, bool with_vector, bool with_payload,
-                            int64_t deadline_ns, gy_point_visit *visit, void *self, gyre_error *err)
+static gyre_status take_reply(const struct reading *reading, uint32_t shard, const Gyre__Node__ReadReply *reply,
+                              gy_point_visit *visit, void *self, gyre_error *err)
+{
+    for (size_t i = 0; i < reply->n_points; i++)
+        GY_TRY(visit(self, reading->order[reading->starts[shard] + i], reply->points[i], err));
+    return GYRE_OK;
+}
+
+/* ---- from any replica ---- */
+
+static gyre_status pack(void *self, const uint32_t *shards, const uint64_t *seqs, size_t count, gy_bytes *out, gyre_error *err)
+{
+    (void)count; /* a read is of one shard */
+    Gyre__Node__Read read = read_of(self, shards[0]);
+    read.min_seq = seqs[0];
+    return gy_wire_pack(out, &read.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+}
+
+static gyre_status check(void *self, const void *reply, const uint32_t *shards, size_t count, size_t i, uint64_t *applied_seq,
+                         gyre_error *err)
+{
+    (void)count;
+    *applied_seq = ((const Gyre__Node__ReadReply *)reply)->applied_seq;
+    return check_reply(self, shards[i], reply, err);
+}
+
+static gyre_status fetch_any(struct reading *reading, size_t count, gy_point_visit *visit, void *self, gyre_error *err)
+{
+    const gy_route *route = reading->route;
+    const struct gy_fetch *fetch = reading->fetch;
+    bool *wanted = calloc(route->shard_count, sizeof *wanted);
+    if (!wanted)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory to read from %u shards", route->shard_count);
+    for (uint32_t s = 0; s < route->shard_count; s++)
+        wanted[s] = reading->starts[s + 1] > reading->starts[s];
+    struct gy_consult consult = {
+        .route = route, .kind = GY_READ_POINTS, .work = 1 + count / route->shard_count,
+        .type = GYRE__NODE__MESSAGE_TYPE__READ, .reply_type = &gyre__node__read_reply__descriptor,
+        .full = fetch->with_vector, .apart = true, .primary_first = fetch->from == GY_FETCH_PRIMARY_FIRST,
+        .min_seqs = fetch->min_seqs, .deadline_ns = fetch->deadline_ns,
+        .cancelled = fetch->cancelled, .cancelled_arg = fetch->cancelled_arg,
+        .pack = pack, .check = check, .self = reading,
+    };
+    gy_consultation *consultation = NULL;
+    gyre_status status = gy_consult_run(&consult, wanted, &consultation, err);
+    free(wanted);
+    for (uint32_t s = 0; status == GYRE_OK && s < route->shard_count; s++) {
+        const struct gy_consulted *consulted = &gy_consultation_shards(consultation)[s];
+        if (consulted->decided)
+            status = consulted->status == GYRE_OK ? take_reply(reading, s, consulted->reply, visit, self, err)
+                                                  : gy_consulted_failure(route, s, consulted, err);
+    }
+    gy_consultation_free(consultation);
+    return status;
+}
+
+/* ---- from primaries ---- */
+
+static gyre_status take_newest(const struct reading *reading, const struct gy_primary_call *call, gy_point_visit *visit, void *self,
+                               gyre_error *err)
+{
+    if (call->status != GYRE_OK) {
+        *err = call->err;
+        return call->status;
+    }
+    gyre_error cause = {0};
+    gyre_status status = check_reply(reading, call->shard, call->reply, &cause);
+    if (status != GYRE_OK)
+        return gy_shard_failure(reading->route, call->shard, NULL, status, &cause, err);
+    return take_reply(reading, call->shard, call->reply, visit, self, err);
+}
+
+static gyre_status fetch_newest(const struct reading *reading, gy_point_visit *visit, void *self, gyre_error *err)
+{
+    const gy_route *route = reading->route;
+    const struct gy_fetch *fetch = reading->fetch;
+    struct gy_primary_call *calls = calloc(route->shard_count, sizeof *calls);
+    Gyre__Node__Read *reads = calloc(route->shard_count, sizeof *reads);
+    gyre_status status = GYRE_OK;
+    if (!calls || !reads)
+        status = gyre_fail(err, GYRE_NO_MEMORY, "no memory to read from %u shards", route->shard_count);
+    size_t count = 0;
+    for (uint32_t s = 0; status == GYRE_OK && s < route->shard_count; s++) {
+        if (reading->starts[s + 1] == reading->starts[s])
+            continue;
+        reads[count] = read_of(reading, s);
+        reads[count].linearizable = true;
+        calls[count] = (struct gy_primary_call){.shard = s, .request = &reads[count].base};
+        count++;
+    }
+    if (status == GYRE_OK) {
+        const struct gy_primary_ask ask = {
+            fetch->routing, route, GYRE__NODE__MESSAGE_TYPE__READ, &gyre__node__read_reply__descriptor,
+            fetch->deadline_ns, fetch->cancelled, fetch->cancelled_arg,
+        };
+        gy_primary_run(&ask, calls, count);
+    }
+    for (size_t c = 0; c < count; c++) {
+        if (status == GYRE_OK)
+            status = take_newest(reading, &calls[c], visit, self, err);
+        gy_wire_free(calls[c].reply);
+    }
+    free(calls), free(reads);
+    return status;
+}
+
+gyre_status gy_points_fetch(const gy_route *route, const gyre_point_id *ids, size_t count, const struct gy_fetch *fetch,
+                            gy_point_visit *visit, void *self, gyre_error *err)
 {
     if (count == 0)
         return GYRE_OK;
-    struct read_room room = {
-        .starts = calloc(route->shard_count + 1, sizeof *room.starts),
-        .order = malloc(count * sizeof *room.order),
-        .ids = malloc(count * sizeof *room.ids),
-        .reads = calloc(route->shard_count, sizeof *room.reads),
-        .calls = calloc(route->shard_count, sizeof *room.calls),
+    struct reading reading = {
+        .route = route,
+        .fetch = fetch,
+        .starts = calloc(route->shard_count + 1, sizeof *reading.starts),
+        .order = malloc(count * sizeof *reading.order),
+        .ids = malloc(count * sizeof *reading.ids),
     };
     gyre_status status = GYRE_OK;
-    if (!room.starts || !room.order || !room.ids || !room.reads || !room.calls)
+    if (!reading.starts || !reading.order || !reading.ids)
         status = gyre_fail(err, GYRE_NO_MEMORY, "no memory to read %zu points", count);
-    if (status == GYRE_OK)
-        status = room_fill(&room, route, ids, count, with_vector, with_payload, err);
     if (status == GYRE_OK) {
-        gy_gather(room.calls, room.call_count, deadline_ns);
-        for (size_t c = 0; status == GYRE_OK && c < room.call_count; c++)
-            status = take_reply(route, &room, c, visit, self, err);
+        gy_points_by_shard(route, ids, count, reading.starts, reading.order);
+        for (size_t i = 0; i < count; i++)
+            reading.ids[i] = ids[reading.order[i]];
+        status = fetch->from == GY_FETCH_NEWEST ? fetch_newest(&reading, visit, self, err)
+                                                : fetch_any(&reading, count, visit, self, err);
     }
-    room_free(&room);
+    free(reading.starts), free(reading.order), free(reading.ids);
     return status;
 }

@@ -1,11 +1,11 @@
 #include "routing/publish.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 
 struct gy_link {
     gy_peer *peer;
     atomic_size_t holders;
+    struct gy_load load;
 };
 
 gyre_status gy_link_new(gy_link **out, gy_bus *bus, const char *address, gyre_error *err)
@@ -39,3 +39,4 @@ void gy_link_release(gy_link *link)
 }
 
 gy_peer *gy_link_peer(gy_link *link) { return link->peer; }
+struct gy_load *gy_link_load(gy_link *link) { return &link->load; }

@@ -3,6 +3,7 @@
  * last release closes connections. */
 #include "routing/publish.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <stdatomic.h>
@@ -23,13 +24,17 @@ typedef struct counted_route {
     struct gy_shard_config *configs; /* own the nodes' names */
     struct gy_route_member *members; /* of every shard, one behind the other */
     gy_link **links;                 /* [member_count] theirs */
+    struct gy_member_seen *member_seen; /* [member_count] */
+    struct gy_shard_seen *shard_seen;   /* [shard_count] */
     size_t member_count;
 } counted_route;
 
 struct gy_routing {
     uint8_t placement_key[GY_PLACEMENT_KEY_BYTES];
+    gy_pace *pace;
     pthread_mutex_t mu;
-    counted_route *routes; /* guarded by mu */
+    pthread_cond_t changed; /* a view came or went */
+    counted_route *routes;  /* guarded by mu */
 };
 
 static void route_release(counted_route *self)
@@ -40,6 +45,8 @@ static void route_release(counted_route *self)
         gy_link_release(self->links[i]);
     gy_codebook_release(self->codebook);
     free(self->links);
+    free(self->member_seen);
+    free(self->shard_seen);
     free(self->members);
     free(self->configs);
     free(self->shards);
@@ -55,13 +62,16 @@ static void add_shard(counted_route *made, uint32_t shard, const struct gy_routi
     *view = (struct gy_route_shard){.epoch = config->epoch,
                                     .primary = config->primary,
                                     .members = made->members + first,
-                                    .member_count = config->member_count};
+                                    .member_count = config->member_count,
+                                    .seen = &made->shard_seen[shard]};
     for (uint32_t i = 0; i < config->member_count; i++) {
         const struct gy_member *member = &config->members[i];
         gy_link *link = made->links[first + i] = gy_link_hold(sources[i].link);
         gy_peer *peer = link ? gy_link_peer(link) : NULL;
         made->members[first + i] =
-            (struct gy_route_member){member->id, member->node, member->kind, member->in_sync, sources[i].up, peer};
+            (struct gy_route_member){member->id, member->node, member->kind, member->in_sync, sources[i].up, peer,
+                                     link ? gy_link_load(link) : NULL, &made->member_seen[first + i]};
+        gy_seen_seq(&made->member_seen[first + i], sources[i].applied_seq);
         if (member->id == config->primary)
             view->node = member->node, view->peer = peer;
     }
@@ -82,7 +92,9 @@ static gyre_status route_new(counted_route **out, const gy_routing *routing, con
     made->configs = calloc(count, sizeof *made->configs);
     made->members = calloc(made->member_count, sizeof *made->members);
     made->links = calloc(made->member_count, sizeof(gy_link *));
-    if (!made->shards || !made->configs || !made->members || !made->links)
+    made->member_seen = calloc(made->member_count, sizeof *made->member_seen);
+    made->shard_seen = calloc(count, sizeof *made->shard_seen);
+    if (!made->shards || !made->configs || !made->members || !made->links || !made->member_seen || !made->shard_seen)
         return gyre_fail(err, GYRE_NO_MEMORY, "route of '%s' over %u shards", made->name, count);
     made->codebook = gy_codebook_hold(record->codebook);
     memcpy(made->probe_costs, record->probe_costs, sizeof made->probe_costs);
@@ -100,6 +112,7 @@ static gyre_status route_new(counted_route **out, const gy_routing *routing, con
         .codebook = gy_codebook_decoded(made->codebook),
         .probe_costs = made->probe_costs,
         .probe_cost_count = record->probe_cost_count,
+        .pace = routing->pace,
     };
     memcpy(made->view.placement_key, routing->placement_key, GY_PLACEMENT_KEY_BYTES);
     *out = GY_TAKE(made);
@@ -112,7 +125,17 @@ gyre_status gy_routing_new(gy_routing **out, const uint8_t placement_key[GY_PLAC
     if (!routing)
         return gyre_fail(err, GYRE_NO_MEMORY, "routing");
     memcpy(routing->placement_key, placement_key, GY_PLACEMENT_KEY_BYTES);
+    gyre_status status = gy_pace_new(&routing->pace, err);
+    if (status != GYRE_OK) {
+        free(routing);
+        return status;
+    }
     pthread_mutex_init(&routing->mu, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&routing->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     *out = routing;
     return GYRE_OK;
 }
@@ -122,8 +145,29 @@ void gy_routing_free(gy_routing *routing)
     if (!routing)
         return;
     gy_routing_withdraw_all(routing);
+    pthread_cond_destroy(&routing->changed);
     pthread_mutex_destroy(&routing->mu);
+    gy_pace_free(routing->pace);
     free(routing);
+}
+
+/* Takes over how far shards and replicas have shown to be; not what failed: the view is new because something is known anew. Who
+ * became primary otherwise than by being in sync may not have all that was seen, so after a change nothing is expected of it. */
+static void inherit(counted_route *made, const counted_route *older)
+{
+    if (made->view.collection_id != older->view.collection_id)
+        return;
+    for (uint32_t s = 0; s < made->view.shard_count; s++) {
+        struct gy_route_shard *to = &made->shards[s];
+        const struct gy_route_shard *from = &older->shards[s];
+        if (made->configs[s].primary_since == older->configs[s].primary_since) {
+            gy_shard_seen_copy(to->seen, from->seen);
+            for (uint32_t t = 0; t < to->member_count; t++)
+                for (uint32_t f = 0; f < from->member_count; f++)
+                    if (to->members[t].id == from->members[f].id)
+                        gy_seen_seq(to->members[t].seen, atomic_load(&from->members[f].seen->applied_seq));
+        }
+    }
 }
 
 gyre_status gy_routing_publish(gy_routing *routing, const gy_collection_record *record,
@@ -133,9 +177,12 @@ gyre_status gy_routing_publish(gy_routing *routing, const gy_collection_record *
     GY_TRY(route_new(&made, routing, record, members, err));
     pthread_mutex_lock(&routing->mu);
     HASH_FIND_STR(routing->routes, made->name, older);
-    if (older)
+    if (older) {
+        inherit(made, older);
         HASH_DEL(routing->routes, older);
+    }
     HASH_ADD_STR(routing->routes, name, made);
+    pthread_cond_broadcast(&routing->changed);
     pthread_mutex_unlock(&routing->mu);
     route_release(older);
     return GYRE_OK;
@@ -179,6 +226,56 @@ gyre_status gy_route_hold(gy_routing *routing, const char *collection, const gy_
         return gyre_fail(err, GYRE_NOT_FOUND, "collection '%s' does not exist", collection);
     *out = &found->view;
     return GYRE_OK;
+}
+
+const gy_route *gy_route_again(const gy_route *view)
+{
+    atomic_fetch_add_explicit(&((counted_route *)(uintptr_t)view)->holders, 1, memory_order_relaxed);
+    return view;
+}
+
+bool gy_route_await(gy_routing *routing, const gy_route **route, int64_t until_ns)
+{
+    struct timespec until = {until_ns / GY_SECOND_NS, until_ns % GY_SECOND_NS};
+    int code = 0;
+    counted_route *found = NULL;
+    pthread_mutex_lock(&routing->mu);
+    for (;;) {
+        HASH_FIND_STR(routing->routes, (*route)->collection, found);
+        bool there = found && found->view.collection_id == (*route)->collection_id;
+        if (!there || &found->view == *route)
+            found = NULL;
+        if (found || !there || code == ETIMEDOUT)
+            break;
+        code = pthread_cond_timedwait(&routing->changed, &routing->mu, &until);
+    }
+    if (found)
+        atomic_fetch_add_explicit(&found->holders, 1, memory_order_relaxed);
+    pthread_mutex_unlock(&routing->mu);
+    if (!found)
+        return false;
+    gy_route_release(*route);
+    *route = &found->view;
+    return true;
+}
+
+void gy_routing_show(gy_routing *routing, gy_metrics *metrics) { gy_pace_show(routing->pace, metrics); }
+
+void gy_routing_member_said(gy_routing *routing, const char *collection, uint32_t shard, uint32_t member, uint64_t applied_seq)
+{
+    counted_route *found;
+    pthread_mutex_lock(&routing->mu);
+    HASH_FIND_STR(routing->routes, collection, found);
+    if (found && shard < found->view.shard_count) {
+        const struct gy_route_shard *view = &found->shards[shard];
+        for (uint32_t i = 0; i < view->member_count; i++)
+            if (view->members[i].id == member) {
+                gy_seen_seq(view->members[i].seen, applied_seq);
+                if (view->members[i].in_sync)
+                    gy_shard_seen_seq(view->seen, applied_seq, gy_now_ns());
+            }
+    }
+    pthread_mutex_unlock(&routing->mu);
 }
 
 void gy_route_release(const gy_route *view) { route_release((counted_route *)(uintptr_t)view); }

@@ -12,6 +12,7 @@
 #include "gyre/codebook.h"
 #include "gyre/point_id.h"
 #include "gyre/shard_config.h"
+#include "routing/load.h"
 
 typedef struct gy_routing gy_routing;
 
@@ -23,6 +24,8 @@ struct gy_route_member {
     bool in_sync;
     bool up;       /* its node reports, and says that it has the replica */
     gy_peer *peer; /* its node's connection; NULL while the node has never reported since this coordinator started */
+    struct gy_load *load;        /* its node's; NULL if peer is */
+    struct gy_member_seen *seen; /* what requests have seen of it */
 };
 
 struct gy_route_shard {
@@ -32,6 +35,7 @@ struct gy_route_shard {
     uint32_t primary;                      /* its id */
     const struct gy_route_member *members; /* [member_count] by id, the primary among them */
     uint32_t member_count;
+    struct gy_shard_seen *seen;
 };
 
 typedef struct gy_route {
@@ -44,6 +48,7 @@ typedef struct gy_route {
     const gyre_codebook *codebook;       /* the newest published; its rotation serves every version of the collection */
     const struct gy_probe_cost *probe_costs; /* [probe_cost_count] of its lists; see probe_cost.h */
     uint32_t probe_cost_count;
+    gy_pace *pace;
     uint8_t placement_key[16];
 } gy_route;
 
@@ -51,6 +56,13 @@ typedef struct gy_route {
  * not exist". */
 GYRE_CHECKED gyre_status gy_route_hold(gy_routing *routing, const char *collection, const gy_route **out, gyre_error *err);
 void gy_route_release(const gy_route *route);
+/* Holds a view that is held once more. */
+const gy_route *gy_route_again(const gy_route *route);
+/* Waits until there is a newer view of the route's collection than *route, until_ns at most, and holds it instead: true. False if
+ * there is none then, or, before that, as soon as the collection is dropped: *route stays held. */
+bool gy_route_await(gy_routing *routing, const gy_route **route, int64_t until_ns);
+/* Shows what requests do in metrics from now on. */
+void gy_routing_show(gy_routing *routing, gy_metrics *metrics);
 uint32_t gy_route_shard_of(const gy_route *route, const gyre_point_id *id);
 
 /* The connection of a shard's primary. Without one, GYRE_UNAVAILABLE with what is wrong with its node only: gy_shard_failure

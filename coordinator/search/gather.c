@@ -77,7 +77,7 @@ static bool same_question(const struct group *group, const gy_route *route, cons
     const struct gy_search_options *o = &group->options;
     return group->route == route && o->k == options->k && o->spare == options->spare && o->nprobe == options->nprobe &&
            o->recall_target == options->recall_target && o->approximate == options->approximate &&
-           o->confidence == options->confidence;
+           o->confidence == options->confidence && o->allow_approximate == options->allow_approximate;
 }
 
 /* A group of the same question that has not begun and has room. */
@@ -180,7 +180,7 @@ void gy_search_gathered(gy_search_gather *gather, const gy_route *route, const f
                         gy_search_done *done, void *arg)
 {
     struct member member = {done, arg, options->cancelled, options->cancelled_arg};
-    if (options->exact || options->allow_partial || options->k > K_MAX) {
+    if (options->exact || options->allow_partial || options->min_seqs || options->k > K_MAX) {
         run_alone(route, query, options, member);
         return;
     }

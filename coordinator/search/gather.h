@@ -31,7 +31,7 @@ typedef void gy_search_done(void *arg, gyre_status status, const gyre_error *err
 /* As gy_search_run with one query, whose end is told to done exactly once: in this call, after which it returns, or later on the
  * thread of the search that this one joined. route and what cancelled looks at must live until then, query and options until this
  * returns. A search that joined another may end later than its deadline, by the other's at most, and is not cancelled alone.
- * Searches that compare every vector or may leave shards out run by themselves. */
+ * Searches that compare every vector, may leave shards out or belong to a session run by themselves. */
 void gy_search_gathered(gy_search_gather *gather, const gy_route *route, const float *query, const struct gy_search_options *options,
                         gy_search_done *done, void *arg);
 

@@ -127,14 +127,25 @@ static void keep_best(struct gy_search_hit *heap, size_t *count, size_t k, const
     }
 }
 
-gyre_status gy_merge_offer(gy_merge *merge, uint32_t shard, const gyre_point_id *id, float distance, gyre_error *err)
+static gyre_status offer(gy_merge *merge, const struct gy_search_hit *offered, gyre_error *err)
 {
     GY_TRY(grow((void **)&merge->read, &merge->read_capacity, merge->read_count + 1, sizeof *merge->read, err));
-    struct gy_search_hit *hit = &merge->read[merge->read_count++];
-    *hit = (struct gy_search_hit){.id = *id, .distance = distance, .shard = shard};
-    if (isfinite(distance))
-        keep_best(merge->best, &merge->best_count, merge->k, hit);
+    merge->read[merge->read_count++] = *offered;
+    if (isfinite(offered->distance))
+        keep_best(merge->best, &merge->best_count, merge->k, offered);
     return GYRE_OK;
+}
+
+gyre_status gy_merge_offer(gy_merge *merge, uint32_t shard, const gyre_point_id *id, float distance, gyre_error *err)
+{
+    return offer(merge, &(struct gy_search_hit){.id = *id, .distance = distance, .shard = shard}, err);
+}
+
+gyre_status gy_merge_offer_estimate(gy_merge *merge, const struct gy_contender *contender, gyre_error *err)
+{
+    const struct gy_search_hit hit = {.id = contender->id, .distance = contender->estimate, .half_width = contender->half_width,
+                                      .shard = contender->shard};
+    return offer(merge, &hit, err);
 }
 
 static void drop_open(gy_merge *merge, uint32_t shard)

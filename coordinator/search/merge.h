@@ -40,6 +40,8 @@ float gy_merge_tau(const gy_merge *merge);
 /* Offers a point with its exact distance; +inf (the point has gone meanwhile) is ignored. */
 GYRE_CHECKED gyre_status gy_merge_offer(gy_merge *merge, uint32_t shard, const gyre_point_id *id, float distance,
                                         gyre_error *err);
+/* The same of a point that nobody can tell the exact distance of: its estimate must do, and tau is no longer rigorous. */
+GYRE_CHECKED gyre_status gy_merge_offer_estimate(gy_merge *merge, const struct gy_contender *contender, gyre_error *err);
 /* Takes a shard's candidates (half_width 0: exact). A shard that scans again replaces what it had open. */
 GYRE_CHECKED gyre_status gy_merge_add(gy_merge *merge, uint32_t shard, const gyre_point_id *ids, const float *estimates,
                                       const float *half_widths, size_t count, float cutoff, gyre_error *err);

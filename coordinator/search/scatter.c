@@ -1,7 +1,7 @@
-/* One Scan message a node, however many of its shards are asked, so that a search costs one exchange a node. */
+/* One Scan message a node, however many of its shards are asked, so that a search costs one exchange a node. What shards answered is
+ * taken in their order, whoever was quicker. */
 #include "search/scatter.h"
 
-#include "routing/ask.h"
 #include "routing/failure.h"
 
 #include "gyre/node/node.pb-c.h"
@@ -9,11 +9,11 @@
 #include <math.h>
 #include <stdlib.h>
 
-gyre_status gy_contest_lose(struct gy_contest *contest, uint32_t shard, gyre_status status, const gyre_error *cause,
-                            gyre_error *err)
+gyre_status gy_contest_lose(struct gy_contest *contest, uint32_t shard, const struct gy_consulted *consulted, gyre_error *err)
 {
+    gyre_status status = consulted->status;
     if (!contest->options->allow_partial || status == GYRE_CANCELLED || status == GYRE_INVALID)
-        return gy_shard_failure(contest->route, shard, status, cause, err);
+        return gy_consulted_failure(contest->route, shard, consulted, err);
     if (!contest->lost[shard]) {
         contest->lost[shard] = true;
         for (size_t q = 0; q < contest->n; q++)
@@ -22,11 +22,17 @@ gyre_status gy_contest_lose(struct gy_contest *contest, uint32_t shard, gyre_sta
     return GYRE_OK;
 }
 
-void gy_contest_ask(const struct gy_contest *contest, struct gy_gather_call *calls, size_t count)
+struct gy_consult gy_contest_consult(const struct gy_contest *contest)
 {
     const struct gy_search_options *options = contest->options;
-    int64_t until_ns = options->allow_partial ? gy_partial_deadline_ns(options->deadline_ns) : options->deadline_ns;
-    gy_ask(calls, count, until_ns, options->cancelled, options->cancelled_arg);
+    return (struct gy_consult){
+        .route = contest->route,
+        .min_seqs = contest->seqs,
+        .prefer = contest->members,
+        .deadline_ns = options->allow_partial ? gy_partial_deadline_ns(options->deadline_ns) : options->deadline_ns,
+        .cancelled = options->cancelled,
+        .cancelled_arg = options->cancelled_arg,
+    };
 }
 
 gyre_status gy_contest_wanted(const struct gy_contest *contest, const char *doing, gyre_error *err)
@@ -94,50 +100,59 @@ static void note_basis(const struct gy_contest *contest, const Gyre__Node__Shard
     basis->lists_probed = probed < basis->lists_probed ? probed : basis->lists_probed;
 }
 
-/* A shard's part of a reply: its own failure, or one list a query. */
-static gyre_status take_shard(struct gy_contest *contest, const Gyre__Node__ShardCandidates *sent, const struct gy_pass *pass,
-                              gyre_error *err)
+/* What is asked of every node, and what its answers must look like. */
+struct asking {
+    const struct gy_pass *pass;
+    Gyre__Node__Scan scan; /* without shards and seqs */
+};
+
+static gyre_status pack(void *self, const uint32_t *shards, const uint64_t *seqs, size_t count, gy_bytes *out, gyre_error *err)
 {
-    gyre_error cause = {0};
-    if (sent->status != GYRE_OK) {
-        gyre_status status = gyre_fail(&cause, (gyre_status)sent->status, "%s", sent->error);
-        return gy_contest_lose(contest, sent->shard, status, &cause, err);
-    }
-    gyre_status status = GYRE_OK;
+    const struct asking *asking = self;
+    Gyre__Node__Scan scan = asking->scan;
+    scan.shards = (uint32_t *)(uintptr_t)shards, scan.n_shards = count;
+    scan.min_seqs = (uint64_t *)(uintptr_t)seqs, scan.n_min_seqs = count;
+    return gy_wire_pack(out, &scan.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+}
+
+static const Gyre__Node__ShardCandidates *part_of(const Gyre__Node__ScanReply *reply, uint32_t shard)
+{
+    for (size_t r = 0; r < reply->n_shards; r++)
+        if (reply->shards[r]->shard == shard)
+            return reply->shards[r];
+    return NULL;
+}
+
+/* A shard's part of a reply: its own failure, or one list a query. */
+static gyre_status check(void *self, const void *reply, const uint32_t *shards, size_t count, size_t i, uint64_t *applied_seq,
+                         gyre_error *err)
+{
+    (void)count;
+    const struct gy_pass *pass = ((const struct asking *)self)->pass;
+    const Gyre__Node__ShardCandidates *sent = part_of(reply, shards[i]);
+    if (!sent)
+        return gyre_fail(err, GYRE_CORRUPT, "the node's scan reply leaves the shard out");
+    *applied_seq = sent->applied_seq;
+    if (sent->status != GYRE_OK)
+        return gyre_fail(err, (gyre_status)sent->status, "%s", sent->error);
     if (sent->n_queries != pass->picked_count)
-        status =
-            gyre_fail(&cause, GYRE_CORRUPT, "scan reply for %zu queries; %zu were asked", sent->n_queries, pass->picked_count);
-    for (size_t i = 0; status == GYRE_OK && i < pass->picked_count; i++)
-        status = candidates_check(sent->queries[i], pass, &cause);
-    if (status != GYRE_OK)
-        return gy_contest_lose(contest, sent->shard, status, &cause, err);
-    for (size_t i = 0; i < pass->picked_count; i++) {
-        GY_TRY(take_candidates(contest, sent->shard, pass->picked[i], sent->queries[i], err));
-        note_basis(contest, sent, &contest->basis[pass->picked[i]]);
-    }
+        return gyre_fail(err, GYRE_CORRUPT, "scan reply for %zu queries; %zu were asked", sent->n_queries, pass->picked_count);
+    for (size_t q = 0; q < pass->picked_count; q++)
+        GY_TRY(candidates_check(sent->queries[q], pass, err));
     return GYRE_OK;
 }
 
-/* A node's reply: every shard that was asked must be in it, once. */
-static gyre_status take_reply(struct gy_contest *contest, const struct gy_gather_call *call, const Gyre__Node__Scan *asked,
-                              const struct gy_pass *pass, gyre_error *err)
+static gyre_status take_shard(struct gy_contest *contest, const struct gy_consulted *consulted, const struct gy_pass *pass,
+                              gyre_error *err)
 {
-    const Gyre__Node__ScanReply *reply = call->reply;
-    for (size_t s = 0; s < asked->n_shards; s++) {
-        const Gyre__Node__ShardCandidates *sent = NULL;
-        if (call->status == GYRE_OK)
-            for (size_t r = 0; r < reply->n_shards && !sent; r++)
-                if (reply->shards[r]->shard == asked->shards[s])
-                    sent = reply->shards[r];
-        if (sent) {
-            GY_TRY(take_shard(contest, sent, pass, err));
-            continue;
-        }
-        gyre_error cause = call->err;
-        gyre_status status = call->status;
-        if (status == GYRE_OK)
-            status = gyre_fail(&cause, GYRE_CORRUPT, "the node's scan reply leaves the shard out");
-        GY_TRY(gy_contest_lose(contest, asked->shards[s], status, &cause, err));
+    uint32_t shard = consulted->shards[consulted->place];
+    const Gyre__Node__ShardCandidates *sent = part_of(consulted->reply, shard);
+    contest->members[shard] = consulted->member->id;
+    if (sent->applied_seq > contest->seqs[shard])
+        contest->seqs[shard] = sent->applied_seq;
+    for (size_t i = 0; i < pass->picked_count; i++) {
+        GY_TRY(take_candidates(contest, shard, pass->picked[i], sent->queries[i], err));
+        note_basis(contest, sent, &contest->basis[pass->picked[i]]);
     }
     return GYRE_OK;
 }
@@ -155,54 +170,14 @@ static const void *pick_rows(const struct gy_contest *contest, const void *matri
 
 /* What a scatter allocates, in one struct so that one place frees it. */
 struct scatter_room {
-    struct gy_gather_call *calls;
-    Gyre__Node__Scan *scans;
-    uint32_t *shards; /* the lists of all scans, one behind the other */
+    bool *wanted;
     float *queries, *rotated, *limits;
     uint32_t *probes, *probe_counts;
 };
 
-static void room_free(struct scatter_room *room, size_t calls)
+static void room_free(struct scatter_room *room)
 {
-    for (size_t c = 0; room->calls && c < calls; c++)
-        gy_wire_free(room->calls[c].reply);
-    free(room->calls), free(room->scans), free(room->shards), free(room->queries), free(room->rotated), free(room->limits);
-    free(room->probes), free(room->probe_counts);
-}
-
-/* Groups the wanted shards by the peer that serves them: one call each. */
-static gyre_status group_by_peer(struct gy_contest *contest, const bool *wanted, struct scatter_room *room, size_t *calls,
-                                 gyre_error *err)
-{
-    const gy_route *route = contest->route;
-    size_t used = 0;
-    for (uint32_t first = 0; first < route->shard_count; first++) {
-        gy_peer *peer;
-        if (!wanted[first] || contest->lost[first])
-            continue;
-        gyre_error cause = {0};
-        gyre_status status = gy_route_peer(route, first, &peer, &cause);
-        if (status != GYRE_OK) {
-            GY_TRY(gy_contest_lose(contest, first, status, &cause, err));
-            continue;
-        }
-        size_t c = 0;
-        while (c < *calls && room->calls[c].peer != peer)
-            c++;
-        if (c < *calls)
-            continue; /* its shards were collected when the peer was first met */
-        Gyre__Node__Scan *scan = &room->scans[c];
-        gyre__node__scan__init(scan);
-        scan->shards = room->shards + used;
-        for (uint32_t s = first; s < route->shard_count; s++)
-            if (wanted[s] && !contest->lost[s] && route->shards[s].peer == peer)
-                scan->shards[scan->n_shards++] = s;
-        used += scan->n_shards;
-        room->calls[c] = (struct gy_gather_call){.peer = peer, .type = GYRE__NODE__MESSAGE_TYPE__SCAN, .request = &scan->base,
-            .reply_type = &gyre__node__scan_reply__descriptor};
-        (*calls)++;
-    }
-    return GYRE_OK;
+    free(room->wanted), free(room->queries), free(room->rotated), free(room->limits), free(room->probes), free(room->probe_counts);
 }
 
 static gyre_status room_make(const struct gy_contest *contest, const struct gy_pass *pass, struct scatter_room *room,
@@ -212,17 +187,14 @@ static gyre_status room_make(const struct gy_contest *contest, const struct gy_p
     size_t n = pass->picked_count, row_bytes = contest->route->dim * sizeof(float);
     bool some = n != contest->n; /* else the contest's own matrices are sent */
     *room = (struct scatter_room){
-        .calls = calloc(shards, sizeof *room->calls),
-        .scans = calloc(shards, sizeof *room->scans),
-        .shards = calloc(shards, sizeof *room->shards),
+        .wanted = calloc(shards, sizeof *room->wanted),
         .queries = malloc(some ? n * row_bytes : 1),
         .rotated = malloc(some ? n * row_bytes : 1),
         .limits = malloc(n * sizeof(float)),
         .probes = malloc(some ? n * contest->probe_count * sizeof(uint32_t) : 1),
         .probe_counts = malloc(n * sizeof(uint32_t)),
     };
-    if (room->calls && room->scans && room->shards && room->queries && room->rotated && room->limits && room->probes &&
-        room->probe_counts)
+    if (room->wanted && room->queries && room->rotated && room->limits && room->probes && room->probe_counts)
         return GYRE_OK;
     return gyre_fail(err, GYRE_NO_MEMORY, "no memory to ask %u shards", shards);
 }
@@ -258,26 +230,50 @@ static Gyre__Node__Scan make_scan(const struct gy_contest *contest, const struct
     return scan;
 }
 
+/* Whether the shard is to be searched by its codes, as nobody can read its vectors. */
+static bool falls_to_codes(const struct gy_contest *contest, const struct gy_pass *pass, const struct gy_consulted *consulted)
+{
+    return pass->alone && consulted->no_full && contest->options->allow_approximate;
+}
+
+static gyre_status take_all(struct gy_contest *contest, const struct gy_pass *pass, const gy_consultation *consultation,
+                            gyre_error *err)
+{
+    const struct gy_consulted *consulted = gy_consultation_shards(consultation);
+    for (uint32_t s = 0; s < contest->route->shard_count; s++) {
+        if (!consulted[s].decided)
+            continue;
+        if (consulted[s].status == GYRE_OK)
+            GY_TRY(take_shard(contest, &consulted[s], pass, err));
+        else if (falls_to_codes(contest, pass, &consulted[s]))
+            contest->from_codes[s] = true;
+        else
+            GY_TRY(gy_contest_lose(contest, s, &consulted[s], err));
+    }
+    return GYRE_OK;
+}
+
 gyre_status gy_scatter(struct gy_contest *contest, const struct gy_pass *pass, gyre_error *err)
 {
     GY_TRY(gy_contest_wanted(contest, "the shards were asked", err));
     struct scatter_room room;
-    size_t calls = 0;
+    gy_consultation *consultation = NULL;
     gyre_status status = room_make(contest, pass, &room, err);
-    if (status == GYRE_OK)
-        status = group_by_peer(contest, pass->wanted, &room, &calls, err);
     if (status == GYRE_OK) {
-        Gyre__Node__Scan scan = make_scan(contest, pass, &room);
-        for (size_t c = 0; c < calls; c++) {
-            uint32_t *shards = room.scans[c].shards;
-            size_t count = room.scans[c].n_shards;
-            room.scans[c] = scan;
-            room.scans[c].shards = shards, room.scans[c].n_shards = count;
-        }
-        gy_contest_ask(contest, room.calls, calls);
+        for (uint32_t s = 0; s < contest->route->shard_count; s++)
+            room.wanted[s] = pass->wanted[s] && !contest->lost[s];
+        struct asking asking = {pass, make_scan(contest, pass, &room)};
+        struct gy_consult consult = gy_contest_consult(contest);
+        consult.kind = contest->options->exact ? GY_READ_EXACT : GY_READ_SCAN;
+        consult.work = pass->picked_count * (contest->probes ? contest->probe_count : gyre_codebook_lists(contest->route->codebook));
+        consult.type = GYRE__NODE__MESSAGE_TYPE__SCAN, consult.reply_type = &gyre__node__scan_reply__descriptor;
+        consult.full = pass->alone || contest->options->exact;
+        consult.pack = pack, consult.check = check, consult.self = &asking;
+        status = gy_consult_run(&consult, room.wanted, &consultation, err);
     }
-    for (size_t c = 0; status == GYRE_OK && c < calls; c++)
-        status = take_reply(contest, &room.calls[c], &room.scans[c], pass, err);
-    room_free(&room, calls);
+    if (status == GYRE_OK)
+        status = take_all(contest, pass, consultation, err);
+    gy_consultation_free(consultation);
+    room_free(&room);
     return status;
 }

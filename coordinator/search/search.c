@@ -68,6 +68,11 @@ static gyre_status contest_run(struct gy_contest *contest, bool *wanted, size_t 
     pass.keep = pass.alone ? options->k : first_keep(options, contest->n, shards);
     pass.share = pass.alone ? 0 : gy_merge_share(options->k, shards);
     GY_TRY(gy_scatter(contest, &pass, err));
+    if (pass.alone && contest->from_codes[0]) {
+        pass.alone = false;
+        pass.keep = first_keep(options, contest->n, shards);
+        GY_TRY(gy_scatter(contest, &pass, err));
+    }
     if (options->exact || options->approximate || pass.alone)
         return GYRE_OK;
     pass.bounded = true;
@@ -86,22 +91,25 @@ static gyre_status contest_run(struct gy_contest *contest, bool *wanted, size_t 
 static gyre_status contest_answer(struct gy_contest *contest, struct gy_search_answer *answers, gyre_error *err)
 {
     const struct gy_search_options *options = contest->options;
-    uint32_t lost = 0;
+    uint32_t lost = 0, from_codes = 0;
     for (uint32_t s = 0; s < contest->route->shard_count; s++)
-        lost += contest->lost[s];
+        lost += contest->lost[s], from_codes += contest->from_codes[s] && !contest->lost[s];
     if (lost == contest->route->shard_count)
         return gyre_fail(err, GYRE_UNAVAILABLE, "none of the %u shards of '%s' answered", lost, contest->route->collection);
     for (size_t q = 0; q < contest->n; q++) {
         gy_merge *merge = &contest->merges[q];
         struct gy_search_basis *basis = &contest->basis[q];
         GY_TRY(gy_merge_hits(merge, options->approximate, &answers[q].hits, &answers[q].count, err));
+        for (size_t i = 0; i < answers[q].count; i++)
+            answers[q].hits[i].seq = contest->seqs[answers[q].hits[i].shard];
         bool hidden = false;
         for (uint32_t s = 0; s < contest->route->shard_count; s++)
             hidden |= !contest->lost[s] && gy_merge_needs(merge, s);
         basis->shards_total = contest->route->shard_count;
         basis->shards_answered = contest->route->shard_count - lost;
-        basis->exact_distances = !options->approximate;
-        basis->certified = options->exact || decides_alone(contest) || (!options->approximate && !hidden);
+        basis->approximate_shards = from_codes;
+        basis->exact_distances = !options->approximate && !from_codes;
+        basis->certified = !from_codes && (options->exact || decides_alone(contest) || (!options->approximate && !hidden));
         basis->recall_expected = gy_probes_recall(contest->route, basis->lists_probed);
         basis->confidence = options->exact ? 1 : options->confidence;
         basis->candidates = merge->read_count + merge->open_count;
@@ -126,10 +134,16 @@ gyre_status gy_search_run(const gy_route *route, const float *queries, size_t n,
     bool *wanted = calloc(route->shard_count, sizeof *wanted);
     size_t *picked = calloc(n, sizeof *picked);
     contest.lost = calloc(route->shard_count, sizeof *contest.lost);
+    contest.from_codes = calloc(route->shard_count, sizeof *contest.from_codes);
+    contest.seqs = calloc(route->shard_count, sizeof *contest.seqs);
+    contest.members = calloc(route->shard_count, sizeof *contest.members);
     contest.merges = calloc(n, sizeof *contest.merges);
     contest.basis = calloc(n, sizeof *contest.basis);
-    if ((!rotated && !options->exact) || !wanted || !picked || !contest.lost || !contest.merges || !contest.basis)
+    if ((!rotated && !options->exact) || !wanted || !picked || !contest.lost || !contest.from_codes || !contest.seqs ||
+        !contest.members || !contest.merges || !contest.basis)
         status = gyre_fail(err, GYRE_NO_MEMORY, "no memory for a search of %zu queries", n);
+    if (status == GYRE_OK && options->min_seqs)
+        memcpy(contest.seqs, options->min_seqs, route->shard_count * sizeof *contest.seqs);
     for (size_t q = 0; status == GYRE_OK && q < n; q++) {
         if (rotated)
             gyre_rotation_apply(gyre_codebook_rotation(route->codebook), queries + q * route->dim, rotated + q * route->dim);
@@ -148,7 +162,8 @@ gyre_status gy_search_run(const gy_route *route, const float *queries, size_t n,
         status = contest_answer(&contest, answers, err);
     for (size_t q = 0; contest.merges && q < n; q++)
         gy_merge_fini(&contest.merges[q]);
-    free(rotated), free(probes), free(wanted), free(picked), free(contest.lost), free(contest.merges), free(contest.basis);
+    free(rotated), free(probes), free(wanted), free(picked), free(contest.lost), free(contest.from_codes), free(contest.seqs),
+        free(contest.members), free(contest.merges), free(contest.basis);
     return status;
 }
 

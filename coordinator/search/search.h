@@ -17,6 +17,8 @@ struct gy_search_options {
     uint32_t nprobe;             /* look into so many lists (all, if there are fewer); 0: as many as recall_target needs */
     double recall_target;        /* in (0, 1]; 1: every list. exact looks into every list anyway */
     bool exact, approximate, allow_partial;
+    bool allow_approximate;      /* a shard without a full copy within reach may answer from codes; not with exact */
+    const uint64_t *min_seqs;    /* [route->shard_count] what is to be seen at least (session.h), alive until the end; NULL: nothing */
     double confidence;           /* of each neighbour's bound, in [0.9, 0.9999999] */
     int64_t deadline_ns;
     bool (*cancelled)(void *arg); /* looked at before and while shards are asked; NULL: never */
@@ -27,6 +29,7 @@ struct gy_search_hit {
     gyre_point_id id;
     float distance, half_width;
     uint32_t shard;
+    uint64_t seq; /* its shard has applied at least this where it was found: so must who is asked about it */
 };
 
 /* What an answer rests on; the fields of gyre.v1.SearchBasis. */
@@ -39,6 +42,7 @@ struct gy_search_basis {
     uint32_t codebook_version;
     uint32_t lists_probed, lists_total; /* probed: in the shard that looked into the fewest */
     double recall_expected;             /* of lists_probed, as the training measured it; 1 for all, 0: not measured */
+    uint32_t approximate_shards;        /* answered from codes, for want of a full copy */
 };
 
 struct gy_search_answer {

@@ -68,7 +68,7 @@ static int free_world(void **state)
 static void publish(struct world *world, gy_link *first)
 {
     gyre_error err = {0};
-    const struct gy_routing_member members[2][GY_MEMBERS_MAX] = {{{first, true}}, {{NULL, false}, {first, true}}};
+    const struct gy_routing_member members[2][GY_MEMBERS_MAX] = {{{first, true, 0}}, {{NULL, false, 0}, {first, true, 8}}};
     if (gy_routing_publish(world->routing, &world->record, members, &err) != GYRE_OK)
         fail_msg("%s", err.text);
 }

@@ -17,9 +17,9 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-enum { NODES = 3, SHARDS = 6, POINTS = 4000, DIM = 8, LISTS = 16, VERSION = 3 };
+enum { NODES = 3, SHARDS = 6, POINTS = 4000, DIM = 8, LISTS = 16, VERSION = 3, MEMBERS = 3 };
 
-typedef enum mischief { HONEST, WRONG_SIZES, NOT_A_NUMBER, MISSING_SHARD, REFUSING, FROZEN, FROZEN_AFTER_SCAN } mischief;
+typedef enum mischief { HONEST, WRONG_SIZES, NOT_A_NUMBER, MISSING_SHARD, REFUSING, FROZEN, FROZEN_AFTER_SCAN, BEHIND, CODES_ONLY } mischief;
 
 /* One node: shards s with s % NODES == number. Estimates are true distances plus noise within the half-width. */
 struct node {
@@ -36,8 +36,15 @@ struct world {
     gy_bus *client;
     gyre_codebook *codebook;
     struct gy_route_shard shards[SHARDS];
+    struct gy_route_member members[SHARDS][MEMBERS]; /* of every shard on nodes s, s + 1 … mod NODES */
+    struct gy_member_seen member_seen[SHARDS][MEMBERS];
+    struct gy_shard_seen shard_seen[SHARDS];
+    struct gy_load loads[NODES];
+    gy_pace *pace;
     gy_route route;
     atomic_uint scans, reads;
+    atomic_uint asked[NODES]; /* messages to each */
+    atomic_ullong applied_seq, min_seq; /* of every replica but those behind; the largest that was asked for */
     pthread_mutex_t mu;
     gy_bus_request *swallowed[64]; /* guarded by mu: what frozen nodes have not answered */
     size_t swallowed_count;
@@ -190,6 +197,12 @@ static gyre_status play_scan(struct node *node, const Gyre__Node__Scan *scan, gy
         gyre__node__shard_candidates__init(&shards[s]);
         shard_pointers[s] = &shards[s];
         shards[s].shard = scan->shards[s], shards[s].codebook_version = node->world->version[scan->shards[s]];
+        shards[s].applied_seq = node->mischief == BEHIND ? 1 : node->world->applied_seq;
+        uint64_t min_seq = scan->n_min_seqs ? scan->min_seqs[s] : 0;
+        if (min_seq > node->world->min_seq)
+            node->world->min_seq = min_seq;
+        if (shards[s].applied_seq < min_seq)
+            shards[s].status = GYRE_UNAVAILABLE, shards[s].error = (char *)(uintptr_t)"the replica is behind";
         if (node->mischief == REFUSING)
             shards[s].status = GYRE_NOT_FOUND, shards[s].error = (char *)(uintptr_t)"no such replica here";
         shards[s].queries = pointers + s * queries, shards[s].n_queries = queries;
@@ -218,6 +231,12 @@ static gyre_status play_distances(struct node *node, const Gyre__Node__Distances
         memcpy(query, asked->queries.data + task->query * sizeof query, sizeof query);
         size_t n = task->ids.len / 16;
         gyre__node__distance_result__init(pointers[t] = &results[t]);
+        if (node->mischief == CODES_ONLY) { /* its scans are answered */
+            results[t].status = GYRE_UNAVAILABLE, results[t].error = (char *)(uintptr_t)"no vectors now";
+            continue;
+        }
+        if (task->min_seq > node->world->min_seq)
+            node->world->min_seq = task->min_seq;
         results[t].distances.data = malloc(n * 4), results[t].distances.len = n * 4;
         for (size_t i = 0; i < n; i++) {
             gyre_point_id id;
@@ -264,6 +283,8 @@ static void thaw(struct world *world)
 
 static void on_request(void *self, gy_bus_request *request)
 {
+    struct node *me = self;
+    atomic_fetch_add(&me->world->asked[me->number], 1);
     if (swallow(self, request))
         return;
     size_t size;
@@ -314,10 +335,18 @@ static int world_open(void **state)
         assert_int_equal(gy_peer_new(&node->peer, world->client, gy_bus_address(node->bus), NULL, NULL, NULL), GYRE_OK);
     }
     static const char *names[NODES] = {"n0", "n1", "n2"};
-    for (uint32_t s = 0; s < SHARDS; s++)
-        world->shards[s] = (struct gy_route_shard){.epoch = 1, .node = names[s % NODES], .peer = world->nodes[s % NODES].peer};
+    assert_int_equal(gy_pace_new(&world->pace, NULL), GYRE_OK);
+    for (uint32_t s = 0; s < SHARDS; s++) {
+        for (uint32_t m = 0; m < MEMBERS; m++) {
+            uint32_t n = (s + m) % NODES;
+            world->members[s][m] = (struct gy_route_member){m + 1, names[n], GY_MEMBER_FULL, true, true, world->nodes[n].peer,
+                                                            &world->loads[n], &world->member_seen[s][m]};
+        }
+        world->shards[s] = (struct gy_route_shard){1, names[s % NODES], world->nodes[s % NODES].peer, 1, world->members[s], 1,
+                                                   &world->shard_seen[s]};
+    }
     world->route = (gy_route){.collection_id = 1, .collection = "played", .metric = GYRE_L2, .dim = DIM, .shard_count = SHARDS,
-        .shards = world->shards, .codebook = world->codebook};
+        .shards = world->shards, .codebook = world->codebook, .pace = world->pace};
     *state = world;
     return 0;
 }
@@ -331,6 +360,7 @@ static int world_close(void **state)
     for (size_t n = 0; n < NODES; n++)
         gy_bus_close(world->nodes[n].bus);
     gyre_codebook_free(world->codebook), gyre_codebook_free(world->partitioned);
+    gy_pace_free(world->pace);
     pthread_mutex_destroy(&world->mu);
     free(world);
     return 0;
@@ -890,6 +920,195 @@ static void a_contest_that_everybody_left_ends(void **state)
     gy_search_gather_free(gather);
 }
 
+/* ---- several members a shard ---- */
+
+static void set_members(struct world *world, uint32_t count)
+{
+    for (uint32_t s = 0; s < SHARDS; s++)
+        world->shards[s].member_count = count;
+}
+
+/* As if this coordinator had just started; the test wants nothing of before. */
+static void forget_seen(struct world *world)
+{
+    memset(world->member_seen, 0, sizeof world->member_seen);
+    memset(world->shard_seen, 0, sizeof world->shard_seen);
+    for (size_t n = 0; n < NODES; n++) {
+        memset(world->loads[n].average_ns, 0, sizeof world->loads[n].average_ns);
+        world->asked[n] = 0;
+    }
+    world->min_seq = 0;
+}
+
+static void assert_right(struct world *world, size_t query, const struct gy_search_options *options)
+{
+    struct gy_search_answer answer;
+    gyre_error err = {0};
+    if (gy_search_run(&world->route, world->vectors[query], 1, options, &answer, &err) != GYRE_OK)
+        fail_msg("%s", err.text);
+    assert_brute_force(world, world->vectors[query], &answer, options->k, UINT32_MAX);
+    assert_true(answer.basis.certified && answer.basis.approximate_shards == 0);
+    assert_int_equal(answer.basis.shards_answered, SHARDS);
+    gy_search_answers_free(&answer, 1);
+}
+
+static void as_few_nodes_as_possible_are_asked_and_all_in_turn(void **state)
+{
+    struct world *world = *state;
+    set_members(world, MEMBERS);
+    forget_seen(world);
+    struct gy_search_options options = options_of(10);
+    options.approximate = true; /* one exchange */
+    for (size_t i = 0; i < 30; i++) {
+        struct gy_search_answer answer;
+        unsigned before = world->asked[0] + world->asked[1] + world->asked[2];
+        assert_int_equal(gy_search_run(&world->route, world->vectors[i], 1, &options, &answer, NULL), GYRE_OK);
+        gy_search_answers_free(&answer, 1);
+        assert_int_equal(world->asked[0] + world->asked[1] + world->asked[2], before + 1);
+    }
+    for (size_t n = 0; n < NODES; n++)
+        assert_true(world->asked[n] > 0);
+    set_members(world, 1);
+}
+
+static void whoever_answers_the_answer_is_the_same(void **state)
+{
+    struct world *world = *state;
+    set_members(world, MEMBERS);
+    static const mischief mischiefs[] = {REFUSING, MISSING_SHARD, WRONG_SIZES, NOT_A_NUMBER, CODES_ONLY};
+    for (size_t c = 0; c < sizeof mischiefs / sizeof *mischiefs; c++)
+        for (size_t bad = 0; bad < NODES; bad++) {
+            forget_seen(world);
+            world->nodes[bad].mischief = mischiefs[c];
+            for (size_t i = 0; i < NODES; i++) {
+                struct gy_search_options options = options_of(20);
+                assert_right(world, 20 + i, &options);
+            }
+            world->nodes[(bad + 1) % NODES].mischief = REFUSING; /* one alone is left */
+            struct gy_search_options options = options_of(20);
+            assert_right(world, 5, &options);
+            for (size_t n = 0; n < NODES; n++)
+                world->nodes[n].mischief = HONEST;
+        }
+    set_members(world, 1);
+}
+
+static void who_failed_is_left_alone_for_a_while(void **state)
+{
+    struct world *world = *state;
+    set_members(world, MEMBERS);
+    forget_seen(world);
+    world->nodes[1].mischief = REFUSING;
+    struct gy_search_options options = options_of(10);
+    while (world->asked[1] == 0)
+        assert_right(world, 3, &options);
+    unsigned once = world->asked[1];
+    for (size_t s = 0; s < SHARDS; s++) /* longer than any test takes */
+        for (size_t m = 0; m < MEMBERS; m++)
+            if (world->member_seen[s][m].avoid_ns)
+                world->member_seen[s][m].avoid_ns = INT64_MAX;
+    for (size_t i = 0; i < 20; i++)
+        assert_right(world, i, &options);
+    /* Shards that it was not asked about may still be tried there: each once. */
+    assert_true(world->asked[1] <= once + SHARDS);
+    world->nodes[1].mischief = HONEST;
+    set_members(world, 1);
+}
+
+static void a_frozen_node_gets_company_and_its_answer_is_dropped(void **state)
+{
+    struct world *world = *state;
+    set_members(world, MEMBERS);
+    forget_seen(world);
+    struct gy_search_options options = options_of(10);
+    for (size_t i = 0; i < 3; i++)
+        assert_right(world, i, &options);
+    world->nodes[2].mischief = FROZEN;
+    int64_t began_ns = gy_now_ns();
+    for (size_t i = 0; i < 12; i++)
+        assert_right(world, i, &options);
+    assert_true(gy_now_ns() - began_ns < 30 * GY_SECOND_NS); /* of the 60 that a search may take */
+    assert_true(world->swallowed_count > 0 && world->swallowed_count < 6); /* it is known to be silent */
+    thaw(world);
+    set_members(world, 1);
+}
+
+static void a_session_is_answered_by_who_has_applied_its_writes(void **state)
+{
+    struct world *world = *state;
+    set_members(world, MEMBERS);
+    forget_seen(world);
+    world->applied_seq = 70;
+    world->nodes[0].mischief = BEHIND;
+    uint64_t seqs[SHARDS] = {50, 60, 70, 0, 70, 70};
+    struct gy_search_options options = options_of(10);
+    options.min_seqs = seqs;
+    for (size_t i = 0; i < 12; i++)
+        assert_right(world, i, &options);
+    assert_int_equal(world->min_seq, 70);
+    seqs[4] = 71; /* nobody has that */
+    struct gy_search_answer answer;
+    gyre_error err = {0};
+    assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, &answer, &err), GYRE_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "shard 4"));
+    assert_non_null(strstr(err.text, "behind"));
+    gy_search_answers_free(&answer, 1);
+    world->nodes[0].mischief = HONEST;
+    world->applied_seq = 0;
+    set_members(world, 1);
+}
+
+static void who_measures_is_as_new_as_who_scanned(void **state)
+{
+    struct world *world = *state;
+    set_members(world, MEMBERS);
+    forget_seen(world);
+    world->applied_seq = 33;
+    struct gy_search_options options = options_of(10);
+    assert_right(world, 1, &options);
+    assert_int_equal(world->min_seq, 33);
+    world->applied_seq = 0;
+    set_members(world, 1);
+}
+
+/* Node 1 can tell no distances any more; node 2 has codes of its shards. */
+static void codes_answer_for_full_copies_only_if_they_may(void **state)
+{
+    struct world *world = *state;
+    forget_seen(world);
+    set_members(world, 2);
+    world->applied_seq = 9;
+    for (uint32_t s = 0; s < SHARDS; s++) {
+        world->members[s][1].kind = GY_MEMBER_QUANTIZED, world->members[s][1].in_sync = false;
+        gy_seen_seq(&world->member_seen[s][1], 9);
+    }
+    for (uint32_t s = 0; s < SHARDS; s++)
+        if (s % NODES != 1)
+            world->shards[s].member_count = 1;
+    world->nodes[1].mischief = CODES_ONLY;
+    struct gy_search_answer answer;
+    struct gy_search_options options = options_of(10);
+    gyre_error err = {0};
+    assert_int_equal(gy_search_run(&world->route, world->vectors[8], 1, &options, &answer, &err), GYRE_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "allow_approximate"));
+    gy_search_answers_free(&answer, 1);
+    options.allow_approximate = true;
+    if (gy_search_run(&world->route, world->vectors[8], 1, &options, &answer, &err) != GYRE_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(answer.count, 10);
+    /* A shard none of whose candidates could win was not in need of its vectors. */
+    assert_in_range(answer.basis.approximate_shards, 1, SHARDS / NODES);
+    assert_true(!answer.basis.certified && !answer.basis.exact_distances);
+    for (size_t i = 0; i < answer.count; i++)
+        assert_true((answer.hits[i].half_width > 0) == (answer.hits[i].shard % NODES == 1));
+    gy_search_answers_free(&answer, 1);
+    world->nodes[1].mischief = HONEST;
+    world->applied_seq = 0;
+    for (uint32_t s = 0; s < SHARDS; s++)
+        world->members[s][1].kind = GY_MEMBER_FULL, world->members[s][1].in_sync = true;
+    set_members(world, 1);
+}
+
 static void a_search_that_finds_nobody_begins_at_once(void **state)
 {
     struct world *world = *state;
@@ -928,6 +1147,13 @@ int main(void)
         cmocka_unit_test(searches_that_come_while_others_run_share_one_contest),
         cmocka_unit_test(a_contest_that_everybody_left_ends),
         cmocka_unit_test(a_search_that_finds_nobody_begins_at_once),
+        cmocka_unit_test(as_few_nodes_as_possible_are_asked_and_all_in_turn),
+        cmocka_unit_test(whoever_answers_the_answer_is_the_same),
+        cmocka_unit_test(who_failed_is_left_alone_for_a_while),
+        cmocka_unit_test(a_frozen_node_gets_company_and_its_answer_is_dropped),
+        cmocka_unit_test(a_session_is_answered_by_who_has_applied_its_writes),
+        cmocka_unit_test(who_measures_is_as_new_as_who_scanned),
+        cmocka_unit_test(codes_answer_for_full_copies_only_if_they_may),
     };
     return cmocka_run_group_tests(tests, world_open, world_close);
 }

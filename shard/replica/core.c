@@ -128,7 +128,7 @@ static void give_up_logged(gy_replica_core *core, struct gy_replica_actions *act
     }
 }
 
-static void fail(gy_replica_core *core, struct gy_replica_actions *actions)
+static void fail(gy_replica_core *core, gy_replica_action_kind end, struct gy_replica_actions *actions)
 {
     refuse_waiting(core, actions, GY_REPLY_NOT_SERVING);
     give_up_logged(core, actions);
@@ -144,7 +144,7 @@ static void fail(gy_replica_core *core, struct gy_replica_actions *actions)
     /* What is not synced is not in the log as far as anybody may assume. */
     cut(core, core->synced + 1);
     move(core, GY_REPLICA_FAILED);
-    act(actions, GY_DO_STOP);
+    act(actions, end);
 }
 
 static void finish_if_drained(gy_replica_core *core, struct gy_replica_actions *actions)
@@ -252,6 +252,7 @@ static void send(gy_replica_core *core, struct gy_core_peer *peer, uint64_t upto
                                         .prev_epoch = gy_replica_core_epoch_at(core, prev_seq),
                                         .prev_seq = prev_seq,
                                         .committed = core->committed,
+                                        .last = core->synced,
                                         .sent_ns = now_ns,
                                         .restore = peer->restore};
     peer->under_way = true;
@@ -543,7 +544,9 @@ static void answer(const gy_replica_core *core, const struct gy_replica_event *e
                    struct gy_replica_actions *actions)
 {
     const struct gy_append *append = event->append;
-    uint64_t hint = append->prev_epoch ? last_not_above(core, append->prev_epoch, append->prev_seq) : core->committed;
+    uint64_t hint = result == GY_APPEND_AHEAD ? core->last
+                    : append->prev_epoch     ? last_not_above(core, append->prev_epoch, append->prev_seq)
+                                             : core->committed;
     struct gy_replica_action *action = act(actions, GY_DO_ANSWER);
     action->token = event->token;
     action->reply = (struct gy_append_reply){.result = result,
@@ -610,6 +613,10 @@ static void on_append(gy_replica_core *core, const struct gy_replica_event *even
         answer(core, event, GY_APPEND_OLD_EPOCH, actions);
         return;
     }
+    if (core->last > append->last && gy_replica_core_epoch_at(core, core->last) >= core->config.primary_since) {
+        answer(core, event, GY_APPEND_AHEAD, actions);
+        return;
+    }
     bool matches = append->prev_seq <= core->committed ||
                    (append->prev_seq <= core->last && append->prev_epoch != 0 &&
                     gy_replica_core_epoch_at(core, append->prev_seq) == append->prev_epoch);
@@ -669,7 +676,7 @@ static void go_back(gy_replica_core *core, struct gy_core_peer *peer, const stru
     peer->next = (at > surely ? at : surely) + 1;
 }
 
-static void on_append_reply(gy_replica_core *core, const struct gy_replica_event *event)
+static void on_append_reply(gy_replica_core *core, const struct gy_replica_event *event, struct gy_replica_actions *actions)
 {
     struct gy_core_peer *peer = peer_of(core, event->member);
     const struct gy_append_reply *reply = event->reply;
@@ -702,6 +709,12 @@ static void on_append_reply(gy_replica_core *core, const struct gy_replica_event
     case GY_APPEND_OLD_EPOCH:
     case GY_APPEND_BUSY:
         peer->retry_ns = event->now_ns + GY_RETRY_NS;
+        break;
+    case GY_APPEND_AHEAD: /* our log only grows while we live: an answer to an old append is told by that */
+        peer->retry_ns = event->now_ns + GY_RETRY_NS;
+        if (reply->last_seq > core->last && reply->last_epoch >= core->config.primary_since &&
+            reply->last_epoch <= core->config.epoch && gy_replica_core_idle(core))
+            fail(core, GY_DO_FENCE, actions);
         break;
     }
 }
@@ -799,7 +812,7 @@ void gy_replica_step(gy_replica_core *core, const struct gy_replica_event *event
         on_append(core, event, actions);
         break;
     case GY_ON_APPEND_REPLY:
-        on_append_reply(core, event);
+        on_append_reply(core, event, actions);
         break;
     case GY_ON_SEND_FAILED:
         on_send_failed(core, event);
@@ -816,7 +829,7 @@ void gy_replica_step(gy_replica_core *core, const struct gy_replica_event *event
         on_trimmed(core, event);
         break;
     case GY_ON_IO_FAILED:
-        fail(core, actions);
+        fail(core, GY_DO_STOP, actions);
         return;
     case GY_ON_DISK_LOW:
         core->disk_low = true;

@@ -14,6 +14,8 @@
  *   - Committed is what every in-sync member has on disk, and every member about to join: at the end when it was last sent to, or
  *     asked for and not answered yet. A primary that restarts does not know whom it had asked for: it commits nothing before the
  *     coordinator made a new epoch.
+ *   - A disk that lies: a primary whose own entries another has beyond the end of its log is damaged. (To RocksDB a damaged length
+ *     in the last record of a log is a torn write: it opens.)
  *   - Applied is only what is committed; an uncommitted tail is cut off where a newer primary's log differs.
  *   - A follower that answers a primary promises: should it become primary, it commits nothing for GY_PROMISE_NS. The primary may
  *     serve linearizable reads for GY_LEASE_NS after it sent what all others it needs for a commit have answered.
@@ -60,6 +62,8 @@ typedef enum gy_append_result {
     GY_APPEND_NEW_EPOCH, /* it does not know this configuration yet: send it along */
     GY_APPEND_MISMATCH,  /* the entry before is not in its log; last_epoch, last_seq: its last entry not above that one's */
     GY_APPEND_BUSY,      /* it cannot now: it is being restored, closing, or its disk is full */
+    GY_APPEND_AHEAD,     /* its log goes on beyond the primary's, to last_epoch, last_seq, with entries that only this primary made:
+                            it has lost what it had on disk, or the append is an old one */
 } gy_append_result;
 
 struct gy_append {
@@ -67,6 +71,7 @@ struct gy_append {
     uint32_t from;          /* the primary */
     uint64_t prev_epoch, prev_seq;
     uint64_t committed;
+    uint64_t last;          /* end of the primary's log */
     int64_t sent_ns;        /* by the primary's clock */
     bool restore;           /* what it needs is trimmed; prev is the last entry trimmed: without it, it is to be built anew */
     size_t count;           /* entries, of seqs prev_seq + 1 … */
@@ -135,6 +140,7 @@ typedef enum gy_replica_action_kind {
     GY_DO_STORE_CONFIG, /* gy_replica_core_next_config: store it, synced */
     GY_DO_FINISH,       /* everything accepted is answered: close */
     GY_DO_STOP,         /* fail-stop: the process must end */
+    GY_DO_FENCE,        /* the log lost entries that others have: it is damaged, and nothing in this replica may be relied on */
 } gy_replica_action_kind;
 
 /* Why a token is answered. Only GY_REPLY_DONE is good news; only GY_REPLY_UNKNOWN leaves open whether the write happened. */

@@ -327,6 +327,12 @@ static bool perform(gy_replica *replica, const struct gy_replica_action *action,
     case GY_DO_FINISH:
         replica->finished = true;
         return false;
+    case GY_DO_FENCE:
+        GY_IGNORE(gyre_fail(&replica->failure, GYRE_CORRUPT,
+                            "the log ends at %" PRIu64 ", but another member has later entries of this primary's own",
+                            replica->core.last)); /* told by stop */
+        stop(replica);
+        return false;
     case GY_DO_STOP:
         stop(replica);
         return false;
@@ -475,8 +481,8 @@ static int64_t due_ns(const gy_replica *replica)
 
 static bool has_work(const gy_replica *replica)
 {
-    return (replica->incoming.count && replica->core.count < GY_CORE_WRITES_MAX) || replica->inputs.count || replica->unsent || (replica->closing && !replica->close_ns) ||
-           gy_replica_core_waiting(&replica->core);
+    return (replica->incoming.count && replica->core.count < GY_CORE_WRITES_MAX) || replica->inputs.count || replica->unsent ||
+           (replica->closing && !replica->close_ns) || gy_replica_core_waiting(&replica->core);
 }
 
 /* Called with mu held. Returns without work when the core, or the disk while it is low, wants to be looked at. */

@@ -46,6 +46,7 @@ static gyre_status read_append(struct gy_input *input, gyre_error *err)
         .prev_epoch = message->prev_epoch,
         .prev_seq = message->prev_seq,
         .committed = message->committed,
+        .last = message->last,
         .sent_ns = message->sent_ns,
         .restore = message->restore,
         .count = message->n_entries,

@@ -54,7 +54,7 @@ static gyre_status read_append_reply(struct gy_append_reply *out, const uint8_t 
     Gyre__Node__AppendReply *message;
     GY_TRY(gy_wire_unpack(&message, &gyre__node__append_reply__descriptor, body, bytes, err));
     gyre_status status = GYRE_OK;
-    if (message->result < GY_APPEND_OK || message->result > GY_APPEND_BUSY)
+    if (message->result < GY_APPEND_OK || message->result > GY_APPEND_AHEAD)
         status = gyre_fail(err, GYRE_INVALID, "append reply: result is %u", message->result);
     else
         *out = (struct gy_append_reply){
@@ -139,11 +139,13 @@ void gy_replica_send(gy_replica *replica, const struct gy_replica_action *action
         return;
     gyre_error err = {0};
     bool codes = to->kind == GY_MEMBER_QUANTIZED;
-    gyre_status status = gy_pack(replica->store, codes ? replica->points : NULL, append->prev_seq + 1, action->upto, &packed, &err);
+    gyre_status status =
+        gy_pack(replica->store, codes ? replica->points : NULL, append->prev_seq + 1, action->upto, &packed, &err);
     message.collection_id = identity->collection_id, message.shard = identity->shard;
     message.epoch = append->epoch, message.from = append->from, message.to = action->member;
     message.prev_epoch = append->prev_epoch, message.prev_seq = append->prev_seq;
-    message.committed = append->committed, message.sent_ns = append->sent_ns, message.restore = append->restore;
+    message.committed = append->committed, message.last = append->last;
+    message.sent_ns = append->sent_ns, message.restore = append->restore;
     message.entries = packed.entries, message.n_entries = packed.count;
     message.codebook_version = packed.codebook_version;
     if (action->with_config) {

@@ -16,6 +16,14 @@ bool gy_learn_facts(gy_node *node, uint64_t collection_id, uint32_t shard, uint3
     return true;
 }
 
+gyre_status gy_check_behind(uint64_t applied_seq, uint64_t min_seq, gyre_error *err)
+{
+    if (applied_seq < min_seq)
+        return gyre_fail(err, GYRE_UNAVAILABLE, "the replica is behind: it has applied seq %" PRIu64 "; min_seq is %" PRIu64,
+                         applied_seq, min_seq);
+    return GYRE_OK;
+}
+
 const float *gy_floats(const ProtobufCBinaryData *data)
 {
     assert((uintptr_t)data->data % _Alignof(float) == 0);

@@ -3,13 +3,17 @@
 
 #include <stdlib.h>
 
-static gyre_status count(gy_node *node, const Gyre__Node__Count *request, uint64_t *points, gyre_error *err)
+/*   points, seqs  [n_shards] */
+static gyre_status count(gy_node *node, const Gyre__Node__Count *request, uint64_t *points, uint64_t *seqs, gyre_error *err)
 {
     for (size_t i = 0; i < request->n_shards; i++) {
         gy_hosted *hosted;
         GY_TRY(gy_node_hold(node, request->collection_id, request->shards[i], &hosted, err));
-        points[i] = gy_points_count(gy_replica_points(gy_hosted_replica(hosted)));
+        gy_points *held = gy_replica_points(gy_hosted_replica(hosted));
+        seqs[i] = gy_points_applied_seq(held);
+        points[i] = gy_points_count(held);
         gy_node_release(node, hosted);
+        GY_TRY(gy_check_behind(seqs[i], request->n_min_seqs ? request->min_seqs[i] : 0, err));
     }
     return GYRE_OK;
 }
@@ -22,13 +26,17 @@ void gy_serve_count(gy_incoming *call, void *message)
     uint64_t *points = NULL;
     if (request->n_shards == 0 || request->n_shards > GY_REQUEST_SHARDS_MAX)
         status = gyre_fail(&err, GYRE_INVALID, "%zu shards; a request names 1 to %d", request->n_shards, GY_REQUEST_SHARDS_MAX);
-    else if (!(points = calloc(request->n_shards, sizeof *points)))
+    else if (request->n_min_seqs && request->n_min_seqs != request->n_shards)
+        status = gyre_fail(&err, GYRE_INVALID, "%zu min_seqs; there must be one for each of %zu shards, or none", request->n_min_seqs,
+                           request->n_shards);
+    else if (!(points = calloc(2 * request->n_shards, sizeof *points)))
         status = gyre_fail(&err, GYRE_NO_MEMORY, "no memory for %zu counts", request->n_shards);
     else
-        status = count(call->server->node, request, points, &err);
+        status = count(call->server->node, request, points, points + request->n_shards, &err);
     Gyre__Node__CountReply reply = GYRE__NODE__COUNT_REPLY__INIT;
-    reply.n_points = request->n_shards;
+    reply.n_points = reply.n_applied_seqs = request->n_shards;
     reply.points = points;
+    reply.applied_seqs = points ? points + request->n_shards : NULL;
     gy_wire_free(message);
     if (status == GYRE_OK)
         gy_incoming_reply(call, &reply.base);

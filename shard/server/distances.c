@@ -10,6 +10,7 @@ struct task {
     gyre_status status;
     gyre_error err;
     float *distances; /* [id_count] */
+    uint64_t applied_seq;
     size_t id_count;
 };
 
@@ -78,6 +79,8 @@ static gyre_status measure(struct measuring *measuring, gy_points *points, size_
     if (gy_points_dim(points) != measuring->dim)
         return gyre_fail(err, GYRE_INTERNAL, "this shard has %u dimensions, its neighbour %u", gy_points_dim(points),
                          measuring->dim);
+    task->applied_seq = gy_points_applied_seq(points);
+    GY_TRY(gy_check_behind(task->applied_seq, asked->min_seq, err));
     task->distances = malloc(task->id_count * sizeof *task->distances);
     if (!task->distances)
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu distances", task->id_count);
@@ -133,6 +136,7 @@ static void measure_done(void *self)
                 results[i].error = task->err.text;
                 continue;
             }
+            results[i].applied_seq = task->applied_seq;
             results[i].distances = gy_as_bytes(task->distances, task->id_count);
             compared += task->id_count;
         }

@@ -64,6 +64,9 @@ void gy_snapshots_free(struct gy_snapshots *snapshots); /* NULL is fine */
 /* Lets go of those of a replica, which is about to be dropped. */
 void gy_snapshots_end(struct gy_snapshots *snapshots, uint64_t collection_id, uint32_t shard);
 
+/* Whether a replica has applied seq min_seq; if not, GYRE_UNAVAILABLE says how far behind it is. */
+GYRE_CHECKED gyre_status gy_check_behind(uint64_t applied_seq, uint64_t min_seq, gyre_error *err);
+
 /* Limits of one request. */
 enum {
     GY_REQUEST_SHARDS_MAX = 1024,

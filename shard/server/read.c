@@ -1,7 +1,6 @@
 /* READ: points by id, as many as fit one reply. */
 #include "server/incoming.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 
 struct reading {
@@ -76,15 +75,13 @@ static gyre_status read_points(gy_points *points, const Gyre__Node__Read *reques
 
 /* Whether what is applied here is new enough for who asks. A lease that is checked before the read is enough: what the read finds
  * is at least what was acknowledged when it was checked. */
-static gyre_status check_fresh(gy_replica *replica, const Gyre__Node__Read *request, gyre_error *err)
+static gyre_status check_fresh(gy_replica *replica, const Gyre__Node__Read *request, uint64_t *applied_seq,
+                               gyre_error *err)
 {
     if (request->linearizable)
         GY_TRY(gy_replica_check_lease(replica, err));
-    uint64_t applied = gy_points_applied_seq(gy_replica_points(replica));
-    if (applied < request->min_seq)
-        return gyre_fail(err, GYRE_UNAVAILABLE, "the replica has applied seq %" PRIu64 "; min_seq is %" PRIu64, applied,
-                         request->min_seq);
-    return GYRE_OK;
+    *applied_seq = gy_points_applied_seq(gy_replica_points(replica));
+    return gy_check_behind(*applied_seq, request->min_seq, err);
 }
 
 void gy_serve_read(gy_incoming *call, void *message)
@@ -94,12 +91,13 @@ void gy_serve_read(gy_incoming *call, void *message)
     gyre_error err;
     struct reading reading = {.bytes_max = call->server->message_bytes_max, .deadline_ns = call->deadline_ns};
     size_t count = 0;
+    uint64_t applied_seq = 0;
     gy_hosted *hosted;
     gyre_status status = gy_check_ids("ids", &request->ids, GY_REQUEST_IDS_MAX, &count, &err);
     if (status == GYRE_OK)
         status = gy_node_hold(node, request->collection_id, request->shard, &hosted, &err);
     if (status == GYRE_OK) {
-        status = check_fresh(gy_hosted_replica(hosted), request, &err);
+        status = check_fresh(gy_hosted_replica(hosted), request, &applied_seq, &err);
         if (status == GYRE_OK)
             status = read_points(gy_replica_points(gy_hosted_replica(hosted)), request, count, &reading, &err);
         gy_node_release(node, hosted);
@@ -109,6 +107,7 @@ void gy_serve_read(gy_incoming *call, void *message)
         Gyre__Node__ReadReply reply = GYRE__NODE__READ_REPLY__INIT;
         reply.n_points = count;
         reply.points = reading.list;
+        reply.applied_seq = applied_seq;
         gy_incoming_reply(call, &reply.base);
     } else {
         gy_incoming_fail(call, status, &err);

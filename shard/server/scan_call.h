@@ -30,6 +30,12 @@ GYRE_CHECKED gyre_status gy_scan_check_numbers(const Gyre__Node__Scan *request, 
  * shard's place of the reply will say so. */
 GYRE_CHECKED gyre_status gy_scan_check(struct gy_scan_call *scan, gyre_error *err);
 
+/* What a scan wants the i-th of its shards to have applied. */
+static inline uint64_t gy_scan_min_seq(const Gyre__Node__Scan *request, size_t i)
+{
+    return request->n_min_seqs ? request->min_seqs[i] : 0;
+}
+
 /* One shard's part of a pass. */
 struct gy_scan_part {
     gyre_status status;

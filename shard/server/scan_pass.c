@@ -147,9 +147,22 @@ static gyre_status describe(struct gy_pass *pass, gyre_error *err)
 
 /* ---- the parts ---- */
 
-static gyre_status scan_held(struct gy_pass *pass, gy_points *points, struct gy_scan_part *part, gyre_error *err)
+/* Whether what is applied is enough for one of the callers at least; the answer to each of them is for it to decide, by what was
+ * scanned. */
+static gyre_status check_behind_all(const struct gy_pass *pass, gy_points *points, size_t shard, gyre_error *err)
+{
+    uint64_t least = UINT64_MAX;
+    for (size_t i = 0; i < pass->member_count; i++) {
+        uint64_t min_seq = gy_scan_min_seq(pass->members[i]->request, shard);
+        least = min_seq < least ? min_seq : least;
+    }
+    return gy_check_behind(gy_points_applied_seq(points), least, err);
+}
+
+static gyre_status scan_held(struct gy_pass *pass, gy_points *points, size_t shard, struct gy_scan_part *part, gyre_error *err)
 {
     const struct gy_scan_call *first = pass->members[0];
+    GY_TRY(check_behind_all(pass, points, shard, err));
     if (gy_points_dim(points) != first->dim || gy_points_metric(points) != first->metric)
         return gyre_fail(err, GYRE_INTERNAL, "this shard has %u dimensions, its neighbour %u", gy_points_dim(points), first->dim);
     part->candidates = calloc(pass->scan.query_count, sizeof *part->candidates);
@@ -174,7 +187,7 @@ static void scan_part(void *self, size_t i)
                                  "node %s is opening its replica of collection %" PRIu64 " shard %u", gy_node_name(node),
                                  request->collection_id, request->shards[i]);
     else
-        part->status = scan_held(pass, gy_replica_points(gy_hosted_replica(hosted)), part, &part->err);
+        part->status = scan_held(pass, gy_replica_points(gy_hosted_replica(hosted)), i, part, &part->err);
     gy_node_release(node, hosted);
 }
 

@@ -9,6 +9,7 @@
 struct packing {
     Gyre__Node__ShardCandidates *shards, **shard_list;
     Gyre__Node__Candidates *answers, **answer_list;
+    gyre_error *behind; /* [shards] why the member cannot take what others of the pass can */
 };
 
 static bool pack_answer(Gyre__Node__Candidates *out, const struct gy_candidates *in)
@@ -43,7 +44,8 @@ static bool pack(const struct gy_pass *pass, const struct gy_scan_call *member, 
     packing->shard_list = calloc(shard_count, sizeof(Gyre__Node__ShardCandidates *));
     packing->answers = calloc(shard_count * query_count + 1, sizeof *packing->answers);
     packing->answer_list = calloc(shard_count * query_count + 1, sizeof(Gyre__Node__Candidates *));
-    bool packed = packing->shards && packing->shard_list && packing->answers && packing->answer_list;
+    packing->behind = calloc(shard_count, sizeof *packing->behind);
+    bool packed = packing->behind && packing->shards && packing->shard_list && packing->answers && packing->answer_list;
     for (size_t s = 0; packed && s < shard_count; s++) {
         Gyre__Node__ShardCandidates *out = packing->shard_list[s] = &packing->shards[s];
         struct gy_scan_part *part = &pass->parts[s];
@@ -56,6 +58,12 @@ static bool pack(const struct gy_pass *pass, const struct gy_scan_call *member, 
         }
         out->codebook_version = part->codebook_version;
         out->applied_seq = part->applied_seq;
+        gyre_error *behind = &packing->behind[s];
+        out->status = (uint32_t)gy_check_behind(part->applied_seq, gy_scan_min_seq(member->request, s), behind);
+        if (out->status != GYRE_OK) {
+            out->error = behind->text;
+            continue;
+        }
         out->n_queries = query_count;
         out->queries = packing->answer_list + s * query_count;
         for (size_t q = 0; packed && q < query_count; q++) {
@@ -70,6 +78,7 @@ static void free_packing(const struct gy_scan_call *member, struct packing *pack
 {
     for (size_t i = 0; packing->answers && i < member->request->n_shards * member->query_count; i++)
         free(packing->answers[i].ids.data); /* the other two lie behind it */
+    free(packing->behind);
     free(packing->answers);
     free(packing->answer_list);
     free(packing->shards);

@@ -116,13 +116,15 @@ static void has(uint32_t member, uint64_t synced)
     answered(member, (struct gy_append_reply){.result = GY_APPEND_OK, .synced = synced});
 }
 
+static uint64_t primary_last = UINT64_MAX; /* end of the log of who appends */
+
 static void append(uint64_t epoch, uint64_t prev_epoch, uint64_t prev_seq, const char *log, uint64_t committed, bool restore)
 {
     uint64_t epochs[16];
     for (size_t i = 0; log[i]; i++)
         epochs[i] = (uint64_t)(log[i] - '0');
     struct gy_append sent = {.epoch = epoch, .from = 1, .prev_epoch = prev_epoch, .prev_seq = prev_seq, .committed = committed,
-                             .restore = restore, .count = strlen(log), .epochs = epochs};
+                             .last = primary_last, .restore = restore, .count = strlen(log), .epochs = epochs};
     step((struct gy_replica_event){.kind = GY_ON_APPEND, .token = 77, .append = &sent});
 }
 
@@ -642,6 +644,28 @@ static void open_follower(const char *members, const char *log, uint64_t trimmed
     open_as(2, config_of(4, 1, 4, 1, members), log, trimmed, applied);
 }
 
+static void a_primary_that_lost_what_it_had_made_is_told_so_and_goes(void **state)
+{
+    (void)state;
+    open_follower("ss", "144", 0, 2); /* the primary's since epoch 4 */
+    primary_last = 2;
+    append(4, 4, 2, "", 2, false);
+    assert_answer(GY_APPEND_AHEAD, 0);
+    assert_int_equal(the(GY_DO_ANSWER)->reply.last_epoch, 4);
+    assert_int_equal(the(GY_DO_ANSWER)->reply.last_seq, 3);
+    open_follower("ss", "113", 0, 2); /* an earlier primary's tail */
+    append(4, 1, 2, "", 2, false);
+    assert_answer(GY_APPEND_OK, 2);
+    primary_last = UINT64_MAX;
+
+    reign("ss", 1, "11", 2);
+    answered(2, (struct gy_append_reply){.result = GY_APPEND_AHEAD, .epoch = 2, .last_epoch = 1, .last_seq = 2});
+    assert_int_equal(core.state, GY_REPLICA_SERVING); /* an answer to an old append */
+    answered(2, (struct gy_append_reply){.result = GY_APPEND_AHEAD, .epoch = 2, .last_epoch = 1, .last_seq = 3});
+    assert_int_equal(core.state, GY_REPLICA_FAILED);
+    assert_non_null(the(GY_DO_FENCE));
+}
+
 static void entries_that_are_alike_are_skipped_and_others_cut(void **state)
 {
     (void)state;
@@ -792,6 +816,7 @@ int main(void)
         cmocka_unit_test(a_primary_that_restarts_asks_for_a_new_epoch_first),
         cmocka_unit_test(reads_are_leased_from_what_all_needed_answered),
         cmocka_unit_test(answers_to_an_earlier_reign_do_not_count),
+        cmocka_unit_test(a_primary_that_lost_what_it_had_made_is_told_so_and_goes),
         cmocka_unit_test(a_newer_epoch_in_an_answer_is_asked_for),
         cmocka_unit_test(a_mismatch_leads_down_the_epochs),
         cmocka_unit_test(what_is_trimmed_is_restored_and_nothing_else),
