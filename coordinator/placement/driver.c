@@ -57,6 +57,18 @@ static struct gy_node_entry *next_silent(gy_placement *placement, int64_t now_ns
     return NULL;
 }
 
+/* Time in which this thread did not run, for the process was frozen or the machine asleep, is nobody's silence: what was reported
+ * meanwhile is still to be read. Under mu. */
+static void forgive(gy_placement *placement, int64_t late_ns)
+{
+    if (late_ns < GY_NODE_SILENT_NS_MIN / 2)
+        return;
+    struct gy_node_entry *node, *next;
+    HASH_ITER(hh, placement->nodes, node, next)
+        if (node->health.state == GY_NODE_UP)
+            node->health.reported_ns += late_ns;
+}
+
 static void *drive(void *arg)
 {
     gy_placement *placement = arg;
@@ -77,7 +89,9 @@ static void *drive(void *arg)
             continue;
         training_due_ns = gy_train_due(placement, now_ns);
         due_ns = steer_due_ns < due_ns ? steer_due_ns : due_ns;
-        gy_placement_wait(placement, training_due_ns < due_ns ? training_due_ns : due_ns);
+        due_ns = training_due_ns < due_ns ? training_due_ns : due_ns;
+        if (!gy_placement_wait(placement, due_ns))
+            forgive(placement, gy_now_ns() - due_ns);
     }
     gy_steer_refuse(placement, GYRE_UNAVAILABLE, "the coordinator is stopping");
     pthread_mutex_unlock(&placement->mu);
