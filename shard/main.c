@@ -1,8 +1,10 @@
 /* gyre-shard: wiring only. What is started here in order is stopped in the opposite order. */
 #include "server/datadir.h"
+#include "server/fsck.h"
 #include "server/gauges.h"
 #include "server/node.h"
 #include "server/report.h"
+#include "server/scrub.h"
 #include "server/server.h"
 
 #include "gyre/bus.h"
@@ -28,8 +30,9 @@ enum { OTHER_REQUESTS = 256, REQUESTS_MAX = 16384 /* the bus's limit */ };
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 struct options {
-    char *listen, *advertise, *http_listen, *data_dir, *coordinators, *cluster_key_file, *node, *log_level;
+    char *listen, *advertise, *http_listen, *data_dir, *coordinators, *cluster_key_file, *node, *zone, *log_level;
     uint64_t scan_threads, scan_queue, cache_bytes, memory_budget, disk_free_min, log_keep, write_queue_bytes, message_bytes_max,
+        scrub_hours,
         ready_fd;
 };
 
@@ -48,6 +51,8 @@ static const struct gy_option option_table[] = {
      "bus addresses of the coordinators, separated by commas"},
     {"node", GY_OPTION_TEXT, FIELD(node), "", 0, 0, "NAME",
      "this node's name; default: the one in the data directory, or a new random one"},
+    {"zone", GY_OPTION_TEXT, FIELD(zone), "", 0, 0, "LABEL",
+     "what fails together with this node, as a rack or a site: copies of a shard go to different zones where they can"},
     {"scan-threads", GY_OPTION_COUNT, FIELD(scan_threads), "0", 0, 1024, "N", "threads that scan; 0: one per core"},
     {"scan-queue", GY_OPTION_COUNT, FIELD(scan_queue), "1024", 1, 1 << 20, "N", "scans that may wait; more are refused"},
     {"cache-bytes", GY_OPTION_BYTES, FIELD(cache_bytes), "32M", 1 << 20, UINT64_C(1) << 40, "BYTES",
@@ -63,6 +68,8 @@ static const struct gy_option option_table[] = {
      "writes that may wait per replica, and the largest single one"},
     {"message-bytes-max", GY_OPTION_BYTES, FIELD(message_bytes_max), "256M", 1 << 20, GY_BUS_MESSAGE_BYTES_MAX, "BYTES",
      "largest request and reply"},
+    {"scrub-hours", GY_OPTION_COUNT, FIELD(scrub_hours), "24", 0, 24 * 365, "N",
+     "read and check each replica's data on disk once in so many hours; 0: only when asked"},
     {"log-level", GY_OPTION_TEXT, FIELD(log_level), "info", 0, 0, "LEVEL", "debug, info, warn or error"},
     {"ready-fd", GY_OPTION_COUNT, FIELD(ready_fd), "0", 0, 1 << 20, "FD", "write one JSON line here when serving; 0: do not"},
 };
@@ -70,7 +77,8 @@ static const struct gy_option option_table[] = {
 static const struct gy_program program = {
     .name = "gyre-shard",
     .summary = "Holds shards of vector collections and answers the coordinators' searches over them.",
-    .examples = "  gyre-shard --data-dir /var/lib/gyre --cluster-key-file /etc/gyre/cluster.key --coordinators 10.0.0.1:7601\n"
+    .examples = "  gyre-shard --fsck /var/lib/gyre    (checks what a stopped one keeps, and ends)\n"
+                "  gyre-shard --data-dir /var/lib/gyre --cluster-key-file /etc/gyre/cluster.key --coordinators 10.0.0.1:7601\n"
                 "  GYRE_SHARD_LISTEN=10.0.0.7:7701 gyre-shard --config /etc/gyre/gyre.ini\n",
     .options = option_table,
     .option_count = sizeof option_table / sizeof *option_table,
@@ -82,6 +90,7 @@ struct daemon {
     char name[GY_NODE_NAME_BYTES];
     gy_metrics *metrics;
     gy_node *node;
+    gy_scrubs *scrubs;
     gy_server *server;
     gy_bus *bus;
     gy_http *http;
@@ -117,8 +126,13 @@ static gyre_status start_node(struct daemon *daemon, const struct options *optio
     };
     GY_TRY(gy_node_open(&daemon->node, &node, err));
     gy_gauges_new(daemon->metrics, daemon->node);
+    struct gy_scrub_options scrubs = {.node = daemon->node,
+                                      .metrics = daemon->metrics,
+                                      .interval_ns = (int64_t)options->scrub_hours * 3600 * GY_SECOND_NS};
+    GY_TRY(gy_scrubs_new(&daemon->scrubs, &scrubs, err));
     struct gy_server_options server = {
         .node = daemon->node,
+        .scrubs = daemon->scrubs,
         .metrics = daemon->metrics,
         .scan_threads = options->scan_threads ? options->scan_threads : core_count(),
         .scan_queue = options->scan_queue,
@@ -161,6 +175,7 @@ static gyre_status start_doors(struct daemon *daemon, const struct options *opti
         .coordinators = options->coordinators,
         .address = *options->advertise ? options->advertise : gy_bus_address(daemon->bus),
         .http_address = gy_http_address(daemon->http),
+        .zone = options->zone,
     };
     return gy_report_start(&daemon->report, &report, err);
 }
@@ -170,6 +185,8 @@ static void stop(struct daemon *daemon)
 {
     atomic_store(&daemon->draining, true);
     gy_report_stop(daemon->report);
+    if (daemon->scrubs)
+        gy_scrubs_stop(daemon->scrubs);
     if (daemon->node)
         gy_node_end_writes(daemon->node);
     if (daemon->bus)
@@ -177,6 +194,7 @@ static void stop(struct daemon *daemon)
     if (daemon->http)
         gy_http_close(daemon->http);
     gy_server_free(daemon->server);
+    gy_scrubs_free(daemon->scrubs);
     gy_node_close(daemon->node);
     if (daemon->metrics)
         gy_metrics_free(daemon->metrics);
@@ -215,6 +233,8 @@ static int run(const struct options *options)
         return usage_error(&err);
     }
     gy_log_set_level(level);
+    if (gy_report_zone_check(options->zone, &err) != GYRE_OK)
+        return usage_error(&err);
     if (gyre_simd_select(getenv("GYRE_SIMD"), &err) != GYRE_OK)
         return usage_error(&err);
     struct daemon daemon = {.lock_fd = -1};
@@ -241,6 +261,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "gyre-shard: libsodium cannot start\n");
         return EXIT_FAILED;
     }
+    if (argc > 1 && strcmp(argv[1], "--fsck") == 0)
+        return gy_fsck_main(argc - 2, argv + 2);
     if (gy_config_read(&program, argc, argv, &options, &done, &err) != GYRE_OK)
         return usage_error(&err);
     int code = done ? EXIT_OK : run(&options);

@@ -49,8 +49,9 @@ class Searching:
                 for query, hits in enumerate(expected):
                     began = time.monotonic()
                     try:
-                        if hits_bytes(client.search("c", base[query], k=10, timeout=20, **options)) != hits:
-                            self.failures.append(f"query {query}: other hits")
+                        reply = client.search("c", base[query], k=10, timeout=20, **options)
+                        if hits_bytes(reply) != hits:
+                            self.failures.append(f"query {query}: other hits: {ids(reply)} {reply.basis}")
                     except grpc.RpcError as error:
                         self.failures.append(f"query {query}: {error.code()} {error.details()}")
                     self.slowest = max(self.slowest, time.monotonic() - began)
@@ -78,8 +79,7 @@ def test_no_search_fails_while_a_node_is_lost(own_cluster, fault):
         request = client.search_request("c", base[0], k=1)
         request.token = token
         client.call("Points", "Search", request)
-        time_of_followers = time.monotonic() + 1  # to hear what is committed
-        until(lambda: time.monotonic() > time_of_followers, "followers apply")
+        client.call("Collections", "Train", name="c", wait=True, timeout=200)  # or it trains itself meanwhile, as it has grown
         options = {"with_payload": True, "with_vector": True}
         searching = Searching(own_cluster, base, expected_hits(client, base, **options), **options)
         until(lambda: searching.count > 100, "searches run")
@@ -133,26 +133,3 @@ def test_a_write_and_a_get_outlive_their_primary(own_cluster):
         assert len(found.points) == 300
         for point in found.points:
             assert numpy.allclose(point.vector, base[point.id.num] + 1)
-
-
-def test_codes_answer_only_if_they_may(own_cluster):
-    with own_cluster.client() as client:
-        base, _ = filled(client, copies=1, quantized=1, shards=3)
-
-        def quantized_ready():
-            shards = client.call("Collections", "Get", name="c").shards
-            return all(any(m.quantized and m.applied_seq >= s.applied_seq > 0 for m in s.members) for s in shards)
-        until(quantized_ready, "quantized copies hold the points")
-        whole = [set(ids(client.search("c", base[q], k=10))) for q in range(10)]
-        own_cluster.shards[1].kill()
-        own_cluster.await_nodes(2)
-        with pytest.raises(grpc.RpcError) as failure:
-            client.search("c", base[0], k=10)
-        assert failure.value.code() == CODE.UNAVAILABLE and "allow_approximate" in failure.value.details()
-        found = 0
-        for q in range(10):
-            reply = client.search("c", base[q], k=10, allow_approximate=True)
-            assert reply.basis.approximate_shards == 1 and not reply.basis.exact_distances and not reply.basis.certified
-            assert reply.basis.shards_answered == 3
-            found += len(whole[q] & set(ids(reply)))
-        assert found >= 70  # codes of one bit err

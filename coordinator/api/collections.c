@@ -114,6 +114,22 @@ static gyre_status update(void *self, const struct gy_caller *caller, void *requ
     return pack(reply, &updated->base, err);
 }
 
+static gyre_status scrub(void *self, const struct gy_caller *caller, void *request, gy_bytes *reply, gyre_error *err)
+{
+    gy_collections_service *service = self;
+    const Gyre__V1__ScrubCollectionRequest *asked = request;
+    struct gy_scrub_wish wish = {
+        .collection = asked->name,
+        .shard = asked->shard ? &asked->shard->value : NULL,
+        .deadline_ns = caller->deadline_ns,
+        .cancelled = caller->cancelled,
+        .cancelled_arg = caller->arg,
+    };
+    Gyre__V1__ScrubCollectionReply *scrubbed;
+    GY_TRY(gy_placement_scrub(service->placement, &wish, &scrubbed, err));
+    return pack(reply, &scrubbed->base, err);
+}
+
 static const struct gy_unary methods[GY_COLLECTIONS_METHODS] = {
     {.path = "/gyre.v1.Collections/Create", .request_type = &gyre__v1__create_collection_request__descriptor, .change = create},
     {.path = "/gyre.v1.Collections/Get", .request_type = &gyre__v1__get_collection_request__descriptor, .handle = get},
@@ -121,6 +137,7 @@ static const struct gy_unary methods[GY_COLLECTIONS_METHODS] = {
     {.path = "/gyre.v1.Collections/Drop", .request_type = &gyre__v1__drop_collection_request__descriptor, .change = drop},
     {.path = "/gyre.v1.Collections/Train", .request_type = &gyre__v1__train_collection_request__descriptor, .change = train},
     {.path = "/gyre.v1.Collections/Update", .request_type = &gyre__v1__update_collection_request__descriptor, .change = update},
+    {.path = "/gyre.v1.Collections/Scrub", .request_type = &gyre__v1__scrub_collection_request__descriptor, .change = scrub},
 };
 
 gyre_status gy_collections_service_new(gy_collections_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics,

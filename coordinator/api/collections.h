@@ -7,7 +7,7 @@
 
 typedef struct gy_collections_service gy_collections_service;
 
-enum { GY_COLLECTIONS_METHODS = 6 };
+enum { GY_COLLECTIONS_METHODS = 7 };
 
 GYRE_CHECKED gyre_status gy_collections_service_new(gy_collections_service **out, gy_placement *placement, gy_pool *pool,
                                                     gy_metrics *metrics, gyre_error *err);

@@ -79,6 +79,7 @@ static gyre_status follow_node(gy_placement *placement, const struct gy_catalog_
     node = gy_table_node_add(placement, name);
     if (node) {
         node->draining = record.draining, node->revision = revision;
+        memcpy(node->heir, record.heir, sizeof node->heir);
         gy_table_node_changed(placement, node);
     }
     pthread_mutex_unlock(&placement->mu);
@@ -96,6 +97,7 @@ static void forget_nodes(gy_placement *placement, const struct gy_catalog_list *
         if (!node->revision || revision_of(keys, key))
             continue;
         node->draining = false, node->revision = 0;
+        node->heir[0] = 0;
         gy_table_node_changed(placement, node);
     }
     pthread_mutex_unlock(&placement->mu);

@@ -47,6 +47,8 @@ static void raise(atomic_uint_least64_t *number, uint64_t to)
 
 void gy_seen_seq(struct gy_member_seen *seen, uint64_t applied_seq) { raise(&seen->applied_seq, applied_seq); }
 
+void gy_seen_said(struct gy_member_seen *seen, uint64_t applied_seq) { atomic_store(&seen->applied_seq, applied_seq); }
+
 void gy_shard_seen_seq(struct gy_shard_seen *seen, uint64_t applied_seq, int64_t now_ns)
 {
     int64_t span_ns = atomic_load(&seen->span_ns);
@@ -55,6 +57,23 @@ void gy_shard_seen_seq(struct gy_shard_seen *seen, uint64_t applied_seq, int64_t
         raise(&seen->before, atomic_load(&seen->newest));
     }
     raise(&seen->newest, applied_seq);
+    if (atomic_load(&seen->older) == 0)
+        raise(&seen->older, applied_seq);
+}
+
+void gy_shard_seen_primary(struct gy_shard_seen *seen, uint64_t applied_seq, int64_t now_ns)
+{
+    int64_t low_ns = atomic_load(&seen->low_ns);
+    if (applied_seq >= atomic_load(&seen->older)) {
+        atomic_store(&seen->low_ns, 0);
+    } else if (low_ns == 0) {
+        atomic_store(&seen->low_ns, now_ns);
+    } else if (now_ns - low_ns > GY_SEEN_LOST_NS) {
+        atomic_store(&seen->older, applied_seq);
+        atomic_store(&seen->before, applied_seq);
+        atomic_store(&seen->newest, applied_seq);
+        atomic_store(&seen->low_ns, 0);
+    }
 }
 
 void gy_shard_seen_copy(struct gy_shard_seen *to, const struct gy_shard_seen *from)
@@ -63,6 +82,7 @@ void gy_shard_seen_copy(struct gy_shard_seen *to, const struct gy_shard_seen *fr
     atomic_store(&to->before, atomic_load(&from->before));
     atomic_store(&to->older, atomic_load(&from->older));
     atomic_store(&to->span_ns, atomic_load(&from->span_ns));
+    atomic_store(&to->low_ns, atomic_load(&from->low_ns));
 }
 
 uint64_t gy_shard_seen_floor(const struct gy_shard_seen *seen) { return atomic_load(&seen->older); }

@@ -1,6 +1,7 @@
 /* load: what this coordinator has seen of nodes, replicas and requests: whom to ask, and when to ask another one as well.
  *
- * Threads  any: numbers of nodes and replicas are atomic, each by itself; the pace has a mutex, under which nothing else is done */
+ * Threads  any: numbers of nodes and replicas are atomic, each by itself; the pace has a mutex, under which nothing else is
+ * done */
 #ifndef GY_LOAD_H
 #define GY_LOAD_H
 
@@ -44,18 +45,28 @@ struct gy_member_seen {
 };
 /* How long a replica that failed is left alone; news of it from its node make a new view, which knows nothing against it. */
 #define GY_AVOID_NS GY_SECOND_NS
+/* It answered from a state of this seq. */
 void gy_seen_seq(struct gy_member_seen *seen, uint64_t applied_seq);
+/* It says so of itself: after a restart it may have less than before. */
+void gy_seen_said(struct gy_member_seen *seen, uint64_t applied_seq);
 
-/* What any replica of a shard has shown: no reader is to fall behind that by more than a few seconds. */
+/* What replicas of a shard have shown, and writes: no reader is to fall behind that by more than two spans. It keeps readers from
+ * replicas that have restarted and are catching up, though they are in sync: what they have of the log is not applied yet. */
 struct gy_shard_seen {
     atomic_uint_least64_t newest, before, older; /* seen until now, when the last span ended, and the one before that */
     atomic_int_least64_t span_ns;                /* when the last span ended */
+    atomic_int_least64_t low_ns;                 /* since when the primary says that it has less; 0: it has not */
 };
-#define GY_SEEN_SPAN_NS (2 * GY_SECOND_NS)
+#define GY_SEEN_SPAN_NS (500 * GY_MILLISECOND_NS) /* an in-sync replica hears within 200 ms what is committed */
 void gy_shard_seen_seq(struct gy_shard_seen *seen, uint64_t applied_seq, int64_t now_ns);
 /* Takes over what another has seen. */
 void gy_shard_seen_copy(struct gy_shard_seen *to, const struct gy_shard_seen *from);
-/* A seq that every replica in use should have applied: one that was seen a span ago at least. */
+/* The primary says how far it is. Is that less than the floor for long, a replica that was not in sync was made primary by
+ * force, and
+ * what was seen beyond is lost. */
+#define GY_SEEN_LOST_NS (10 * GY_SECOND_NS)
+void gy_shard_seen_primary(struct gy_shard_seen *seen, uint64_t applied_seq, int64_t now_ns);
+/* A seq that every replica in use should have applied: one that was seen a span ago at least, or the first. */
 uint64_t gy_shard_seen_floor(const struct gy_shard_seen *seen);
 
 /* ---- how long requests take ---- */
@@ -76,7 +87,8 @@ void gy_pace_show(gy_pace *pace, gy_metrics *metrics);
 
 /* Of a request that was answered. work: how much it asked for, in any unit: requests of about as much are compared. */
 void gy_pace_took(gy_pace *pace, gy_read_kind kind, uint64_t work, int64_t took_ns);
-/* After which time a request may be asked a second time: the 95th percentile of the last of such requests; and after which time it
+/* After which time a request may be asked a second time: the 95th percentile of the last of such requests; and after which
+ * time it
  * is whatever the share, because who was silent for so long may be frozen. Both GY_SILENCE_NS while too few are known. */
 struct gy_patience {
     int64_t hedge_ns, silence_ns;

@@ -151,23 +151,11 @@ void gy_routing_free(gy_routing *routing)
     free(routing);
 }
 
-/* Takes over how far shards and replicas have shown to be; not what failed: the view is new because something is known anew. Who
- * became primary otherwise than by being in sync may not have all that was seen, so after a change nothing is expected of it. */
+/* Takes over how far shards have shown to be; not what failed: the view is new because something is known anew. */
 static void inherit(counted_route *made, const counted_route *older)
 {
-    if (made->view.collection_id != older->view.collection_id)
-        return;
-    for (uint32_t s = 0; s < made->view.shard_count; s++) {
-        struct gy_route_shard *to = &made->shards[s];
-        const struct gy_route_shard *from = &older->shards[s];
-        if (made->configs[s].primary_since == older->configs[s].primary_since) {
-            gy_shard_seen_copy(to->seen, from->seen);
-            for (uint32_t t = 0; t < to->member_count; t++)
-                for (uint32_t f = 0; f < from->member_count; f++)
-                    if (to->members[t].id == from->members[f].id)
-                        gy_seen_seq(to->members[t].seen, atomic_load(&from->members[f].seen->applied_seq));
-        }
-    }
+    for (uint32_t s = 0; made->view.collection_id == older->view.collection_id && s < made->view.shard_count; s++)
+        gy_shard_seen_copy(made->shards[s].seen, older->shards[s].seen);
 }
 
 gyre_status gy_routing_publish(gy_routing *routing, const gy_collection_record *record,
@@ -270,9 +258,11 @@ void gy_routing_member_said(gy_routing *routing, const char *collection, uint32_
         const struct gy_route_shard *view = &found->shards[shard];
         for (uint32_t i = 0; i < view->member_count; i++)
             if (view->members[i].id == member) {
-                gy_seen_seq(view->members[i].seen, applied_seq);
+                gy_seen_said(view->members[i].seen, applied_seq);
                 if (view->members[i].in_sync)
                     gy_shard_seen_seq(view->seen, applied_seq, gy_now_ns());
+                if (member == view->primary)
+                    gy_shard_seen_primary(view->seen, applied_seq, gy_now_ns());
             }
     }
     pthread_mutex_unlock(&routing->mu);

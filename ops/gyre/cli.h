@@ -29,6 +29,8 @@ struct command {
 
 int command_up(struct cli *cli, int argc, char **argv);
 int command_down(struct cli *cli, int argc, char **argv);
+int command_scrub(struct cli *cli, int argc, char **argv);
+int command_fsck(struct cli *cli, int argc, char **argv);
 int command_status(struct cli *cli, int argc, char **argv);
 int command_collection_create(struct cli *cli, int argc, char **argv);
 int command_collection_list(struct cli *cli, int argc, char **argv);
@@ -36,6 +38,8 @@ int command_collection_info(struct cli *cli, int argc, char **argv);
 int command_collection_drop(struct cli *cli, int argc, char **argv);
 int command_collection_update(struct cli *cli, int argc, char **argv);
 int command_drain(struct cli *cli, int argc, char **argv);
+int command_replace(struct cli *cli, int argc, char **argv);
+int command_recover(struct cli *cli, int argc, char **argv);
 int command_move(struct cli *cli, int argc, char **argv);
 int command_collection_train(struct cli *cli, int argc, char **argv);
 int command_import(struct cli *cli, int argc, char **argv);

@@ -24,7 +24,26 @@ static void rest(gy_points *points, int64_t ns, bool from_compaction)
         ;
 }
 
-/* One chunk; how long to rest after it through rest_ns. A failed read is left to whoever asks for the row. */
+/* Remembers damage, if it is the first. */
+static void note_damage(gy_points *points, gyre_status status, const gyre_error *err)
+{
+    if (status != GYRE_CORRUPT)
+        return;
+    pthread_mutex_lock(&points->mu);
+    if (points->damage.status == GYRE_OK)
+        points->damage = *err;
+    pthread_mutex_unlock(&points->mu);
+}
+
+gyre_status gy_points_damage(gy_points *points, gyre_error *err)
+{
+    pthread_mutex_lock(&points->mu);
+    gyre_error damage = points->damage;
+    pthread_mutex_unlock(&points->mu);
+    return damage.status == GYRE_OK ? GYRE_OK : gyre_fail(err, damage.status, "%s", damage.text);
+}
+
+/* One chunk; how long to rest after it through rest_ns. A read that failed otherwise is left to whoever asks for the row. */
 static void warm(struct background *background, int64_t *rest_ns)
 {
     gy_points *points = background->points;
@@ -33,7 +52,8 @@ static void warm(struct background *background, int64_t *rest_ns)
     size_t read = 0;
     *rest_ns = 0;
     while (background->warm_next < snapshot->count && !read) {
-        GY_IGNORE(gy_points_mirror_chunk(points, snapshot, background->warm_next, &read, NULL));
+        gyre_error err;
+        note_damage(points, gy_points_mirror_chunk(points, snapshot, background->warm_next, &read, &err), &err);
         const struct gy_chunk *chunk = gy_snapshot_at(snapshot, background->warm_next);
         if (read && !gy_segment_has_room(chunk->mirror)) {
             *rest_ns = ROOM_WAIT_NS;

@@ -88,6 +88,8 @@ struct gy_digest_report {
  * passed. */
 GYRE_CHECKED gyre_status gy_points_digest_check(gy_points *points, int64_t deadline_ns, struct gy_digest_report *report,
                                                 gyre_error *err);
+/* Only the codes in RAM: GYRE_CORRUPT if their digest is not the one that was kept with the writes. */
+GYRE_CHECKED gyre_status gy_points_memory_check(gy_points *points, gyre_error *err);
 
 /* Starts re-encoding to a newer codebook; a version that is not newer changes nothing. GYRE_INVALID if dim, metric or seed
  * differ, GYRE_PRECONDITION on a quantized replica: it gets its codes from a full one. Takes a copy of codebook (by
@@ -99,6 +101,8 @@ void gy_points_limit_disk(gy_points *points, uint64_t free_min);
 void gy_points_progress(gy_points *points, uint64_t *done, uint64_t *total);
 /* Why the last re-encoding failed; "" if it did not. Copies. */
 void gy_points_trouble(gy_points *points, char *text, size_t bytes);
+/* GYRE_CORRUPT, with the sentence, once what runs in the background met damaged data. */
+GYRE_CHECKED gyre_status gy_points_damage(gy_points *points, gyre_error *err);
 
 /* Reads points by id, in order; visit gets found = false for a missing one. vector and payload are valid during visit, NULL if
  * not wanted. visit's failure ends the read. */

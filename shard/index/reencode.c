@@ -382,6 +382,8 @@ void gy_points_reencode(gy_points *points, gyre_codebook *target)
         points->trouble[0] = 0;
     } else if (status != GYRE_CANCELLED) {
         GY_IGNORE(gyre_wrap(&err, status, "codebook %u", encoding.version)); /* returns status */
+        if (status == GYRE_CORRUPT && points->damage.status == GYRE_OK)
+            points->damage = err;
         memcpy(points->trouble, err.text, sizeof points->trouble);
         if (points->target_version == encoding.version) /* asking again tries again */
             points->target_version = gyre_codebook_version(points->current->codebook->codebook);

@@ -337,3 +337,13 @@ gyre_status gy_points_digest_check(gy_points *points, int64_t deadline_ns, struc
     gy_chunk_release(scrub.made);
     return status;
 }
+
+gyre_status gy_points_memory_check(gy_points *points, gyre_error *err)
+{
+    GY_AUTO(gy_snapshot) *snapshot = gy_points_snapshot(points);
+    struct gy_digest_report report = {.state = state_of(snapshot)};
+    struct scrub scrub = {.points = points, .snapshot = snapshot, .report = &report, .deadline_ns = GY_NEVER};
+    sum_codes(&scrub);
+    compare(&scrub, "codes in memory", scrub.found.codes, report.state.digest.codes, snapshot->points, report.state.points);
+    return report.damaged ? gyre_fail(err, GYRE_CORRUPT, "%s", report.first) : GYRE_OK;
+}

@@ -48,6 +48,7 @@ struct gy_points {
     bool compaction_wanted;    /* something was put into the queue */
     bool closing;
     char trouble[GY_TROUBLE_BYTES];
+    gyre_error damage;         /* the first that was met in the background; its status is GYRE_OK: none */
     pthread_t background;
 
     atomic_bool is_warm;                   /* every row found at opening is mirrored, as far as there was room */

@@ -81,7 +81,9 @@ static gyre_status explain(const gy_replica *replica, gy_reply_why why, uint64_t
     case GY_REPLY_NOT_SERVING:
         return gyre_fail(err, GYRE_UNAVAILABLE, "shard %u of collection %" PRIu64 ": the replica is %s", identity->shard,
                          identity->collection_id,
-                         replica->failure.status != GYRE_OK ? "stopped by an error of its disk" : "closing");
+                         replica->failure.status == GYRE_CORRUPT ? "damaged"
+                         : replica->failure.status != GYRE_OK    ? "stopped by an error of its disk"
+                                                                 : "closing");
     case GY_REPLY_UNKNOWN:
         break;
     }
@@ -273,12 +275,20 @@ static gyre_status apply(gy_replica *replica, const struct gy_replica_action *ac
 
 /* ---- one action ---- */
 
+/* A disk that fails to write is the process's end: the kernel may have dropped what other replicas wrote, too. Data that is not
+ * what was written is this replica's alone. */
 static void stop(gy_replica *replica)
 {
     const struct gy_store_identity *identity = gy_store_identity(replica->store);
+    const struct gy_replica_transport *transport = replica->limits.transport;
     set_trouble(replica, replica->failure.text);
     if (!replica->thread_runs)
         return; /* opening: whoever opens gets the error */
+    if (replica->failure.status == GYRE_CORRUPT) {
+        if (transport && transport->damaged)
+            transport->damaged(transport->self, replica, &replica->failure);
+        return;
+    }
     char reason[GYRE_ERROR_TEXT_BYTES + 80];
     snprintf(reason, sizeof reason, "shard %u of collection %" PRIu64 ": %s", identity->shard, identity->collection_id,
              replica->failure.text);

@@ -203,6 +203,12 @@ void gy_replica_close(gy_replica *replica)
     release(replica);
 }
 
+void gy_replica_abandon(gy_replica *replica)
+{
+    gy_replica_end_writes(replica);
+    release(replica);
+}
+
 /* ---- for any thread ---- */
 
 const struct gy_store_identity *gy_replica_identity(const gy_replica *replica)
@@ -230,6 +236,11 @@ gy_points *gy_replica_points(gy_replica *replica)
 gyre_status gy_replica_export(gy_replica *replica, bool without_vectors, gy_export **out, gyre_error *err)
 {
     return gy_export_open(out, replica->store, without_vectors, err);
+}
+
+gyre_status gy_replica_still(gy_replica *replica, char **path, gyre_error *err)
+{
+    return gy_store_still(replica->store, path, err);
 }
 
 gyre_status gy_replica_set_config(gy_replica *replica, const struct gy_shard_config *config, gyre_error *err)
@@ -274,6 +285,11 @@ gyre_status gy_replica_set_codebook(gy_replica *replica, const gyre_codebook *co
     return status == GYRE_OK ? gy_points_set_codebook(replica->points, codebook, err) : GYRE_OK;
 }
 
+static uint64_t fold(struct gy_sum sum)
+{
+    return sum.low ^ sum.high;
+}
+
 void gy_replica_status(gy_replica *replica, Gyre__Node__ReplicaStatus *out, char *trouble, size_t trouble_bytes)
 {
     const struct gy_store_identity *identity = gy_store_identity(replica->store);
@@ -285,9 +301,13 @@ void gy_replica_status(gy_replica *replica, Gyre__Node__ReplicaStatus *out, char
     out->log_seq = atomic_load_explicit(&replica->log_seq, memory_order_acquire);
     out->primary = atomic_load_explicit(&replica->primary, memory_order_acquire);
     out->restoring = atomic_load_explicit(&replica->restoring, memory_order_acquire);
-    out->points = gy_points_count(replica->points);
-    out->applied_seq = gy_points_applied_seq(replica->points);
-    out->codebook_version = gy_points_codebook_version(replica->points);
+    const struct gy_points_state state = gy_points_state(replica->points);
+    out->points = state.points;
+    out->applied_seq = state.applied_seq;
+    out->codebook_version = state.codebook_version;
+    out->digest_points = fold(state.digest.points);
+    out->digest_codes = fold(state.digest.codes);
+    out->digest_vectors = fold(state.digest.vectors);
     pthread_mutex_lock(&replica->mu);
     snprintf(trouble, trouble_bytes, "%s", *replica->trouble ? replica->trouble : replica->short_of_memory);
     pthread_mutex_unlock(&replica->mu);

@@ -3,7 +3,7 @@
  * Every write is a log entry (epoch, seq), also with one copy: accepted → appended and synced in a group → sent to the other
  * members → committed when all in sync have it → applied → acknowledged. The core (core.h) decides, without I/O; the driver (one
  * thread a replica) does what it says. An I/O error on the log is fail-stop: nothing more is acknowledged and the process is
- * asked to stop.
+ * asked to stop. Data that proves damaged stops this replica alone, and the transport is told (transport.h).
  * Source   primary/backup with configuration in a catalog: Lin et al., "PacificA", MSR-TR-2008-25
  * Threads  any */
 #ifndef GY_REPLICA_H
@@ -43,6 +43,8 @@ void gy_replica_begin_close(gy_replica *replica);
 void gy_replica_end_writes(gy_replica *replica);
 /* All this, flushes, closes. NULL is fine. */
 void gy_replica_close(gy_replica *replica);
+/* The same for one that is damaged: what is on disk stays as it is. */
+void gy_replica_abandon(gy_replica *replica);
 
 const struct gy_store_identity *gy_replica_identity(const gy_replica *replica);
 uint32_t gy_replica_member(const gy_replica *replica);
@@ -51,6 +53,8 @@ void gy_replica_config(gy_replica *replica, struct gy_shard_config *out);
 gy_points *gy_replica_points(gy_replica *replica);
 /* Holds on to the state of now, for a member that is built from it; freed before _close. */
 GYRE_CHECKED gyre_status gy_replica_export(gy_replica *replica, bool without_vectors, gy_export **out, gyre_error *err);
+/* gy_store_still. */
+GYRE_CHECKED gyre_status gy_replica_still(gy_replica *replica, char **path, gyre_error *err);
 /* Takes a newer configuration; an older one is GYRE_ABORTED. GYRE_EXHAUSTED when the disk is nearly full. */
 GYRE_CHECKED gyre_status gy_replica_set_config(gy_replica *replica, const struct gy_shard_config *config, gyre_error *err);
 /* gy_points_set_codebook, if the memory for it is there: if not, nothing is done and the replica's status says why. */

@@ -21,6 +21,9 @@ struct gy_replica_transport {
      * thread: with true just before the replica is closed to be replaced, with false if it stays as it is. */
     void (*restore)(void *self, struct gy_replica *replica, const char *primary_node, void (*on_end)(void *arg, bool restored),
                     void *arg);
+    /* What the replica holds proved damaged: it stopped serving and is to be closed, on another thread. Returns at once. NULL:
+     * nobody is told. */
+    void (*damaged)(void *self, struct gy_replica *replica, const gyre_error *why);
 };
 
 #endif

@@ -27,6 +27,7 @@ static const struct gy_route routes[] = {
     {GYRE__NODE__MESSAGE_TYPE__READ, GY_LANE_READ, "read", &gyre__node__read__descriptor, gy_serve_read},
     {GYRE__NODE__MESSAGE_TYPE__COUNT, GY_LANE_READ, "count", &gyre__node__count__descriptor, gy_serve_count},
     {GYRE__NODE__MESSAGE_TYPE__SCAN, GY_LANE_SCAN, "scan", &gyre__node__scan__descriptor, gy_serve_scan},
+    {GYRE__NODE__MESSAGE_TYPE__SCRUB, GY_LANE_SCRUB, "scrub", &gyre__node__scrub__descriptor, gy_serve_scrub},
     {GYRE__NODE__MESSAGE_TYPE__DISTANCES, GY_LANE_READ, "distances", &gyre__node__distances__descriptor, gy_serve_distances},
 };
 enum { ROUTE_COUNT = sizeof routes / sizeof *routes };
@@ -198,6 +199,11 @@ static void make_stats(gy_server *server, gy_metrics *metrics)
     gy_gauge_of(metrics, "gyre_shard_scan_queue_length", NULL, "Scans that wait for a thread.", queued_scans, server);
 }
 
+static void end_snapshots(void *snapshots, uint64_t collection_id, uint32_t shard)
+{
+    gy_snapshots_end(snapshots, collection_id, shard);
+}
+
 gyre_status gy_server_new(gy_server **out, const struct gy_server_options *options, gyre_error *err)
 {
     gy_server *server = calloc(1, sizeof *server);
@@ -205,6 +211,7 @@ gyre_status gy_server_new(gy_server **out, const struct gy_server_options *optio
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for a server");
     server->node = options->node;
     server->message_bytes_max = options->message_bytes_max;
+    server->scrubs = options->scrubs;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     /* Reads wait for the disk, so a few more than there are cores. */
     size_t read_threads = cores > 1 ? (size_t)cores + 2 : 3;
@@ -219,6 +226,7 @@ gyre_status gy_server_new(gy_server **out, const struct gy_server_options *optio
         [GY_LANE_COPY] = {"copy", 1, ADMIN_QUEUE, GY_BACKGROUND_STANDS_BACK},
         [GY_LANE_READ] = {"read", read_threads, READ_QUEUE, 0},
         [GY_LANE_SCAN] = {"scan", options->scan_threads, options->scan_queue, 0},
+        [GY_LANE_SCRUB] = {"scrub", 1, ADMIN_QUEUE, GY_BACKGROUND_STANDS_BACK},
     };
     gyre_status lined = gy_scan_line_new(&server->scans, options->scan_queue, err);
     if (lined == GYRE_OK)
@@ -237,6 +245,7 @@ gyre_status gy_server_new(gy_server **out, const struct gy_server_options *optio
         }
     }
     make_stats(server, options->metrics);
+    gy_node_set_on_fenced(server->node, end_snapshots, server->snapshots);
     *out = server;
     return GYRE_OK;
 }
@@ -245,6 +254,7 @@ void gy_server_free(gy_server *server)
 {
     if (!server)
         return;
+    gy_node_set_on_fenced(server->node, NULL, NULL);
     for (size_t i = 0; i < GY_LANE_COUNT; i++)
         gy_pool_free(server->lanes[i]);
     gy_scan_line_free(server->scans);

@@ -107,6 +107,7 @@ static void measure_part(void *self, size_t i)
     if (task->status != GYRE_OK)
         return;
     task->status = measure(measuring, gy_replica_points(gy_hosted_replica(hosted)), i, &task->err);
+    task->status = gy_node_judge(node, hosted, task->status, &task->err);
     gy_node_release(node, hosted);
 }
 

@@ -61,6 +61,11 @@ static double replicas_troubled(void *node)
     return sum(node, one_if_troubled);
 }
 
+static double fenced(void *node)
+{
+    return (double)gy_node_fenced_count(node);
+}
+
 static double points(void *node)
 {
     return sum(node, points_of);
@@ -88,6 +93,7 @@ void gy_gauges_new(gy_metrics *metrics, gy_node *node)
     gy_gauge_of(metrics, "gyre_shard_replicas", NULL, "Replicas on this node.", replicas, node);
     gy_gauge_of(metrics, "gyre_shard_replicas_troubled", NULL, "Replicas that do not serve, or not fully; the report says why.",
                 replicas_troubled, node);
+    gy_gauge_of(metrics, "gyre_shard_replicas_fenced", NULL, "Replicas found damaged and closed since the start.", fenced, node);
     gy_gauge_of(metrics, "gyre_shard_points", NULL, "Points in this node's replicas.", points, node);
     gy_gauge_of(metrics, "gyre_shard_codes_bytes", NULL, "Codes, factors and ids held in RAM.", codes_bytes, node);
     gy_gauge_of(metrics, "gyre_shard_memory_budget_bytes", NULL, "What codes may take in RAM; beyond it writes are refused.",

@@ -7,12 +7,13 @@
 
 #include "gyre/pool.h"
 
-enum gy_lane { GY_LANE_ADMIN, GY_LANE_WRITE, GY_LANE_APPEND, GY_LANE_COPY, GY_LANE_READ, GY_LANE_SCAN, GY_LANE_COUNT };
+enum gy_lane { GY_LANE_ADMIN, GY_LANE_WRITE, GY_LANE_APPEND, GY_LANE_COPY, GY_LANE_READ, GY_LANE_SCAN, GY_LANE_SCRUB, GY_LANE_COUNT };
 
 struct gy_server {
     gy_node *node;
     gy_pool *lanes[GY_LANE_COUNT];
     struct gy_scan_line *scans;    /* that wait for the scan lane */
+    struct gy_scrubs *scrubs;       /* borrowed; NULL: none are served */
     struct gy_snapshots *snapshots; /* that members are being built from */
     size_t helpers[GY_LANE_COUNT]; /* threads of each lane beside the one that serves */
     size_t message_bytes_max;
@@ -51,7 +52,8 @@ void gy_incoming_fail(gy_incoming *call, gyre_status status, const gyre_error *e
 
 /* One of each request (its own file). */
 gy_serve gy_serve_ensure, gy_serve_drop, gy_serve_sum, gy_serve_sample, gy_serve_write, gy_serve_append, gy_serve_snapshot, gy_serve_read,
-    gy_serve_count, gy_serve_scan, gy_serve_distances;
+    gy_serve_count, gy_serve_scan, gy_serve_distances,
+    gy_serve_scrub;
 
 /* Scans that wait for their turn (scan.c). */
 GYRE_CHECKED gyre_status gy_scan_line_new(struct gy_scan_line **out, size_t places, gyre_error *err);

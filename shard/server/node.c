@@ -17,8 +17,10 @@
 #include <unistd.h>
 #include <uthash.h>
 
-/* A place whose replica is gone is removed from the table, so there is no state for that. */
-enum hosted_state { HOSTED_OPENING, HOSTED_SERVING, HOSTED_TROUBLED, HOSTED_DROPPING };
+/* A place whose replica is gone is removed from the table, so there is no state for that. FENCING: found damaged and still open;
+ * it becomes TROUBLED. */
+enum hosted_state { HOSTED_OPENING, HOSTED_SERVING, HOSTED_FENCING, HOSTED_TROUBLED, HOSTED_DROPPING };
+enum { FENCES_WAITING_MAX = 65536 };
 
 struct hosted_key {
     uint64_t collection_id;
@@ -32,10 +34,10 @@ struct gy_hosted {
     char *path;            /* constant */
     /* Guarded by node->mu. */
     enum hosted_state state;
-    gy_replica *replica;   /* SERVING, DROPPING */
+    gy_replica *replica;   /* SERVING, FENCING, DROPPING */
     size_t holders;
     uint32_t member;       /* that the replica here is or last was; 0: none was ever open */
-    gyre_error trouble;    /* TROUBLED */
+    gyre_error trouble;    /* FENCING, TROUBLED */
 };
 
 struct gy_node {
@@ -45,6 +47,9 @@ struct gy_node {
     gy_links *links;
     gy_restores *restores;
     struct gy_replica_transport transport;
+    pthread_mutex_t fenced_mu; /* held while on_fenced runs; before mu */
+    gy_on_fenced *on_fenced;   /* guarded by fenced_mu, as is the next */
+    void *on_fenced_self;
     pthread_mutex_t mu;
     pthread_cond_t changed; /* a place's state or holders, or the count of changes */
     /* Guarded by mu. */
@@ -52,6 +57,8 @@ struct gy_node {
     uint64_t change_count;
     size_t changing; /* calls that make or drop replicas */
     bool ending;     /* there will be no more of them */
+    gy_pool *fences; /* closes damaged replicas; NULL once ending */
+    uint64_t fenced_count;
 };
 
 /* ---- places in the table; all called with mu held ---- */
@@ -108,8 +115,9 @@ static gyre_status not_here(const gy_node *node, uint64_t collection_id, uint32_
 
 static gyre_status in_trouble(const gy_hosted *hosted, gyre_error *err)
 {
-    return gyre_fail(err, GYRE_UNAVAILABLE, "node %s: replica of collection %" PRIu64 " shard %u does not serve: %.350s",
-                     hosted->node->name, hosted->key.collection_id, (uint32_t)hosted->key.shard, hosted->trouble.text);
+    return gyre_fail(err, GYRE_UNAVAILABLE, "node %s: replica of collection %" PRIu64 " shard %u %s: %.350s", hosted->node->name,
+                     hosted->key.collection_id, (uint32_t)hosted->key.shard,
+                     hosted->trouble.status == GYRE_CORRUPT ? "is damaged" : "does not serve", hosted->trouble.text);
 }
 
 /* ---- opening ---- */
@@ -239,11 +247,14 @@ static void restore_replica(void *self, gy_replica *replica, const char *primary
     gy_restores_begin(((gy_node *)self)->restores, replica, primary_node, on_end, arg);
 }
 
+static void fence_replica(void *self, gy_replica *replica, const gyre_error *why);
+
 gyre_status gy_node_open(gy_node **out, const struct gy_node_options *options, gyre_error *err)
 {
     gy_node *node = calloc(1, sizeof *node);
     if (!node)
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for a node");
+    pthread_mutex_init(&node->fenced_mu, NULL);
     pthread_mutex_init(&node->mu, NULL);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
@@ -265,7 +276,9 @@ gyre_status gy_node_open(gy_node **out, const struct gy_node_options *options, g
         status = gy_links_new(&node->links, err);
     if (status == GYRE_OK)
         status = gy_restores_new(&node->restores, node, err);
-    node->transport = (struct gy_replica_transport){node, call_node, ask_coordinator, restore_replica};
+    if (status == GYRE_OK)
+        status = gy_pool_new(&node->fences, "fence", 1, FENCES_WAITING_MAX, err);
+    node->transport = (struct gy_replica_transport){node, call_node, ask_coordinator, restore_replica, fence_replica};
     node->limits.transport = &node->transport;
     if (status == GYRE_OK)
         status = make_directory(node->replicas_dir, err);
@@ -290,7 +303,9 @@ void gy_node_end_writes(gy_node *node)
     node->ending = true;
     while (node->changing)
         pthread_cond_wait(&node->changed, &node->mu);
+    gy_pool *fences = GY_TAKE(node->fences);
     pthread_mutex_unlock(&node->mu);
+    gy_pool_free(fences);
     if (node->restores)
         gy_restores_stop(node->restores);
     /* No lock: nothing comes or goes any more. */
@@ -322,6 +337,7 @@ void gy_node_close(gy_node *node)
     gy_links_free(node->links);
     pthread_cond_destroy(&node->changed);
     pthread_mutex_destroy(&node->mu);
+    pthread_mutex_destroy(&node->fenced_mu);
     free(node->replicas_dir);
     free(node->data_dir);
     free(node->name);
@@ -360,7 +376,7 @@ gyre_status gy_node_hold(gy_node *node, uint64_t collection_id, uint32_t shard, 
     } else if (hosted->state == HOSTED_OPENING) {
         status = gyre_fail(err, GYRE_UNAVAILABLE, "node %s is opening its replica of collection %" PRIu64 " shard %u", node->name,
                            collection_id, shard);
-    } else if (hosted->state == HOSTED_TROUBLED) {
+    } else if (hosted->state == HOSTED_TROUBLED || hosted->state == HOSTED_FENCING) {
         status = in_trouble(hosted, err);
     } else {
         hosted->holders++;
@@ -384,13 +400,112 @@ gy_replica *gy_hosted_replica(const gy_hosted *hosted)
     return hosted->replica;
 }
 
+const char *gy_hosted_path(const gy_hosted *hosted)
+{
+    return hosted->path;
+}
+
+/* ---- damaged ---- */
+
+/* On the thread of fences: the replica's own, or whoever reads, must not wait for themselves. */
+static void close_fenced(void *arg)
+{
+    gy_hosted *hosted = arg;
+    gy_node *node = hosted->node;
+    gyre_error err;
+    /* The state is FENCING until the end of this, so the place and its sentence stay as they are. */
+    if (gy_store_mark_damaged(hosted->path, hosted->trouble.text, &err) != GYRE_OK)
+        gy_log(GY_LOG_WARN, "damage_not_marked", "path=%s error=%s", hosted->path, err.text);
+    pthread_mutex_lock(&node->fenced_mu);
+    if (node->on_fenced)
+        node->on_fenced(node->on_fenced_self, hosted->key.collection_id, (uint32_t)hosted->key.shard);
+    pthread_mutex_unlock(&node->fenced_mu);
+    pthread_mutex_lock(&node->mu);
+    while (hosted->holders)
+        pthread_cond_wait(&node->changed, &node->mu);
+    gy_replica *replica = GY_TAKE(hosted->replica);
+    pthread_mutex_unlock(&node->mu);
+    gy_replica_abandon(replica);
+    pthread_mutex_lock(&node->mu);
+    hosted->state = HOSTED_TROUBLED;
+    note_change(node);
+    pthread_mutex_unlock(&node->mu);
+}
+
+/* Under mu. A replica that is on its way out already, or was fenced by another thread, is left alone, as is one of a node that
+ * stops: it will be found again. */
+static bool fence(gy_node *node, gy_hosted *hosted, const gyre_error *why)
+{
+    gyre_error err;
+    if (hosted->state != HOSTED_SERVING || !node->fences || gy_pool_submit(node->fences, close_fenced, hosted, &err) != GYRE_OK)
+        return false;
+    hosted->state = HOSTED_FENCING;
+    hosted->trouble = *why;
+    node->fenced_count++;
+    note_change(node);
+    return true;
+}
+
+static void log_fenced(const gy_hosted *hosted, uint32_t member, const gyre_error *why)
+{
+    gy_log(GY_LOG_ERROR, "replica_fenced", "collection_id=%" PRIu64 " shard=%u member=%u path=%s error=%s",
+           hosted->key.collection_id, (uint32_t)hosted->key.shard, member, hosted->path, why->text);
+}
+
+gyre_status gy_node_judge(gy_node *node, gy_hosted *hosted, gyre_status status, gyre_error *err)
+{
+    if (status != GYRE_CORRUPT)
+        return status;
+    gyre_error why = *err;
+    pthread_mutex_lock(&node->mu);
+    if (fence(node, hosted, &why))
+        log_fenced(hosted, hosted->member, &why);
+    pthread_mutex_unlock(&node->mu);
+    return gyre_fail(err, GYRE_UNAVAILABLE, "node %s: replica of collection %" PRIu64 " shard %u is damaged: %.350s", node->name,
+                     hosted->key.collection_id, (uint32_t)hosted->key.shard, why.text);
+}
+
+/* The slot of gy_replica_transport: the replica's own thread found it. */
+static void fence_replica(void *self, gy_replica *replica, const gyre_error *why)
+{
+    gy_node *node = self;
+    const struct gy_store_identity *identity = gy_replica_identity(replica);
+    pthread_mutex_lock(&node->mu);
+    gy_hosted *hosted = find(node, identity->collection_id, identity->shard);
+    if (hosted && hosted->replica == replica && fence(node, hosted, why))
+        log_fenced(hosted, hosted->member, why);
+    pthread_mutex_unlock(&node->mu);
+}
+
+void gy_node_set_on_fenced(gy_node *node, gy_on_fenced *on_fenced, void *self)
+{
+    pthread_mutex_lock(&node->fenced_mu);
+    node->on_fenced = on_fenced, node->on_fenced_self = self;
+    pthread_mutex_unlock(&node->fenced_mu);
+}
+
+uint64_t gy_node_fenced_count(gy_node *node)
+{
+    pthread_mutex_lock(&node->mu);
+    uint64_t count = node->fenced_count;
+    pthread_mutex_unlock(&node->mu);
+    return count;
+}
+
 /* ---- coming and going ---- */
+
+static gyre_status needs_codebook(const struct gy_node_wish *wish, gyre_error *err)
+{
+    return gyre_fail(err, GYRE_PRECONDITION, "needs codebook %u, which was not sent along", wish->codebook_version);
+}
 
 /* Fills a new place. That it was opened, found instead of made, does not mean that it serves: gy_node_hold says. */
 static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_node_wish *wish, gyre_error *err)
 {
     gy_replica *replica = NULL;
-    gyre_status status = gy_disk_check(node->data_dir, node->limits.disk_free_min, "a new replica", err);
+    gyre_status status = wish->codebook ? GYRE_OK : needs_codebook(wish, err);
+    if (status == GYRE_OK)
+        status = gy_disk_check(node->data_dir, node->limits.disk_free_min, "a new replica", err);
     if (status == GYRE_OK)
         status = gy_replica_create(&replica, node->env, hosted->path, wish->identity, wish->member, &wish->config, wish->codec,
                                    wish->codebook, &node->limits, err);
@@ -413,7 +528,13 @@ static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_node
     return status;
 }
 
-/* Holds the replica if it serves; else says what to do about it: *make (a new place, ours to fill), *reopen (ours to open). */
+/* Whether its state will change by itself. */
+static bool is_moving(const gy_hosted *hosted)
+{
+    return hosted->state == HOSTED_OPENING || hosted->state == HOSTED_FENCING || hosted->state == HOSTED_DROPPING;
+}
+
+/* Holds the replica if it serves, or is damaged for good; else says what to do about it: *make (a new place, ours to fill), *reopen (ours to open). */
 static gyre_status hold_or_claim(gy_node *node, const struct gy_node_wish *wish, int64_t deadline_ns, gy_hosted **out,
                                  bool *make, bool *reopen, gyre_error *err)
 {
@@ -423,17 +544,17 @@ static gyre_status hold_or_claim(gy_node *node, const struct gy_node_wish *wish,
     pthread_mutex_lock(&node->mu);
     gy_hosted *hosted;
     while ((hosted = find(node, identity->collection_id, identity->shard)) &&
-           (hosted->state == HOSTED_OPENING || hosted->state == HOSTED_DROPPING) && status == GYRE_OK)
+           is_moving(hosted) && status == GYRE_OK)
         if (!wait_until(node, deadline_ns))
             status = gyre_fail(err, GYRE_DEADLINE, "node %s is still %s collection %" PRIu64 " shard %u", node->name,
-                               hosted->state == HOSTED_OPENING ? "opening" : "dropping", identity->collection_id,
+                               hosted->state == HOSTED_OPENING ? "opening" : "closing", identity->collection_id,
                                identity->shard);
     if (status == GYRE_OK && !hosted && !wish->create) {
         status = not_here(node, identity->collection_id, identity->shard, err);
     } else if (status == GYRE_OK && !hosted) {
         status = add_place(node, identity->collection_id, identity->shard, &hosted, err);
         *make = status == GYRE_OK;
-    } else if (status == GYRE_OK && hosted->state == HOSTED_TROUBLED) {
+    } else if (status == GYRE_OK && hosted->state == HOSTED_TROUBLED && hosted->trouble.status != GYRE_CORRUPT) {
         hosted->state = HOSTED_OPENING;
         *reopen = true;
     } else if (status == GYRE_OK) {
@@ -452,11 +573,18 @@ static gyre_status check_codec(gy_replica *replica, const char *codec, gyre_erro
                : gyre_fail(err, GYRE_INVALID, "asked to be in codec '%s'; it was made with '%s', which is fixed", codec, own);
 }
 
+/* Whether a replica may go on without the codebook. One that holds codes only gets later ones from the primary. */
+static gyre_status check_codebook(const struct gy_node_wish *wish, uint32_t version, gyre_error *err)
+{
+    bool full = gy_config_member(&wish->config, wish->member)->kind == GY_MEMBER_FULL;
+    return full && version < wish->codebook_version ? needs_codebook(wish, err) : GYRE_OK;
+}
+
 static gyre_status drop(gy_node *node, uint64_t collection_id, uint32_t shard, uint32_t member, gyre_error *err)
 {
     pthread_mutex_lock(&node->mu);
     gy_hosted *hosted;
-    while ((hosted = find(node, collection_id, shard)) && (hosted->state == HOSTED_OPENING || hosted->state == HOSTED_DROPPING))
+    while ((hosted = find(node, collection_id, shard)) && is_moving(hosted))
         pthread_cond_wait(&node->changed, &node->mu);
     if (!hosted || (member && hosted->replica && gy_replica_member(hosted->replica) != member)) {
         pthread_mutex_unlock(&node->mu);
@@ -552,8 +680,10 @@ static gyre_status ensure(gy_node *node, const struct gy_node_wish *wish, int64_
     status = check_codec(hosted->replica, wish->codec, err);
     if (status == GYRE_OK)
         status = gy_replica_set_config(hosted->replica, &wish->config, err);
-    if (status == GYRE_OK)
+    if (status == GYRE_OK && wish->codebook)
         status = gy_replica_set_codebook(hosted->replica, wish->codebook, err);
+    else if (status == GYRE_OK)
+        status = check_codebook(wish, before.codebook_version, err);
     if (status != GYRE_OK) {
         gy_node_release(node, hosted);
         return gyre_wrap(err, status, "collection %" PRIu64 " shard %u", identity->collection_id, identity->shard);
@@ -666,10 +796,11 @@ gyre_status gy_node_statuses(gy_node *node, struct gy_node_status **out, size_t 
             hosted->holders++, held[used] = hosted;
         else
             snprintf(status->text, sizeof status->text, "%s",
-                     hosted->state == HOSTED_TROUBLED ? hosted->trouble.text : "opening");
+                     hosted->state == HOSTED_OPENING ? "opening" : hosted->trouble.text);
         status->message.member = hosted->member;
         status->message.restoring = hosted->state == HOSTED_OPENING;
-        status->message.lost = hosted->state == HOSTED_TROUBLED && hosted->trouble.status == GYRE_CORRUPT;
+        status->message.lost = (hosted->state == HOSTED_TROUBLED || hosted->state == HOSTED_FENCING) &&
+                               hosted->trouble.status == GYRE_CORRUPT;
         used++;
     }
     pthread_mutex_unlock(&node->mu);
@@ -682,6 +813,9 @@ gyre_status gy_node_statuses(gy_node *node, struct gy_node_status **out, size_t 
         if (held[i]) {
             gy_replica_status(held[i]->replica, &statuses[i].message, statuses[i].text, sizeof statuses[i].text);
             statuses[i].ram_bytes = gy_points_ram_bytes(gy_replica_points(held[i]->replica));
+            gyre_error why;
+            if (gy_node_judge(node, held[i], gy_points_damage(gy_replica_points(held[i]->replica), &why), &why) != GYRE_OK)
+                snprintf(statuses[i].text, sizeof statuses[i].text, "%s", why.text), statuses[i].message.lost = true;
             gy_node_release(node, held[i]);
         }
     }

@@ -38,6 +38,18 @@ void gy_node_end_writes(gy_node *node);
 GYRE_CHECKED gyre_status gy_node_hold(gy_node *node, uint64_t collection_id, uint32_t shard, gy_hosted **out, gyre_error *err);
 void gy_node_release(gy_node *node, gy_hosted *hosted);
 gy_replica *gy_hosted_replica(const gy_hosted *hosted);
+const char *gy_hosted_path(const gy_hosted *hosted);
+
+/* What a read of a held replica came to. GYRE_CORRUPT: the replica is fenced: nobody gets hold of it any more, its place says so
+ * (lost), and once everybody let go it is closed; its data stays. Then, and only then, another status and sentence come back:
+ * GYRE_UNAVAILABLE, so that whoever asked turns to another member. */
+GYRE_CHECKED gyre_status gy_node_judge(gy_node *node, gy_hosted *hosted, gyre_status status, gyre_error *err);
+/* Called on a thread of the node before it waits for everybody to let go of a fenced replica: to let go of what is held for
+ * longer than a request. NULL: nobody. Returns once the older one is not running any more. */
+typedef void gy_on_fenced(void *self, uint64_t collection_id, uint32_t shard);
+void gy_node_set_on_fenced(gy_node *node, gy_on_fenced *on_fenced, void *self);
+/* Replicas fenced since the start. */
+uint64_t gy_node_fenced_count(gy_node *node);
 
 /* What a replica is to be. */
 struct gy_node_wish {
@@ -46,11 +58,13 @@ struct gy_node_wish {
     struct gy_shard_config config;
     bool create;                   /* it may be made, empty: a new collection, or a member that is not in sync */
     const char *codec;
-    const gyre_codebook *codebook;
+    const gyre_codebook *codebook; /* NULL: it is taken to be in this version or a newer one */
+    uint32_t codebook_version;
 };
 
 /* Makes a replica exist (created, or opened anew if it was in trouble) and brings it to a configuration and codebook; holds it.
  * Of an earlier member, or damaged, it is deleted and made anew if create says that it may be.
+ * GYRE_PRECONDITION if the codebook is needed and was not brought; it has the configuration then, if it is here.
  * GYRE_NOT_FOUND if it is not here and may not be made, GYRE_ABORTED for an older epoch, GYRE_INVALID for another codec than it
  * was made with, GYRE_EXHAUSTED when the disk is too full for a new one, GYRE_DEADLINE. */
 GYRE_CHECKED gyre_status gy_node_ensure(gy_node *node, const struct gy_node_wish *wish, int64_t deadline_ns, gy_hosted **out,

@@ -100,6 +100,7 @@ void gy_serve_read(gy_incoming *call, void *message)
         status = check_fresh(gy_hosted_replica(hosted), request, &applied_seq, &err);
         if (status == GYRE_OK)
             status = read_points(gy_replica_points(gy_hosted_replica(hosted)), request, count, &reading, &err);
+        status = gy_node_judge(node, hosted, status, &err);
         gy_node_release(node, hosted);
     }
     gy_wire_free(message);

@@ -45,6 +45,7 @@ void gy_serve_sample(gy_incoming *call, void *message)
     gyre_status status = gy_node_hold(node, request->collection_id, request->shard, &hosted, &err);
     if (status == GYRE_OK) {
         status = sample(call->server, gy_replica_points(gy_hosted_replica(hosted)), request, &vectors, &reply, &err);
+        status = gy_node_judge(node, hosted, status, &err);
         gy_node_release(node, hosted);
     }
     gy_wire_free(message);

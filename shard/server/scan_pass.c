@@ -187,7 +187,8 @@ static void scan_part(void *self, size_t i)
                                  "node %s is opening its replica of collection %" PRIu64 " shard %u", gy_node_name(node),
                                  request->collection_id, request->shards[i]);
     else
-        part->status = scan_held(pass, gy_replica_points(gy_hosted_replica(hosted)), i, part, &part->err);
+        part->status = gy_node_judge(
+            node, hosted, scan_held(pass, gy_replica_points(gy_hosted_replica(hosted)), i, part, &part->err), &part->err);
     gy_node_release(node, hosted);
 }
 

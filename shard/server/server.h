@@ -20,6 +20,7 @@ struct gy_server_options {
     size_t scan_threads;       /* 1… */
     size_t scan_queue;         /* scans that may wait, 1… */
     size_t message_bytes_max;  /* of a reply */
+    struct gy_scrubs *scrubs;  /* borrowed (scrub.h); NULL: a request for one is refused */
 };
 
 GYRE_CHECKED gyre_status gy_server_new(gy_server **out, const struct gy_server_options *options, gyre_error *err);

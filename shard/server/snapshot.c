@@ -227,8 +227,13 @@ void gy_serve_snapshot(gy_incoming *call, void *message)
         reply.id = held->id, reply.seq = state.seq, reply.epoch = state.epoch, reply.points = state.points;
         reply.rows = piece.rows, reply.n_rows = piece.count, reply.done = done;
     }
-    if (held)
+    if (held) {
+        status = gy_node_judge(snapshots->node, held->hosted, status, &err);
+        /* Of a replica that is on its way out nothing is held any longer. */
+        if (status == GYRE_OK && !request->end && !gy_node_keeps(snapshots->node, held->hosted))
+            status = gyre_fail(&err, GYRE_UNAVAILABLE, "the replica is being closed");
         put_back(snapshots, held, request->end || status != GYRE_OK);
+    }
     gy_wire_free(message);
     if (status == GYRE_OK)
         gy_incoming_reply(call, &reply.base);

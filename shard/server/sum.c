@@ -32,6 +32,7 @@ void gy_serve_sum(gy_incoming *call, void *message)
     uint8_t *packed = malloc(dim * sizeof *sums);
     status = sums && packed ? gy_points_sum(points, call->deadline_ns, sums, &reply.count, &err)
                             : gyre_fail(&err, GYRE_NO_MEMORY, "no memory for a sum of %u doubles", dim);
+    status = gy_node_judge(node, hosted, status, &err);
     gy_node_release(node, hosted);
     if (status == GYRE_OK) {
         store_doubles(packed, sums, dim);

@@ -5,7 +5,11 @@
  * files; blocks live in the one cache of the node. */
 #include "store/rocks.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum {
     MEMTABLE_BYTES = 16 << 20,   /* over all families of a replica */
@@ -35,12 +39,50 @@ gyre_status gy_store_env_new(gy_store_env **out, uint64_t cache_bytes, gyre_erro
     return GYRE_OK;
 }
 
+/* Whether files of this directory can be read past the kernel's cache; a tmpfs, say, has nothing else. */
+static bool reads_directly(const char *path)
+{
+    char *name;
+    if (asprintf(&name, "%s/CURRENT", path) < 0)
+        return false;
+    int fd = open(name, O_RDONLY | O_DIRECT | O_CLOEXEC);
+    free(name);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+gyre_status gy_store_env_new_to_check(gy_store_env **out, const char *path, gyre_error *err)
+{
+    const char *base = getenv("TMPDIR");
+    gy_store_env *env = calloc(1, sizeof *env);
+    if (!env || asprintf(&env->log_dir, "%s/gyre-check-XXXXXX", base && *base ? base : "/tmp") < 0) {
+        free(env);
+        return gyre_fail(err, GYRE_NO_MEMORY, "store environment");
+    }
+    if (!mkdtemp(env->log_dir)) {
+        gyre_status status = gyre_fail(err, GYRE_INTERNAL, "%s cannot be made: %s", env->log_dir, strerror(errno));
+        free(env->log_dir);
+        free(env);
+        return status;
+    }
+    env->env = rocksdb_create_default_env();
+    env->limiter = rocksdb_ratelimiter_create(BACKGROUND_BYTES_PER_SECOND, 100 * 1000, 10);
+    env->direct = reads_directly(path);
+    *out = env;
+    return GYRE_OK;
+}
+
 void gy_store_env_free(gy_store_env *env)
 {
     if (!env)
         return;
     rocksdb_ratelimiter_destroy(env->limiter);
-    rocksdb_cache_destroy(env->cache);
+    if (env->cache)
+        rocksdb_cache_destroy(env->cache);
+    if (env->log_dir)
+        GY_IGNORE(gy_directory_remove(env->log_dir, NULL)); /* a few lines in a place for what may be lost */
+    free(env->log_dir);
     rocksdb_env_destroy(env->env);
     free(env);
 }
@@ -65,6 +107,9 @@ rocksdb_options_t *gy_rocks_database_options(const struct gy_store_env *env, boo
     rocksdb_options_set_max_log_file_size(options, LOG_FILE_BYTES);
     rocksdb_options_set_keep_log_file_num(options, 2);
     rocksdb_options_set_max_manifest_file_size(options, 4 << 20);
+    rocksdb_options_set_use_direct_reads(options, env->direct);
+    if (env->log_dir)
+        rocksdb_options_set_db_log_dir(options, env->log_dir);
     return options;
 }
 
@@ -79,7 +124,10 @@ rocksdb_options_t *gy_rocks_family_options(const struct gy_store_env *env, enum 
     rocksdb_options_set_compression(options, family == GY_FAMILY_POINTS ? rocksdb_lz4_compression : rocksdb_no_compression);
 
     rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
-    rocksdb_block_based_options_set_block_cache(table, env->cache);
+    if (env->cache)
+        rocksdb_block_based_options_set_block_cache(table, env->cache);
+    else
+        rocksdb_block_based_options_set_no_block_cache(table, 1);
     rocksdb_block_based_options_set_format_version(table, 5);
     rocksdb_block_based_options_set_block_size(table, by_key ? POINT_BLOCK_BYTES : WALK_BLOCK_BYTES);
     if (by_key) {

@@ -9,7 +9,9 @@
 
 enum { ALL_FAMILIES = GY_FAMILY_COUNT + 1 };
 
-static gyre_status open_database(gy_store *store, gy_store_env *env, const char *path, bool create, gyre_error *err)
+enum open_how { OPEN_THERE, OPEN_NEW, OPEN_READ_ONLY };
+
+static gyre_status open_database(gy_store *store, gy_store_env *env, const char *path, enum open_how how, gyre_error *err)
 {
     const char *names[ALL_FAMILIES];
     rocksdb_options_t *options[ALL_FAMILIES];
@@ -18,10 +20,13 @@ static gyre_status open_database(gy_store *store, gy_store_env *env, const char 
         names[f] = f < GY_FAMILY_COUNT ? gy_family_name((enum gy_family)f) : GY_DEFAULT_FAMILY;
         options[f] = gy_rocks_family_options(env, f < GY_FAMILY_COUNT ? (enum gy_family)f : GY_FAMILY_META);
     }
-    rocksdb_options_t *database = gy_rocks_database_options(env, create);
+    rocksdb_options_t *database = gy_rocks_database_options(env, how == OPEN_NEW);
     char *complaint = NULL;
-    store->db = rocksdb_open_column_families(database, path, ALL_FAMILIES, names, (const rocksdb_options_t *const *)options,
-                                             handles, &complaint);
+    const rocksdb_options_t *const *of_families = (const rocksdb_options_t *const *)options;
+    store->db = how == OPEN_READ_ONLY
+                    ? rocksdb_open_for_read_only_column_families(database, path, ALL_FAMILIES, names, of_families, handles, 0,
+                                                                 &complaint)
+                    : rocksdb_open_column_families(database, path, ALL_FAMILIES, names, of_families, handles, &complaint);
     rocksdb_options_destroy(database);
     for (int f = 0; f < ALL_FAMILIES; f++)
         rocksdb_options_destroy(options[f]);
@@ -93,7 +98,7 @@ void gy_store_close(gy_store *store)
     free(store);
 }
 
-gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, gyre_error *err)
+static gyre_status open_whole(gy_store **out, gy_store_env *env, const char *path, enum open_how how, gyre_error *err)
 {
     char *current;
     if (asprintf(&current, "%s/CURRENT", path) < 0)
@@ -108,7 +113,7 @@ gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, g
     gy_store *opened = NULL;
     GY_TRY(store_new(&opened, path, err));
     GY_AUTO(gy_store) *store = opened;
-    GY_TRY(open_database(store, env, path, false, err));
+    GY_TRY(open_database(store, env, path, how, err));
     gyre_status status = gy_meta_read(store, err);
     if (status == GYRE_OK)
         status = gy_log_find_last(store, err);
@@ -118,12 +123,26 @@ gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, g
     return GYRE_OK;
 }
 
+gyre_status gy_store_open(gy_store **out, gy_store_env *env, const char *path, gyre_error *err)
+{
+    char damage[GYRE_ERROR_TEXT_BYTES];
+    gy_store_damage(path, damage, sizeof damage);
+    if (*damage)
+        return gyre_fail(err, GYRE_CORRUPT, "%s: found damaged before: %.300s", path, damage);
+    return open_whole(out, env, path, OPEN_THERE, err);
+}
+
+gyre_status gy_store_open_to_check(gy_store **out, gy_store_env *env, const char *path, gyre_error *err)
+{
+    return open_whole(out, env, path, OPEN_READ_ONLY, err);
+}
+
 gyre_status gy_store_make(gy_store **out, gy_store_env *env, const char *path, gyre_error *err)
 {
     gy_store *made = NULL;
     GY_TRY(store_new(&made, path, err));
     GY_AUTO(gy_store) *store = made;
-    GY_TRY(open_database(store, env, path, true, err));
+    GY_TRY(open_database(store, env, path, OPEN_NEW, err));
     *out = GY_TAKE(store);
     return GYRE_OK;
 }

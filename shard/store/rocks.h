@@ -14,8 +14,10 @@ enum { GY_REQUEST_BYTES = 32 }; /* client 16, request u64, deleted u64 */
 
 struct gy_store_env {
     rocksdb_env_t *env;
-    rocksdb_cache_t *cache;
+    rocksdb_cache_t *cache;  /* NULL: to check: every read goes to the disk */
     rocksdb_ratelimiter_t *limiter;
+    bool direct;             /* past the kernel's cache, too */
+    char *log_dir;           /* of RocksDB's own log; NULL: beside the data */
 };
 
 struct gy_store {
@@ -46,9 +48,6 @@ GYRE_CHECKED gyre_status gy_rocks_check(char **complaint, gyre_error *err, const
 /* Options of the database and of a family; the caller destroys them. */
 rocksdb_options_t *gy_rocks_database_options(const struct gy_store_env *env, bool create);
 rocksdb_options_t *gy_rocks_family_options(const struct gy_store_env *env, enum gy_family family);
-
-/* Name of a family on disk. */
-const char *gy_family_name(enum gy_family family);
 
 /* meta.c: keys of the meta family */
 struct gy_new_replica {

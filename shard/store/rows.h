@@ -22,6 +22,9 @@ enum gy_family {
     GY_FAMILY_COUNT,
 };
 
+/* Name of a family on disk. */
+const char *gy_family_name(enum gy_family family);
+
 /* Bytes lent by the store or to it. */
 struct gy_slice {
     const void *data;

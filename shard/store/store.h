@@ -89,6 +89,34 @@ struct gy_request_changes {
 typedef gyre_status gy_on_request(void *self, const struct gy_request *request, gyre_error *err);
 GYRE_CHECKED gyre_status gy_store_requests(gy_store *store, gy_on_request *visit, void *self, gyre_error *err);
 
+/* ---- damage ---- */
+/* Says in the replica's directory that what it holds proved damaged: gy_store_open refuses it from then on (GYRE_CORRUPT, with this
+ * sentence), until the file is deleted by hand or the directory with it. */
+GYRE_CHECKED gyre_status gy_store_mark_damaged(const char *path, const char *why, gyre_error *err);
+/* The sentence; "" if there is none. */
+void gy_store_damage(const char *path, char *text, size_t bytes);
+
+/* ---- to be checked ---- */
+/* An environment whose reads go to the disk, past every cache where the file system of path has a way. */
+GYRE_CHECKED gyre_status gy_store_env_new_to_check(gy_store_env **out, const char *path, gyre_error *err);
+/* Opens what nobody else may write to, whatever was found of it before, and writes nothing. */
+GYRE_CHECKED gyre_status gy_store_open_to_check(gy_store **out, gy_store_env *env, const char *path, gyre_error *err);
+/* Makes a directory that has the files of now, in a moment: they are linked, and what is in memory is flushed first. It must not be
+ * there, and is deleted with gy_store_still_remove. On the same file system. */
+GYRE_CHECKED gyre_status gy_store_still(gy_store *store, char **path, gyre_error *err);
+/* Deletes it, and the path. NULL is fine. */
+void gy_store_still_remove(char *path);
+/* GYRE_PRECONDITION if a process has the replica at path open. */
+GYRE_CHECKED gyre_status gy_store_check_unused(const char *path, gyre_error *err);
+/* Remembers, by the time of a file, that the replica was checked now; and when that was or, before the first time, when it was
+ * made: seconds of the wall clock, 0: not known. */
+void gy_store_note_checked(const char *path);
+int64_t gy_store_checked_at(const char *path);
+/* Bytes of the files of a directory. */
+uint64_t gy_store_disk_bytes(const char *path);
+/* The last entry trimmed away: the log begins behind it. */
+void gy_store_log_base(const gy_store *store, uint64_t *epoch, uint64_t *seq);
+
 /* ---- log ---- */
 struct gy_log_entry {
     uint64_t epoch, seq;
