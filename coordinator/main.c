@@ -38,7 +38,7 @@ struct options {
 
 #define FIELD(name) offsetof(struct options, name)
 static const struct gy_option option_table[] = {
-    {"data-dir", GY_OPTION_TEXT, FIELD(data_dir), NULL, 0, 0, "DIR", "where the catalog is kept; one process only"},
+    {"data-dir", GY_OPTION_TEXT, FIELD(data_dir), NULL, 0, 0, "DIR", "where the catalog is kept, unless it is in etcd; one process only"},
     {"cluster-key-file", GY_OPTION_TEXT, FIELD(cluster_key_file), NULL, 0, 0, "FILE",
      "the cluster's key: 64 hex digits, readable by its owner only"},
     {"listen", GY_OPTION_TEXT, FIELD(listen), "127.0.0.1:7700", 0, 0, "ADDRESS", "where clients reach it (gRPC); port 0 for any"},
@@ -95,6 +95,7 @@ struct daemon {
     gy_bus *bus;
     /* Apart, so that writes that are stuck do not hold up searches, nor these hide the cluster's state. */
     gy_pool *reads_pool, *writes_pool, *collections_pool, *cluster_pool;
+    gy_forward *forward;
     gy_collections_service *collections;
     gy_points_service *points;
     gy_cluster_service *cluster;
@@ -208,7 +209,7 @@ static gyre_status start_core(struct daemon *daemon, const struct options *optio
     GY_TRY(strcmp(options->catalog, "etcd") == 0 ? open_etcd(daemon, options, path, err)
                                                  : gy_catalog_embedded_open(&daemon->catalog, path, err));
     struct gy_placement_options placement = {
-        .catalog = daemon->catalog, .metrics = daemon->metrics, .heartbeat_ms = (uint32_t)options->heartbeat_ms,
+        .catalog = daemon->catalog, .shared = strcmp(options->catalog, "etcd") == 0, .metrics = daemon->metrics, .heartbeat_ms = (uint32_t)options->heartbeat_ms,
         .replace_after_ns = (int64_t)options->replace_after_ms * GY_MILLISECOND_NS, .moves_max = (uint32_t)options->moves_max,
         .even_every_ns = options->balance ? GY_EVEN_EVERY_NS : 0,
     };
@@ -228,6 +229,9 @@ static gyre_status start_services(struct daemon *daemon, const struct options *o
     GY_TRY(gy_points_service_new(&daemon->points, gy_placement_routing(daemon->placement), daemon->reads_pool, daemon->writes_pool,
                                  daemon->metrics, err));
     GY_TRY(gy_cluster_service_new(&daemon->cluster, daemon->placement, daemon->cluster_pool, daemon->metrics, err));
+    GY_TRY(gy_forward_new(&daemon->forward, daemon->placement, daemon->collections_pool, err));
+    GY_TRY(gy_collections_service_share(daemon->collections, daemon->forward, err));
+    GY_TRY(gy_cluster_service_share(daemon->cluster, daemon->forward, err));
     struct gy_rpc_method methods[GY_COLLECTIONS_METHODS + GY_POINTS_METHODS + GY_CLUSTER_METHODS];
     gy_collections_service_methods(daemon->collections, methods);
     gy_points_service_methods(daemon->points, methods + GY_COLLECTIONS_METHODS);
@@ -253,7 +257,9 @@ static gyre_status start_services(struct daemon *daemon, const struct options *o
         .pages = pages,
         .page_count = GY_PAGES,
     };
-    return gy_http_open(&daemon->http, &http, err);
+    GY_TRY(gy_http_open(&daemon->http, &http, err));
+    gy_placement_join(daemon->placement, gy_rpc_server_address(daemon->server));
+    return GYRE_OK;
 }
 
 /* First no new call comes in and the running ones end; then nobody needs the nodes; then the catalog closes. */
@@ -268,10 +274,12 @@ static void stop(struct daemon *daemon, int64_t grace_ns)
     }
     if (daemon->http)
         gy_http_close(daemon->http);
+    gy_forward_close(daemon->forward);
     gy_pool_free(daemon->reads_pool);
     gy_pool_free(daemon->writes_pool);
     gy_pool_free(daemon->collections_pool);
     gy_pool_free(daemon->cluster_pool);
+    gy_forward_free(daemon->forward);
     gy_cluster_service_free(daemon->cluster);
     if (daemon->points)
         gy_points_service_free(daemon->points);

@@ -36,9 +36,9 @@ static gyre_status status(void *self, gy_rpc_call *call, void *request, gy_bytes
     return packed;
 }
 
-static gyre_status drain(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+static gyre_status drain(void *self, const struct gy_caller *caller, void *request, gy_bytes *reply, gyre_error *err)
 {
-    (void)call;
+    (void)caller;
     const gy_cluster_service *service = self;
     const Gyre__V1__DrainRequest *asked = request;
     Gyre__V1__DrainReply done = GYRE__V1__DRAIN_REPLY__INIT;
@@ -47,9 +47,9 @@ static gyre_status drain(void *self, gy_rpc_call *call, void *request, gy_bytes 
     return gy_wire_pack(reply, &done.base, GY_RPC_MESSAGE_BYTES_MAX, err);
 }
 
-static gyre_status move(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+static gyre_status move(void *self, const struct gy_caller *caller, void *request, gy_bytes *reply, gyre_error *err)
 {
-    (void)call;
+    (void)caller;
     const gy_cluster_service *service = self;
     const Gyre__V1__MoveRequest *asked = request;
     Gyre__V1__MoveReply begun = GYRE__V1__MOVE_REPLY__INIT;
@@ -58,9 +58,9 @@ static gyre_status move(void *self, gy_rpc_call *call, void *request, gy_bytes *
     return gy_wire_pack(reply, &begun.base, GY_RPC_MESSAGE_BYTES_MAX, err);
 }
 
-static gyre_status remove_node(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+static gyre_status remove_node(void *self, const struct gy_caller *caller, void *request, gy_bytes *reply, gyre_error *err)
 {
-    (void)call;
+    (void)caller;
     const gy_cluster_service *service = self;
     const Gyre__V1__RemoveNodeRequest *asked = request;
     Gyre__V1__RemoveNodeReply done = GYRE__V1__REMOVE_NODE_REPLY__INIT;
@@ -68,9 +68,9 @@ static gyre_status remove_node(void *self, gy_rpc_call *call, void *request, gy_
     return gy_wire_pack(reply, &done.base, GY_RPC_MESSAGE_BYTES_MAX, err);
 }
 
-static gyre_status recover(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+static gyre_status recover(void *self, const struct gy_caller *caller, void *request, gy_bytes *reply, gyre_error *err)
 {
-    (void)call;
+    (void)caller;
     const gy_cluster_service *service = self;
     const Gyre__V1__RecoverRequest *asked = request;
     struct gy_placement_recovery wanted = {asked->collection, asked->shard, asked->member, asked->accept_data_loss};
@@ -83,10 +83,10 @@ static gyre_status recover(void *self, gy_rpc_call *call, void *request, gy_byte
 
 static const struct gy_unary methods[GY_CLUSTER_METHODS] = {
     {.path = "/gyre.v1.Cluster/Status", .request_type = &gyre__v1__cluster_status_request__descriptor, .handle = status},
-    {.path = "/gyre.v1.Cluster/Drain", .request_type = &gyre__v1__drain_request__descriptor, .handle = drain},
-    {.path = "/gyre.v1.Cluster/Move", .request_type = &gyre__v1__move_request__descriptor, .handle = move},
-    {.path = "/gyre.v1.Cluster/RemoveNode", .request_type = &gyre__v1__remove_node_request__descriptor, .handle = remove_node},
-    {.path = "/gyre.v1.Cluster/Recover", .request_type = &gyre__v1__recover_request__descriptor, .handle = recover},
+    {.path = "/gyre.v1.Cluster/Drain", .request_type = &gyre__v1__drain_request__descriptor, .change = drain},
+    {.path = "/gyre.v1.Cluster/Move", .request_type = &gyre__v1__move_request__descriptor, .change = move},
+    {.path = "/gyre.v1.Cluster/RemoveNode", .request_type = &gyre__v1__remove_node_request__descriptor, .change = remove_node},
+    {.path = "/gyre.v1.Cluster/Recover", .request_type = &gyre__v1__recover_request__descriptor, .change = recover},
 };
 
 gyre_status gy_cluster_service_new(gy_cluster_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics,
@@ -113,6 +113,11 @@ void gy_cluster_service_set_address(gy_cluster_service *service, const char *add
     pthread_mutex_lock(&service->mu);
     snprintf(service->address, sizeof service->address, "%s", address);
     pthread_mutex_unlock(&service->mu);
+}
+
+gyre_status gy_cluster_service_share(gy_cluster_service *service, gy_forward *forward, gyre_error *err)
+{
+    return gy_forward_share(forward, service->methods, GY_CLUSTER_METHODS, err);
 }
 
 void gy_cluster_service_free(gy_cluster_service *service)

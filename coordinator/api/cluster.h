@@ -2,7 +2,7 @@
 #ifndef GY_API_CLUSTER_H
 #define GY_API_CLUSTER_H
 
-#include "api/unary.h"
+#include "api/forward.h"
 #include "placement/placement.h"
 
 typedef struct gy_cluster_service gy_cluster_service;
@@ -15,6 +15,8 @@ GYRE_CHECKED gyre_status gy_cluster_service_new(gy_cluster_service **out, gy_pla
 void gy_cluster_service_methods(gy_cluster_service *service, struct gy_rpc_method *out);
 /* The coordinator's own gRPC address, known once the server listens; until then answers leave it empty. */
 void gy_cluster_service_set_address(gy_cluster_service *service, const char *address);
+/* Its changes are made by whoever leads. Before the server is opened. */
+GYRE_CHECKED gyre_status gy_cluster_service_share(gy_cluster_service *service, gy_forward *forward, gyre_error *err);
 /* After the server is closed. */
 void gy_cluster_service_free(gy_cluster_service *service);
 

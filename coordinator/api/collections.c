@@ -46,14 +46,14 @@ static gyre_status pack(gy_bytes *reply, ProtobufCMessage *message, gyre_error *
     return status;
 }
 
-static gyre_status create(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+static gyre_status create(void *self, const struct gy_caller *caller, void *request, gy_bytes *reply, gyre_error *err)
 {
     gy_collections_service *service = self;
     const Gyre__V1__CreateCollectionRequest *asked = request;
     struct gy_collection_spec spec;
     Gyre__V1__Collection *made;
     GY_TRY(gy_collection_spec_read(asked->spec, &spec, err));
-    GY_TRY(gy_placement_create(service->placement, &spec, gy_rpc_deadline_ns(call), &made, err));
+    GY_TRY(gy_placement_create(service->placement, &spec, caller->deadline_ns, &made, err));
     return pack(reply, &made->base, err);
 }
 
@@ -76,36 +76,34 @@ static gyre_status list(void *self, gy_rpc_call *call, void *request, gy_bytes *
     return pack(reply, &found->base, err);
 }
 
-static gyre_status drop(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+static gyre_status drop(void *self, const struct gy_caller *caller, void *request, gy_bytes *reply, gyre_error *err)
 {
     gy_collections_service *service = self;
     const Gyre__V1__DropCollectionRequest *asked = request;
-    GY_TRY(gy_placement_drop(service->placement, asked->name, gy_rpc_deadline_ns(call), err));
+    GY_TRY(gy_placement_drop(service->placement, asked->name, caller->deadline_ns, err));
     Gyre__V1__DropCollectionReply dropped = GYRE__V1__DROP_COLLECTION_REPLY__INIT;
     return gy_wire_pack(reply, &dropped.base, GY_RPC_MESSAGE_BYTES_MAX, err);
 }
 
-static bool cancelled(void *call) { return gy_rpc_cancelled(call); }
-
-static gyre_status train(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+static gyre_status train(void *self, const struct gy_caller *caller, void *request, gy_bytes *reply, gyre_error *err)
 {
     gy_collections_service *service = self;
     const Gyre__V1__TrainCollectionRequest *asked = request;
     struct gy_train_options options = {
         .lists = asked->lists,
         .wait = asked->wait,
-        .deadline_ns = gy_rpc_deadline_ns(call),
-        .cancelled = cancelled,
-        .cancelled_arg = call,
+        .deadline_ns = caller->deadline_ns,
+        .cancelled = caller->cancelled,
+        .cancelled_arg = caller->arg,
     };
     Gyre__V1__Collection *trained;
     GY_TRY(gy_placement_train(service->placement, asked->name, &options, &trained, err));
     return pack(reply, &trained->base, err);
 }
 
-static gyre_status update(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+static gyre_status update(void *self, const struct gy_caller *caller, void *request, gy_bytes *reply, gyre_error *err)
 {
-    (void)call;
+    (void)caller;
     gy_collections_service *service = self;
     const Gyre__V1__UpdateCollectionRequest *asked = request;
     struct gy_placement_wishes wishes = {
@@ -118,16 +116,16 @@ static gyre_status update(void *self, gy_rpc_call *call, void *request, gy_bytes
     return pack(reply, &updated->base, err);
 }
 
-static gyre_status scrub(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+static gyre_status scrub(void *self, const struct gy_caller *caller, void *request, gy_bytes *reply, gyre_error *err)
 {
     gy_collections_service *service = self;
     const Gyre__V1__ScrubCollectionRequest *asked = request;
     struct gy_scrub_wish wish = {
         .collection = asked->name,
         .shard = asked->shard ? &asked->shard->value : NULL,
-        .deadline_ns = gy_rpc_deadline_ns(call),
-        .cancelled = cancelled,
-        .cancelled_arg = call,
+        .deadline_ns = caller->deadline_ns,
+        .cancelled = caller->cancelled,
+        .cancelled_arg = caller->arg,
     };
     Gyre__V1__ScrubCollectionReply *scrubbed;
     GY_TRY(gy_placement_scrub(service->placement, &wish, &scrubbed, err));
@@ -142,13 +140,13 @@ static gyre_status read_shard(void *self, gy_rpc_call *call, void *request, gy_b
 }
 
 static const struct gy_unary methods[GY_COLLECTIONS_METHODS] = {
-    {.path = "/gyre.v1.Collections/Create", .request_type = &gyre__v1__create_collection_request__descriptor, .handle = create},
+    {.path = "/gyre.v1.Collections/Create", .request_type = &gyre__v1__create_collection_request__descriptor, .change = create},
     {.path = "/gyre.v1.Collections/Get", .request_type = &gyre__v1__get_collection_request__descriptor, .handle = get},
     {.path = "/gyre.v1.Collections/List", .request_type = &gyre__v1__list_collections_request__descriptor, .handle = list},
-    {.path = "/gyre.v1.Collections/Drop", .request_type = &gyre__v1__drop_collection_request__descriptor, .handle = drop},
-    {.path = "/gyre.v1.Collections/Train", .request_type = &gyre__v1__train_collection_request__descriptor, .handle = train},
-    {.path = "/gyre.v1.Collections/Update", .request_type = &gyre__v1__update_collection_request__descriptor, .handle = update},
-    {.path = "/gyre.v1.Collections/Scrub", .request_type = &gyre__v1__scrub_collection_request__descriptor, .handle = scrub},
+    {.path = "/gyre.v1.Collections/Drop", .request_type = &gyre__v1__drop_collection_request__descriptor, .change = drop},
+    {.path = "/gyre.v1.Collections/Train", .request_type = &gyre__v1__train_collection_request__descriptor, .change = train},
+    {.path = "/gyre.v1.Collections/Update", .request_type = &gyre__v1__update_collection_request__descriptor, .change = update},
+    {.path = "/gyre.v1.Collections/Scrub", .request_type = &gyre__v1__scrub_collection_request__descriptor, .change = scrub},
     {.path = "/gyre.v1.Collections/ReadShard", .request_type = &gyre__v1__read_shard_request__descriptor, .handle = read_shard},
 };
 
@@ -168,6 +166,11 @@ gyre_status gy_collections_service_new(gy_collections_service **out, gy_placemen
 void gy_collections_service_methods(gy_collections_service *service, struct gy_rpc_method *out)
 {
     gy_unary_methods(service->methods, GY_COLLECTIONS_METHODS, out);
+}
+
+gyre_status gy_collections_service_share(gy_collections_service *service, gy_forward *forward, gyre_error *err)
+{
+    return gy_forward_share(forward, service->methods, GY_COLLECTIONS_METHODS, err);
 }
 
 void gy_collections_service_free(gy_collections_service *service) { free(service); }

@@ -2,7 +2,7 @@
 #ifndef GY_API_COLLECTIONS_H
 #define GY_API_COLLECTIONS_H
 
-#include "api/unary.h"
+#include "api/forward.h"
 #include "placement/placement.h"
 
 typedef struct gy_collections_service gy_collections_service;
@@ -13,6 +13,8 @@ GYRE_CHECKED gyre_status gy_collections_service_new(gy_collections_service **out
                                                     gy_metrics *metrics, gyre_error *err);
 /* Writes its methods at out[0…GY_COLLECTIONS_METHODS-1]. */
 void gy_collections_service_methods(gy_collections_service *service, struct gy_rpc_method *out);
+/* Its changes are made by whoever leads. Before the server is opened. */
+GYRE_CHECKED gyre_status gy_collections_service_share(gy_collections_service *service, gy_forward *forward, gyre_error *err);
 /* After the server is closed. */
 void gy_collections_service_free(gy_collections_service *service);
 

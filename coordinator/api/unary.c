@@ -1,6 +1,8 @@
 /* A call's bytes are copied off the completion-queue thread, unpacked where the work runs, and freed there. */
 #include "api/unary.h"
 
+#include "api/forward.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +46,17 @@ static gyre_status unpack(const gy_unary_call *call, void *request, gyre_error *
     return gy_wire_unpack(request, call->method->request_type, call->data, call->bytes, err);
 }
 
+static bool cancelled(void *rpc) { return gy_rpc_cancelled(rpc); }
+
+static gyre_status handle(const struct gy_unary *method, gy_rpc_call *rpc, void *request, gy_bytes *reply, gyre_error *err)
+{
+    if (method->handle)
+        return method->handle(method->service, rpc, request, reply, err);
+    struct gy_caller caller = {gy_rpc_deadline_ns(rpc), cancelled, rpc};
+    return method->forward ? gy_forward_change(method->forward, method, &caller, request, reply, err)
+                           : method->change(method->service, &caller, request, reply, err);
+}
+
 static void run(void *arg)
 {
     gy_unary_call *call = arg;
@@ -57,7 +70,7 @@ static void run(void *arg)
         return;
     }
     if (status == GYRE_OK)
-        status = method->handle(method->service, call->rpc, request, &reply, &err);
+        status = handle(method, call->rpc, request, &reply, &err);
     gy_wire_free(request);
     gy_unary_finish(call, status, &err, &reply);
     gy_bytes_free(&reply);

@@ -11,6 +11,16 @@
  * with gy_wire_pack (freed by the caller). deadline: gy_rpc_deadline_ns(call). */
 typedef gyre_status gy_unary_handler(void *service, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err);
 
+/* Who waits for a change, wherever it is made. */
+struct gy_caller {
+    int64_t deadline_ns;
+    bool (*cancelled)(void *arg);
+    void *arg;
+};
+/* The same for what only the coordinator that leads may do (forward.h). */
+typedef gyre_status gy_unary_change(void *service, const struct gy_caller *caller, void *request, gy_bytes *reply,
+                                    gyre_error *err);
+
 /* The same for work that may end on another thread, after this has returned: request is the handler's, to be freed with
  * gy_wire_free, and gy_unary_finish must be called exactly once. */
 typedef struct gy_unary_call gy_unary_call;
@@ -23,7 +33,9 @@ struct gy_unary {
     const char *path;                              /* "/gyre.v1.Points/Search" */
     const ProtobufCMessageDescriptor *request_type;
     gy_unary_handler *handle;                      /* or */
-    gy_unary_starter *start;
+    gy_unary_starter *start;                       /* or */
+    gy_unary_change *change;
+    struct gy_forward *forward;                    /* see gy_forward_share; NULL: changes are made here */
     /* the rest is filled by gy_unary_init */
     void *service;
     gy_pool *pool;

@@ -78,6 +78,8 @@ struct gy_catalog {
     /* Who has it. GYRE_NOT_FOUND: nobody. */
     gyre_status (*lease_holder)(gy_catalog *catalog, const char *name, char owner[static GY_LEASE_OWNER_BYTES_MAX + 1],
                                 gyre_error *err);
+    /* Every lease that is held: its name as the key, its owner as the value. */
+    gyre_status (*leases)(gy_catalog *catalog, struct gy_catalog_list *out, gyre_error *err);
     void (*close)(gy_catalog *catalog);
 };
 

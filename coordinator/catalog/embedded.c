@@ -322,6 +322,11 @@ static gyre_status lease_holder(gy_catalog *catalog, const char *name, char owne
     return gy_local_lease_holder(&((struct embedded *)catalog)->local, name, owner, err);
 }
 
+static gyre_status leases(gy_catalog *catalog, struct gy_catalog_list *out, gyre_error *err)
+{
+    return gy_local_leases(&((struct embedded *)catalog)->local, out, err);
+}
+
 /* ---- opening ---- */
 
 static void embedded_close(gy_catalog *catalog)
@@ -351,7 +356,7 @@ static struct embedded *embedded_new(const char *path)
     self->base = (gy_catalog){
         .backend = "embedded", .get = get, .list = list, .keys = keys, .commit = commit, .commit_fenced = commit_fenced,
         .wait = embedded_wait, .interrupt = interrupt, .lease_acquire = lease_acquire, .lease_held = gy_local_lease_held,
-        .lease_release = gy_local_lease_release, .lease_holder = lease_holder, .close = embedded_close,
+        .lease_release = gy_local_lease_release, .lease_holder = lease_holder, .leases = leases, .close = embedded_close,
     };
     pthread_mutex_init(&self->mu, NULL);
     gy_local_init(&self->local);

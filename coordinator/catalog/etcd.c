@@ -328,7 +328,7 @@ static gyre_status open_for(gy_catalog **out, const struct gy_etcd_options *opti
         .backend = "etcd", .get = get, .list = list, .keys = keys, .commit = commit, .commit_fenced = gy_etcd_commit_fenced,
         .wait = gy_etcd_wait, .interrupt = gy_etcd_interrupt, .lease_acquire = gy_etcd_lease_acquire,
         .lease_held = gy_etcd_lease_held, .lease_release = gy_etcd_lease_release, .lease_holder = gy_etcd_lease_holder,
-        .close = etcd_close,
+        .leases = gy_etcd_leases, .close = etcd_close,
     };
     pthread_mutex_init(&self->mu, NULL);
     pthread_mutex_init(&self->settling, NULL);

@@ -79,6 +79,7 @@ bool gy_etcd_lease_held(const gy_catalog_lease *lease);
 void gy_etcd_lease_release(gy_catalog_lease *lease);
 gyre_status gy_etcd_lease_holder(gy_catalog *catalog, const char *name, char owner[static GY_LEASE_OWNER_BYTES_MAX + 1],
                                  gyre_error *err);
+gyre_status gy_etcd_leases(gy_catalog *catalog, struct gy_catalog_list *out, gyre_error *err);
 gyre_status gy_etcd_commit_fenced(gy_catalog *catalog, const gy_catalog_lease *fence, const struct gy_catalog_change *changes,
                                   size_t count, uint64_t *revision, gyre_error *err);
 

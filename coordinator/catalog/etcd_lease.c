@@ -4,6 +4,7 @@
  * compares that. What lease_held says is about this machine's clock: it counts from before the request was sent, and ends a tenth
  * of the time to live (one second at least) before etcd's, which clocks that run apart do not eat up. The clock goes on while the
  * machine sleeps. etcd says that a lease is lost by a time to live of 0, never by an error. */
+#include "catalog/etcd_blob.h"
 #include "catalog/etcd_txn.h"
 
 #include "gyre/log.h"
@@ -245,6 +246,46 @@ gyre_status gy_etcd_lease_holder(gy_catalog *catalog, const char *name, char own
                                       : gyre_fail(err, GYRE_NOT_FOUND, "nobody has lease '%s'", name);
     gy_wire_free(reply);
     return status;
+}
+
+struct listing {
+    struct gy_catalog_list list;
+    size_t skip; /* bytes of a key before the lease's name */
+};
+
+static gyre_status append(void *arg, const Etcdserverpb__KeyValue *kv, gyre_error *err)
+{
+    struct listing *listing = arg;
+    struct gy_catalog_list *list = &listing->list;
+    char owner[GY_LEASE_OWNER_BYTES_MAX + 1];
+    GY_TRY(read_owner(kv, owner, err));
+    struct gy_catalog_entry *grown = realloc(list->entries, (list->count + 1) * sizeof *grown);
+    if (!grown)
+        return gyre_fail(err, GYRE_NO_MEMORY, "list of %zu leases", list->count + 1);
+    list->entries = grown;
+    struct gy_catalog_entry *entry = &list->entries[list->count++];
+    *entry = (struct gy_catalog_entry){
+        .key = strndup((const char *)kv->key.data + listing->skip, kv->key.len - listing->skip),
+        .value = {(uint8_t *)strdup(owner), strlen(owner)},
+        .revision = (uint64_t)kv->mod_revision,
+    };
+    return entry->key && entry->value.data ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "list of %zu leases", list->count);
+}
+
+gyre_status gy_etcd_leases(gy_catalog *catalog, struct gy_catalog_list *out, gyre_error *err)
+{
+    struct gy_etcd_catalog *self = (struct gy_etcd_catalog *)catalog;
+    struct gy_etcd_name below = gy_etcd_name(self, "l/", "");
+    struct listing listing = {.skip = below.bytes};
+    int64_t revision = 0;
+    gyre_status status = gy_etcd_scan(self, &below, false, &revision, append, &listing, err);
+    if (status == GYRE_OK) {
+        *out = listing.list;
+        return GYRE_OK;
+    }
+    gy_catalog_list_free(&listing.list);
+    /* compacted while it was read: whoever asks, asks again */
+    return status == GYRE_OUT_OF_RANGE ? gyre_wrap(err, GYRE_UNAVAILABLE, "the leases") : status;
 }
 
 gyre_status gy_etcd_commit_fenced(gy_catalog *catalog, const gy_catalog_lease *fence, const struct gy_catalog_change *changes,

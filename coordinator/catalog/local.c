@@ -130,3 +130,29 @@ gyre_status gy_local_lease_holder(struct gy_local *local, const char *name, char
     pthread_mutex_unlock(&local->mu);
     return held ? GYRE_OK : gyre_fail(err, GYRE_NOT_FOUND, "nobody has lease '%s'", name);
 }
+
+gyre_status gy_local_leases(struct gy_local *local, struct gy_catalog_list *out, gyre_error *err)
+{
+    struct gy_catalog_list list = {0};
+    size_t count = 0;
+    pthread_mutex_lock(&local->mu);
+    for (const gy_catalog_lease *lease = local->leases; lease; lease = lease->next)
+        count++;
+    list.entries = calloc(count + 1, sizeof *list.entries);
+    bool whole = list.entries != NULL;
+    for (const gy_catalog_lease *lease = local->leases; whole && lease; lease = lease->next) {
+        struct gy_catalog_entry *entry = &list.entries[list.count++];
+        size_t bytes = strlen(lease->owner);
+        entry->key = strdup(lease->name);
+        entry->value = (gy_bytes){(uint8_t *)strdup(lease->owner), bytes};
+        entry->revision = 1;
+        whole = entry->key && entry->value.data;
+    }
+    pthread_mutex_unlock(&local->mu);
+    if (!whole) {
+        gy_catalog_list_free(&list);
+        return gyre_fail(err, GYRE_NO_MEMORY, "list of %zu leases", count);
+    }
+    *out = list;
+    return GYRE_OK;
+}

@@ -27,5 +27,6 @@ bool gy_local_lease_held(const gy_catalog_lease *lease);
 void gy_local_lease_release(gy_catalog_lease *lease);
 gyre_status gy_local_lease_holder(struct gy_local *local, const char *name, char owner[static GY_LEASE_OWNER_BYTES_MAX + 1],
                                   gyre_error *err);
+gyre_status gy_local_leases(struct gy_local *local, struct gy_catalog_list *out, gyre_error *err);
 
 #endif

@@ -15,6 +15,11 @@ static json_t *node_json(const Gyre__V1__NodeInfo *node)
                      whole(node->disk_free_bytes), "since_report_ms", whole(node->since_report_ms));
 }
 
+static json_t *coordinator_json(const Gyre__V1__CoordinatorInfo *info)
+{
+    return json_pack("{s:s, s:s, s:b}", "address", info->address, "bus_address", info->bus_address, "leads", (int)info->leads);
+}
+
 /* The array of what make makes of each item; NULL (which json_pack refuses) without memory. */
 #define ARRAY_OF(items, count, make)                                          \
     __extension__({                                                           \
@@ -71,9 +76,11 @@ static json_t *collection_json(const Gyre__V1__Collection *collection)
 
 char *gy_status_json(const Gyre__V1__ClusterStatusReply *cluster, const Gyre__V1__ListCollectionsReply *collections)
 {
-    json_t *json = json_pack("{s:{s:s, s:s, s:s, s:I, s:I, s:o}, s:o}", "cluster", "version", cluster->version, "coordinator",
+    json_t *json = json_pack("{s:{s:s, s:s, s:s, s:I, s:I, s:o, s:o}, s:o}", "cluster", "version", cluster->version, "coordinator",
                              cluster->coordinator, "catalog", cluster->catalog, "collections", whole(cluster->collections),
-                             "points", whole(cluster->points), "nodes", ARRAY_OF(cluster->nodes, cluster->n_nodes, node_json),
+                             "points", whole(cluster->points), "coordinators",
+                             ARRAY_OF(cluster->coordinators, cluster->n_coordinators, coordinator_json), "nodes",
+                             ARRAY_OF(cluster->nodes, cluster->n_nodes, node_json),
                              "collections", ARRAY_OF(collections->collections, collections->n_collections, collection_json));
     char *text = json ? json_dumps(json, JSON_INDENT(1) | JSON_REAL_PRECISION(REAL_DIGITS)) : NULL;
     json_decref(json);

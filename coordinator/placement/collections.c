@@ -146,7 +146,9 @@ static gyre_status finish_create(gy_placement *placement, uint64_t id, gyre_erro
     pthread_mutex_lock(&placement->mu);
     struct gy_collection_entry *entry = gy_table_collection_of(placement, id);
     pthread_mutex_unlock(&placement->mu);
-    /* one that is being made can neither be dropped nor trained: it is still there */
+    /* one that is being made can neither be dropped nor trained: it is still there, unless another coordinator led meanwhile */
+    if (!entry || entry->record.state != GY_COLLECTION_CREATING)
+        return gyre_fail(err, GYRE_UNAVAILABLE, "another coordinator has come to lead meanwhile");
     GY_TRY(move(placement, entry, GY_COLLECTION_ACTIVE, err));
     pthread_mutex_lock(&placement->mu);
     gyre_status status = gy_table_publish(placement, entry, err);

@@ -212,7 +212,7 @@ static void converge(void *arg)
 {
     struct converge_job *job = arg;
     struct tellings *tellings = &job->tellings;
-    tell(job->placement, tellings, gy_now_ns() + TELL_DEADLINE_NS, gy_placement_stopping);
+    tell(job->placement, tellings, gy_now_ns() + TELL_DEADLINE_NS, gy_placement_idle);
     size_t failed = 0;
     const gyre_error *first = NULL;
     for (size_t i = 0; i < tellings->count; i++)
@@ -376,7 +376,7 @@ void gy_converge(gy_placement *placement, struct gy_node_entry *node, const Gyre
     struct converge_job *job = calloc(1, sizeof *job);
     gyre_error err;
     struct tellings nothing = {0};
-    if (job && !node->converging) {
+    if (job && !node->converging && gy_leads(placement)) {
         *job = (struct converge_job){.placement = placement, .node = node};
         GY_IGNORE(
             tellings_init(&job->tellings, TOLD_AT_ONCE_MAX, &err)); /* then there is room for none: the next report asks again */
@@ -405,7 +405,7 @@ void gy_converge(gy_placement *placement, struct gy_node_entry *node, const Gyre
 void gy_tell_shards(gy_placement *placement, struct gy_collection_entry *entry, const struct gy_config_change *changes,
                     size_t count)
 {
-    struct converge_job *job = placement->stopping ? NULL : calloc(1, sizeof *job);
+    struct converge_job *job = placement->stopping || !gy_leads(placement) ? NULL : calloc(1, sizeof *job);
     gyre_error err = {0};
     size_t members = 0;
     for (size_t i = 0; i < count; i++)

@@ -232,6 +232,21 @@ static bool describe_cluster(gy_placement *placement, Gyre__V1__ClusterStatusRep
     sent->nodes = pointers(HASH_COUNT(placement->nodes));
     if (!sent->version || !sent->catalog || !sent->cluster || !sent->nodes)
         return false;
+    sent->coordinators = pointers(placement->coordinator_count);
+    if (!sent->coordinators)
+        return false;
+    for (size_t i = 0; i < placement->coordinator_count; i++) {
+        Gyre__V1__CoordinatorInfo *info = sent->coordinators[sent->n_coordinators] = malloc(sizeof *info);
+        if (!info)
+            return false;
+        gyre__v1__coordinator_info__init(info);
+        sent->n_coordinators++;
+        info->address = strdup(placement->coordinators[i].grpc);
+        info->bus_address = strdup(placement->coordinators[i].bus);
+        info->leads = placement->coordinators[i].leads;
+        if (!info->address || !info->bus_address)
+            return false;
+    }
     int64_t now_ns = gy_now_ns();
     struct gy_node_entry *node, *next_node;
     HASH_ITER(hh, placement->nodes, node, next_node)

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -56,6 +57,18 @@ static struct gy_node_entry *next_silent(gy_placement *placement, int64_t now_ns
     return NULL;
 }
 
+/* Time in which this thread did not run, for the process was frozen or the machine asleep, is nobody's silence: what was reported
+ * meanwhile is still to be read. Under mu. */
+static void forgive(gy_placement *placement, int64_t late_ns)
+{
+    if (late_ns < GY_NODE_SILENT_NS_MIN / 2)
+        return;
+    struct gy_node_entry *node, *next;
+    HASH_ITER(hh, placement->nodes, node, next)
+        if (node->health.state == GY_NODE_UP)
+            node->health.reported_ns += late_ns;
+}
+
 static void *drive(void *arg)
 {
     gy_placement *placement = arg;
@@ -80,7 +93,9 @@ static void *drive(void *arg)
         steer_due_ns = even_due_ns < steer_due_ns ? even_due_ns : steer_due_ns;
         training_due_ns = gy_train_due(placement, now_ns);
         due_ns = steer_due_ns < due_ns ? steer_due_ns : due_ns;
-        gy_placement_wait(placement, training_due_ns < due_ns ? training_due_ns : due_ns);
+        due_ns = training_due_ns < due_ns ? training_due_ns : due_ns;
+        if (!gy_placement_wait(placement, due_ns))
+            forgive(placement, gy_now_ns() - due_ns);
     }
     gy_steer_refuse(placement, GYRE_UNAVAILABLE, "the coordinator is stopping");
     pthread_mutex_unlock(&placement->mu);
@@ -137,6 +152,8 @@ static double training_done(void *self)
     return done;
 }
 
+static double leads(void *self) { return gy_placement_leads(self); }
+
 static void make_metrics(gy_placement *placement, gy_metrics *metrics)
 {
     gy_gauge_of(metrics, "gyre_coordinator_nodes_up", NULL, "Nodes that report.", nodes_up, placement);
@@ -144,6 +161,7 @@ static void make_metrics(gy_placement *placement, gy_metrics *metrics)
     gy_gauge_of(metrics, "gyre_coordinator_trainings_running", NULL, "Trainings under way.", trainings_running, placement);
     gy_gauge_of(metrics, "gyre_coordinator_training_done", NULL, "How far the furthest of them is in its phase, 0 to 1.",
                 training_done, placement);
+    gy_gauge_of(metrics, "gyre_coordinator_leads", NULL, "1 if this coordinator plans and makes changes.", leads, placement);
     placement->reports_taken =
         gy_counter_new(metrics, "gyre_coordinator_reports_total", NULL, "Reports of nodes that were taken.");
     placement->reports_refused =
@@ -178,6 +196,7 @@ gyre_status gy_placement_new(gy_placement **out, const struct gy_placement_optio
     if (!placement)
         return gyre_fail(err, GYRE_NO_MEMORY, "placement");
     placement->catalog = options->catalog;
+    placement->shared = options->shared;
     placement->heartbeat_ms = options->heartbeat_ms;
     placement->replace_after_ns = options->replace_after_ns ? options->replace_after_ns : GY_REPLACE_AFTER_NS;
     placement->moves_max = options->moves_max ? options->moves_max : GY_MOVES_MAX;
@@ -209,23 +228,28 @@ gyre_status gy_placement_start(gy_placement *placement, gy_bus *bus, gyre_error 
     placement->bus = bus;
     int code = pthread_create(&placement->thread, NULL, drive, placement);
     placement->running = code == 0;
+    snprintf(placement->bus_address, sizeof placement->bus_address, "%s", gy_bus_address(bus));
     pthread_mutex_unlock(&placement->mu);
     if (code != 0)
         return gyre_fail(err, GYRE_EXHAUSTED, "placement thread: %s", strerror(code));
-    return GYRE_OK;
+    return gy_lead_start(placement, err);
 }
 
 void gy_placement_begin_stop(gy_placement *placement)
 {
     pthread_mutex_lock(&placement->mu);
     placement->stopping = true;
+    bool follows = placement->follows;
     pthread_cond_broadcast(&placement->changed);
     pthread_mutex_unlock(&placement->mu);
+    if (follows) /* the lease is let go at once: another shall lead while this one drains */
+        placement->catalog->interrupt(placement->catalog);
 }
 
 void gy_placement_stop(gy_placement *placement)
 {
     gy_placement_begin_stop(placement);
+    gy_lead_stop(placement);
     pthread_mutex_lock(&placement->mu);
     placement->bus = NULL;
     bool running = placement->running;
@@ -269,6 +293,22 @@ void gy_placement_free(gy_placement *placement)
     pthread_mutex_destroy(&placement->catalog_mu);
     sodium_memzero(&placement->cluster, sizeof placement->cluster);
     free(placement);
+}
+
+void gy_placement_on_forward(gy_placement *placement, void (*carry_out)(void *self, gy_bus_request *request), void *self)
+{
+    pthread_mutex_lock(&placement->mu);
+    placement->carry_out = carry_out;
+    placement->carry_out_self = self;
+    pthread_mutex_unlock(&placement->mu);
+}
+
+gy_bus *gy_placement_bus(gy_placement *placement)
+{
+    pthread_mutex_lock(&placement->mu);
+    gy_bus *bus = placement->bus;
+    pthread_mutex_unlock(&placement->mu);
+    return bus;
 }
 
 gy_routing *gy_placement_routing(gy_placement *placement) { return placement->routing; }

@@ -122,7 +122,7 @@ static void commit(gy_placement *placement, const struct pick *picks, size_t cou
 
 bool gy_even(gy_placement *placement, int64_t now_ns, int64_t *due_ns)
 {
-    *due_ns = placement->even_every_ns ? placement->even_due_ns : GY_NEVER;
+    *due_ns = placement->even_every_ns && gy_leads(placement) ? placement->even_due_ns : GY_NEVER;
     if (now_ns < *due_ns)
         return false;
     *due_ns = placement->even_due_ns = now_ns + placement->even_every_ns;

@@ -29,6 +29,7 @@ struct gy_placement_options {
     gy_metrics *metrics;   /* the same */
     uint32_t heartbeat_ms; /* nodes are asked to report this often */
     int64_t replace_after_ns; /* a replica on a node that is silent for so long is replaced; 0: GY_REPLACE_AFTER_NS */
+    bool shared;           /* the catalog may have other coordinators: one of them leads (lead.c) */
     uint32_t moves_max;    /* so many replicas leave draining or fuller nodes at a time; 0: GY_MOVES_MAX */
     int64_t even_every_ns; /* replicas and primaries are moved to even out what nodes carry, looked at so often; 0: not */
 };
@@ -49,6 +50,27 @@ void gy_placement_free(gy_placement *placement);
 
 gy_routing *gy_placement_routing(gy_placement *placement);
 const char *gy_placement_cluster_id(const gy_placement *placement);
+
+/* ---- several coordinators on one catalog ---- */
+
+/* From now on this coordinator is shown to the others and may come to lead. Where the catalog is its own it always leads. */
+void gy_placement_join(gy_placement *placement, const char *grpc_address);
+bool gy_placement_leads(gy_placement *placement);
+enum { GY_LEADER_ADDRESS_ROOM = 128 };
+/* Waits until somebody leads: this coordinator (*self), or another, whose bus address is written. GYRE_UNAVAILABLE: nobody did by
+ * the deadline. */
+GYRE_CHECKED gyre_status gy_placement_await_leader(gy_placement *placement, int64_t deadline_ns, bool *self,
+                                                   char bus[static GY_LEADER_ADDRESS_ROOM], gyre_error *err);
+/* After an answer that says that this one does not lead: has it looked up anew who does. GYRE_UNAVAILABLE: the catalog does not
+ * say. */
+GYRE_CHECKED gyre_status gy_placement_await_news(gy_placement *placement, int64_t deadline_ns, gyre_error *err);
+/* Makes what the leader has changed so far known here. */
+GYRE_CHECKED gyre_status gy_placement_catch_up(gy_placement *placement, gyre_error *err);
+/* Who carries out what other coordinators forward: called on a bus thread, with the placement's lock held; takes the request and
+ * hands it over. NULL: nobody any more. */
+void gy_placement_on_forward(gy_placement *placement, void (*carry_out)(void *self, gy_bus_request *request), void *self);
+/* The bus of _start, for calls to other coordinators; NULL before and after _stop. */
+gy_bus *gy_placement_bus(gy_placement *placement);
 
 /* ---- collections ---- replies are the caller's (gy_wire_free) */
 

@@ -165,6 +165,7 @@ static gyre_status answer_report(gy_placement *placement, gy_bytes *reply, gyre_
     Gyre__Node__ReportReply message = GYRE__NODE__REPORT_REPLY__INIT;
     message.heartbeat_ms = placement->heartbeat_ms;
     pthread_mutex_lock(&placement->mu);
+    message.leads = gy_leads(placement);
     size_t count = HASH_COUNT(placement->nodes);
     Gyre__Node__NodeAddress *nodes = calloc(count + 1, sizeof *nodes);
     message.nodes = calloc(count + 1, sizeof *message.nodes);
@@ -219,12 +220,29 @@ static void run_ask(void *arg)
     free(job);
 }
 
+/* Whoever carries it out has it, or it is answered. */
+static void forward(gy_placement *placement, gy_bus_request *request)
+{
+    pthread_mutex_lock(&placement->mu);
+    bool taken = placement->carry_out && !placement->stopping;
+    if (taken)
+        placement->carry_out(placement->carry_out_self, request);
+    pthread_mutex_unlock(&placement->mu);
+    gyre_error err;
+    if (!taken)
+        gy_bus_answer(request, gyre_fail(&err, GYRE_UNAVAILABLE, "the coordinator is starting or stopping"), &err, NULL, 0);
+}
+
 void gy_placement_on_request(void *self, gy_bus_request *request)
 {
     gy_placement *placement = self;
     gyre_error err = {0};
     gyre_status status = GYRE_OK;
     uint16_t type = gy_bus_request_type(request);
+    if (type == GYRE__NODE__MESSAGE_TYPE__FORWARD) {
+        forward(placement, request);
+        return;
+    }
     struct report_job *job = NULL;
     bool report = type == GYRE__NODE__MESSAGE_TYPE__REPORT;
     if (!report && type != GYRE__NODE__MESSAGE_TYPE__CHANGE_IN_SYNC)

@@ -95,8 +95,16 @@ struct gy_collection_entry {
     UT_hash_handle by_id;
 };
 
+/* A coordinator of a shared catalog, as its lease says. */
+enum { GY_COORDINATORS_MAX = 16 };
+struct gy_coordinator {
+    char grpc[GY_LEADER_ADDRESS_ROOM], bus[GY_LEADER_ADDRESS_ROOM];
+    bool leads;
+};
+
 struct gy_placement {
     gy_catalog *catalog;
+    bool shared;                      /* other coordinators may be on the catalog */
     uint32_t heartbeat_ms;
     uint32_t moves_max;
     int64_t replace_after_ns;
@@ -117,6 +125,21 @@ struct gy_placement {
     size_t ask_count;                 /* the same */
     gy_bus *bus;                      /* guarded by mu; NULL before _start and after _stop */
     bool stopping;                    /* guarded by mu */
+
+    /* Of a shared catalog (lead.c). */
+    gy_catalog_lease *lease;          /* to lead; changes under catalog_mu and mu both; NULL: not ours */
+    bool leading;                     /* guarded by mu: the table was brought to the catalog's state under that lease */
+    int64_t leads_since_ns;           /* guarded by mu */
+    char grpc_address[GY_LEADER_ADDRESS_ROOM], bus_address[GY_LEADER_ADDRESS_ROOM]; /* guarded by mu: this coordinator's */
+    bool look;                        /* guarded by mu: the thread shall look at the catalog, whatever it waits for */
+    struct gy_coordinator coordinators[GY_COORDINATORS_MAX]; /* guarded by mu, as last seen */
+    size_t coordinator_count;
+    uint64_t looks;                   /* guarded by mu: how often they were */
+    gy_catalog_lease *enrolment;      /* the thread's: shows this coordinator to the others */
+    pthread_t follower;
+    bool follows;
+    void (*carry_out)(void *self, gy_bus_request *request); /* guarded by mu; see gy_placement_on_forward */
+    void *carry_out_self;
 
     gy_pool *reports;  /* takes reports; lives as long as the bus may call */
     gy_pool *telling;  /* converges nodes: one job a node at most */
@@ -160,12 +183,17 @@ void gy_table_member_troubled(struct gy_collection_entry *entry, struct gy_membe
 /* Puts another configuration in: what is known of the members that stay is kept. Every node of it is in the table. */
 void gy_table_config_set(gy_placement *placement, struct gy_collection_entry *entry, uint32_t shard,
                          const struct gy_shard_config *config);
+/* Forgets what is only true for who makes the changes and hears of every report: which members were never made, which are absent. */
+void gy_table_doubt(struct gy_collection_entry *entry);
 /* Bytes of a replica that moving it would move, about. */
 uint64_t gy_table_replica_bytes(const struct gy_collection_entry *entry, gy_member_kind kind, uint64_t points);
 /* The nodes as a plan sees them; nodes is the caller's to free. *due_ns: when time alone makes one of them down. */
 GYRE_CHECKED gyre_status gy_table_world(const gy_placement *placement, int64_t now_ns, struct gy_plan_node **nodes,
                                         struct gy_plan_world *world, int64_t *due_ns, gyre_error *err);
 
+/* Reads the codebook that a record points to. GYRE_NOT_FOUND: the catalog does not have it. No lock. */
+GYRE_CHECKED gyre_status gy_table_load_codebook(gy_placement *placement, gy_collection_record *record, uint64_t *revision,
+                                                gyre_error *err);
 /* Reads everything from the catalog; no lock, before anybody else is there. */
 GYRE_CHECKED gyre_status gy_table_load(gy_placement *placement, gyre_error *err);
 
@@ -189,6 +217,25 @@ GYRE_CHECKED gyre_status gy_table_commit_changes(gy_placement *placement, const 
                                                  uint64_t *revision, gyre_error *err);
 /* The change that takes an entry's record and codebook away. */
 struct gy_table_change gy_table_removal(const struct gy_collection_entry *entry);
+
+/* ---- follow.c ---- */
+
+/* Brings table and routes to what the catalog holds. Under catalog_mu. The first failure; the rest is followed all the same. */
+GYRE_CHECKED gyre_status gy_follow(gy_placement *placement, gyre_error *err);
+
+/* ---- lead.c ---- */
+
+/* Whether this coordinator makes the changes, now and beyond doubt: always, where the catalog is its own. Under mu. */
+bool gy_leads(const gy_placement *placement);
+/* Why it does not: GYRE_UNAVAILABLE, with the leader's address. Under mu. */
+gyre_status gy_not_leading(const gy_placement *placement, gyre_error *err);
+/* Whether what is known of nodes is from this reign, or time enough has passed: before, nobody is judged to be away. false: not
+ * before *due_ns, unless nodes report. Under mu. */
+bool gy_lead_heard(const gy_placement *placement, int64_t now_ns, int64_t *due_ns);
+/* Whether it stops or does not lead; arg is the gy_placement (a `cancelled` of gy_ask). Takes mu. */
+bool gy_placement_idle(void *arg);
+GYRE_CHECKED gyre_status gy_lead_start(gy_placement *placement, gyre_error *err);
+void gy_lead_stop(gy_placement *placement); /* also when it was not started */
 
 /* ---- converge.c ---- */
 

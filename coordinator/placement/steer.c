@@ -101,6 +101,8 @@ gyre_status gy_steer_ask(gy_placement *placement, gy_bus_request *request, Gyre_
     gyre_status status = GYRE_OK;
     if (placement->stopping || !placement->running)
         status = gyre_fail(err, GYRE_UNAVAILABLE, "the coordinator is %s", placement->stopping ? "stopping" : "starting");
+    else if (!gy_leads(placement))
+        status = gy_not_leading(placement, err);
     else if (placement->ask_count == ASKS_MAX)
         status = gyre_fail(err, GYRE_EXHAUSTED, "%d questions for in-sync sets wait already", ASKS_MAX);
     if (status == GYRE_OK) {
@@ -347,11 +349,19 @@ static struct gy_collection_entry *next_to_steer(gy_placement *placement, int64_
 bool gy_steer(gy_placement *placement, int64_t *due_ns)
 {
     *due_ns = GY_NEVER;
+    if (!gy_leads(placement)) {
+        gyre_error err;
+        gyre_status status = gy_not_leading(placement, &err);
+        gy_steer_refuse(placement, status, err.text);
+        return false;
+    }
     if (placement->asks) {
         answer_asks(placement);
         return true;
     }
     int64_t now_ns = gy_now_ns();
+    if (!gy_lead_heard(placement, now_ns, due_ns))
+        return false;
     struct gy_collection_entry *entry = next_to_steer(placement, now_ns, due_ns), *next;
     if (!entry)
         return false;

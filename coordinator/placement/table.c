@@ -229,6 +229,17 @@ uint64_t gy_table_replica_bytes(const struct gy_collection_entry *entry, gy_memb
     return points * (code_bytes + (kind == GY_MEMBER_FULL ? entry->record.spec.dim * sizeof(float) : 0));
 }
 
+void gy_table_doubt(struct gy_collection_entry *entry)
+{
+    for (uint32_t i = 0; i < entry->record.spec.shards; i++)
+        for (uint32_t m = 0; m < entry->record.shards[i].member_count; m++) {
+            struct gy_member_entry *member = &entry->shards[i].members[m];
+            if (member->presence != GY_PRESENCE_HELD)
+                member->presence = GY_PRESENCE_UNHEARD;
+            member->missed = false;
+        }
+}
+
 /* ---- what plans look at ---- */
 
 gyre_status gy_table_world(const gy_placement *placement, int64_t now_ns, struct gy_plan_node **nodes,
@@ -307,7 +318,13 @@ static gyre_status find_out(gy_placement *placement, const char *key, const gy_b
 gyre_status gy_table_commit_changes(gy_placement *placement, const struct gy_catalog_change *changes, size_t count,
                                     uint64_t *revision, gyre_error *err)
 {
-    gyre_status status = placement->catalog->commit(placement->catalog, changes, count, revision, err);
+    gy_catalog *catalog = placement->catalog;
+    if (placement->shared && (!placement->lease || !catalog->lease_held(placement->lease)))
+        return gyre_fail(err, GYRE_UNAVAILABLE, "this coordinator does not lead any more; nothing was changed");
+    gyre_status status = placement->shared ? catalog->commit_fenced(catalog, placement->lease, changes, count, revision, err)
+                                           : catalog->commit(catalog, changes, count, revision, err);
+    if (placement->shared && status == GYRE_PRECONDITION)
+        return gyre_wrap(err, GYRE_UNAVAILABLE, "this coordinator does not lead any more");
     if (status == GYRE_INTERNAL)
         gy_stop_request(err ? err->text : "the catalog failed", 1);
     if (status == GYRE_DEADLINE)
@@ -366,11 +383,11 @@ static gyre_status load_cluster(gy_placement *placement, gyre_error *err)
     struct gy_catalog_change change = {GY_CLUSTER_KEY, 0, &value};
     status = placement->catalog->commit(placement->catalog, &change, 1, &placement->cluster_revision, err);
     gy_bytes_free(&value);
-    return status;
+    /* another coordinator that starts just now was faster: the cluster is the one that it made */
+    return status == GYRE_ABORTED && placement->shared ? load_cluster(placement, err) : status;
 }
 
-/* Reads the codebook that an active record points to. */
-static gyre_status load_codebook(gy_placement *placement, gy_collection_record *record, uint64_t *revision, gyre_error *err)
+gyre_status gy_table_load_codebook(gy_placement *placement, gy_collection_record *record, uint64_t *revision, gyre_error *err)
 {
     char key[GY_CODEBOOK_KEY_ROOM];
     gy_bytes bytes = {0};
@@ -379,9 +396,7 @@ static gyre_status load_codebook(gy_placement *placement, gy_collection_record *
     if (status == GYRE_OK)
         status = gy_collection_record_load_codebook(record, &bytes, err);
     gy_bytes_free(&bytes);
-    if (status != GYRE_OK)
-        return gyre_wrap(err, status == GYRE_NOT_FOUND ? GYRE_CORRUPT : status, "catalog key '%s'", key);
-    return GYRE_OK;
+    return status == GYRE_OK ? GYRE_OK : gyre_wrap(err, status, "catalog key '%s'", key);
 }
 
 /* Takes a collection that was half made or half dropped out of the catalog, codebook and all. Its replicas are dropped when their
@@ -416,7 +431,8 @@ static gyre_status load_collection(gy_placement *placement, const struct gy_cata
     else if (record.state == GY_COLLECTION_ACTIVE) {
         struct gy_collection_entry *entry;
         uint64_t codebook_revision = 0;
-        status = load_codebook(placement, &record, &codebook_revision, err);
+        status = gy_table_load_codebook(placement, &record, &codebook_revision, err);
+        status = status == GYRE_NOT_FOUND ? GYRE_CORRUPT : status;
         if (status == GYRE_OK)
             status = gy_table_collection_add(placement, &record, stored->revision, codebook_revision, &entry, err);
         if (status == GYRE_OK)
@@ -458,6 +474,8 @@ gyre_status gy_table_load(gy_placement *placement, gyre_error *err)
 {
     GY_TRY(load_cluster(placement, err));
     GY_TRY(gy_routing_new(&placement->routing, placement->cluster.placement_key, err));
+    if (placement->shared)
+        return gy_follow(placement, err);
     GY_TRY(load_nodes(placement, err));
     struct gy_catalog_list list;
     GY_TRY(placement->catalog->list(placement->catalog, GY_COLLECTION_PREFIX, &list, err));

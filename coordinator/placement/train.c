@@ -21,6 +21,8 @@ static gyre_status check_wanted(const struct gy_trainer *trainer, const char *wh
     const struct gy_train_options *options = trainer->options;
     if (trainer->placement->stopping)
         return gyre_fail(err, GYRE_UNAVAILABLE, "the coordinator is stopping");
+    if (!gy_leads(trainer->placement))
+        return gy_not_leading(trainer->placement, err);
     if (options && options->cancelled && options->cancelled(options->cancelled_arg))
         return gyre_fail(err, GYRE_CANCELLED, "cancelled while waiting for %s", what);
     if (options && gy_now_ns() >= options->deadline_ns)
@@ -203,7 +205,7 @@ static gyre_status train(struct gy_trainer *trainer, uint32_t *version, gyre_err
     made_fini(&made);
     gyre_error told;
     if (status == GYRE_OK &&
-        gy_ensure_all(placement, trainer->collection_id, gy_now_ns() + TELL_DEADLINE_NS, gy_placement_stopping, &told) != GYRE_OK)
+        gy_ensure_all(placement, trainer->collection_id, gy_now_ns() + TELL_DEADLINE_NS, gy_placement_idle, &told) != GYRE_OK)
         gy_log(GY_LOG_WARN, "codebook_not_told", "collection=%s version=%u error=%s action=%s", trainer->name, *version,
                told.text, "told when it reports");
     end(trainer, status);
@@ -228,7 +230,7 @@ static void run(void *arg)
     uint32_t version;
     gyre_error err;
     struct gy_trainer trainer = {.placement = job->placement, .collection_id = job->collection_id, .name = job->name};
-    if (!gy_placement_stopping(job->placement) && train(&trainer, &version, &err) != GYRE_OK)
+    if (!gy_placement_idle(job->placement) && train(&trainer, &version, &err) != GYRE_OK)
         gy_log(GY_LOG_WARN, "training_failed", "collection=%s error=%s action=%s", job->name, err.text, "tried again later");
     free(job);
 }
@@ -262,6 +264,8 @@ int64_t gy_train_due(gy_placement *placement, int64_t now_ns)
 {
     int64_t next_ns = GY_NEVER;
     struct gy_collection_entry *entry, *next;
+    if (!gy_leads(placement))
+        return GY_NEVER;
     HASH_ITER(hh, placement->collections, entry, next) {
         if (!due(entry))
             continue;

@@ -350,6 +350,16 @@ void a_lease_has_one_owner_until_it_is_released(void **state)
     assert_int_equal(catalog->lease_acquire(catalog, "placement", "c2", 10 * GY_SECOND_NS, &other, &err), GYRE_EXISTS);
     assert_non_null(strstr(err.text, "'c1'"));
     assert_int_equal(catalog->lease_acquire(catalog, "another", "c2", 10 * GY_SECOND_NS, &other, &err), GYRE_OK);
+    struct gy_catalog_list leases;
+    assert_int_equal(catalog->leases(catalog, &leases, &err), GYRE_OK);
+    assert_int_equal(leases.count, 2);
+    for (size_t i = 0; i < leases.count; i++) {
+        bool first = strcmp(leases.entries[i].key, "placement") == 0;
+        assert_true(first || strcmp(leases.entries[i].key, "another") == 0);
+        assert_int_equal(leases.entries[i].value.size, 2);
+        assert_memory_equal(leases.entries[i].value.data, first ? "c1" : "c2", 2);
+    }
+    gy_catalog_list_free(&leases);
     catalog->lease_release(lease);
     assert_int_equal(catalog->lease_holder(catalog, "placement", owner, &err), GYRE_NOT_FOUND);
     assert_int_equal(catalog->lease_acquire(catalog, "placement", "c2", 10 * GY_SECOND_NS, &lease, &err), GYRE_OK);

@@ -17,10 +17,14 @@ void world_start(struct world *world)
     char path[PATH_BYTES];
     snprintf(path, sizeof path, "%s/catalog", world->dir);
     MUST(gy_metrics_new(&world->metrics, &err));
-    MUST(gy_catalog_embedded_open(&world->catalog, path, &err));
+    if (world->shared)
+        world->catalog = shared_view_new(world->shared);
+    else
+        MUST(gy_catalog_embedded_open(&world->catalog, path, &err));
     struct gy_placement_options options = {
-        .catalog = world->catalog, .metrics = world->metrics, .heartbeat_ms = world->heartbeat_ms,
-        .replace_after_ns = world->replace_after_ns, .even_every_ns = world->even_every_ns};
+        .catalog = world->catalog, .shared = world->shared != NULL, .metrics = world->metrics,
+        .heartbeat_ms = world->heartbeat_ms, .replace_after_ns = world->replace_after_ns,
+        .even_every_ns = world->even_every_ns};
     MUST(gy_placement_new(&world->placement, &options, &err));
     struct gy_bus_options bus = {
         .listen = "127.0.0.1:0",
@@ -34,6 +38,11 @@ void world_start(struct world *world)
     MUST(gy_pool_new(&world->pool, "api", 4, 64, &err));
     MUST(gy_collections_service_new(&world->collections, world->placement, world->pool, world->metrics, &err));
     MUST(gy_cluster_service_new(&world->cluster, world->placement, world->pool, world->metrics, &err));
+    if (world->shared) {
+        MUST(gy_forward_new(&world->forward, world->placement, world->pool, &err));
+        MUST(gy_collections_service_share(world->collections, world->forward, &err));
+        MUST(gy_cluster_service_share(world->cluster, world->forward, &err));
+    }
     struct gy_rpc_method methods[GY_COLLECTIONS_METHODS + GY_CLUSTER_METHODS];
     gy_collections_service_methods(world->collections, methods);
     gy_cluster_service_methods(world->cluster, methods + GY_COLLECTIONS_METHODS);
@@ -43,6 +52,7 @@ void world_start(struct world *world)
     };
     MUST(gy_rpc_server_open(&world->server, &server, &err));
     gy_cluster_service_set_address(world->cluster, gy_rpc_server_address(world->server));
+    gy_placement_join(world->placement, gy_rpc_server_address(world->server));
     MUST(gyre_client_open(&world->client, gy_rpc_server_address(world->server), &err));
 }
 
@@ -51,7 +61,10 @@ void world_stop(struct world *world)
     gyre_client_close(world->client);
     gy_placement_begin_stop(world->placement);
     gy_rpc_server_close(world->server, GY_SECOND_NS);
+    gy_forward_close(world->forward);
     gy_pool_free(world->pool);
+    gy_forward_free(world->forward);
+    world->forward = NULL;
     gy_collections_service_free(world->collections);
     gy_cluster_service_free(world->cluster);
     gy_placement_stop(world->placement);

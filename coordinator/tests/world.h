@@ -3,6 +3,7 @@
 #define GY_TEST_WORLD_H
 
 #include "fake_node.h"
+#include "shared_catalog.h"
 
 #include "api/cluster.h"
 #include "api/collections.h"
@@ -26,11 +27,13 @@ struct world {
     char dir[64];
     uint32_t heartbeat_ms;
     int64_t replace_after_ns, even_every_ns;
+    struct shared_store *shared; /* lent; NULL: it has a catalog of its own */
     gy_metrics *metrics;
     gy_catalog *catalog;
     gy_placement *placement;
     gy_bus *bus;
     gy_pool *pool;
+    gy_forward *forward; /* if shared */
     gy_collections_service *collections;
     gy_cluster_service *cluster;
     gy_rpc_server *server;

@@ -11,8 +11,8 @@ enum { COMMON_COUNT = 3 };
 
 static void common_args(struct cli *cli, struct arg out[COMMON_COUNT])
 {
-    out[0] = (struct arg){"address", 0, ARG_TEXT, &cli->address, 0, 0, "HOST:PORT",
-                          "the coordinator (else $GYRE_ADDRESS, the local cluster, " CLI_ADDRESS_DEFAULT ")"};
+    out[0] = (struct arg){"address", 0, ARG_TEXT, &cli->address, 0, 0, "HOST:PORT,…",
+                          "the coordinator, or several: the first that is reached (else $GYRE_ADDRESS, the local cluster, " CLI_ADDRESS_DEFAULT ")"};
     out[1] = (struct arg){"dir", 0, ARG_TEXT, &cli->dir, 0, 0, "DIR", "of the local cluster (else $GYRE_DIR or ./gyre-local)"};
     out[2] = (struct arg){"timeout", 0, ARG_REAL, &cli->timeout_s, 0, 86400, "SECONDS", "how long one call may take"};
 }

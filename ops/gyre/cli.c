@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { REACH_SECONDS = 2 }; /* for one of several coordinators */
+
 const char *cli_dir(const struct cli *cli)
 {
     if (cli->dir)
@@ -14,13 +16,35 @@ const char *cli_dir(const struct cli *cli)
     return dir && *dir ? dir : "gyre-local";
 }
 
+/* Of several coordinators, the first that can be reached; if none can, the last: its call says why. */
+static gyre_status connect_any(const char *addresses, gyre_client **out, gyre_error *err)
+{
+    if (!strchr(addresses, ','))
+        return gyre_client_open(out, addresses, err);
+    char *list = strdup(addresses), *rest = NULL;
+    gyre_client *client = NULL;
+    gyre_status status = list ? gyre_fail(err, GYRE_INVALID, "address '%s' names nobody", addresses)
+                              : gyre_fail(err, GYRE_NO_MEMORY, "no memory for the addresses");
+    for (char *address = list ? strtok_r(list, ", ", &rest) : NULL; address; address = strtok_r(NULL, ", ", &rest)) {
+        gyre_client_close(client);
+        client = NULL;
+        status = gyre_client_open(&client, address, err);
+        if (status != GYRE_OK || gyre_client_await_ready(client, gy_now_ns() + REACH_SECONDS * GY_SECOND_NS))
+            break;
+    }
+    free(list);
+    GY_TRY(status);
+    *out = client;
+    return GYRE_OK;
+}
+
 gyre_status cli_connect(const struct cli *cli, gyre_client **out, gyre_error *err)
 {
     const char *address = cli->address;
     if (!address && !cli->dir)
         address = getenv("GYRE_ADDRESS");
     if (address && *address)
-        return gyre_client_open(out, address, err);
+        return connect_any(address, out, err);
     GY_AUTO(local_cluster) *local = NULL;
     gyre_status status = local_cluster_read(&local, cli_dir(cli), err);
     if (status == GYRE_OK && !local_daemon_runs(&local->coordinator))

@@ -15,7 +15,7 @@
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_MISUSED = 2 };
 
 struct cli {
-    const char *address;  /* --address; NULL: see cli_connect */
+    const char *address;  /* --address, of several coordinators separated by commas; NULL: see cli_connect */
     const char *dir;      /* --dir: of the local cluster; NULL: $GYRE_DIR or ./gyre-local */
     double timeout_s;     /* --timeout, of one call; 0: the command's own default */
 };
@@ -55,7 +55,8 @@ int command_codec_compare(struct cli *cli, int argc, char **argv);
 int command_eval(struct cli *cli, int argc, char **argv);
 
 /* Opens a client to, in this order: --address, the cluster in --dir, $GYRE_ADDRESS, the local cluster, CLI_ADDRESS_DEFAULT.
- * *out is the caller's. Connects lazily: a wrong address shows at the first call. */
+ * Of several addresses the first that can be reached is taken. *out is the caller's. One address is connected lazily: a wrong one
+ * shows at the first call. */
 #define CLI_ADDRESS_DEFAULT "127.0.0.1:7700"
 GYRE_CHECKED gyre_status cli_connect(const struct cli *cli, gyre_client **out, gyre_error *err);
 

@@ -28,6 +28,8 @@ void cluster_print(const Gyre__V1__ClusterStatusReply *reply, FILE *out)
     struct table table = {.columns = columns, .column_count = sizeof columns / sizeof *columns};
     char number[NUMBER_TEXT_BYTES];
     fprintf(out, "coordinator %s, gyre %s, catalog %s\n", reply->coordinator, reply->version, reply->catalog);
+    for (size_t i = 0; i < reply->n_coordinators; i++)
+        fprintf(out, "  coordinator %s%s\n", reply->coordinators[i]->address, reply->coordinators[i]->leads ? ", leads" : "");
     for (size_t i = 0; i < reply->n_nodes; i++) {
         const Gyre__V1__NodeInfo *node = reply->nodes[i];
         table_add(&table, "%s", node->name);
@@ -47,7 +49,12 @@ void cluster_print(const Gyre__V1__ClusterStatusReply *reply, FILE *out)
 
 static json_t *status_json(const Gyre__V1__ClusterStatusReply *reply, const Gyre__V1__ListCollectionsReply *list)
 {
-    json_t *nodes = json_array(), *collections = json_array();
+    json_t *nodes = json_array(), *collections = json_array(), *coordinators = json_array();
+    for (size_t i = 0; i < reply->n_coordinators; i++) {
+        const Gyre__V1__CoordinatorInfo *info = reply->coordinators[i];
+        json_array_append_new(coordinators, json_pack("{ss ss sb}", "address", info->address, "bus_address", info->bus_address,
+                                                      "leads", info->leads));
+    }
     for (size_t i = 0; i < reply->n_nodes; i++) {
         const Gyre__V1__NodeInfo *node = reply->nodes[i];
         json_array_append_new(nodes, json_pack("{ss ss ss ss ss ss si sI sI sI sI ss sb si ss}", "name", node->name, "state", state_text(node->state),
@@ -59,8 +66,8 @@ static json_t *status_json(const Gyre__V1__ClusterStatusReply *reply, const Gyre
     }
     for (size_t i = 0; i < list->n_collections; i++)
         json_array_append_new(collections, collection_json(list->collections[i]));
-    return json_pack("{ss ss ss so so sI}", "version", reply->version, "coordinator", reply->coordinator, "catalog", reply->catalog,
-                     "nodes", nodes, "collections", collections, "points", (json_int_t)reply->points);
+    return json_pack("{ss ss ss so so so sI}", "version", reply->version, "coordinator", reply->coordinator, "catalog", reply->catalog,
+                     "coordinators", coordinators, "nodes", nodes, "collections", collections, "points", (json_int_t)reply->points);
 }
 
 int command_status(struct cli *cli, int argc, char **argv)

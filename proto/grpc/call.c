@@ -36,8 +36,10 @@ static void call_release(gy_rpc_call *call)
     if (atomic_fetch_sub_explicit(&call->references, 1, memory_order_acq_rel) != 1)
         return;
     gy_rpc_server *server = call->server;
-    bool post_again = call->post_again;
+    bool post_again = call->post_again, counted = call->counted;
     call_clear(call);
+    if (counted)
+        gy_server_over(server);
     if (post_again) {
         *call = (gy_rpc_call){.server = server, .queue = call->queue, .method = call->method};
         gy_call_post(call);
@@ -220,11 +222,17 @@ static void on_arrived(gy_rpc_call *call, bool success)
     grpc_op op = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER};
     op.data.recv_close_on_server.cancelled = &call->closed_cancelled;
     start_batch(call, &op, 1, &call->closed);
+    call->counted = call->method && call->method->refusable;
+    bool refused = call->counted && !gy_server_takes(call->server);
     if (!gy_server_replace(call)) {
         gyre_error err;
         call->post_again = true;
         gyre_fail(&err, GYRE_NO_MEMORY, "no memory for another call");
         gy_rpc_finish(call, GYRE_NO_MEMORY, &err, NULL, 0);
+    } else if (refused) {
+        gyre_error err;
+        gyre_fail(&err, GYRE_UNAVAILABLE, "the server is stopping; nothing was done");
+        gy_rpc_finish(call, GYRE_UNAVAILABLE, &err, NULL, 0);
     } else if (!call->method) {
         refuse_unknown(call);
     } else if (is_stream_of_requests(call)) {

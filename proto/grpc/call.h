@@ -29,6 +29,7 @@ struct gy_method {
     void (*on_written)(void *self, gy_rpc_call *call); /* a gy_call_write is done, or failed because the client is gone */
     void *self;
     void *registered; /* gRPC core's handle */
+    bool refusable;   /* while the server closes; not what tells that it does */
 };
 
 struct gy_tag {
@@ -64,6 +65,7 @@ struct gy_rpc_call {
     bool headers_sent;
     atomic_bool unreadable;         /* a message of its stream could not be read; set after why_unreadable */
     gyre_error why_unreadable;
+    bool counted;                   /* of a refusable method, and arrived */
     bool post_again;                /* its successor could not be allocated: ask for another call with this one's memory */
     grpc_slice status_details;
     struct gy_long_call long_call;
@@ -82,6 +84,10 @@ grpc_server *gy_server_core(gy_rpc_server *server);
 size_t gy_server_message_bytes_max(const gy_rpc_server *server);
 /* A call arrived: makes its successor. False if there is no memory for one. */
 bool gy_server_replace(gy_rpc_call *arrived);
+/* A call of a refusable method arrived; false: the server closes, and it is to be refused. */
+bool gy_server_takes(gy_rpc_server *server);
+/* One that arrived is over. */
+void gy_server_over(gy_rpc_server *server);
 /* A call is freed. */
 void gy_server_forget(gy_rpc_server *server);
 

@@ -1,5 +1,6 @@
 /* A server: N completion queues with a thread each, one posted request per method and queue, and the order of going down:
  *
+ *   new calls are answered UNAVAILABLE, running ones go on → none runs and none came for a moment, or grace is over →
  *   shutdown_and_notify (new calls get UNAVAILABLE, posted requests come back) → grace, until every call is freed
  *   → cancel_all → every call freed → queues shut down, drained, joined → server destroyed
  *
@@ -27,6 +28,9 @@ enum {
 
 /* Connections without calls close by themselves; given to their last bytes. */
 static const int64_t SHUTDOWN_NS = GY_SECOND_NS;
+/* Nobody has called for so long: who is told that the server stops has gone elsewhere. Those who go on calling are not waited for
+ * longer than REFUSE_NS. */
+static const int64_t QUIET_NS = 100 * GY_MILLISECOND_NS, REFUSE_NS = GY_SECOND_NS;
 
 struct gy_queue {
     grpc_completion_queue *core;
@@ -50,6 +54,9 @@ struct gy_rpc_server {
     pthread_mutex_t mu;
     pthread_cond_t idle;
     size_t calls; /* guarded by mu: posted and open */
+    size_t open;  /* guarded by mu: of methods that can be refused, arrived and not over */
+    int64_t arrived_ns; /* guarded by mu: the newest of them */
+    bool refusing;      /* guarded by mu */
 };
 
 /* ---- what calls need of their server ---- */
@@ -82,6 +89,24 @@ static bool post(gy_rpc_server *server, grpc_completion_queue *queue, const stru
 bool gy_server_replace(gy_rpc_call *arrived)
 {
     return post(arrived->server, arrived->queue, arrived->method);
+}
+
+bool gy_server_takes(gy_rpc_server *server)
+{
+    pthread_mutex_lock(&server->mu);
+    server->open++;
+    server->arrived_ns = gy_now_ns();
+    bool takes = !server->refusing;
+    pthread_mutex_unlock(&server->mu);
+    return takes;
+}
+
+void gy_server_over(gy_rpc_server *server)
+{
+    pthread_mutex_lock(&server->mu);
+    if (--server->open == 0)
+        pthread_cond_broadcast(&server->idle);
+    pthread_mutex_unlock(&server->mu);
 }
 
 void gy_server_forget(gy_rpc_server *server)
@@ -143,6 +168,7 @@ static gyre_status copy_methods(gy_rpc_server *server, const struct gy_rpc_serve
                                                 .kind = method->streams ? GY_CALL_CLIENT_STREAM : GY_CALL_UNARY,
                                                 .on_message = method->on_message,
                                                 .on_gone = method->on_gone,
+                                                .refusable = true,
                                                 .self = method->self};
     }
     gy_health_methods(&server->health, server->methods + options->method_count);
@@ -284,6 +310,25 @@ static void queue_close(struct gy_queue *queue)
     grpc_completion_queue_destroy(queue->core);
 }
 
+/* gRPC core resets a call that arrives while it shuts down, before the client has heard of that: the client reads CANCELLED and
+ * cannot tell that nothing was done. So whoever calls is first told so in words, and gets a moment to turn elsewhere. */
+static void refuse_new(gy_rpc_server *server, int64_t until_ns)
+{
+    int64_t latest_ns = gy_now_ns() + REFUSE_NS;
+    pthread_mutex_lock(&server->mu);
+    server->refusing = true;
+    for (;;) {
+        int64_t now_ns = gy_now_ns(), quiet_ns = server->arrived_ns + QUIET_NS;
+        int64_t wake_ns = server->open > 0 ? until_ns : quiet_ns < latest_ns ? quiet_ns : latest_ns;
+        wake_ns = wake_ns < until_ns ? wake_ns : until_ns;
+        if (now_ns >= wake_ns)
+            break;
+        struct timespec wake = {wake_ns / GY_SECOND_NS, wake_ns % GY_SECOND_NS};
+        pthread_cond_timedwait(&server->idle, &server->mu, &wake);
+    }
+    pthread_mutex_unlock(&server->mu);
+}
+
 /* Whether every call, posted ones included, was freed before until_ns. */
 static bool wait_idle(gy_rpc_server *server, int64_t until_ns)
 {
@@ -307,6 +352,7 @@ static void close_core(gy_rpc_server *server, int64_t grace_ns)
 {
     static char shutdown_tag;
     int64_t until_ns = gy_now_ns() + grace_ns;
+    refuse_new(server, until_ns);
     grpc_server_shutdown_and_notify(server->core, server->shutdown_queue, &shutdown_tag);
     gy_long_calls_end(&server->health.watchers);
     gy_long_calls_end(&server->reflection.calls);

@@ -230,6 +230,8 @@ static void on_asked(void *arg, gyre_status status, const gyre_error *err, const
     asking.on_reply(asking.arg, status, err, body, bytes);
 }
 
+void gy_links_prefer(gy_links *links, size_t coordinator) { atomic_store(&links->asked, coordinator); }
+
 void gy_links_ask(void *self, uint16_t type, const ProtobufCMessage *message, int64_t deadline_ns, gy_on_reply *on_reply,
                   void *arg)
 {

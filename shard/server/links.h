@@ -30,5 +30,7 @@ GYRE_CHECKED gyre_status gy_links_call_wait(gy_links *links, const char *node, u
 /* Asks the coordinator that answered last; one that did not answer is asked again only after the others. */
 void gy_links_ask(void *self, uint16_t type, const ProtobufCMessage *message, int64_t deadline_ns, gy_on_reply *on_reply,
                   void *arg);
+/* That one, in the order of _start, is to be asked next: it says that it leads. */
+void gy_links_prefer(gy_links *links, size_t coordinator);
 
 #endif

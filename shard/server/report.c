@@ -130,6 +130,8 @@ static uint32_t tell(gy_report *report)
             const Gyre__Node__ReportReply *reply = calls[i].reply;
             asked_ms = reply->heartbeat_ms ? reply->heartbeat_ms : INTERVAL_MS;
             heard_count++;
+            if (reply->leads)
+                gy_links_prefer(gy_node_links(report->node), i);
             for (size_t n = 0; n < reply->n_nodes; n++)
                 gy_links_know(gy_node_links(report->node), reply->nodes[n]->node, reply->nodes[n]->address);
             gy_wire_free(calls[i].reply);

@@ -49,7 +49,8 @@ GYRE_CHECKED gyre_status gy_rpc_server_open(gy_rpc_server **out, const struct gy
 const char *gy_rpc_server_address(const gy_rpc_server *server);
 /* What grpc.health.v1 answers for "" and for every service: SERVING or NOT_SERVING. Starts as NOT_SERVING. Watchers hear. */
 void gy_rpc_server_set_serving(gy_rpc_server *server, bool serving);
-/* New calls get UNAVAILABLE, running ones have grace_ns to finish and are then cancelled; returns when none is left. */
+/* New calls get UNAVAILABLE, running ones have grace_ns to finish and are then cancelled; returns when none is left. Who called a
+ * moment ago is given another to hear of it. */
 void gy_rpc_server_close(gy_rpc_server *server, int64_t grace_ns);
 
 int64_t gy_rpc_deadline_ns(const gy_rpc_call *call); /* GY_NEVER if the client gave none */
