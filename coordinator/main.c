@@ -33,7 +33,7 @@ struct options {
     char *listen, *bus_listen, *http_listen, *data_dir, *cluster_key_file, *catalog, *log_level;
     char *etcd_endpoints, *etcd_prefix, *etcd_ca, *etcd_cert, *etcd_key;
     uint64_t api_threads, api_queue, message_bytes_max, heartbeat_ms, replace_after_ms, moves_max, drain_ms, ready_fd;
-    bool allow_insecure_listen, migrate_to_etcd;
+    bool allow_insecure_listen, balance, migrate_to_etcd;
 };
 
 #define FIELD(name) offsetof(struct options, name)
@@ -67,7 +67,9 @@ static const struct gy_option option_table[] = {
      "how often shard daemons are asked to report"},
     {"replace-after", GY_OPTION_MILLIS, FIELD(replace_after_ms), "300s", 1000, 7 * 24 * 3600 * 1000, "TIME",
      "when a replica on a shard daemon that is silent is made anew on another"},
-    {"moves", GY_OPTION_COUNT, FIELD(moves_max), "4", 1, 1024, "N", "replicas that leave draining shard daemons at a time"},
+    {"moves", GY_OPTION_COUNT, FIELD(moves_max), "4", 1, 1024, "N", "replicas that leave draining or fuller shard daemons at a time"},
+    {"balance", GY_OPTION_SWITCH, FIELD(balance), "on", 0, 0, "",
+     "replicas and primaries are moved, when nothing else is to do, until shard daemons carry about the same"},
     {"drain-ms", GY_OPTION_MILLIS, FIELD(drain_ms), "10s", 0, 600000, "TIME",
      "how long running calls may take when it is told to stop"},
     {"log-level", GY_OPTION_TEXT, FIELD(log_level), "info", 0, 0, "LEVEL", "debug, info, warn or error"},
@@ -208,6 +210,7 @@ static gyre_status start_core(struct daemon *daemon, const struct options *optio
     struct gy_placement_options placement = {
         .catalog = daemon->catalog, .metrics = daemon->metrics, .heartbeat_ms = (uint32_t)options->heartbeat_ms,
         .replace_after_ns = (int64_t)options->replace_after_ms * GY_MILLISECOND_NS, .moves_max = (uint32_t)options->moves_max,
+        .even_every_ns = options->balance ? GY_EVEN_EVERY_NS : 0,
     };
     GY_TRY(gy_placement_new(&daemon->placement, &placement, err));
     GY_TRY(open_bus(daemon, options, err));

@@ -30,7 +30,7 @@ enum { OTHER_REQUESTS = 256, REQUESTS_MAX = 16384 /* the bus's limit */ };
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 struct options {
-    char *listen, *advertise, *http_listen, *data_dir, *coordinators, *cluster_key_file, *node, *log_level;
+    char *listen, *advertise, *http_listen, *data_dir, *coordinators, *cluster_key_file, *node, *zone, *log_level;
     uint64_t scan_threads, scan_queue, cache_bytes, memory_budget, disk_free_min, log_keep, write_queue_bytes, message_bytes_max,
         scrub_hours,
         ready_fd;
@@ -51,6 +51,8 @@ static const struct gy_option option_table[] = {
      "bus addresses of the coordinators, separated by commas"},
     {"node", GY_OPTION_TEXT, FIELD(node), "", 0, 0, "NAME",
      "this node's name; default: the one in the data directory, or a new random one"},
+    {"zone", GY_OPTION_TEXT, FIELD(zone), "", 0, 0, "LABEL",
+     "what fails together with this node, as a rack or a site: copies of a shard go to different zones where they can"},
     {"scan-threads", GY_OPTION_COUNT, FIELD(scan_threads), "0", 0, 1024, "N", "threads that scan; 0: one per core"},
     {"scan-queue", GY_OPTION_COUNT, FIELD(scan_queue), "1024", 1, 1 << 20, "N", "scans that may wait; more are refused"},
     {"cache-bytes", GY_OPTION_BYTES, FIELD(cache_bytes), "32M", 1 << 20, UINT64_C(1) << 40, "BYTES",
@@ -173,6 +175,7 @@ static gyre_status start_doors(struct daemon *daemon, const struct options *opti
         .coordinators = options->coordinators,
         .address = *options->advertise ? options->advertise : gy_bus_address(daemon->bus),
         .http_address = gy_http_address(daemon->http),
+        .zone = options->zone,
     };
     return gy_report_start(&daemon->report, &report, err);
 }
@@ -230,6 +233,8 @@ static int run(const struct options *options)
         return usage_error(&err);
     }
     gy_log_set_level(level);
+    if (gy_report_zone_check(options->zone, &err) != GYRE_OK)
+        return usage_error(&err);
     if (gyre_simd_select(getenv("GYRE_SIMD"), &err) != GYRE_OK)
         return usage_error(&err);
     struct daemon daemon = {.lock_fd = -1};

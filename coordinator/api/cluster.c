@@ -42,7 +42,8 @@ static gyre_status drain(void *self, gy_rpc_call *call, void *request, gy_bytes 
     const gy_cluster_service *service = self;
     const Gyre__V1__DrainRequest *asked = request;
     Gyre__V1__DrainReply done = GYRE__V1__DRAIN_REPLY__INIT;
-    GY_TRY(gy_placement_drain(service->placement, asked->node, asked->undo, &done.members, err));
+    struct gy_placement_drain wanted = {asked->node, asked->heir, asked->undo, asked->for_good};
+    GY_TRY(gy_placement_drain(service->placement, &wanted, &done.members, err));
     return gy_wire_pack(reply, &done.base, GY_RPC_MESSAGE_BYTES_MAX, err);
 }
 
@@ -57,10 +58,35 @@ static gyre_status move(void *self, gy_rpc_call *call, void *request, gy_bytes *
     return gy_wire_pack(reply, &begun.base, GY_RPC_MESSAGE_BYTES_MAX, err);
 }
 
+static gyre_status remove_node(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    (void)call;
+    const gy_cluster_service *service = self;
+    const Gyre__V1__RemoveNodeRequest *asked = request;
+    Gyre__V1__RemoveNodeReply done = GYRE__V1__REMOVE_NODE_REPLY__INIT;
+    GY_TRY(gy_placement_remove_node(service->placement, asked->node, err));
+    return gy_wire_pack(reply, &done.base, GY_RPC_MESSAGE_BYTES_MAX, err);
+}
+
+static gyre_status recover(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    (void)call;
+    const gy_cluster_service *service = self;
+    const Gyre__V1__RecoverRequest *asked = request;
+    struct gy_placement_recovery wanted = {asked->collection, asked->shard, asked->member, asked->accept_data_loss};
+    struct gy_placement_recovered done;
+    GY_TRY(gy_placement_recover(service->placement, &wanted, &done, err));
+    Gyre__V1__RecoverReply sent = GYRE__V1__RECOVER_REPLY__INIT;
+    sent.epoch = done.epoch, sent.member = done.member, sent.node = done.node, sent.log_seq = done.log_seq;
+    return gy_wire_pack(reply, &sent.base, GY_RPC_MESSAGE_BYTES_MAX, err);
+}
+
 static const struct gy_unary methods[GY_CLUSTER_METHODS] = {
     {.path = "/gyre.v1.Cluster/Status", .request_type = &gyre__v1__cluster_status_request__descriptor, .handle = status},
     {.path = "/gyre.v1.Cluster/Drain", .request_type = &gyre__v1__drain_request__descriptor, .handle = drain},
     {.path = "/gyre.v1.Cluster/Move", .request_type = &gyre__v1__move_request__descriptor, .handle = move},
+    {.path = "/gyre.v1.Cluster/RemoveNode", .request_type = &gyre__v1__remove_node_request__descriptor, .handle = remove_node},
+    {.path = "/gyre.v1.Cluster/Recover", .request_type = &gyre__v1__recover_request__descriptor, .handle = recover},
 };
 
 gyre_status gy_cluster_service_new(gy_cluster_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics,

@@ -154,7 +154,8 @@ static gyre_status hits_dress(struct batch *batch, gyre_error *err)
     batch->dresses = calloc(total, sizeof *batch->dresses);
     batch->hit_pointers = calloc(total, sizeof *batch->hit_pointers);
     gyre_point_id *ids = calloc(total, sizeof *ids);
-    uint64_t *seqs = calloc(batch->route->shard_count, sizeof *seqs); /* that the hits were found at: who has less may not know them */
+    /* that the hits were found at: who has less may not know them */
+    uint64_t *seqs = calloc(batch->route->shard_count, sizeof *seqs);
     if (!batch->dresses || !batch->hit_pointers || !ids || !seqs) {
         free(ids), free(seqs);
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu hits", total);
@@ -319,7 +320,8 @@ void gy_points_search(void *self, gy_unary_call *call, void *request)
         return;
     }
     Gyre__V1__SearchRequest *sent = request;
-    *single = (struct single){service, call, sent, {.options = sent->options, .queries = &sent->query, .n = 1, .single = true, .token = sent->token}};
+    *single = (struct single){service, call, sent, {.options = sent->options, .queries = &sent->query, .n = 1,
+        .single = true, .token = sent->token}};
     gyre_status status = gy_route_hold(service->routing, sent->collection, &single->batch.route, &err);
     if (status == GYRE_OK)
         status = batch_read(&single->batch, gy_unary_rpc(call), &options, &err);

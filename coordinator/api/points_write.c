@@ -43,7 +43,8 @@ static gyre_status identify(struct gy_points_service *service, const struct gy_w
 }
 
 /* What came of the shards: the first failure, or what they wrote. */
-static gyre_status take_answers(const struct gy_write_call *call, const struct write_room *room, uint64_t *deleted, gyre_error *err)
+static gyre_status take_answers(const struct gy_write_call *call, const struct write_room *room, uint64_t *deleted,
+    gyre_error *err)
 {
     *deleted = 0;
     bool written = false, maybe = false;
@@ -167,7 +168,8 @@ gyre_status gy_points_store(struct gy_points_service *service, const struct gy_w
     return status;
 }
 
-static gyre_status upsert_run(struct gy_points_service *service, struct gy_write_call *call, const Gyre__V1__UpsertRequest *upsert,
+static gyre_status upsert_run(struct gy_points_service *service, struct gy_write_call *call,
+    const Gyre__V1__UpsertRequest *upsert,
                               gy_bytes *reply, gyre_error *err)
 {
     Gyre__V1__UpsertReply done = GYRE__V1__UPSERT_REPLY__INIT;

@@ -178,6 +178,12 @@ static json_t *configs_json(const gy_collection_record *record)
         json_t *row = json_pack("[I, I, I, I, I, o]", (json_int_t)config->epoch, (json_int_t)config->primary,
                                 (json_int_t)config->primary_since, (json_int_t)config->min_copies,
                                 (json_int_t)config->next_member, members_json(config));
+        if (row && config->unclean_epoch &&
+            json_array_append_new(row, json_pack("[I, I]", (json_int_t)config->unclean_epoch,
+                                                 (json_int_t)config->unclean_unix_ms)) != 0) {
+            json_decref(row);
+            row = NULL;
+        }
         if (json_array_append_new(configs, row) != 0) {
             json_decref(configs);
             return NULL;
@@ -291,19 +297,37 @@ static gyre_status read_member(struct gy_member *member, json_t *row, gyre_error
     return read_text(member->node, sizeof member->node, node, "node", err);
 }
 
+/* When the shard was last recovered uncleanly. */
+static gyre_status read_unclean(struct gy_shard_config *config, json_t *pair, gyre_error *err)
+{
+    json_int_t epoch, unix_ms;
+    json_error_t where;
+    if (json_unpack_ex(pair, &where, JSON_STRICT, "[I, I]", &epoch, &unix_ms) != 0)
+        return gyre_fail(err, GYRE_CORRUPT, "unclean: %s", where.text);
+    GY_TRY(read_u64(&config->unclean_epoch, epoch, 1, "unclean_epoch", err));
+    GY_TRY(read_u64(&config->unclean_unix_ms, unix_ms, 1, "unclean_unix_ms", err));
+    if (config->unclean_epoch > config->epoch)
+        return gyre_fail(err, GYRE_CORRUPT, "unclean_epoch is %" PRIu64 " and the epoch %" PRIu64, config->unclean_epoch,
+                         config->epoch);
+    return GYRE_OK;
+}
+
 static gyre_status read_config(struct gy_shard_config *config, json_t *row, gyre_error *err)
 {
     json_int_t epoch, primary, primary_since, min_copies, next_member;
-    json_t *members;
+    json_t *members, *unclean = NULL;
     json_error_t where;
-    if (json_unpack_ex(row, &where, JSON_STRICT, "[I, I, I, I, I, o]", &epoch, &primary, &primary_since, &min_copies,
-                       &next_member, &members) != 0)
+    bool recovered = json_array_size(row) == 7;
+    if (json_unpack_ex(row, &where, JSON_STRICT, recovered ? "[I, I, I, I, I, o, o]" : "[I, I, I, I, I, o]", &epoch, &primary,
+                       &primary_since, &min_copies, &next_member, &members, &unclean) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
     GY_TRY(read_u64(&config->epoch, epoch, 1, "epoch", err));
     GY_TRY(read_u32(&config->primary, primary, "primary", err));
     GY_TRY(read_u64(&config->primary_since, primary_since, 1, "primary_since", err));
     GY_TRY(read_u32(&config->min_copies, min_copies, "min_copies", err));
     GY_TRY(read_u32(&config->next_member, next_member, "next_member", err));
+    if (recovered)
+        GY_TRY(read_unclean(config, unclean, err));
     size_t count = json_array_size(members);
     if (count == 0 || count > GY_MEMBERS_MAX)
         return gyre_fail(err, GYRE_CORRUPT, "%zu members; a shard has 1 to %d", count, GY_MEMBERS_MAX);
@@ -377,7 +401,8 @@ gyre_status gy_collection_record_decode(gy_collection_record *record, const uint
 
 gyre_status gy_node_record_encode(const struct gy_node_record *record, gy_bytes *out, gyre_error *err)
 {
-    GY_AUTO(json_t) *json = json_pack("{s:i, s:b}", "format", NODE_FORMAT, "draining", (int)record->draining);
+    GY_AUTO(json_t) *json = json_pack("{s:i, s:b, s:s}", "format", NODE_FORMAT, "draining", (int)record->draining, "heir",
+                                      record->heir);
     return write_json(json, out, err);
 }
 
@@ -387,9 +412,15 @@ gyre_status gy_node_record_decode(struct gy_node_record *record, const uint8_t *
     GY_TRY(read_json(&json, data, bytes, NODE_FORMAT, err));
     json_int_t format;
     int draining;
+    const char *heir;
     json_error_t where;
-    if (json_unpack_ex(json, &where, JSON_STRICT, "{s:I, s:b}", "format", &format, "draining", &draining) != 0)
+    if (json_unpack_ex(json, &where, JSON_STRICT, "{s:I, s:b, s:s}", "format", &format, "draining", &draining, "heir",
+                       &heir) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
+    gyre_error why;
+    if (*heir && gy_primary_name_check(heir, &why) != GYRE_OK)
+        return gyre_fail(err, GYRE_CORRUPT, "heir: %s", why.text);
+    GY_TRY(read_text(record->heir, sizeof record->heir, heir, "heir", err));
     record->draining = draining;
     return GYRE_OK;
 }

@@ -6,8 +6,9 @@
  *                         "probe_costs": [[recall in millionths, lists], …],
  *                         "configs": [[epoch, primary, primary_since, min_copies, next_member,
  *                                      [[id, "full" or "quantized", in_sync, leaving, node], …]], … one a shard]}
+ *                         A shard that was recovered uncleanly has [unclean_epoch, unclean_unix_ms] behind its members.
  *                         Format 1 knew one replica a shard; its collections must be made anew.
- *   "node/<name>"        {"format":1, "draining"}; without one the node is not draining
+ *   "node/<name>"        {"format":1, "draining", "heir"}; without one the node is not draining
  *   "codebook/<id>/<version>"  gyre_codebook_encode: tens of megabytes with centroids, so it is not JSON. Written
  *                         in the transaction that makes a record point to it, which also removes the older one.
  *
@@ -67,7 +68,8 @@ GYRE_CHECKED gyre_status gy_cluster_record_decode(struct gy_cluster_record *reco
 
 /* What is remembered of a node. */
 struct gy_node_record {
-    bool draining; /* gets no replica, and its replicas move away */
+    bool draining;                    /* gets no replica, and its replicas move away */
+    char heir[GY_NAME_BYTES_MAX + 1]; /* node that they move to where it can take them; "": to the best */
 };
 GYRE_CHECKED gyre_status gy_node_record_encode(const struct gy_node_record *record, gy_bytes *out, gyre_error *err);
 GYRE_CHECKED gyre_status gy_node_record_decode(struct gy_node_record *record, const uint8_t *data, size_t bytes,

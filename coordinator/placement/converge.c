@@ -9,7 +9,7 @@
 enum {
     TOLD_AT_ONCE_MAX = 256, /* messages of one job; the next report brings the rest */
     TROUBLED_REPORTS = 4,
-    /* Of messages under way at a time: a codebook with its centroids is up to 64 MiB, and each message is a copy of it. */
+    /* Of messages under way at a time: a codebook with its centroids is up to 64 MiB, and a message that brings it is a copy. */
     UNDER_WAY_BYTES_MAX = 256 << 20,
 };
 #define TELL_DEADLINE_NS (10 * GY_SECOND_NS)
@@ -25,7 +25,7 @@ struct telling {
     struct gy_shard_config config;
     struct gy_config_message config_message; /* borrows config */
     char collection[GY_NAME_BYTES_MAX + 1];
-    gy_codebook *codebook; /* held; NULL to drop */
+    gy_codebook *codebook; /* held if the message brings it; else NULL */
     gy_link *link;         /* held */
 };
 
@@ -73,6 +73,15 @@ static struct telling *add(struct tellings *self, uint64_t collection_id, uint32
     return told;
 }
 
+/* Whether the member must be sent the codebook: it is to be made, or says that its codes are in an older one. One that holds codes
+ * only gets later ones with the codes, from the primary. */
+static bool needs_codebook(const gy_collection_record *record, const struct gy_member *configured,
+                           const struct gy_member_entry *member)
+{
+    return member->presence == GY_PRESENCE_UNMADE || !member->codebook_version ||
+           (configured->kind == GY_MEMBER_FULL && member->codebook_version < record->codebook_version);
+}
+
 /* Tells the member at `at` of the shard its configuration. */
 static gyre_status add_ensure(struct tellings *self, const struct gy_collection_entry *entry, uint32_t shard, uint32_t at,
                               gyre_error *err)
@@ -86,15 +95,18 @@ static gyre_status add_ensure(struct tellings *self, const struct gy_collection_
     Gyre__Node__EnsureReplica *message = &told->message.ensure;
     gyre__node__ensure_replica__init(message);
     memcpy(told->collection, record->spec.name, sizeof told->collection);
-    told->codebook = gy_codebook_hold(record->codebook);
     told->config = record->shards[shard];
     gy_config_message_init(&told->config_message, &told->config);
-    const gy_bytes *codebook = gy_codebook_bytes(record->codebook);
     message->collection_id = record->id, message->collection = told->collection, message->shard = shard;
     message->config = &told->config_message.base;
     message->member = id;
     message->create = member->presence == GY_PRESENCE_UNMADE;
-    message->codebook = (ProtobufCBinaryData){codebook->size, codebook->data};
+    message->codebook_version = record->codebook_version;
+    if (needs_codebook(record, &record->shards[shard].members[at], member)) {
+        told->codebook = gy_codebook_hold(record->codebook);
+        const gy_bytes *codebook = gy_codebook_bytes(record->codebook);
+        message->codebook = (ProtobufCBinaryData){codebook->size, codebook->data};
+    }
     message->codec = (char *)(uintptr_t)codec->name;
     return GYRE_OK;
 }
@@ -125,8 +137,12 @@ static void take_answer(struct gy_collection_entry *entry, const struct telling 
         return;
     struct gy_member_entry *member = &entry->shards[told->shard].members[at];
     const Gyre__Node__ReplicaStatus *answer = call->reply;
-    if (call->status != GYRE_OK) /* it did not hear: soon again, whatever it is about */
+    if (call->status == GYRE_PRECONDITION && !told->codebook) /* its codes are in an older one: at once again, with it */
+        member->told_ns = 0, member->codebook_version = 0;
+    else if (call->status != GYRE_OK && !member->troubled_since_ns) /* it did not hear: soon again, whatever it is about */
         member->told_ns = gy_now_ns() - GY_REENCODE_AGAIN_NS + GY_ENSURE_AGAIN_NS;
+    else if (call->status != GYRE_OK) /* it tried to open the replica: as soon again as was planned */
+        return;
     else if (answer->member == told->member && !outdated(member, answer))
         gy_table_member_said(entry, member, answer);
 }
@@ -168,6 +184,7 @@ static void tell(gy_placement *placement, struct tellings *self, int64_t deadlin
         const struct telling *told = &self->items[i];
         bool ensured = self->calls[i].type == GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA;
         gy_counter_add(ensured ? placement->ensures : placement->drops, 1);
+        gy_counter_add(placement->codebooks_sent, told->codebook != NULL);
         struct gy_collection_entry *before = entry;
         entry = gy_table_collection_of(placement, told->collection_id);
         if (before && before != entry)
@@ -254,6 +271,23 @@ static bool judge(struct gy_collection_entry *entry, uint32_t shard, uint32_t at
     return gy_replica_judge(&wanted, said ? &held : NULL, now_ns) == GY_REPLICA_ENSURE;
 }
 
+/* Whether a node that cannot open what may be the member shall try again; takes over that it cannot. */
+static bool judge_troubled(struct gy_collection_entry *entry, struct gy_member_entry *member, int64_t now_ns)
+{
+    if (member->presence != GY_PRESENCE_UNMADE) /* else an older member's, which makes room for it */
+        gy_table_member_troubled(entry, member, now_ns);
+    return !member->told_ns || now_ns - member->told_ns >= GY_ENSURE_AGAIN_NS;
+}
+
+/* Whether a node has what may be the member, and cannot open it. One that was never open since the node's start does not say which
+ * member it is: this one, as far as anybody knows. One that was open once says it, but no epoch. */
+static bool is_closed(const Gyre__Node__ReplicaStatus *there, uint32_t id, const struct gy_member_entry *member)
+{
+    if (!there || (there->lost && member->presence != GY_PRESENCE_UNMADE))
+        return false;
+    return !there->member || (there->member == id && !there->epoch && !there->restoring && there->trouble[0]);
+}
+
 /* A replica that opens or replays says so for a moment; one that says it report after report is worth a line. */
 static void note_trouble(const struct gy_collection_entry *entry, struct gy_member_entry *member,
                          const Gyre__Node__ReplicaStatus *said)
@@ -277,12 +311,15 @@ static void collect_of_collection(struct gy_collection_entry *entry, struct gy_n
             const Gyre__Node__ReplicaStatus *there = find_held(report, entry->record.id, i), *said = there;
             if (there && there->member != configured->id) /* an older member's: it must go before this one can be made */
                 said = NULL;
-            if (said)
-                note_trouble(entry, member, said);
-            bool behind = judge(entry, i, m, said, now_ns);
+            bool closed = is_closed(there, configured->id, member);
+            if (closed)
+                said = NULL;
+            if (said || closed)
+                note_trouble(entry, member, there);
+            bool behind = closed ? judge_troubled(entry, member, now_ns) : judge(entry, i, m, said, now_ns);
             node->bytes += gy_table_replica_bytes(entry, configured->kind, said ? said->points : 0);
             gyre_error err;
-            if (behind && there == said && entry->record.state == GY_COLLECTION_ACTIVE && out->count < out->room &&
+            if (behind && (there == said || closed) && entry->record.state == GY_COLLECTION_ACTIVE && out->count < out->room &&
                 add_ensure(out, entry, i, m, &err) == GYRE_OK)
                 member->told_ns = now_ns;
         }

@@ -51,7 +51,7 @@ static bool describe_member(const struct gy_collection_entry *entry, uint32_t sh
     sent->quantized = configured->kind == GY_MEMBER_QUANTIZED;
     sent->primary = configured->id == config->primary;
     sent->in_sync = configured->in_sync, sent->leaving = configured->leaving;
-    sent->reachable = reachable(member->node) && member->presence == GY_PRESENCE_HELD && !member->lost;
+    sent->reachable = reachable(member->node) && gy_table_member_up(member);
     sent->restoring = member->restoring;
     sent->applied_seq = member->applied_seq;
     return sent->node != NULL;
@@ -70,10 +70,11 @@ static bool describe_shard(const struct gy_collection_entry *entry, uint32_t ind
     sent->epoch = config->epoch;
     sent->min_copies = config->min_copies;
     sent->primary = strdup(primary->node->name);
-    sent->reachable = reachable(primary->node);
+    sent->reachable = reachable(primary->node) && !primary->lost && !primary->troubled_since_ns;
     sent->points = primary->points;
     sent->applied_seq = primary->applied_seq;
     sent->codebook_version = primary->codebook_version;
+    sent->unclean_epoch = config->unclean_epoch, sent->unclean_unix_ms = config->unclean_unix_ms;
     sent->obstacle = strdup(obstacle ? obstacle : "");
     sent->members = pointers(config->member_count);
     bool whole = sent->primary && sent->obstacle && sent->members;
@@ -208,12 +209,14 @@ static bool describe_node(const gy_placement *placement, const struct gy_node_en
     sent->simd = strdup(node->simd);
     sent->zone = strdup(node->zone);
     sent->draining = node->draining;
+    sent->members = (uint32_t)node->given;
+    sent->heir = strdup(node->heir);
     sent->replicas = (uint32_t)(node->health.state == GY_NODE_UNKNOWN ? node->given : node->held_count);
     sent->points = node->points;
     sent->resident_bytes = node->resident_bytes;
     sent->disk_free_bytes = node->disk_free_bytes;
     sent->since_report_ms = (uint64_t)((now_ns - heard_ns) / GY_MILLISECOND_NS);
-    return sent->name && sent->address && sent->http_address && sent->version && sent->simd && sent->zone;
+    return sent->name && sent->address && sent->http_address && sent->version && sent->simd && sent->zone && sent->heir;
 }
 
 static int compare_infos(const void *a, const void *b)
@@ -231,7 +234,7 @@ static bool describe_cluster(gy_placement *placement, Gyre__V1__ClusterStatusRep
     int64_t now_ns = gy_now_ns();
     struct gy_node_entry *node, *next_node;
     HASH_ITER(hh, placement->nodes, node, next_node)
-        if (!describe_node(placement, node, now_ns, &sent->nodes[sent->n_nodes++]))
+        if (!node->removed && !describe_node(placement, node, now_ns, &sent->nodes[sent->n_nodes++]))
             return false;
     qsort(sent->nodes, sent->n_nodes, sizeof *sent->nodes, compare_infos);
     struct gy_collection_entry *entry, *next;

@@ -74,6 +74,10 @@ static void *drive(void *arg)
         int64_t steer_due_ns, training_due_ns;
         if (gy_steer(placement, &steer_due_ns)) /* it let go of mu: what was looked at may be another */
             continue;
+        int64_t even_due_ns;
+        if (gy_even(placement, now_ns, &even_due_ns))
+            continue;
+        steer_due_ns = even_due_ns < steer_due_ns ? even_due_ns : steer_due_ns;
         training_due_ns = gy_train_due(placement, now_ns);
         due_ns = steer_due_ns < due_ns ? steer_due_ns : due_ns;
         gy_placement_wait(placement, training_due_ns < due_ns ? training_due_ns : due_ns);
@@ -146,6 +150,8 @@ static void make_metrics(gy_placement *placement, gy_metrics *metrics)
         gy_counter_new(metrics, "gyre_coordinator_reports_refused_total", NULL, "Reports that were refused.");
     placement->ensures =
         gy_counter_new(metrics, "gyre_coordinator_ensures_total", NULL, "Replicas that nodes were told to hold.");
+    placement->codebooks_sent = gy_counter_new(metrics, "gyre_coordinator_codebooks_sent_total", NULL,
+                                               "Messages to nodes that carried a codebook, of up to 64 MiB.");
     placement->drops = gy_counter_new(metrics, "gyre_coordinator_drops_total", NULL, "Replicas that nodes were told to drop.");
     placement->config_changes = gy_counter_new(metrics, "gyre_coordinator_config_changes_total", NULL,
                                                "Configurations of shards that were committed.");
@@ -176,6 +182,8 @@ gyre_status gy_placement_new(gy_placement **out, const struct gy_placement_optio
     placement->replace_after_ns = options->replace_after_ns ? options->replace_after_ns : GY_REPLACE_AFTER_NS;
     placement->moves_max = options->moves_max ? options->moves_max : GY_MOVES_MAX;
     placement->born_ns = gy_now_ns();
+    placement->even_every_ns = options->even_every_ns;
+    placement->even_due_ns = placement->born_ns + options->even_every_ns;
     pthread_mutex_init(&placement->catalog_mu, NULL);
     pthread_mutex_init(&placement->mu, NULL);
     pthread_condattr_t monotonic;

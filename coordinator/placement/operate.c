@@ -1,9 +1,7 @@
-/* What an operator asks of a living cluster: other wishes for a collection, a node emptied, a replica moved. Each is one change of
- * the catalog; plans do the rest in the background. */
+/* What an operator asks of a living cluster: other wishes for a collection, a replica moved. Each is one change of the catalog;
+ * plans do the rest in the background. */
 #include "placement/state.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 gyre_status gy_placement_update(gy_placement *placement, const char *name, const struct gy_placement_wishes *wishes,
@@ -40,47 +38,6 @@ gyre_status gy_placement_update(gy_placement *placement, const char *name, const
         pthread_mutex_unlock(&placement->mu);
         gy_log(GY_LOG_INFO, "collection_updated", "collection=%s copies=%u quantized=%u min_copies=%u", name, changed.spec.copies,
                changed.spec.quantized, changed.spec.min_copies);
-    }
-    pthread_mutex_unlock(&placement->catalog_mu);
-    return status;
-}
-
-/* Puts the node's record into the catalog, or takes it out. Under catalog_mu. */
-static gyre_status commit_draining(gy_placement *placement, struct gy_node_entry *node, bool draining, gyre_error *err)
-{
-    char key[sizeof GY_NODE_PREFIX + GY_NAME_BYTES_MAX];
-    snprintf(key, sizeof key, "%s%s", GY_NODE_PREFIX, node->name);
-    if (!draining && !node->revision)
-        return GYRE_OK;
-    gy_bytes value = {0};
-    uint64_t revision;
-    if (draining)
-        GY_TRY(gy_node_record_encode(&(struct gy_node_record){.draining = true}, &value, err));
-    struct gy_catalog_change change = {key, node->revision, draining ? &value : NULL};
-    gyre_status status = gy_table_commit_changes(placement, &change, 1, &revision, err);
-    gy_bytes_free(&value);
-    GY_TRY(status);
-    node->revision = draining ? revision : 0;
-    return GYRE_OK;
-}
-
-gyre_status gy_placement_drain(gy_placement *placement, const char *name, bool undo, uint32_t *members, gyre_error *err)
-{
-    GY_TRY(gy_primary_name_check(name, err));
-    pthread_mutex_lock(&placement->catalog_mu);
-    pthread_mutex_lock(&placement->mu);
-    struct gy_node_entry *node = gy_table_node(placement, name);
-    pthread_mutex_unlock(&placement->mu);
-    gyre_status status = node ? commit_draining(placement, node, !undo, err)
-                              : gyre_fail(err, GYRE_NOT_FOUND, "node %s was never heard of", name);
-    if (status == GYRE_OK) {
-        pthread_mutex_lock(&placement->mu);
-        node->draining = !undo;
-        *members = (uint32_t)node->given;
-        gy_table_node_changed(placement, node);
-        pthread_cond_broadcast(&placement->changed);
-        pthread_mutex_unlock(&placement->mu);
-        gy_log(GY_LOG_INFO, undo ? "node_undrained" : "node_draining", "node=%s replicas=%u", name, *members);
     }
     pthread_mutex_unlock(&placement->catalog_mu);
     return status;

@@ -12,6 +12,7 @@
 #include "gyre/bus.h"
 #include "gyre/clock.h"
 #include "gyre/metrics.h"
+#include "gyre/shard_config.h"
 #include "routing/routing.h"
 
 #include "gyre/v1/gyre.pb-c.h"
@@ -20,13 +21,16 @@ typedef struct gy_placement gy_placement;
 
 #define GY_REPLACE_AFTER_NS (300 * GY_SECOND_NS)
 enum { GY_MOVES_MAX = 4 };
+/* Long enough for a hand-over to be over and for nodes to have reported what they carry since. */
+#define GY_EVEN_EVERY_NS (10 * GY_SECOND_NS)
 
 struct gy_placement_options {
     gy_catalog *catalog;   /* lent until gy_placement_free */
     gy_metrics *metrics;   /* the same */
     uint32_t heartbeat_ms; /* nodes are asked to report this often */
     int64_t replace_after_ns; /* a replica on a node that is silent for so long is replaced; 0: GY_REPLACE_AFTER_NS */
-    uint32_t moves_max;    /* so many replicas leave draining nodes at a time; 0: GY_MOVES_MAX */
+    uint32_t moves_max;    /* so many replicas leave draining or fuller nodes at a time; 0: GY_MOVES_MAX */
+    int64_t even_every_ns; /* replicas and primaries are moved to even out what nodes carry, looked at so often; 0: not */
 };
 
 /* Reads the catalog (on an empty one, makes the cluster's keys), forgets collections that were half made, finishes those half
@@ -80,11 +84,33 @@ struct gy_placement_wishes {
 /* GYRE_INVALID as gy_collection_spec_check. */
 GYRE_CHECKED gyre_status gy_placement_update(gy_placement *placement, const char *name, const struct gy_placement_wishes *wishes,
                                              Gyre__V1__Collection **out, gyre_error *err);
-/* The node gets no replica any more and its replicas move away; undo: it may have some again.
+struct gy_placement_drain {
+    const char *node, *heir; /* heir: the node that takes its replicas where it can; "": the best ones */
+    bool undo;               /* it may have some again */
+    bool for_good;           /* refused if it is down and has what no other node has */
+};
+/* The node gets no replica any more and its replicas move away; of one that is down they are made anew at once.
  *   members  replicas the catalog gives it now
- * GYRE_NOT_FOUND for a node that was never heard of. */
-GYRE_CHECKED gyre_status gy_placement_drain(gy_placement *placement, const char *name, bool undo, uint32_t *members,
+ * GYRE_NOT_FOUND for a node that was never heard of, also the heir; GYRE_PRECONDITION if the heir is down, drains or is the node
+ * itself, or for what would be lost for good: err says what. */
+GYRE_CHECKED gyre_status gy_placement_drain(gy_placement *placement, const struct gy_placement_drain *drain, uint32_t *members,
                                             gyre_error *err);
+/* Forgets a node; its daemon joins as a new one when it starts again. GYRE_NOT_FOUND; GYRE_PRECONDITION while it is to have a
+ * replica. */
+GYRE_CHECKED gyre_status gy_placement_remove_node(gy_placement *placement, const char *name, gyre_error *err);
+struct gy_placement_recovery {
+    const char *collection;
+    uint32_t shard, member; /* member 0: the best */
+    bool accept_data_loss;
+};
+struct gy_placement_recovered {
+    uint64_t epoch, log_seq;
+    uint32_t member;
+    char node[GY_MEMBER_NODE_BYTES_MAX + 1];
+};
+/* Goes on with a member that is not in sync: gy_plan_recover, with its refusals. GYRE_ABORTED if the shard changed meanwhile. */
+GYRE_CHECKED gyre_status gy_placement_recover(gy_placement *placement, const struct gy_placement_recovery *recovery,
+                                              struct gy_placement_recovered *out, gyre_error *err);
 struct gy_placement_move {
     const char *collection, *from, *to;
     uint32_t shard;

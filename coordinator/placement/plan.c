@@ -28,10 +28,11 @@ static struct host host_of(const struct shard *self, uint32_t i)
                          .down_since_ns = node->down_since_ns};
 }
 
-/* Its node is up and has it whole. */
+/* Its node is up and serves it. */
 static bool well(const struct shard *self, uint32_t i)
 {
-    return host_of(self, i).up && self->facts[i].presence == GY_PRESENCE_HELD && !self->facts[i].lost;
+    const struct gy_plan_fact *fact = &self->facts[i];
+    return host_of(self, i).up && fact->presence == GY_PRESENCE_HELD && !fact->lost && !fact->troubled_since_ns;
 }
 
 /* Its node is up and says that what it held is gone. */
@@ -39,6 +40,20 @@ static bool gone(const struct shard *self, uint32_t i)
 {
     return host_of(self, i).up && (self->facts[i].presence == GY_PRESENCE_ABSENT ||
                                    (self->facts[i].presence == GY_PRESENCE_HELD && self->facts[i].lost));
+}
+
+/* Its node is up and has it, and cannot open it. */
+static bool troubled(const struct shard *self, uint32_t i)
+{
+    const struct gy_plan_fact *fact = &self->facts[i];
+    return host_of(self, i).up && fact->presence == GY_PRESENCE_HELD && !fact->lost && fact->troubled_since_ns;
+}
+
+/* Since when a member that may come back is missed; GY_NEVER: it is not. */
+static int64_t missed_since_ns(const struct shard *self, uint32_t i)
+{
+    struct host host = host_of(self, i);
+    return host.down ? host.down_since_ns : troubled(self, i) ? self->facts[i].troubled_since_ns : GY_NEVER;
 }
 
 static bool caught_up(const struct shard *self, uint32_t i)
@@ -91,6 +106,15 @@ static void obstacle(struct gy_plan *out, const char *reason)
         out->reason = reason;
 }
 
+/* Whether it is due_ns; if not, the plan is looked at again then. */
+static bool is_due(const struct shard *self, int64_t due_ns, struct gy_plan *out)
+{
+    if (self->world->now_ns >= due_ns)
+        return true;
+    out->due_ns = due_ns < out->due_ns ? due_ns : out->due_ns;
+    return false;
+}
+
 /* ---- promote ---- */
 
 /* The member that orders writes from now on; GY_MEMBERS_MAX if there is none. */
@@ -113,7 +137,8 @@ static bool promote(const struct shard *self, struct gy_plan *out)
 {
     const struct gy_shard_config *config = self->config;
     uint32_t primary = primary_of(self);
-    if (!host_of(self, primary).down && !gone(self, primary))
+    bool away = host_of(self, primary).down || gone(self, primary);
+    if (!away && (!troubled(self, primary) || !is_due(self, missed_since_ns(self, primary) + GY_TROUBLED_NS_MAX, out)))
         return false;
     uint32_t chosen = successor(self, false);
     if (chosen == GY_MEMBERS_MAX) {
@@ -123,7 +148,7 @@ static bool promote(const struct shard *self, struct gy_plan *out)
     struct gy_shard_config *next = begin_change(self, out, "the primary is away: a member in sync takes over");
     set_primary(next, config->members[chosen].id);
     for (uint32_t i = 0; i < config->member_count; i++)
-        if (host_of(self, i).down || gone(self, i))
+        if (gone(self, i) || missed_since_ns(self, i) != GY_NEVER)
             next->members[i].in_sync = false;
     return true;
 }
@@ -155,7 +180,7 @@ static bool replace_one(const struct shard *self, uint32_t i, struct gy_plan *ou
 {
     const struct gy_member *member = &self->config->members[i];
     if (member->in_sync && !well(self, primary_of(self))) {
-        obstacle(out, "a replica in sync is lost, and the primary was not heard of yet");
+        obstacle(out, "a replica in sync is lost, and the primary does not serve yet");
         return false;
     }
     if (member->in_sync) { /* the primary, which stays, has every acknowledged write */
@@ -166,7 +191,10 @@ static bool replace_one(const struct shard *self, uint32_t i, struct gy_plan *ou
         gy_plan_member_remove(begin_change(self, out, "a replica that is no longer needed is lost"), member->id);
         return true;
     }
-    size_t node = gy_plan_best_node(self->config, self->world, member->id);
+    /* What is in trouble stays where it is until another place is found: it may be good after all. */
+    size_t node = gy_plan_heir_of(self->config, self->world, i);
+    if (node == GY_NO_NODE)
+        node = gy_plan_best_node(self->config, self->world, troubled(self, i) ? 0 : member->id);
     uint32_t returns = returning(self, member->kind);
     if (node == GY_NO_NODE && returns != GY_MEMBERS_MAX) {
         struct gy_shard_config *next = begin_change(self, out, "a replica is lost: one that was leaving stays in its place");
@@ -187,13 +215,10 @@ static bool replace_one(const struct shard *self, uint32_t i, struct gy_plan *ou
 static bool replace(const struct shard *self, struct gy_plan *out)
 {
     for (uint32_t i = 0; i < self->config->member_count; i++) {
-        struct host host = host_of(self, i);
-        int64_t due_ns = host.down ? host.down_since_ns + self->world->replace_after_ns : GY_NEVER;
-        if (self->config->members[i].id == self->config->primary || (!gone(self, i) && !host.down))
+        int64_t since_ns = missed_since_ns(self, i);
+        if (self->config->members[i].id == self->config->primary || (!gone(self, i) && since_ns == GY_NEVER))
             continue;
-        if (host.down && self->world->now_ns < due_ns)
-            out->due_ns = due_ns < out->due_ns ? due_ns : out->due_ns;
-        else if (replace_one(self, i, out))
+        if ((gone(self, i) || is_due(self, since_ns + self->world->replace_after_ns, out)) && replace_one(self, i, out))
             return true;
     }
     return false;
@@ -201,12 +226,24 @@ static bool replace(const struct shard *self, struct gy_plan *out)
 
 /* ---- add ---- */
 
+/* Where a member of a kind is added: at the heir of a node that one leaves, or else at the best place. */
+static size_t place_for(const struct shard *self, gy_member_kind kind)
+{
+    for (uint32_t i = 0; i < self->config->member_count; i++) {
+        const struct gy_member *member = &self->config->members[i];
+        size_t heir = member->kind == kind && member->leaving ? gy_plan_heir_of(self->config, self->world, i) : GY_NO_NODE;
+        if (heir != GY_NO_NODE)
+            return heir;
+    }
+    return gy_plan_best_node(self->config, self->world, 0);
+}
+
 static bool add(const struct shard *self, struct gy_plan *out)
 {
     for (gy_member_kind kind = GY_MEMBER_FULL; kind <= GY_MEMBER_QUANTIZED; kind++) {
         if (staying(self, kind, GY_MEMBERS_MAX) >= wished(self, kind))
             continue;
-        size_t node = gy_plan_best_node(self->config, self->world, 0);
+        size_t node = place_for(self, kind);
         bool full = node == GY_NO_NODE || self->config->member_count == GY_MEMBERS_MAX;
         uint32_t returns = full ? returning(self, kind) : GY_MEMBERS_MAX;
         if (returns != GY_MEMBERS_MAX) {

@@ -36,7 +36,11 @@ struct gy_plan_node {
     int64_t down_since_ns; /* if not up; GY_NEVER: not heard of yet, and not for long enough to call it down */
     bool draining;         /* gets no member, and its members move away */
     uint64_t replicas, bytes;
+    const char *heir;      /* node that takes its members where it can; NULL or "": the best ones */
 };
+
+/* A primary that does not serve for so long is followed by another: as long as one whose node is silent. */
+#define GY_TROUBLED_NS_MAX (3 * GY_SECOND_NS)
 
 /* What is known of a member. */
 typedef enum gy_presence {
@@ -49,6 +53,7 @@ struct gy_plan_fact {
     gy_presence presence;
     bool lost;      /* held, but damaged: to come from another member */
     bool restoring; /* being built from another member */
+    int64_t troubled_since_ns; /* held, but not to be opened: it does not serve, though what it has may be good; 0: it does */
     uint64_t epoch, log_seq, applied_seq;
     uint64_t bytes; /* that moving it would move */
 };
@@ -70,18 +75,21 @@ struct gy_plan {
 };
 
 /* The next change of one shard. Rules, the first that applies:
- *   promote   the primary's node is down, or its replica absent or lost: of the in-sync members that are up and held, one that is
- *             not leaving, then of the longest log, then of the lowest id; members that are down, absent or lost leave the
- *             in-sync set with it. None: no change at all, whatever else is to do
+ *   promote   the primary's node is down, or its replica absent or lost, or in trouble for GY_TROUBLED_NS_MAX: of the in-sync
+ *             members that are up and serve, one that is not leaving, then of the longest log, then of the lowest id; members
+ *             that are down, absent, lost or in trouble leave the in-sync set with it. None: no change at all, whatever else is
+ *             to do
  *   wish      min_copies is another
- *   replace   a member is absent or lost, or its node down for replace_after_ns: out of the in-sync set first; then a new member
- *             on the best node takes its place, or nobody if enough others are there
+ *   replace   a member is absent or lost, or its node down or it in trouble for replace_after_ns: out of the in-sync set first;
+ *             then a new member on the best node (of one in trouble: another node) takes its place, or nobody if enough others
+ *             are there
  *   add       too few members that are not leaving. If no node can take one, a leaving member stays, unless its node drains
  *   leave     enough others are in sync (quantized: held, not restoring): a leaving member goes; before that a leaving primary
  *             hands over
  *   drain     a member on a draining node becomes leaving, if another node can take it
  *   surplus   one member more than wished becomes leaving: one that has not caught up, or whose node drains, or that is not
  *             primary, or whose node has the most replicas
+ * A member on a node with an heir is followed by one there, if that node is up, does not drain and has none of the shard.
  * Best node: up, not draining, without a member of the shard; fewest members of the shard in its zone, fewest replicas, fewest
  * bytes, first by name.
  *   facts  [config->member_count], in the order of the members */
@@ -109,12 +117,25 @@ GYRE_CHECKED gyre_status gy_plan_change_in_sync(const struct gy_shard_config *co
 GYRE_CHECKED gyre_status gy_plan_move(const struct gy_shard_config *config, const struct gy_plan_world *world,
                                       const char *from, const char *to, struct gy_shard_config *out, gyre_error *err);
 
+/* Gives up what only members that are away have: of the full members that are up and serve, the one of the longest log, of
+ * equals the lowest id, or the one that is named, becomes primary and the only one in sync. All others become new members on
+ * their nodes: they may hold entries that it lacks, and would differ from it in silence.
+ *   member    0: whichever is best
+ *   accepted  an operator has said that acknowledged writes may be lost
+ * GYRE_PRECONDITION: a member in sync is up, or was not heard of yet; nobody can be promoted; or not accepted, and err says what
+ * would be lost and what to try first. GYRE_NOT_FOUND: no such member. */
+GYRE_CHECKED gyre_status gy_plan_recover(const struct gy_shard_config *config, const struct gy_plan_fact *facts,
+                                         const struct gy_plan_world *world, uint32_t member, bool accepted, uint64_t unix_ms,
+                                         struct gy_shard_config *out, gyre_error *err);
+
 /* Load of a node: its bytes, and for every replica what an empty one costs. */
 #define GY_REPLICA_LOAD_BYTES (UINT64_C(16) << 20)
 struct gy_plan_shard_view {
     const struct gy_shard_config *config;
     const struct gy_plan_fact *facts; /* [config->member_count] */
 };
+/* Whether nobody of the shard leaves, joins, is missed or in trouble. */
+bool gy_plan_settled(const struct gy_plan_shard_view *shard, const struct gy_plan_world *world);
 /* Picks a member whose leaving would even out the nodes' loads: its node has at least a quarter more than the node that would
  * take it, and still not less than that one afterwards. Of those the one from the most loaded node, then the largest. Only shards
  * whose members are all held and where nobody leaves. So a row of moves ends.
@@ -122,5 +143,13 @@ struct gy_plan_shard_view {
  * false: nothing to move. */
 bool gy_plan_balance(const struct gy_plan_shard_view *shards, size_t count, const struct gy_plan_world *world, size_t *shard,
                      struct gy_shard_config *next);
+
+/* Picks a primary that hands over, so that nodes order the writes of as many shards each: to a member in sync on the node with
+ * the fewest primaries, from the node with the most, where these have two more at least. Each makes the sum of squares of their
+ * numbers smaller, so a row of them ends. Only settled shards, and nodes that do not drain.
+ *   next  that shard's next configuration
+ * false: none. */
+bool gy_plan_hand_over(const struct gy_plan_shard_view *shards, size_t count, const struct gy_plan_world *world, size_t *shard,
+                       struct gy_shard_config *next);
 
 #endif

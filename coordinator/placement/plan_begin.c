@@ -1,4 +1,4 @@
-/* What is asked for from outside: a new collection's shards, another in-sync set, a move, and an evener load. */
+/* What is asked for from outside: a new collection's shards, another in-sync set, a move. */
 #include "placement/plan_nodes.h"
 
 #include <inttypes.h>
@@ -108,7 +108,7 @@ gyre_status gy_plan_change_in_sync(const struct gy_shard_config *config, uint64_
 
 /* ---- move ---- */
 
-static void move_member(const struct gy_shard_config *config, uint32_t i, const char *to, struct gy_shard_config *out)
+void gy_plan_member_move(const struct gy_shard_config *config, uint32_t i, const char *to, struct gy_shard_config *out)
 {
     *out = *config;
     out->epoch++;
@@ -137,74 +137,6 @@ gyre_status gy_plan_move(const struct gy_shard_config *config, const struct gy_p
         return gyre_fail(err, GYRE_PRECONDITION, "the member on node %s is leaving already", from);
     if (config->member_count == GY_MEMBERS_MAX)
         return gyre_fail(err, GYRE_PRECONDITION, "the shard has %u members, and others must go first", config->member_count);
-    move_member(config, at, to, out);
+    gy_plan_member_move(config, at, to, out);
     return GYRE_OK;
-}
-
-/* ---- balance ---- */
-
-static uint64_t load(const struct gy_plan_node *node) { return node->bytes + node->replicas * GY_REPLICA_LOAD_BYTES; }
-
-/* Nobody leaves, joins or is missed. */
-static bool settled(const struct gy_plan_shard_view *shard, const struct gy_plan_world *world)
-{
-    for (uint32_t i = 0; i < shard->config->member_count; i++) {
-        const struct gy_member *member = &shard->config->members[i];
-        const struct gy_plan_fact *fact = &shard->facts[i];
-        const struct gy_plan_node *node = gy_plan_node_named(world, member->node);
-        if (member->leaving || !node || !node->up || fact->presence != GY_PRESENCE_HELD || fact->lost || fact->restoring ||
-            (member->kind == GY_MEMBER_FULL && !member->in_sync))
-            return false;
-    }
-    return shard->config->member_count < GY_MEMBERS_MAX;
-}
-
-/* A member that may move, and where to. */
-struct candidate {
-    size_t shard;
-    uint32_t member;
-    const struct gy_plan_node *from, *to;
-    uint64_t bytes;
-};
-
-static bool better(const struct candidate *a, const struct candidate *b)
-{
-    if (!b->from)
-        return true;
-    if (load(a->from) != load(b->from))
-        return load(a->from) > load(b->from);
-    if (a->bytes != b->bytes)
-        return a->bytes > b->bytes;
-    int names = strcmp(a->from->name, b->from->name);
-    return names < 0 || (names == 0 && a->shard < b->shard);
-}
-
-bool gy_plan_balance(const struct gy_plan_shard_view *shards, size_t count, const struct gy_plan_world *world, size_t *shard,
-                     struct gy_shard_config *next)
-{
-    struct candidate best = {0};
-    for (size_t s = 0; s < count; s++) {
-        if (!settled(&shards[s], world))
-            continue;
-        const struct gy_shard_config *config = shards[s].config;
-        for (uint32_t i = 0; i < config->member_count; i++) {
-            /* the place that is best once the member has left: its zone is free again, its node is the one it leaves */
-            struct gy_shard_config without = *config;
-            without.members[i].leaving = true;
-            size_t to = gy_plan_best_node(&without, world, 0);
-            if (to == GY_NO_NODE)
-                break;
-            struct candidate found = {s, i, gy_plan_node_named(world, config->members[i].node), &world->nodes[to],
-                                      shards[s].facts[i].bytes + GY_REPLICA_LOAD_BYTES};
-            uint64_t from_load = load(found.from), to_load = load(found.to);
-            bool notable = from_load > to_load && from_load - to_load >= to_load / 4;
-            if (notable && from_load - to_load >= 2 * found.bytes && better(&found, &best))
-                best = found;
-        }
-    }
-    if (!best.from)
-        return false;
-    *shard = best.shard;
-    move_member(shards[best.shard].config, best.member, best.to->name, next);
-    return true;
 }

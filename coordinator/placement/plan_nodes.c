@@ -53,6 +53,18 @@ size_t gy_plan_best_node(const struct gy_shard_config *config, const struct gy_p
     return best;
 }
 
+size_t gy_plan_heir_of(const struct gy_shard_config *config, const struct gy_plan_world *world, uint32_t i)
+{
+    const struct gy_plan_node *node = gy_plan_node_named(world, config->members[i].node);
+    const struct gy_plan_node *heir = node && node->heir && *node->heir ? gy_plan_node_named(world, node->heir) : NULL;
+    if (!heir || !heir->up || heir->draining)
+        return GY_NO_NODE;
+    for (uint32_t m = 0; m < config->member_count; m++)
+        if (strcmp(config->members[m].node, heir->name) == 0)
+            return GY_NO_NODE;
+    return (size_t)(heir - world->nodes);
+}
+
 void gy_plan_member_add(struct gy_shard_config *config, const char *node, gy_member_kind kind)
 {
     assert(config->member_count < GY_MEMBERS_MAX);

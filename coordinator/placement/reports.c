@@ -44,6 +44,15 @@ static gyre_status check_sole(const struct gy_node_entry *node, const Gyre__Node
     return GYRE_OK;
 }
 
+/* A node that was removed comes back as a new one when its daemon has started again. Under mu. */
+static gyre_status check_removed(const struct gy_node_entry *node, const Gyre__Node__Report *report, gyre_error *err)
+{
+    if (node->removed && report->started_unix_ms <= node->started_unix_ms)
+        return gyre_fail(err, GYRE_PRECONDITION,
+                         "node %s was removed from the cluster; it joins as a new one when its daemon starts again", node->name);
+    return GYRE_OK;
+}
+
 /* What changed with a report, to be logged when no lock is held. */
 struct news {
     bool up, moved, restarted;
@@ -58,6 +67,8 @@ static gyre_status take(gy_placement *placement, const Gyre__Node__Report *repor
     if (!node)
         return gyre_fail(err, GYRE_NO_MEMORY, "node %s", report->node);
     GY_TRY(check_sole(node, report, err));
+    GY_TRY(check_removed(node, report, err));
+    node->removed = false;
     int64_t now_ns = gy_now_ns();
     news->restarted = node->link && node->started_unix_ms != report->started_unix_ms;
     bool rerouted = false;
@@ -161,7 +172,7 @@ static gyre_status answer_report(gy_placement *placement, gy_bytes *reply, gyre_
     gyre_status status =
         nodes && message.nodes ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "answer to a report: %zu nodes", count);
     HASH_ITER(hh, placement->nodes, node, next) {
-        if (status != GYRE_OK || !node->address[0])
+        if (status != GYRE_OK || !node->address[0] || node->removed)
             continue;
         Gyre__Node__NodeAddress *sent = message.nodes[message.n_nodes] = &nodes[message.n_nodes];
         gyre__node__node_address__init(sent);

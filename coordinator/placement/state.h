@@ -32,6 +32,8 @@ struct gy_node_entry {
     char simd[GY_SIMD_BYTES_MAX + 1];
     char zone[GY_ZONE_BYTES_MAX + 1];
     bool draining;             /* as its record in the catalog says */
+    char heir[GY_NAME_BYTES_MAX + 1]; /* the same */
+    bool removed;              /* by an operator: nobody sees it until a daemon that started later reports */
     uint64_t revision;         /* of that record; 0: there is none. Guarded by catalog_mu */
     uint64_t resident_bytes, disk_free_bytes, started_unix_ms;
     uint64_t points;      /* of the replicas it reported */
@@ -51,9 +53,10 @@ struct gy_member_entry {
     bool routed_up;            /* as the newest route says */
     uint64_t epoch, points, log_seq, applied_seq;
     uint32_t codebook_version; /* its codes are in */
+    int64_t troubled_since_ns; /* its node has it and cannot open it; 0: it can, or does not have it */
     uint64_t digests[3];       /* of points, codes, vectors, at applied_seq in that codebook */
     int64_t suspected_ns;      /* when it was last asked to check itself, because another differs; 0: never */
-    uint32_t troubled_reports; /* in a row: it does not serve */
+    uint32_t troubled_reports; /* in a row: it does not serve, or not fully */
     int64_t told_ns;           /* see gy_wanted_replica */
 };
 
@@ -97,6 +100,8 @@ struct gy_placement {
     uint32_t heartbeat_ms;
     uint32_t moves_max;
     int64_t replace_after_ns;
+    int64_t even_every_ns; /* 0: loads are not evened out */
+    int64_t even_due_ns;   /* the placement thread alone */
     int64_t born_ns;
     gy_routing *routing;
 
@@ -119,7 +124,7 @@ struct gy_placement {
     pthread_t thread;
     bool running;
 
-    gy_metric *reports_taken, *reports_refused, *ensures, *drops, *trainings, *training_failures;
+    gy_metric *reports_taken, *reports_refused, *ensures, *codebooks_sent, *drops, *trainings, *training_failures;
     gy_metric *config_changes, *promotions, *differing;
 };
 
@@ -150,6 +155,8 @@ bool gy_table_member_up(const struct gy_member_entry *member);
 /* Takes over what a node said about the member. */
 void gy_table_member_said(struct gy_collection_entry *entry, struct gy_member_entry *member,
                           const Gyre__Node__ReplicaStatus *said);
+/* Takes over that a node has what may be the member, and cannot open it: its number and what it holds are not known. */
+void gy_table_member_troubled(struct gy_collection_entry *entry, struct gy_member_entry *member, int64_t now_ns);
 /* Puts another configuration in: what is known of the members that stay is kept. Every node of it is in the table. */
 void gy_table_config_set(gy_placement *placement, struct gy_collection_entry *entry, uint32_t shard,
                          const struct gy_shard_config *config);
@@ -212,6 +219,15 @@ GYRE_CHECKED gyre_status gy_steer_ask(gy_placement *placement, gy_bus_request *r
 bool gy_steer(gy_placement *placement, int64_t *due_ns);
 /* Answers every question with `status`. Under mu. */
 void gy_steer_refuse(gy_placement *placement, gyre_status status, const char *why);
+
+/* What is known of a shard's members, as a plan takes it. Under mu. */
+void gy_steer_facts(const struct gy_collection_entry *entry, uint32_t shard, struct gy_plan_fact facts[GY_MEMBERS_MAX]);
+
+/* ---- even.c ---- */
+
+/* When it is time and nothing else is to do, makes changes that even out what nodes carry. false: none, and *due_ns says until
+ * when; true: mu was let go of meanwhile. Under mu; only the placement thread. */
+bool gy_even(gy_placement *placement, int64_t now_ns, int64_t *due_ns);
 
 /* ---- scrub.c ---- */
 

@@ -141,7 +141,7 @@ static bool grant(gy_placement *placement, const struct gy_in_sync_ask *ask, str
     for (uint32_t i = 0; i < config->member_count; i++) {
         const struct gy_member_entry *member = &entry->shards[asked->shard].members[i];
         if (out->config.members[i].in_sync && !config->members[i].in_sync &&
-            (member->presence == GY_PRESENCE_ABSENT || member->lost))
+            (member->presence == GY_PRESENCE_ABSENT || member->lost || member->troubled_since_ns))
             return false;
     }
     return true;
@@ -234,8 +234,7 @@ void gy_steer_refuse(gy_placement *placement, gyre_status status, const char *wh
 
 /* ---- plans ---- */
 
-/* What is known of a shard's members, as a plan takes it. */
-static void collect_facts(const struct gy_collection_entry *entry, uint32_t shard, struct gy_plan_fact facts[GY_MEMBERS_MAX])
+void gy_steer_facts(const struct gy_collection_entry *entry, uint32_t shard, struct gy_plan_fact facts[GY_MEMBERS_MAX])
 {
     const struct gy_shard_config *config = &entry->record.shards[shard];
     for (uint32_t i = 0; i < config->member_count; i++) {
@@ -243,6 +242,7 @@ static void collect_facts(const struct gy_collection_entry *entry, uint32_t shar
         facts[i] = (struct gy_plan_fact){.presence = member->presence,
                                          .lost = member->lost,
                                          .restoring = member->restoring,
+                                         .troubled_since_ns = member->troubled_since_ns,
                                          .epoch = member->epoch,
                                          .log_seq = member->log_seq,
                                          .applied_seq = member->applied_seq,
@@ -292,7 +292,7 @@ static gyre_status plan_collection(gy_placement *placement, struct gy_collection
     for (uint32_t i = 0; i < spec->shards; i++) {
         struct gy_plan_fact facts[GY_MEMBERS_MAX];
         struct gy_plan plan;
-        collect_facts(entry, i, facts);
+        gy_steer_facts(entry, i, facts);
         gy_plan_shard(&entry->record.shards[i], &wish, facts, &world, &plan);
         entry->plan_due_ns = plan.due_ns < entry->plan_due_ns ? plan.due_ns : entry->plan_due_ns;
         entry->shards[i].obstacle = plan.change ? NULL : plan.reason;

@@ -170,15 +170,18 @@ struct gy_member_entry *gy_table_primary(const struct gy_collection_entry *entry
 
 bool gy_table_member_up(const struct gy_member_entry *member)
 {
-    return member->node->health.state == GY_NODE_UP && member->presence == GY_PRESENCE_HELD && !member->lost;
+    return member->node->health.state == GY_NODE_UP && member->presence == GY_PRESENCE_HELD && !member->lost &&
+           !member->troubled_since_ns;
 }
 
 void gy_table_member_said(struct gy_collection_entry *entry, struct gy_member_entry *member,
                           const Gyre__Node__ReplicaStatus *said)
 {
-    entry->replan |= member->presence != GY_PRESENCE_HELD || member->lost != said->lost || member->restoring != said->restoring;
+    entry->replan |= member->presence != GY_PRESENCE_HELD || member->lost != said->lost ||
+                     member->restoring != said->restoring || member->troubled_since_ns;
     member->presence = GY_PRESENCE_HELD;
     member->missed = false;
+    member->troubled_since_ns = 0;
     member->lost = said->lost, member->restoring = said->restoring;
     member->epoch = said->epoch;
     member->points = said->points;
@@ -186,6 +189,15 @@ void gy_table_member_said(struct gy_collection_entry *entry, struct gy_member_en
     member->codebook_version = said->codebook_version;
     member->digests[0] = said->digest_points, member->digests[1] = said->digest_codes;
     member->digests[2] = said->digest_vectors;
+}
+
+void gy_table_member_troubled(struct gy_collection_entry *entry, struct gy_member_entry *member, int64_t now_ns)
+{
+    entry->replan |= member->presence != GY_PRESENCE_HELD || member->lost || !member->troubled_since_ns;
+    member->presence = GY_PRESENCE_HELD;
+    member->missed = member->lost = member->restoring = false;
+    if (!member->troubled_since_ns)
+        member->troubled_since_ns = now_ns;
 }
 
 void gy_table_config_set(gy_placement *placement, struct gy_collection_entry *entry, uint32_t shard,
@@ -203,6 +215,7 @@ void gy_table_config_set(gy_placement *placement, struct gy_collection_entry *en
         now->members[i].told_ns = 0;
         assert(now->members[i].node);
         now->members[i].node->given++;
+        now->members[i].node->removed = false; /* planned before it was drained */
     }
     for (uint32_t i = 0; i < entry->record.shards[shard].member_count; i++)
         older.members[i].node->given--;
@@ -231,6 +244,8 @@ gyre_status gy_table_world(const gy_placement *placement, int64_t now_ns, struct
     *due_ns = GY_NEVER;
     struct gy_node_entry *node, *next;
     HASH_ITER(hh, placement->nodes, node, next) {
+        if (node->removed)
+            continue;
         bool unknown = node->health.state == GY_NODE_UNKNOWN;
         if (unknown && now_ns < unheard_down_ns)
             *due_ns = unheard_down_ns;
@@ -242,11 +257,12 @@ gyre_status gy_table_world(const gy_placement *placement, int64_t now_ns, struct
             .draining = node->draining,
             .replicas = node->given,
             .bytes = node->bytes,
+            .heir = node->heir,
         };
     }
     *nodes = made;
     *world = (struct gy_plan_world){
-        .nodes = made, .node_count = count, .now_ns = now_ns, .replace_after_ns = placement->replace_after_ns};
+        .nodes = made, .node_count = i, .now_ns = now_ns, .replace_after_ns = placement->replace_after_ns};
     return GYRE_OK;
 }
 
@@ -427,6 +443,8 @@ static gyre_status load_nodes(gy_placement *placement, gyre_error *err)
         struct gy_node_entry *node = status == GYRE_OK ? gy_table_node_add(placement, name) : NULL;
         if (node)
             node->draining = record.draining, node->revision = stored->revision;
+        if (node)
+            memcpy(node->heir, record.heir, sizeof node->heir);
         else if (status == GYRE_OK)
             status = gyre_fail(err, GYRE_NO_MEMORY, "node %s", name);
         if (status != GYRE_OK)

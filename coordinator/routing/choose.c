@@ -1,4 +1,5 @@
-/* The nodes are taken one by one, as in the greedy cover of sets: whoever serves most of the shards that have none yet (which needs
+/* The nodes are taken one by one, as in the greedy cover of sets: whoever serves most of the shards that have none yet (which
+ * needs
  * at most ln(shards) + 1 times the nodes of the best cover: Chvatal, "A Greedy Heuristic for the Set-Covering Problem", 1979). */
 #include "routing/choose.h"
 

@@ -1,6 +1,7 @@
 /* choose: which of a shard's members each shard of a request is asked of.
  *
- * Better ranks go first whatever their load. Among the members of a shard's best rank those count whose nodes are expected to answer
+ * Better ranks go first whatever their load. Among the members of a shard's best rank those count whose nodes are expected to
+ * answer
  * about as soon as the best of them; of these nodes as few as possible are taken, so that a request costs few messages.
  * Pure: the same input gives the same choice. Threads  none */
 #ifndef GY_CHOOSE_H

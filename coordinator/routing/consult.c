@@ -1,5 +1,7 @@
-/* One thread, the caller's, decides; callbacks only store what came and wake it. What is under way belongs to the caller and to every
- * callback that is still to come: the last of them frees it, so that answers that nobody waits for any more (of a hedge that lost, of
+/* One thread, the caller's, decides; callbacks only store what came and wake it. What is under way belongs to the caller and
+ * to every
+ * callback that is still to come: the last of them frees it, so that answers that nobody waits for any more (of a hedge that
+ * lost, of
  * a caller that left) find a place to go. */
 #include "routing/consult.h"
 
@@ -110,7 +112,8 @@ static void on_reply(void *arg, gyre_status status, const gyre_error *err, const
     int64_t now_ns = gy_now_ns();
     void *reply = NULL;
     gyre_error why = {0};
-    /* Cut off and out of time, the bus says without the node. A node that refuses with the same words is none the worse for it. */
+    /* Cut off and out of time, the bus says without the node. A node that refuses with the same words is none the worse for
+     * it. */
     gy_load_end(call->load, call->kind, now_ns - call->sent_ns, status != GYRE_UNAVAILABLE && status != GYRE_DEADLINE, now_ns);
     if (status == GYRE_OK)
         status = gy_wire_unpack(&reply, call->reply_type, body, bytes, &why);
@@ -271,7 +274,8 @@ static void give_up(gy_consultation *self, uint32_t s)
     decide(self, s);
 }
 
-/* Asks about the shards in choosing[0…count-1], as few nodes as is good. Those that nobody can be asked about are given up, unless
+/* Asks about the shards in choosing[0…count-1], as few nodes as is good. Those that nobody can be asked about are given up,
+ * unless
  * they are being asked about already. */
 static gyre_status ask_about(gy_consultation *self, size_t count, bool hedge, gyre_error *err)
 {

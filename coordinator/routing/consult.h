@@ -1,7 +1,8 @@
 /* consult: asks one member of every shard, and another one where the first fails, is silent or is behind.
  *
  * Who is asked is chosen by choose.h from what load.h has seen. A member that fails is replaced at once by one that was not asked
- * yet; one that is slower than nearly all such requests are gets company (a hedge), and the first answer counts. A shard has failed
+ * yet; one that is slower than nearly all such requests are gets company (a hedge), and the first answer counts. A shard has
+ * failed
  * when all of its members that could serve have.
  * Threads  any; blocks until every shard is decided, the deadline passed, or nobody wants the answers any more */
 #ifndef GY_CONSULT_H
@@ -47,7 +48,8 @@ struct gy_consulted {
 
 typedef struct gy_consultation gy_consultation;
 
-/* Asks for the shards that are wanted ([shard_count]; NULL: all). GYRE_NO_MEMORY; what befell shards is in their places, which live
+/* Asks for the shards that are wanted ([shard_count]; NULL: all). GYRE_NO_MEMORY; what befell shards is in their places, which
+ * live
  * until _free. */
 GYRE_CHECKED gyre_status gy_consult_run(const struct gy_consult *consult, const bool *wanted, gy_consultation **out,
                                         gyre_error *err);

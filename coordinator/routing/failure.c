@@ -13,7 +13,8 @@ gyre_status gy_shard_failure(const gy_route *route, uint32_t shard, const char *
 {
     if (status == GYRE_NOT_FOUND)
         status = GYRE_UNAVAILABLE;
-    return gyre_fail(err, status, "shard %u of '%s' on node %s: %s", shard, route->collection, node ? node : route->shards[shard].node,
+    return gyre_fail(err, status, "shard %u of '%s' on node %s: %s", shard, route->collection, node ? node
+        : route->shards[shard].node,
                      cause && cause->text[0] ? cause->text : gyre_status_name(status));
 }
 

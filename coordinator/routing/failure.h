@@ -4,7 +4,8 @@
 
 #include "routing/consult.h"
 
-/* Writes the sentence of a failure of a shard, naming shard and node (NULL: the primary's), and returns the status a client should see: a replica that
+/* Writes the sentence of a failure of a shard, naming shard and node (NULL: the primary's), and returns the status a client
+ * should see: a replica that
  * its node does not have (yet, or any more) is GYRE_UNAVAILABLE; everything else is passed on. cause may be NULL. */
 gyre_status gy_shard_failure(const gy_route *route, uint32_t shard, const char *node, gyre_status status, const gyre_error *cause,
                              gyre_error *err);

@@ -108,7 +108,8 @@ static gyre_status fetch_any(struct reading *reading, size_t count, gy_point_vis
 
 /* ---- from primaries ---- */
 
-static gyre_status take_newest(const struct reading *reading, const struct gy_primary_call *call, gy_point_visit *visit, void *self,
+static gyre_status take_newest(const struct reading *reading, const struct gy_primary_call *call, gy_point_visit *visit,
+    void *self,
                                gyre_error *err)
 {
     if (call->status != GYRE_OK) {

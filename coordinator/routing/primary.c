@@ -10,6 +10,8 @@
 /* So much of the time is kept for the answer to reach a client that waits no longer than its deadline. */
 enum { ANSWER_SHARE = 20 };
 #define ANSWER_NS_MAX (100 * GY_MILLISECOND_NS)
+/* Somebody becomes primary within about 5 s, or there is something that a person must look at: then the sentence helps more. */
+#define AGAIN_FOR_NS (10 * GY_SECOND_NS)
 
 /* One attempt at all the calls that have no answer yet. */
 struct attempt {
@@ -19,6 +21,7 @@ struct attempt {
     struct gy_primary_call **calls; /* [count] */
     size_t count;
     int64_t last_ns;                /* nothing is awaited any longer */
+    int64_t again_ns;               /* nothing is asked again */
 };
 
 /* A `cancelled`: the client has left, or somebody else has become the primary of what is asked. */
@@ -56,7 +59,7 @@ static bool may_be_done(gyre_status status)
 static void call_failed(const gy_route *route, struct gy_primary_call *call, gyre_status status, const gyre_error *cause)
 {
     const gyre_error said = *cause; /* it may be the call's own */
-    if (status == GYRE_ABORTED)
+    if (status == GYRE_ABORTED || status == GYRE_CANCELLED) /* another became primary: nobody may answer yet, that is all */
         status = GYRE_UNAVAILABLE;
     call->status = gy_shard_failure(route, call->shard, NULL, status, &said, &call->err);
 }
@@ -111,7 +114,8 @@ static int64_t last_attempt_ns(int64_t deadline_ns)
 static bool await(struct attempt *attempt, int64_t backoff_ns)
 {
     const struct gy_primary_ask *ask = attempt->ask;
-    int64_t now_ns = gy_now_ns(), last_ns = attempt->last_ns, until_ns = now_ns + backoff_ns < last_ns ? now_ns + backoff_ns : last_ns;
+    int64_t now_ns = gy_now_ns(), last_ns = attempt->again_ns,
+        until_ns = now_ns + backoff_ns < last_ns ? now_ns + backoff_ns : last_ns;
     if (ask->cancelled && ask->cancelled(ask->cancelled_arg))
         return false;
     if (gy_route_await(ask->routing, &attempt->route, until_ns))
@@ -136,6 +140,8 @@ void gy_primary_run(const struct gy_primary_ask *ask, struct gy_primary_call *ca
     }
     int64_t backoff_ns = BACKOFF_MIN_NS;
     attempt.last_ns = last_attempt_ns(ask->deadline_ns);
+    int64_t again_ns = gy_now_ns() + AGAIN_FOR_NS;
+    attempt.again_ns = again_ns < attempt.last_ns ? again_ns : attempt.last_ns;
     if (attempt.sent && attempt.calls)
         while (attempt_run(&attempt, calls, count) > 0 && await(&attempt, backoff_ns))
             backoff_ns = 2 * backoff_ns < BACKOFF_MAX_NS ? 2 * backoff_ns : BACKOFF_MAX_NS;

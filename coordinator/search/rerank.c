@@ -128,7 +128,8 @@ static gyre_status pack(void *self, const uint32_t *shards, const uint64_t *seqs
     const struct gy_contest *contest = round->contest;
     Gyre__Node__Distances request = GYRE__NODE__DISTANCES__INIT;
     request.collection_id = contest->route->collection_id;
-    request.queries = (ProtobufCBinaryData){contest->n * contest->route->dim * sizeof(float), (uint8_t *)(uintptr_t)contest->queries};
+    request.queries = (ProtobufCBinaryData){contest->n * contest->route->dim * sizeof(float),
+        (uint8_t *)(uintptr_t)contest->queries};
     request.tasks = round->task_pointers;
     for (size_t i = 0; i < count; i++)
         for (size_t t = round->task_starts[shards[i]]; t < round->task_starts[shards[i] + 1]; t++) {

@@ -1,4 +1,5 @@
-/* One Scan message a node, however many of its shards are asked, so that a search costs one exchange a node. What shards answered is
+/* One Scan message a node, however many of its shards are asked, so that a search costs one exchange a node. What shards
+ * answered is
  * taken in their order, whoever was quicker. */
 #include "search/scatter.h"
 
@@ -177,7 +178,8 @@ struct scatter_room {
 
 static void room_free(struct scatter_room *room)
 {
-    free(room->wanted), free(room->queries), free(room->rotated), free(room->limits), free(room->probes), free(room->probe_counts);
+    free(room->wanted), free(room->queries), free(room->rotated), free(room->limits), free(room->probes),
+        free(room->probe_counts);
 }
 
 static gyre_status room_make(const struct gy_contest *contest, const struct gy_pass *pass, struct scatter_room *room,
@@ -265,7 +267,8 @@ gyre_status gy_scatter(struct gy_contest *contest, const struct gy_pass *pass, g
         struct asking asking = {pass, make_scan(contest, pass, &room)};
         struct gy_consult consult = gy_contest_consult(contest);
         consult.kind = contest->options->exact ? GY_READ_EXACT : GY_READ_SCAN;
-        consult.work = pass->picked_count * (contest->probes ? contest->probe_count : gyre_codebook_lists(contest->route->codebook));
+        consult.work = pass->picked_count * (contest->probes ? contest->probe_count
+            : gyre_codebook_lists(contest->route->codebook));
         consult.type = GYRE__NODE__MESSAGE_TYPE__SCAN, consult.reply_type = &gyre__node__scan_reply__descriptor;
         consult.full = pass->alone || contest->options->exact;
         consult.pack = pack, consult.check = check, consult.self = &asking;

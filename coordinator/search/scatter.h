@@ -42,7 +42,8 @@ struct gy_pass {
 };
 GYRE_CHECKED gyre_status gy_scatter(struct gy_contest *contest, const struct gy_pass *pass, gyre_error *err);
 
-/* What all stages ask alike: of which route, until when (the client leaves, its deadline, or with allow_partial until only the time
+/* What all stages ask alike: of which route, until when (the client leaves, its deadline, or with allow_partial until only the
+ * time
  * to go on without the shards that are silent is left), how new and of whom first. */
 struct gy_consult gy_contest_consult(const struct gy_contest *contest);
 

@@ -18,7 +18,8 @@ struct gy_search_options {
     double recall_target;        /* in (0, 1]; 1: every list. exact looks into every list anyway */
     bool exact, approximate, allow_partial;
     bool allow_approximate;      /* a shard without a full copy within reach may answer from codes; not with exact */
-    const uint64_t *min_seqs;    /* [route->shard_count] what is to be seen at least (session.h), alive until the end; NULL: nothing */
+    /* [route->shard_count] what is to be seen at least (session.h), alive until the end; NULL: nothing */
+    const uint64_t *min_seqs;
     double confidence;           /* of each neighbour's bound, in [0.9, 0.9999999] */
     int64_t deadline_ns;
     bool (*cancelled)(void *arg); /* looked at before and while shards are asked; NULL: never */

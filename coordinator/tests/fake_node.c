@@ -29,6 +29,12 @@ static void describe(const struct fake_replica *replica, Gyre__Node__ReplicaStat
     out->member = replica->member;
     out->log_seq = out->applied_seq = replica->log_seq;
     out->lost = replica->lost, out->restoring = replica->restoring;
+    if (replica->closed) { /* as a node says it that has just started: nothing is known but where it is */
+        out->epoch = out->points = out->log_seq = out->applied_seq = 0;
+        out->codebook_version = 0, out->member = replica->named ? replica->member : 0;
+        out->trouble = (char *)(uintptr_t)"no space left on device";
+        return;
+    }
     out->primary = replica->config.primary == replica->member;
 }
 
@@ -46,8 +52,14 @@ static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *aske
         return gyre_fail(err, GYRE_PRECONDITION, "this node has member %u", replica->member);
     if (!replica && !asked->create)
         return gyre_fail(err, GYRE_NOT_FOUND, "no such replica, and it is not to be made");
-    gyre_codebook *codebook;
-    GY_TRY(gyre_codebook_decode(&codebook, asked->codebook.data, asked->codebook.len, err));
+    if (replica)
+        replica->closed = false;
+    gyre_codebook *codebook = NULL;
+    if (asked->codebook.len)
+        GY_TRY(gyre_codebook_decode(&codebook, asked->codebook.data, asked->codebook.len, err));
+    else if (!replica || replica->codebook_version < asked->codebook_version)
+        return gyre_fail(err, GYRE_PRECONDITION, "needs codebook %u", asked->codebook_version);
+    node->codebooks += codebook != NULL;
     if (!replica && node->count < FAKE_REPLICAS_MAX) {
         replica = &node->replicas[node->count++];
         *replica = (struct fake_replica){
@@ -59,12 +71,14 @@ static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *aske
         gyre_codebook_free(codebook);
         return gyre_fail(err, GYRE_EXHAUSTED, "this node is full");
     }
-    gyre_codebook_free(replica->asked);
-    replica->asked = codebook;
+    if (codebook) {
+        gyre_codebook_free(replica->asked);
+        replica->asked = codebook;
+    }
     snprintf(replica->codec, sizeof replica->codec, "%s", asked->codec);
     if (config.epoch > replica->epoch)
         replica->config = config, replica->epoch = config.epoch;
-    if (!node->slow_to_encode)
+    if (codebook && !node->slow_to_encode)
         replica->codebook_version = gyre_codebook_version(codebook);
     Gyre__Node__ReplicaStatus status;
     describe(replica, &status);

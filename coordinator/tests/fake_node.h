@@ -18,6 +18,8 @@ struct fake_replica {
     uint32_t shard, codebook_version, member;
     uint64_t log_seq;
     bool lost, restoring;
+    bool closed;          /* it is there and cannot be opened until it is told to */
+    bool named;           /* and its node remembers which member it is */
     struct gy_shard_config config; /* the newest it was told */
     gyre_codebook *asked; /* the newest it was told */
     char codec[32];       /* of which it was told */
@@ -36,6 +38,7 @@ typedef struct fake_node {
     struct fake_replica replicas[FAKE_REPLICAS_MAX]; /* guarded by mu, as is all below */
     size_t count;
     unsigned asked[FAKE_TYPES];             /* requests by message type */
+    unsigned codebooks;                     /* requests that brought one */
     gyre_status refuse[FAKE_TYPES];         /* by message type; GYRE_OK: obey */
     uint16_t swallows; /* requests of this type are answered only when it closes, as of a frozen daemon that is killed */
     bool slow_to_encode;                    /* keeps the older codebook until fake_node_encode */

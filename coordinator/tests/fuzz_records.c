@@ -47,7 +47,8 @@ static void node(const uint8_t *data, size_t size)
         return;
     gy_bytes bytes = {0};
     if (gy_node_record_encode(&record, &bytes, &err) != GYRE_OK ||
-        gy_node_record_decode(&again, bytes.data, bytes.size, &err) != GYRE_OK || again.draining != record.draining)
+        gy_node_record_decode(&again, bytes.data, bytes.size, &err) != GYRE_OK || again.draining != record.draining ||
+        strcmp(again.heir, record.heir) != 0)
         abort();
     gy_bytes_free(&bytes);
 }

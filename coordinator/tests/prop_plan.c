@@ -62,7 +62,7 @@ static void random_cluster(struct trial *t, size_t nodes_min)
         t->nodes[i].bytes = below(&t->random, 99);
     }
     t->world = (struct gy_plan_world){
-        .nodes = t->nodes, .node_count = count, .replace_after_ns = REPLACE_AFTER_NS, .moves_left = 1};
+        .nodes = t->nodes, .node_count = count, .now_ns = 1, .replace_after_ns = REPLACE_AFTER_NS, .moves_left = 1};
 }
 
 static void begin(struct trial *t)
@@ -88,7 +88,8 @@ static struct gy_plan_node *node_of(struct trial *t, uint32_t member)
 
 static bool is_well(struct trial *t, uint32_t member)
 {
-    return node_of(t, member)->up && t->facts[member].presence == GY_PRESENCE_HELD && !t->facts[member].lost;
+    const struct gy_plan_fact *fact = &t->facts[member];
+    return node_of(t, member)->up && fact->presence == GY_PRESENCE_HELD && !fact->lost && !fact->troubled_since_ns;
 }
 
 /* What every change must keep. */
@@ -197,7 +198,7 @@ static void trouble(struct trial *t)
 {
     struct gy_plan_node *node = &t->nodes[below(&t->random, t->world.node_count)];
     uint32_t member = (uint32_t)below(&t->random, t->config.member_count);
-    switch (below(&t->random, 8)) {
+    switch (below(&t->random, 9)) {
     case 0:
         node->up = false, node->down_since_ns = below(&t->random, 4) ? t->world.now_ns : GY_NEVER;
         break;
@@ -215,6 +216,10 @@ static void trouble(struct trial *t)
     case 6:
         if (below(&t->random, 4) == 0)
             random_wish(t);
+        break;
+    case 7: /* opened again, or not any more */
+        if (t->facts[member].presence == GY_PRESENCE_HELD && !t->facts[member].lost)
+            t->facts[member].troubled_since_ns = t->facts[member].troubled_since_ns ? 0 : t->world.now_ns;
         break;
     default: t->world.now_ns += (int64_t)below(&t->random, (uint64_t)REPLACE_AFTER_NS); break;
     }
@@ -382,6 +387,65 @@ static void balancing_ends(void **state)
     }
 }
 
+/* Handing over ends, each time from a node with at least two primaries more, and then no node could give another one its own. */
+static void handing_over_ends(void **state)
+{
+    (void)state;
+    for (int round = 0; round < ROUNDS / 4; round++) {
+        struct trial t = {.random = seed + (uint64_t)round};
+        random_wish(&t);
+        uint32_t members = t.wish.copies + t.wish.quantized, shards = 1 + (uint32_t)below(&t.random, SHARDS_MAX);
+        random_cluster(&t, members);
+        struct gy_shard_config configs[SHARDS_MAX];
+        static struct gy_plan_fact facts[GY_MEMBERS_MAX];
+        struct gy_plan_shard_view views[SHARDS_MAX];
+        size_t primaries[NODES_MAX] = {0};
+        gyre_error err;
+        REQUIRE(gy_plan_begin(&t.wish, &t.world, shards, configs, &err) == GYRE_OK);
+        for (uint32_t m = 0; m < GY_MEMBERS_MAX; m++)
+            facts[m] = (struct gy_plan_fact){.presence = GY_PRESENCE_HELD};
+        for (uint32_t s = 0; s < shards; s++) { /* as after failovers: the first of the members in sync by the node's name */
+            const struct gy_member *first = NULL;
+            for (uint32_t m = 0; m < members; m++)
+                if (configs[s].members[m].in_sync && (!first || strcmp(configs[s].members[m].node, first->node) < 0))
+                    first = &configs[s].members[m];
+            configs[s].primary = first->id;
+            views[s] = (struct gy_plan_shard_view){&configs[s], facts};
+            for (size_t i = 0; i < t.world.node_count; i++)
+                primaries[i] += strcmp(t.nodes[i].name, first->node) == 0;
+        }
+        size_t shard;
+        struct gy_shard_config next;
+        for (uint32_t steps = 0; gy_plan_hand_over(views, shards, &t.world, &shard, &next); steps++) {
+            REQUIRE(steps < shards * shards);
+            REQUIRE(gy_config_check(&next, &err) == GYRE_OK && next.epoch == configs[shard].epoch + 1);
+            REQUIRE(next.primary_since == next.epoch && next.primary != configs[shard].primary);
+            const char *from = gy_config_member(&configs[shard], configs[shard].primary)->node,
+                       *to = gy_config_member(&next, next.primary)->node;
+            size_t from_before = 0, to_before = 0;
+            for (size_t i = 0; i < t.world.node_count; i++) {
+                if (strcmp(t.nodes[i].name, from) == 0)
+                    from_before = primaries[i]--;
+                if (strcmp(t.nodes[i].name, to) == 0)
+                    to_before = primaries[i]++;
+            }
+            REQUIRE(from_before >= to_before + 2);
+            configs[shard] = next;
+        }
+        for (uint32_t s = 0; s < shards; s++)
+            for (uint32_t m = 0; m < members; m++) {
+                size_t from = 0, to = 0;
+                for (size_t i = 0; i < t.world.node_count; i++) {
+                    if (strcmp(t.nodes[i].name, gy_config_member(&configs[s], configs[s].primary)->node) == 0)
+                        from = primaries[i];
+                    if (strcmp(t.nodes[i].name, configs[s].members[m].node) == 0)
+                        to = primaries[i];
+                }
+                REQUIRE(!configs[s].members[m].in_sync || from < to + 2);
+            }
+    }
+}
+
 int main(void)
 {
     const char *given = getenv("GYRE_SEED");
@@ -390,6 +454,7 @@ int main(void)
         cmocka_unit_test(no_write_is_lost_no_id_reused_and_the_wish_is_reached),
         cmocka_unit_test(a_new_collection_is_spread_evenly),
         cmocka_unit_test(balancing_ends),
+        cmocka_unit_test(handing_over_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -209,6 +209,47 @@ static void a_member_on_a_dead_node_is_replaced_after_the_grace_time(void **stat
     assert_non_null(strstr(s.plan.reason, "no node can take another"));
 }
 
+static void a_primary_in_trouble_hands_over_when_another_serves(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.facts[0].troubled_since_ns = NOW_NS - GY_TROUBLED_NS_MAX + 1;
+    plan_nothing(&s);
+    assert_int_equal(s.plan.due_ns, NOW_NS + 1);
+    s.world.now_ns++;
+    s.facts[2].troubled_since_ns = NOW_NS; /* it does not serve either, however shortly */
+    assert_false(next_member(&s, 1)->in_sync);
+    assert_int_equal(s.plan.next.primary, 2);
+    assert_false(gy_config_member(&s.plan.next, 3)->in_sync);
+    assert_int_equal(s.plan.next.member_count, 3);
+    s.facts[1].troubled_since_ns = NOW_NS;
+    s.world.now_ns += 2 * GRACE_NS; /* never another than these three: one may be opened yet */
+    plan_nothing(&s);
+    assert_non_null(strstr(s.plan.reason, "no other member in sync"));
+}
+
+static void a_member_in_trouble_is_replaced_after_the_grace_time_elsewhere(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.facts[1].troubled_since_ns = NOW_NS - GRACE_NS + 1;
+    plan_nothing(&s);
+    assert_int_equal(s.plan.due_ns, NOW_NS + 1);
+    s.world.now_ns++;
+    assert_false(next_member(&s, 2)->in_sync);
+    assert_int_equal(s.plan.next.member_count, 3);
+    s.config = s.plan.next;
+    s.nodes[B].replicas = 0; /* the best, were it not its own */
+    assert_null(next_member(&s, 2));
+    assert_string_equal(gy_config_member(&s.plan.next, 4)->node, "e");
+    s.nodes[D].draining = s.nodes[E].draining = true;
+    plan_nothing(&s);
+    s = make_scene(); /* while it stays so does its data: the primary must serve */
+    s.facts[1].troubled_since_ns = 1;
+    s.facts[0] = (struct gy_plan_fact){.presence = GY_PRESENCE_UNHEARD};
+    plan_nothing(&s);
+}
+
 static void a_lost_quantized_member_is_replaced_in_one_step(void **state)
 {
     (void)state;
@@ -440,6 +481,120 @@ static void load_moves_to_a_node_that_has_notably_less(void **state)
     assert_false(gy_plan_balance(&view, 1, &s.world, &shard, &next));
 }
 
+static void primaries_are_spread_over_members_in_sync(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.world.nodes = s.nodes;
+    struct gy_shard_config other = s.config, next;
+    struct gy_plan_shard_view views[] = {{&s.config, s.facts}, {&other, s.facts}};
+    size_t shard;
+    assert_false(gy_plan_hand_over(views, 1, &s.world, &shard, &next)); /* one more is as even as it gets */
+    assert_true(gy_plan_hand_over(views, 2, &s.world, &shard, &next));
+    assert_int_equal(shard, 0);
+    assert_int_equal(next.primary, 2);
+    assert_int_equal(next.primary_since, 10);
+    s.nodes[B].draining = true;
+    assert_true(gy_plan_hand_over(views, 2, &s.world, &shard, &next));
+    assert_int_equal(next.primary, 3);
+    other.members[2].leaving = s.config.members[2].leaving = true; /* neither shard is settled */
+    assert_false(gy_plan_hand_over(views, 2, &s.world, &shard, &next));
+}
+
+static void members_of_a_node_with_an_heir_go_there(void **state)
+{
+    (void)state;
+    struct scene s = make_scene();
+    s.nodes[B].draining = true, s.nodes[B].heir = "d"; /* e has fewer */
+    falls_silent(&s, B, 0);
+    assert_true(next_member(&s, 2)->leaving); /* at once */
+    s.config = s.plan.next;
+    assert_string_equal(next_member(&s, 4)->node, "d");
+    falls_silent(&s, D, 0);
+    assert_string_equal(next_member(&s, 4)->node, "e");
+    s = make_scene();
+    s.nodes[B].draining = true, s.nodes[B].heir = "c"; /* has one already */
+    plan(&s);
+    s.config = s.plan.next;
+    assert_string_equal(next_member(&s, 4)->node, "e");
+    s = make_scene();
+    s.nodes[B].heir = "d";
+    s.config.members[1].in_sync = false, s.facts[1].lost = true;
+    plan(&s);
+    assert_string_equal(gy_config_member(&s.plan.next, 4)->node, "d");
+}
+
+/* Member 1 on a was the last in sync, and a is down; 2 on b has the longer log of the others, 4 on d holds codes. */
+static struct scene make_bereft(void)
+{
+    struct scene s = make_scene();
+    s.config.members[1].in_sync = s.config.members[2].in_sync = false;
+    with_fourth(&s, GY_MEMBER_QUANTIZED, false);
+    s.facts[1].log_seq = 49, s.facts[2].log_seq = 48, s.facts[3].log_seq = 99;
+    falls_silent(&s, A, 0);
+    return s;
+}
+
+static gyre_status recover(struct scene *s, uint32_t member, bool accepted, struct gy_shard_config *next, gyre_error *err)
+{
+    s->world.nodes = s->nodes;
+    return gy_plan_recover(&s->config, s->facts, &s->world, member, accepted, 1234, next, err);
+}
+
+static void an_unclean_recovery_leaves_one_member_and_new_ones(void **state)
+{
+    (void)state;
+    struct scene s = make_bereft();
+    struct gy_shard_config next;
+    gyre_error err = {0};
+    assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_OK);
+    assert_int_equal(gy_config_check(&next, &err), GYRE_OK);
+    assert_int_equal(next.epoch, 10);
+    assert_int_equal(next.primary, 2);
+    assert_int_equal(next.primary_since, 10);
+    assert_int_equal(next.unclean_epoch, 10);
+    assert_int_equal(next.unclean_unix_ms, 1234);
+    assert_int_equal(gy_config_in_sync_count(&next), 1);
+    assert_int_equal(next.member_count, 4);
+    assert_int_equal(next.next_member, 8);
+    static const char *const nodes[] = {"b", "a", "c", "d"};
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_string_equal(next.members[i].node, nodes[i]);
+        assert_int_equal(next.members[i].id, i == 0 ? 2 : 4 + i);
+    }
+    assert_int_equal(next.members[3].kind, GY_MEMBER_QUANTIZED);
+    assert_int_equal(recover(&s, 3, true, &next, &err), GYRE_OK);
+    assert_int_equal(next.primary, 3);
+}
+
+static void an_unclean_recovery_is_refused_while_there_is_hope(void **state)
+{
+    (void)state;
+    struct scene s = make_bereft();
+    struct gy_shard_config next;
+    gyre_error err = {0};
+    assert_int_equal(recover(&s, 0, false, &next, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "first try to bring back node a"));
+    assert_non_null(strstr(err.text, "member 2 on node b, whose log ends at 49"));
+    assert_int_equal(recover(&s, 4, true, &next, &err), GYRE_PRECONDITION); /* codes only */
+    assert_int_equal(recover(&s, 1, true, &next, &err), GYRE_PRECONDITION); /* away */
+    assert_int_equal(recover(&s, 9, true, &next, &err), GYRE_NOT_FOUND);
+    s.facts[1].restoring = true, s.facts[2].troubled_since_ns = 1;
+    assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "no member with vectors answers"));
+    s = make_bereft();
+    s.config.members[2].in_sync = true;
+    assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "member 3 on node c is in sync and up"));
+    s.facts[2].presence = GY_PRESENCE_UNHEARD;
+    assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "not heard of yet"));
+    s.facts[2].presence = GY_PRESENCE_ABSENT;
+    assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_OK);
+    s.nodes[A].down_since_ns = GY_NEVER;
+    assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_PRECONDITION);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -453,6 +608,8 @@ int main(void)
         cmocka_unit_test(a_lost_member_stays_in_sync_until_the_primary_is_heard_of),
         cmocka_unit_test(a_member_that_was_just_added_is_waited_for),
         cmocka_unit_test(a_member_on_a_dead_node_is_replaced_after_the_grace_time),
+        cmocka_unit_test(a_primary_in_trouble_hands_over_when_another_serves),
+        cmocka_unit_test(a_member_in_trouble_is_replaced_after_the_grace_time_elsewhere),
         cmocka_unit_test(a_lost_quantized_member_is_replaced_in_one_step),
         cmocka_unit_test(missing_members_are_added_one_at_a_time),
         cmocka_unit_test(zones_without_a_member_come_first),
@@ -467,6 +624,10 @@ int main(void)
         cmocka_unit_test(a_move_by_hand_is_checked),
         cmocka_unit_test(a_collection_that_needs_more_nodes_than_there_are_is_refused),
         cmocka_unit_test(load_moves_to_a_node_that_has_notably_less),
+        cmocka_unit_test(primaries_are_spread_over_members_in_sync),
+        cmocka_unit_test(members_of_a_node_with_an_heir_go_there),
+        cmocka_unit_test(an_unclean_recovery_leaves_one_member_and_new_ones),
+        cmocka_unit_test(an_unclean_recovery_is_refused_while_there_is_hope),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

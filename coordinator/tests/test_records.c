@@ -181,6 +181,10 @@ static const struct damage {
     {"[1,\"full\",true,false,\"n1\"]", "[1,\"full\",true,false,\"n 1\"]", GYRE_CORRUPT, "shard 0"},
     {"[1,\"full\",true,false,\"n1\"]", "7", GYRE_CORRUPT, "shard 0"},
     {"[[1,\"full\",true,false,\"n1\"]]", "[]", GYRE_CORRUPT, "0 members"},
+    {"\"n1\"]]", "\"n1\"]],[2,5]", GYRE_CORRUPT, "unclean_epoch is 2"},
+    {"\"n1\"]]", "\"n1\"]],[1,0]", GYRE_CORRUPT, "unclean_unix_ms is 0"},
+    {"\"n1\"]]", "\"n1\"]],[1]", GYRE_CORRUPT, "unclean"},
+    {"\"n1\"]]", "\"n1\"]],5", GYRE_CORRUPT, "unclean"},
     {"\"n3\"", "\"n2\"", GYRE_CORRUPT, "on one node"},
     {"\"configs\":[", "\"configs\":{\"a\":[", GYRE_CORRUPT, "JSON"},
 };
@@ -194,15 +198,18 @@ static void check(const struct damage *damage, gyre_status status, const gyre_er
 static void a_node_record_is_read_as_it_was_written(void **state)
 {
     (void)state;
-    struct gy_node_record record = {.draining = true}, again = {0};
+    struct gy_node_record record = {.draining = true, .heir = "n2"}, again = {0};
     gy_bytes bytes;
     gyre_error err = {0};
     assert_int_equal(gy_node_record_encode(&record, &bytes, &err), GYRE_OK);
     assert_int_equal(gy_node_record_decode(&again, bytes.data, bytes.size, &err), GYRE_OK);
     assert_true(again.draining);
+    assert_string_equal(again.heir, "n2");
     gy_bytes_free(&bytes);
-    static const char *const damaged[] = {"{\"format\":1}", "{\"format\":1,\"draining\":1}", "[]",
-                                          "{\"format\":1,\"draining\":true,\"more\":1}"};
+    static const char *const damaged[] = {"{\"format\":1}", "{\"format\":1,\"draining\":1,\"heir\":\"\"}", "[]",
+                                          "{\"format\":1,\"draining\":true}",
+                                          "{\"format\":1,\"draining\":true,\"heir\":\"n 2\"}",
+                                          "{\"format\":1,\"draining\":true,\"heir\":\"\",\"more\":1}"};
     for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++)
         assert_int_equal(gy_node_record_decode(&again, (const uint8_t *)damaged[i], strlen(damaged[i]), &err), GYRE_CORRUPT);
     assert_int_equal(gy_node_record_decode(&again, (const uint8_t *)"{\"format\":2}", 12, &err), GYRE_UNIMPLEMENTED);

@@ -19,7 +19,8 @@
 
 enum { NODES = 3, SHARDS = 6, POINTS = 4000, DIM = 8, LISTS = 16, VERSION = 3, MEMBERS = 3 };
 
-typedef enum mischief { HONEST, WRONG_SIZES, NOT_A_NUMBER, MISSING_SHARD, REFUSING, FROZEN, FROZEN_AFTER_SCAN, BEHIND, CODES_ONLY } mischief;
+typedef enum mischief { HONEST, WRONG_SIZES, NOT_A_NUMBER, MISSING_SHARD, REFUSING, FROZEN, FROZEN_AFTER_SCAN, BEHIND,
+    CODES_ONLY } mischief;
 
 /* One node: shards s with s % NODES == number. Estimates are true distances plus noise within the half-width. */
 struct node {

@@ -20,7 +20,7 @@ void world_start(struct world *world)
     MUST(gy_catalog_embedded_open(&world->catalog, path, &err));
     struct gy_placement_options options = {
         .catalog = world->catalog, .metrics = world->metrics, .heartbeat_ms = world->heartbeat_ms,
-        .replace_after_ns = world->replace_after_ns};
+        .replace_after_ns = world->replace_after_ns, .even_every_ns = world->even_every_ns};
     MUST(gy_placement_new(&world->placement, &options, &err));
     struct gy_bus_options bus = {
         .listen = "127.0.0.1:0",
@@ -67,10 +67,11 @@ void world_report(fake_node *node)
     MUST(fake_node_report(node, &err));
 }
 
-static int make_world(void **state, size_t node_count, uint32_t heartbeat_ms, int64_t replace_after_ns)
+static int make_world(void **state, size_t node_count, uint32_t heartbeat_ms, int64_t replace_after_ns, int64_t even_every_ns)
 {
     struct world *world = calloc(1, sizeof *world);
     world->heartbeat_ms = heartbeat_ms, world->replace_after_ns = replace_after_ns;
+    world->even_every_ns = even_every_ns;
     snprintf(world->dir, sizeof world->dir, "/tmp/gyre-collections-XXXXXX");
     if (!mkdtemp(world->dir))
         return -1;
@@ -84,11 +85,15 @@ static int make_world(void **state, size_t node_count, uint32_t heartbeat_ms, in
     return 0;
 }
 
-int world_make_empty(void **state) { return make_world(state, 0, WORLD_HEARTBEAT_MS, 0); }
-int world_make_full(void **state) { return make_world(state, NODES, WORLD_HEARTBEAT_MS, 0); }
+int world_make_empty(void **state) { return make_world(state, 0, WORLD_HEARTBEAT_MS, 0, 0); }
+int world_make_full(void **state) { return make_world(state, NODES, WORLD_HEARTBEAT_MS, 0, 0); }
 int world_make_mortal(void **state)
 {
-    return make_world(state, NODES_MAX, WORLD_HEARTBEAT_SHORT_MS, WORLD_REPLACE_AFTER_NS);
+    return make_world(state, NODES_MAX, WORLD_HEARTBEAT_SHORT_MS, WORLD_REPLACE_AFTER_NS, 0);
+}
+int world_make_even(void **state)
+{
+    return make_world(state, NODES_MAX, WORLD_HEARTBEAT_SHORT_MS, WORLD_PATIENT_NS, WORLD_EVEN_EVERY_NS);
 }
 
 void world_await(struct world *world, const bool *silent, bool (*done)(struct world *world), const char *what)

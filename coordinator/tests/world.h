@@ -17,13 +17,15 @@ enum { WORLD_HEARTBEAT_MS = 5000 };
 /* Where nodes shall be taken for dead: after the shortest silence, and replaced a second later. */
 enum { WORLD_HEARTBEAT_SHORT_MS = 100 };
 #define WORLD_REPLACE_AFTER_NS (4 * GY_SECOND_NS)
+#define WORLD_PATIENT_NS (600 * GY_SECOND_NS) /* no replica is replaced while a test runs */
+#define WORLD_EVEN_EVERY_NS (100 * GY_MILLISECOND_NS)
 
 extern const uint8_t world_key[GY_BUS_KEY_BYTES];
 
 struct world {
     char dir[64];
     uint32_t heartbeat_ms;
-    int64_t replace_after_ns;
+    int64_t replace_after_ns, even_every_ns;
     gy_metrics *metrics;
     gy_catalog *catalog;
     gy_placement *placement;
@@ -49,6 +51,8 @@ int world_make_empty(void **state);
 int world_make_full(void **state);
 /* NODES_MAX that have reported; those that do not go on are soon taken for dead. */
 int world_make_mortal(void **state);
+/* The same, and loads are evened out. */
+int world_make_even(void **state);
 int world_free(void **state);
 
 void world_start(struct world *world);

@@ -38,6 +38,8 @@ int command_collection_info(struct cli *cli, int argc, char **argv);
 int command_collection_drop(struct cli *cli, int argc, char **argv);
 int command_collection_update(struct cli *cli, int argc, char **argv);
 int command_drain(struct cli *cli, int argc, char **argv);
+int command_replace(struct cli *cli, int argc, char **argv);
+int command_recover(struct cli *cli, int argc, char **argv);
 int command_move(struct cli *cli, int argc, char **argv);
 int command_collection_train(struct cli *cli, int argc, char **argv);
 int command_import(struct cli *cli, int argc, char **argv);

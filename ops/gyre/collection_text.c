@@ -6,6 +6,7 @@
 #include "gyre/metric.h"
 
 #include <inttypes.h>
+#include <time.h>
 
 static const Gyre__V1__CollectionSpec nothing = GYRE__V1__COLLECTION_SPEC__INIT;
 
@@ -35,11 +36,13 @@ json_t *collection_json(const Gyre__V1__Collection *collection)
     json_t *shards = json_array(), *costs = json_array();
     for (size_t i = 0; i < collection->n_shards; i++) {
         const Gyre__V1__ShardInfo *shard = collection->shards[i];
-        json_array_append_new(shards, json_pack("{si sI ss sb sI sI si si ss so}", "shard", (int)shard->shard, "epoch",
+        json_array_append_new(shards, json_pack("{si sI ss sb sI sI si si ss sI sI so}", "shard", (int)shard->shard, "epoch",
                                                 (json_int_t)shard->epoch, "primary", shard->primary, "reachable", shard->reachable,
                                                 "points", (json_int_t)shard->points, "applied_seq", (json_int_t)shard->applied_seq,
                                                 "codebook_version", (int)shard->codebook_version, "min_copies",
-                                                (int)shard->min_copies, "obstacle", shard->obstacle, "members",
+                                                (int)shard->min_copies, "obstacle", shard->obstacle, "unclean_epoch",
+                                                (json_int_t)shard->unclean_epoch, "unclean_unix_ms",
+                                                (json_int_t)shard->unclean_unix_ms, "members",
                                                 members_json(shard)));
     }
     for (size_t i = 0; i < collection->n_probe_costs; i++)
@@ -154,6 +157,20 @@ static void print_obstacles(const Gyre__V1__Collection *collection, FILE *out)
         }
 }
 
+/* Where writes may have been lost. */
+static void print_unclean(const Gyre__V1__Collection *collection, FILE *out)
+{
+    for (size_t i = 0; i < collection->n_shards; i++) {
+        const Gyre__V1__ShardInfo *shard = collection->shards[i];
+        time_t at = (time_t)(shard->unclean_unix_ms / 1000);
+        struct tm utc;
+        char text[32];
+        if (shard->unclean_epoch && gmtime_r(&at, &utc) && strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &utc))
+            fprintf(out, "shard %u: recovered uncleanly at %s UTC, in epoch %" PRIu64 ": older writes may be lost\n", shard->shard,
+                    text, shard->unclean_epoch);
+    }
+}
+
 /* Whether some shard has more than its primary. */
 static bool has_copies(const Gyre__V1__Collection *collection)
 {
@@ -201,5 +218,6 @@ void collection_print(const Gyre__V1__Collection *collection, bool json, FILE *o
     if (has_copies(collection))
         print_members(collection, out);
     print_obstacles(collection, out);
+    print_unclean(collection, out);
     print_costs(collection, out);
 }

@@ -18,6 +18,8 @@ static const struct command commands[] = {
     {"collection drop", "delete a collection and its points", command_collection_drop},
     {"collection train", "partition a collection into lists and re-encode it, now", command_collection_train},
     {"drain", "move every replica of a node to others", command_drain},
+    {"replace", "move every replica of a node to another one", command_replace},
+    {"recover", "go on with a shard whose copies in sync are gone, losing writes", command_recover},
     {"move", "move a replica of a shard to another node", command_move},
     {"scrub", "check what the replicas of a collection have on disk", command_scrub},
     {"fsck", "check what a shard daemon that does not run keeps", command_fsck},

@@ -1,4 +1,4 @@
-/* operate: other wishes for a collection, a node emptied, a replica moved. The coordinator does the work in the background. */
+/* operate: other wishes for a collection, a replica moved. The coordinator does the work in the background. */
 #include "args.h"
 #include "collection.h"
 #include "output.h"
@@ -49,30 +49,6 @@ int command_collection_update(struct cli *cli, int argc, char **argv)
         return CLI_FAILED;
     collection_print(collection, json, stdout);
     gy_wire_free(collection);
-    return CLI_DONE;
-}
-
-int command_drain(struct cli *cli, int argc, char **argv)
-{
-    bool undo = false;
-    const struct arg args[] = {{"undo", 0, ARG_SWITCH, &undo, 0, 0, NULL, "let it have replicas again"}};
-    const struct usage usage = {
-        "drain", "NODE", 1, 1,
-        "Moves every replica of a node to others, in the background, and gives it no new one. It may be stopped for good once\n"
-        "`gyre status` shows that it has none.",
-        "  gyre drain n3\n  gyre drain n3 --undo\n"};
-    int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
-    if (stop != ARGS_READ)
-        return stop;
-    Gyre__V1__DrainRequest request = GYRE__V1__DRAIN_REQUEST__INIT;
-    Gyre__V1__DrainReply *reply = NULL;
-    request.node = argv[0], request.undo = undo;
-    if (cli_call(cli, usage.command, "/gyre.v1.Cluster/Drain", &request.base, &gyre__v1__drain_reply__descriptor, &reply,
-                 CALL_SECONDS) != CLI_DONE)
-        return CLI_FAILED;
-    printf("%s: %s, %u replica%s\n", argv[0], undo ? "no longer draining" : "draining", reply->members,
-           reply->members == 1 ? "" : "s");
-    gy_wire_free(reply);
     return CLI_DONE;
 }
 

@@ -23,7 +23,7 @@ static const char *state_text(Gyre__V1__NodeState state)
 
 void cluster_print(const Gyre__V1__ClusterStatusReply *reply, FILE *out)
 {
-    static const struct column columns[] = {{"node", false},  {"state", false}, {"bus", false},      {"http", false}, {"replicas", true},
+    static const struct column columns[] = {{"node", false},  {"state", false}, {"zone", false}, {"bus", false},      {"http", false}, {"replicas", true},
                                             {"points", true}, {"memory", true}, {"disk free", true}, {"simd", false}, {"seen", true}};
     struct table table = {.columns = columns, .column_count = sizeof columns / sizeof *columns};
     char number[NUMBER_TEXT_BYTES];
@@ -32,6 +32,7 @@ void cluster_print(const Gyre__V1__ClusterStatusReply *reply, FILE *out)
         const Gyre__V1__NodeInfo *node = reply->nodes[i];
         table_add(&table, "%s", node->name);
         table_add(&table, "%s%s", state_text(node->state), node->draining ? ", draining" : "");
+        table_add(&table, "%s", node->zone);
         table_add(&table, "%s", node->address);
         table_add(&table, "%s", node->http_address);
         table_add(&table, "%u", node->replicas);
@@ -49,12 +50,12 @@ static json_t *status_json(const Gyre__V1__ClusterStatusReply *reply, const Gyre
     json_t *nodes = json_array(), *collections = json_array();
     for (size_t i = 0; i < reply->n_nodes; i++) {
         const Gyre__V1__NodeInfo *node = reply->nodes[i];
-        json_array_append_new(nodes, json_pack("{ss ss ss ss ss ss si sI sI sI sI ss sb}", "name", node->name, "state", state_text(node->state),
+        json_array_append_new(nodes, json_pack("{ss ss ss ss ss ss si sI sI sI sI ss sb si ss}", "name", node->name, "state", state_text(node->state),
                                                "address", node->address, "http_address", node->http_address, "version", node->version,
                                                "simd", node->simd, "replicas", (int)node->replicas, "points", (json_int_t)node->points,
                                                "resident_bytes", (json_int_t)node->resident_bytes, "disk_free_bytes",
                                                (json_int_t)node->disk_free_bytes, "since_report_ms", (json_int_t)node->since_report_ms, "zone", node->zone,
-                                               "draining", node->draining));
+                                               "draining", node->draining, "members", (int)node->members, "heir", node->heir));
     }
     for (size_t i = 0; i < list->n_collections; i++)
         json_array_append_new(collections, collection_json(list->collections[i]));

@@ -27,7 +27,8 @@ void gy_serve_count(gy_incoming *call, void *message)
     if (request->n_shards == 0 || request->n_shards > GY_REQUEST_SHARDS_MAX)
         status = gyre_fail(&err, GYRE_INVALID, "%zu shards; a request names 1 to %d", request->n_shards, GY_REQUEST_SHARDS_MAX);
     else if (request->n_min_seqs && request->n_min_seqs != request->n_shards)
-        status = gyre_fail(&err, GYRE_INVALID, "%zu min_seqs; there must be one for each of %zu shards, or none", request->n_min_seqs,
+        status = gyre_fail(&err, GYRE_INVALID, "%zu min_seqs; there must be one for each of %zu shards, or none",
+            request->n_min_seqs,
                            request->n_shards);
     else if (!(points = calloc(2 * request->n_shards, sizeof *points)))
         status = gyre_fail(&err, GYRE_NO_MEMORY, "no memory for %zu counts", request->n_shards);

@@ -36,13 +36,17 @@ static gyre_status ensure(gy_node *node, const Gyre__Node__EnsureReplica *reques
     snprintf(identity.collection, sizeof identity.collection, "%s", request->collection);
     const gyre_codec *codec;
     GY_TRY(find_codec(&codec, request->codec, err));
-    gyre_codebook *decoded;
-    gyre_status status = gyre_codebook_decode(&decoded, request->codebook.data, request->codebook.len, err);
+    gyre_codebook *decoded = NULL;
+    gyre_status status = GYRE_OK;
+    if (request->codebook.len)
+        status = gyre_codebook_decode(&decoded, request->codebook.data, request->codebook.len, err);
+    else if (!request->codebook_version)
+        status = gyre_fail(err, GYRE_INVALID, "neither its bytes nor its version are there");
     if (status != GYRE_OK)
         return gyre_wrap(err, status, "codebook");
     GY_AUTO(gyre_codebook) *codebook = decoded;
     wish.codec = codec->name;
-    wish.codebook = codebook;
+    wish.codebook = codebook, wish.codebook_version = request->codebook_version;
     return gy_node_ensure(node, &wish, deadline_ns, out, err);
 }
 

@@ -494,11 +494,18 @@ uint64_t gy_node_fenced_count(gy_node *node)
 
 /* ---- coming and going ---- */
 
+static gyre_status needs_codebook(const struct gy_node_wish *wish, gyre_error *err)
+{
+    return gyre_fail(err, GYRE_PRECONDITION, "needs codebook %u, which was not sent along", wish->codebook_version);
+}
+
 /* Fills a new place. That it was opened, found instead of made, does not mean that it serves: gy_node_hold says. */
 static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_node_wish *wish, gyre_error *err)
 {
     gy_replica *replica = NULL;
-    gyre_status status = gy_disk_check(node->data_dir, node->limits.disk_free_min, "a new replica", err);
+    gyre_status status = wish->codebook ? GYRE_OK : needs_codebook(wish, err);
+    if (status == GYRE_OK)
+        status = gy_disk_check(node->data_dir, node->limits.disk_free_min, "a new replica", err);
     if (status == GYRE_OK)
         status = gy_replica_create(&replica, node->env, hosted->path, wish->identity, wish->member, &wish->config, wish->codec,
                                    wish->codebook, &node->limits, err);
@@ -564,6 +571,13 @@ static gyre_status check_codec(gy_replica *replica, const char *codec, gyre_erro
     return strcmp(own, codec) == 0
                ? GYRE_OK
                : gyre_fail(err, GYRE_INVALID, "asked to be in codec '%s'; it was made with '%s', which is fixed", codec, own);
+}
+
+/* Whether a replica may go on without the codebook. One that holds codes only gets later ones from the primary. */
+static gyre_status check_codebook(const struct gy_node_wish *wish, uint32_t version, gyre_error *err)
+{
+    bool full = gy_config_member(&wish->config, wish->member)->kind == GY_MEMBER_FULL;
+    return full && version < wish->codebook_version ? needs_codebook(wish, err) : GYRE_OK;
 }
 
 static gyre_status drop(gy_node *node, uint64_t collection_id, uint32_t shard, uint32_t member, gyre_error *err)
@@ -666,8 +680,10 @@ static gyre_status ensure(gy_node *node, const struct gy_node_wish *wish, int64_
     status = check_codec(hosted->replica, wish->codec, err);
     if (status == GYRE_OK)
         status = gy_replica_set_config(hosted->replica, &wish->config, err);
-    if (status == GYRE_OK)
+    if (status == GYRE_OK && wish->codebook)
         status = gy_replica_set_codebook(hosted->replica, wish->codebook, err);
+    else if (status == GYRE_OK)
+        status = check_codebook(wish, before.codebook_version, err);
     if (status != GYRE_OK) {
         gy_node_release(node, hosted);
         return gyre_wrap(err, status, "collection %" PRIu64 " shard %u", identity->collection_id, identity->shard);

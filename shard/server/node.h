@@ -58,11 +58,13 @@ struct gy_node_wish {
     struct gy_shard_config config;
     bool create;                   /* it may be made, empty: a new collection, or a member that is not in sync */
     const char *codec;
-    const gyre_codebook *codebook;
+    const gyre_codebook *codebook; /* NULL: it is taken to be in this version or a newer one */
+    uint32_t codebook_version;
 };
 
 /* Makes a replica exist (created, or opened anew if it was in trouble) and brings it to a configuration and codebook; holds it.
  * Of an earlier member, or damaged, it is deleted and made anew if create says that it may be.
+ * GYRE_PRECONDITION if the codebook is needed and was not brought; it has the configuration then, if it is here.
  * GYRE_NOT_FOUND if it is not here and may not be made, GYRE_ABORTED for an older epoch, GYRE_INVALID for another codec than it
  * was made with, GYRE_EXHAUSTED when the disk is too full for a new one, GYRE_DEADLINE. */
 GYRE_CHECKED gyre_status gy_node_ensure(gy_node *node, const struct gy_node_wish *wish, int64_t deadline_ns, gy_hosted **out,

@@ -17,6 +17,7 @@ enum {
     INTERVAL_MS_MAX = 60000,
     CODEBOOK_LOOK_MS = 50, /* a finished re-encoding has no event; this often it is looked for while a report is due anyway */
     CALL_SECONDS = 1,
+    ZONE_BYTES_MAX = 63, /* as a coordinator takes it */
 };
 
 struct listener {
@@ -26,7 +27,7 @@ struct listener {
 
 struct gy_report {
     gy_node *node;
-    char *address, *http_address;
+    char *address, *http_address, *zone;
     uint64_t started_unix_ms;
     struct listener listeners[COORDINATORS_MAX];
     size_t listener_count;
@@ -59,6 +60,7 @@ static gyre_status describe(const gy_report *report, struct told *told, gyre_err
     told->message.node = (char *)(uintptr_t)gy_node_name(report->node); /* only read */
     told->message.address = report->address;
     told->message.http_address = report->http_address;
+    told->message.zone = report->zone;
     told->message.version = (char *)(uintptr_t)gy_version();
     told->message.simd = (char *)(uintptr_t)gyre_simd_name();
     told->message.resident_bytes = gy_resident_bytes();
@@ -165,6 +167,18 @@ static void *run(void *arg)
 
 /* ---- life cycle ---- */
 
+gyre_status gy_report_zone_check(const char *zone, gyre_error *err)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    size_t bytes = strlen(zone), good = strspn(zone, allowed);
+    if (bytes > ZONE_BYTES_MAX)
+        return gyre_fail(err, GYRE_INVALID, "zone of %zu bytes; it has at most %d", bytes, ZONE_BYTES_MAX);
+    if (good < bytes)
+        return gyre_fail(err, GYRE_INVALID, "zone: byte %zu is 0x%02x; it has letters, digits, '.', '_' and '-'", good,
+                         (unsigned char)zone[good]);
+    return GYRE_OK;
+}
+
 static gyre_status add_listeners(gy_report *report, gy_bus *bus, const char *coordinators, gyre_error *err)
 {
     char *list = strdup(coordinators), *rest = NULL;
@@ -191,6 +205,7 @@ static void release(gy_report *report)
         gy_peer_free(report->listeners[i].peer);
     free(report->address);
     free(report->http_address);
+    free(report->zone);
     free(report);
 }
 
@@ -205,8 +220,9 @@ gyre_status gy_report_start(gy_report **out, const struct gy_report_options *opt
     report->node = options->node;
     report->address = strdup(options->address);
     report->http_address = strdup(options->http_address);
+    report->zone = strdup(options->zone);
     gyre_status status = GYRE_OK;
-    if (!report->address || !report->http_address)
+    if (!report->address || !report->http_address || !report->zone)
         status = gyre_fail(err, GYRE_NO_MEMORY, "no memory for a report");
     if (status == GYRE_OK)
         status = add_listeners(report, options->bus, options->coordinators, err);

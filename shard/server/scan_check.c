@@ -23,7 +23,8 @@ gyre_status gy_scan_check_numbers(const Gyre__Node__Scan *request, gyre_error *e
     if (request->scan_bits != 0 && request->scan_bits != 4 && request->scan_bits != 6 && request->scan_bits != 8)
         return gyre_fail(err, GYRE_INVALID, "scan_bits is %u; it must be 4, 6 or 8, or 0 for 4", request->scan_bits);
     if (request->n_min_seqs && request->n_min_seqs != request->n_shards)
-        return gyre_fail(err, GYRE_INVALID, "%zu min_seqs; there must be one for each of %zu shards, or none", request->n_min_seqs,
+        return gyre_fail(err, GYRE_INVALID, "%zu min_seqs; there must be one for each of %zu shards, or none",
+            request->n_min_seqs,
                          request->n_shards);
     if (!request->exact && !(request->epsilon > 0 && isfinite(request->epsilon)))
         return gyre_fail(err, GYRE_INVALID, "epsilon is %g; it must be finite and above 0", (double)request->epsilon);

@@ -21,6 +21,7 @@ struct world {
     uint64_t memory_budget; /* 0: plenty */
     size_t scan_threads, scan_queue; /* 0: 2 and 64 */
     const char *codec; /* of the replicas that ensure makes; NULL: says nothing */
+    uint32_t codebook_taken_for_had; /* ensure without a codebook: the version it says */
     bool found_only; /* ensure: the replica is not to be made, or made anew */
     gy_metrics *metrics;
     gy_node *node;
@@ -125,9 +126,12 @@ static inline gyre_status ensure(struct world *world, uint32_t shard, uint64_t e
     request.create = !world->found_only;
     if (world->codec)
         request.codec = (char *)(uintptr_t)world->codec;
-    request.codebook = (ProtobufCBinaryData){gyre_codebook_encoded_bytes(codebook), bytes};
-    assert_true(request.codebook.len <= sizeof bytes);
-    gyre_codebook_encode(codebook, bytes);
+    request.codebook_version = codebook ? gyre_codebook_version(codebook) : world->codebook_taken_for_had;
+    if (codebook) {
+        request.codebook = (ProtobufCBinaryData){gyre_codebook_encoded_bytes(codebook), bytes};
+        assert_true(request.codebook.len <= sizeof bytes);
+        gyre_codebook_encode(codebook, bytes);
+    }
     Gyre__Node__ReplicaStatus *reply;
     gyre_status status =
         ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, &gyre__node__replica_status__descriptor, &reply);

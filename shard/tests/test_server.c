@@ -22,6 +22,22 @@ static void ensure_creates_once_and_takes_only_newer_epochs(void **state)
     gyre_codebook_free(other);
 }
 
+static void a_codebook_need_not_be_sent_again(void **state)
+{
+    struct world *world = *state;
+    uint32_t version;
+    world->codebook_taken_for_had = 1;
+    assert_refused(GYRE_PRECONDITION, ensure(world, 0, 4, NULL, NULL), "needs codebook 1");
+    assert_ok(ensure(world, 0, 4, world->codebook, NULL));
+    assert_ok(ensure(world, 0, 5, NULL, &version));
+    assert_int_equal(version, 1);
+    world->codebook_taken_for_had = 2;
+    assert_refused(GYRE_PRECONDITION, ensure(world, 0, 6, NULL, NULL), "needs codebook 2");
+    world->codebook_taken_for_had = 1; /* the configuration was taken all the same */
+    assert_refused(GYRE_ABORTED, ensure(world, 0, 5, NULL, NULL), "epoch 5 is older than the replica's, 6");
+    assert_ok(write_points(world, 0, 0, 1, 0, DIM));
+}
+
 static void ensure_refuses_nonsense(void **state)
 {
     struct world *world = *state;
@@ -49,7 +65,8 @@ static void ensure_refuses_nonsense(void **state)
     assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply),
                    "collection name of 99 bytes");
     name[10] = '\0';
-    assert_refused(GYRE_CORRUPT, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply), "codebook");
+    assert_refused(GYRE_INVALID, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply),
+                   "codebook: neither its bytes nor its version");
     request.codebook = (ProtobufCBinaryData){sizeof junk, junk};
     assert_refused(GYRE_CORRUPT, ask(world, GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA, &request.base, type, &reply), "codebook");
 }
@@ -681,7 +698,7 @@ struct coordinator {
     pthread_mutex_t mu;
     pthread_cond_t came;
     size_t report_count, replica_count;
-    char node[65], address[64];
+    char node[65], address[64], zone[64];
 };
 
 static void on_report(void *self, gy_bus_request *request)
@@ -700,6 +717,7 @@ static void on_report(void *self, gy_bus_request *request)
     coordinator->replica_count = report->n_replicas;
     snprintf(coordinator->node, sizeof coordinator->node, "%s", report->node);
     snprintf(coordinator->address, sizeof coordinator->address, "%s", report->address);
+    snprintf(coordinator->zone, sizeof coordinator->zone, "%s", report->zone);
     pthread_cond_broadcast(&coordinator->came);
     pthread_mutex_unlock(&coordinator->mu);
     gy_wire_free(report);
@@ -734,11 +752,19 @@ static void a_change_is_reported_at_once(void **state)
                                           .bus = world->client,
                                           .coordinators = gy_bus_address(bus),
                                           .address = "10.0.0.1:1",
-                                          .http_address = "10.0.0.1:2"};
+                                          .http_address = "10.0.0.1:2",
+                                          .zone = "east"};
     assert_int_equal(gy_report_start(&report, &reporting, &err), GYRE_OK);
     await_replicas(&coordinator, 0);
     assert_string_equal(coordinator.node, "n1");
     assert_string_equal(coordinator.address, "10.0.0.1:1");
+    assert_string_equal(coordinator.zone, "east");
+    assert_int_equal(gy_report_zone_check("rack-7.east_1", &err), GYRE_OK);
+    assert_int_equal(gy_report_zone_check("rack 7", &err), GYRE_INVALID);
+    assert_non_null(strstr(err.text, "byte 4 is 0x20"));
+    char long_zone[65];
+    memset(long_zone, 'z', 64), long_zone[64] = 0;
+    assert_int_equal(gy_report_zone_check(long_zone, &err), GYRE_INVALID);
     assert_ok(ensure(world, 0, 4, world->codebook, NULL));
     await_replicas(&coordinator, 1);
     assert_ok(ensure(world, 1, 4, world->codebook, NULL));
@@ -776,6 +802,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(ensure_creates_once_and_takes_only_newer_epochs, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_codebook_need_not_be_sent_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(ensure_refuses_nonsense, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_codec_is_known_scans_and_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_sample_is_of_the_points_and_the_same_for_a_seed, set_up, tear_down),

@@ -31,6 +31,8 @@ struct gy_shard_config {
     uint64_t primary_since; /* the epoch in which that member became primary */
     uint32_t min_copies;    /* writes are refused while fewer are in sync */
     uint32_t next_member;   /* id that the next new member gets */
+    /* The newest epoch that began without a member in sync, by an operator's word, and when; 0: none did. Not on the wire. */
+    uint64_t unclean_epoch, unclean_unix_ms;
     uint32_t member_count;
     struct gy_member members[GY_MEMBERS_MAX]; /* [member_count] by id */
 };
