@@ -1,5 +1,7 @@
 #include "api/collections.h"
 
+#include "api/read_shard.h"
+
 #include <stdlib.h>
 
 struct gy_collections_service {
@@ -132,6 +134,13 @@ static gyre_status scrub(void *self, gy_rpc_call *call, void *request, gy_bytes 
     return pack(reply, &scrubbed->base, err);
 }
 
+static gyre_status read_shard(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
+{
+    gy_collections_service *service = self;
+    gy_read_shard read = {gy_placement_routing(service->placement), gy_placement_cluster_id(service->placement)};
+    return gy_read_shard_run(&read, request, gy_rpc_deadline_ns(call), reply, err);
+}
+
 static const struct gy_unary methods[GY_COLLECTIONS_METHODS] = {
     {.path = "/gyre.v1.Collections/Create", .request_type = &gyre__v1__create_collection_request__descriptor, .handle = create},
     {.path = "/gyre.v1.Collections/Get", .request_type = &gyre__v1__get_collection_request__descriptor, .handle = get},
@@ -140,6 +149,7 @@ static const struct gy_unary methods[GY_COLLECTIONS_METHODS] = {
     {.path = "/gyre.v1.Collections/Train", .request_type = &gyre__v1__train_collection_request__descriptor, .handle = train},
     {.path = "/gyre.v1.Collections/Update", .request_type = &gyre__v1__update_collection_request__descriptor, .handle = update},
     {.path = "/gyre.v1.Collections/Scrub", .request_type = &gyre__v1__scrub_collection_request__descriptor, .handle = scrub},
+    {.path = "/gyre.v1.Collections/ReadShard", .request_type = &gyre__v1__read_shard_request__descriptor, .handle = read_shard},
 };
 
 gyre_status gy_collections_service_new(gy_collections_service **out, gy_placement *placement, gy_pool *pool, gy_metrics *metrics,

@@ -1,4 +1,4 @@
-/* collections: the Collections service: create, get, list, drop, train. */
+/* collections: the Collections service: create, get, list, drop, train, update, read a shard. */
 #ifndef GY_API_COLLECTIONS_H
 #define GY_API_COLLECTIONS_H
 
@@ -7,7 +7,7 @@
 
 typedef struct gy_collections_service gy_collections_service;
 
-enum { GY_COLLECTIONS_METHODS = 7 };
+enum { GY_COLLECTIONS_METHODS = 8 };
 
 GYRE_CHECKED gyre_status gy_collections_service_new(gy_collections_service **out, gy_placement *placement, gy_pool *pool,
                                                     gy_metrics *metrics, gyre_error *err);

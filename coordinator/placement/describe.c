@@ -228,8 +228,9 @@ static bool describe_cluster(gy_placement *placement, Gyre__V1__ClusterStatusRep
 {
     sent->version = strdup(gy_version());
     sent->catalog = strdup(placement->catalog->backend);
+    sent->cluster = strdup(gy_placement_cluster_id(placement));
     sent->nodes = pointers(HASH_COUNT(placement->nodes));
-    if (!sent->version || !sent->catalog || !sent->nodes)
+    if (!sent->version || !sent->catalog || !sent->cluster || !sent->nodes)
         return false;
     int64_t now_ns = gy_now_ns();
     struct gy_node_entry *node, *next_node;

@@ -242,6 +242,55 @@ static gyre_status read(fake_node *node, const Gyre__Node__Read *asked, gy_bytes
     return status;
 }
 
+/* Its points by id, a few at a time; every other one is known when since is not 0. One state at a time. */
+static gyre_status snapshot(fake_node *node, const Gyre__Node__Snapshot *asked, gy_bytes *reply, gyre_error *err)
+{
+    enum { PIECE_POINTS = 3 };
+    const struct fake_replica *replica = find(node, asked->collection_id, asked->shard);
+    Gyre__Node__SnapshotReply message = GYRE__NODE__SNAPSHOT_REPLY__INIT;
+    if (!replica || !replica->vectors)
+        return gyre_fail(err, GYRE_NOT_FOUND, "no such replica");
+    if (asked->id && asked->id != node->snapshot)
+        return gyre_fail(err, GYRE_NOT_FOUND, "snapshot is not held (any more)");
+    if (!asked->id)
+        node->snapshot = ++node->snapshots_begun;
+    message.id = node->snapshot, message.seq = 77, message.epoch = 5, message.points = replica->points;
+    message.codebook_version = 1, message.point_sum = 123, message.vector_sum = 456;
+    if (asked->end) {
+        node->snapshot = 0;
+        return gy_wire_pack(reply, &message.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+    }
+    uint32_t dim = gyre_codebook_dim(replica->asked);
+    Gyre__Node__SnapshotRow rows[PIECE_POINTS], *pointers[PIECE_POINTS];
+    gyre_point_id ids[PIECE_POINTS], known[PIECE_POINTS];
+    uint8_t values[PIECE_POINTS][10];
+    size_t known_count = 0;
+    gyre_point_id after;
+    if (asked->after.len == GYRE_ID_BYTES)
+        memcpy(after.bytes, asked->after.data, GYRE_ID_BYTES);
+    uint64_t first = (uint64_t)asked->shard * FAKE_ID_OF_SHARD,
+             next = asked->after.len ? gyre_point_id_number(&after) - first + 1 : 0;
+    for (; next < replica->points && message.n_rows + known_count < PIECE_POINTS && !node->stuck; next++) {
+        gyre_point_id id = gyre_point_id_from_number(first + next);
+        if (asked->since && next % 2) {
+            known[known_count++] = id;
+            continue;
+        }
+        size_t at = message.n_rows++;
+        ids[at] = id;
+        gyre__node__snapshot_row__init(pointers[at] = &rows[at]);
+        gy_store_u64(values[at], 70 + next);
+        memcpy(values[at] + 8, "{}", 2);
+        rows[at].key = (ProtobufCBinaryData){GYRE_ID_BYTES, ids[at].bytes};
+        rows[at].value = (ProtobufCBinaryData){sizeof values[at], values[at]};
+        rows[at].vector = (ProtobufCBinaryData){dim * sizeof(float), (uint8_t *)(replica->vectors + next * dim)};
+    }
+    message.rows = pointers;
+    message.known = (ProtobufCBinaryData){known_count * GYRE_ID_BYTES, (uint8_t *)known};
+    message.done = next >= replica->points;
+    return gy_wire_pack(reply, &message.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+}
+
 static const ProtobufCMessageDescriptor *const descriptors[FAKE_TYPES] = {
     [GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA] = &gyre__node__ensure_replica__descriptor,
     [GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA] = &gyre__node__drop_replica__descriptor,
@@ -249,6 +298,7 @@ static const ProtobufCMessageDescriptor *const descriptors[FAKE_TYPES] = {
     [GYRE__NODE__MESSAGE_TYPE__SAMPLE] = &gyre__node__sample__descriptor,
     [GYRE__NODE__MESSAGE_TYPE__SCAN] = &gyre__node__scan__descriptor,
     [GYRE__NODE__MESSAGE_TYPE__READ] = &gyre__node__read__descriptor,
+    [GYRE__NODE__MESSAGE_TYPE__SNAPSHOT] = &gyre__node__snapshot__descriptor,
 };
 
 /* Under mu. */
@@ -263,6 +313,7 @@ static gyre_status answer(fake_node *node, uint16_t type, const void *asked, gy_
     case GYRE__NODE__MESSAGE_TYPE__SUM_VECTORS: return sum(node, asked, reply, err);
     case GYRE__NODE__MESSAGE_TYPE__SAMPLE: return sample(node, asked, reply, err);
     case GYRE__NODE__MESSAGE_TYPE__SCAN: return scan(node, asked, reply, err);
+    case GYRE__NODE__MESSAGE_TYPE__SNAPSHOT: return snapshot(node, asked, reply, err);
     default: return read(node, asked, reply, err);
     }
 }

@@ -41,6 +41,8 @@ typedef struct fake_node {
     unsigned codebooks;                     /* requests that brought one */
     gyre_status refuse[FAKE_TYPES];         /* by message type; GYRE_OK: obey */
     uint16_t swallows; /* requests of this type are answered only when it closes, as of a frozen daemon that is killed */
+    uint64_t snapshot, snapshots_begun;     /* the state that is held; 0: none */
+    bool stuck;                             /* its snapshots have no points and no end */
     bool slow_to_encode;                    /* keeps the older codebook until fake_node_encode */
     gy_bus_request *swallowed[FAKE_REPLICAS_MAX];
     size_t swallowed_count;

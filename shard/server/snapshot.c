@@ -163,6 +163,8 @@ static void put_back(struct gy_snapshots *snapshots, struct held *place, bool en
 struct piece {
     Gyre__Node__SnapshotRow **rows; /* [count] */
     size_t count, room;
+    uint8_t *known; /* [known_count] ids */
+    size_t known_count, known_room;
 };
 
 static void piece_fini(struct piece *piece)
@@ -170,9 +172,11 @@ static void piece_fini(struct piece *piece)
     for (size_t i = 0; i < piece->count; i++) {
         free(piece->rows[i]->key.data);
         free(piece->rows[i]->value.data);
+        free(piece->rows[i]->vector.data);
         free(piece->rows[i]);
     }
     free(piece->rows);
+    free(piece->known);
 }
 
 static gyre_status copy_bytes(ProtobufCBinaryData *to, const void *from, size_t bytes, gyre_error *err)
@@ -202,11 +206,47 @@ static gyre_status add_row(void *self, const struct gy_row *row, gyre_error *err
     if (!to)
         return gyre_fail(err, GYRE_NO_MEMORY, "row");
     gyre__node__snapshot_row__init(to);
-    to->key = to->value = (ProtobufCBinaryData){0};
+    to->key = to->value = to->vector = (ProtobufCBinaryData){0};
     piece->rows[piece->count++] = to;
     to->family = row->family;
     GY_TRY(copy_bytes(&to->key, row->key, row->key_bytes, err));
     return copy_bytes(&to->value, row->value, row->value_bytes, err);
+}
+
+static gyre_status add_known(struct piece *piece, const uint8_t *id, gyre_error *err)
+{
+    if (piece->known_count == piece->known_room) {
+        size_t room = piece->known_room ? piece->known_room * 2 : 1024;
+        uint8_t *known = realloc(piece->known, room * GYRE_ID_BYTES);
+        if (!known)
+            return gyre_fail(err, GYRE_NO_MEMORY, "%zu ids", room);
+        piece->known = known;
+        piece->known_room = room;
+    }
+    memcpy(piece->known + piece->known_count++ * GYRE_ID_BYTES, id, GYRE_ID_BYTES);
+    return GYRE_OK;
+}
+
+static gyre_status add_point(void *self, const struct gy_export_point *point, gyre_error *err)
+{
+    struct piece *piece = self;
+    if (!point->vector)
+        return add_known(piece, point->id, err);
+    struct gy_row row = {0, point->id, GYRE_ID_BYTES, point->value, point->value_bytes};
+    GY_TRY(add_row(piece, &row, err));
+    return copy_bytes(&piece->rows[piece->count - 1]->vector, point->vector, point->vector_bytes, err);
+}
+
+static gyre_status read_piece(gy_export *export, const Gyre__Node__Snapshot *request, struct piece *piece, bool *done,
+                              gyre_error *err)
+{
+    if (!request->points)
+        return gy_export_read(export, request->family, request->after.data, request->after.len, PIECE_BYTES, add_row, piece, done,
+                              err);
+    if (request->after.len != 0 && request->after.len != GYRE_ID_BYTES)
+        return gyre_fail(err, GYRE_INVALID, "after has %zu bytes; an id has %d", request->after.len, GYRE_ID_BYTES);
+    return gy_export_read_points(export, request->after.len ? request->after.data : NULL, request->since, PIECE_BYTES, add_point,
+                                 piece, done, err);
 }
 
 void gy_serve_snapshot(gy_incoming *call, void *message)
@@ -220,12 +260,14 @@ void gy_serve_snapshot(gy_incoming *call, void *message)
     Gyre__Node__SnapshotReply reply = GYRE__NODE__SNAPSHOT_REPLY__INIT;
     gyre_status status = request->id ? find(snapshots, request, &held, &err) : begin(snapshots, request, &held, &err);
     if (status == GYRE_OK && !request->end)
-        status = gy_export_read(held->export, request->family, request->after.data, request->after.len, PIECE_BYTES, add_row,
-                                &piece, &done, &err);
+        status = read_piece(held->export, request, &piece, &done, &err);
     if (status == GYRE_OK) {
         struct gy_export_state state = gy_export_state(held->export);
         reply.id = held->id, reply.seq = state.seq, reply.epoch = state.epoch, reply.points = state.points;
+        reply.codebook_version = state.codebook_version;
+        reply.point_sum = state.digest.points.low, reply.vector_sum = state.digest.vectors.low;
         reply.rows = piece.rows, reply.n_rows = piece.count, reply.done = done;
+        reply.known = (ProtobufCBinaryData){piece.known_count * GYRE_ID_BYTES, piece.known};
     }
     if (held) {
         status = gy_node_judge(snapshots->node, held->hosted, status, &err);

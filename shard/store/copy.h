@@ -25,6 +25,8 @@ typedef struct gy_export gy_export;
 struct gy_export_state {
     uint64_t epoch, seq; /* of the last entry applied */
     uint64_t points;
+    struct gy_digest digest;
+    uint32_t codebook_version;
 };
 
 /* Holds on to the state of now, whatever is written later; what it holds takes disk until it is freed. without_vectors: for a
@@ -41,6 +43,20 @@ struct gy_export_state gy_export_state(const gy_export *export);
 typedef gyre_status gy_on_row(void *self, const struct gy_row *row, gyre_error *err);
 GYRE_CHECKED gyre_status gy_export_read(gy_export *export, uint32_t family, const void *after, size_t after_bytes,
                                         size_t bytes_max, gy_on_row *visit, void *self, bool *done, gyre_error *err);
+
+/* A point as it is stored, lent; vector NULL: its version is not above what the reader said, so it has its id alone. */
+struct gy_export_point {
+    const uint8_t *id; /* [GYRE_ID_BYTES] */
+    const void *value; /* version u64, payload */
+    size_t value_bytes;
+    const void *vector;
+    size_t vector_bytes;
+};
+typedef gyre_status gy_on_export_point(void *self, const struct gy_export_point *point, gyre_error *err);
+/* The same of whole points, in the order of ids, from behind `after` ([GYRE_ID_BYTES], or NULL) on; only of an export with
+ * vectors. GYRE_CORRUPT if a point has no vector. */
+GYRE_CHECKED gyre_status gy_export_read_points(gy_export *export, const uint8_t *after, uint64_t since, size_t bytes_max,
+                                               gy_on_export_point *visit, void *self, bool *done, gyre_error *err);
 
 /* ---- in ---- */
 typedef struct gy_import gy_import;

@@ -13,7 +13,6 @@ struct gy_export {
     gy_store *store;
     const rocksdb_snapshot_t *snapshot;
     struct gy_export_state state;
-    uint32_t codebook_version;
     bool without_vectors;
 };
 
@@ -37,7 +36,7 @@ gyre_status gy_export_open(gy_export **out, gy_store *store, bool without_vector
     GY_AUTO(gy_export) *export = opened;
     rocksdb_readoptions_t *options = options_at(export);
     gyre_status status = gy_meta_read_position(store, options, &export->state.epoch, &export->state.seq, &export->state.points,
-                                               &export->codebook_version, err);
+                                               &export->state.digest, &export->state.codebook_version, err);
     rocksdb_readoptions_destroy(options);
     if (status != GYRE_OK)
         return gyre_wrap(err, status, "copy");
@@ -91,8 +90,8 @@ static size_t bounds(const gy_export *export, uint32_t family, uint8_t first[COD
 {
     if (family != GY_FAMILY_CODES)
         return 0;
-    gy_store_u32_be(first, export->codebook_version);
-    gy_store_u32_be(behind, export->codebook_version);
+    gy_store_u32_be(first, export->state.codebook_version);
+    gy_store_u32_be(behind, export->state.codebook_version);
     memset(behind + CODE_KEY_VERSION_BYTES, 0xff, 1); /* above every kind */
     return CODE_KEY_VERSION_BYTES;
 }
@@ -144,5 +143,89 @@ gyre_status gy_export_read(gy_export *export, uint32_t family, const void *after
         if (exported(export, family))
             GY_TRY(read_family(export, family, from, &piece, err));
     *done = !piece.full;
+    return GYRE_OK;
+}
+
+/* ---- points with their vectors ---- */
+
+static rocksdb_iterator_t *walk_from(const gy_export *export, const rocksdb_readoptions_t *options, enum gy_family family,
+                                     const uint8_t *id)
+{
+    rocksdb_iterator_t *iterator = rocksdb_create_iterator_cf(export->store->db, options, export->store->families[family]);
+    if (id)
+        rocksdb_iter_seek(iterator, (const char *)id, GYRE_ID_BYTES);
+    else
+        rocksdb_iter_seek_to_first(iterator);
+    return iterator;
+}
+
+static gyre_status ended_well(const rocksdb_iterator_t *iterator, enum gy_family family, gyre_error *err)
+{
+    char *complaint = NULL;
+    rocksdb_iter_get_error(iterator, &complaint);
+    return gy_rocks_check(&complaint, err, gy_family_name(family));
+}
+
+/* Both families are walked side by side, by id. Where many points are known, stepping over their vectors would read what nobody
+ * wants: behind a known point the vectors' iterator jumps. */
+static gyre_status join(rocksdb_iterator_t *vectors, bool *behind, struct gy_export_point *point, gyre_error *err)
+{
+    if (*behind)
+        rocksdb_iter_seek(vectors, (const char *)point->id, GYRE_ID_BYTES);
+    else if (rocksdb_iter_valid(vectors))
+        rocksdb_iter_next(vectors);
+    *behind = false;
+    if (!rocksdb_iter_valid(vectors))
+        GY_TRY(ended_well(vectors, GY_FAMILY_VECTORS, err));
+    size_t key_bytes = 0;
+    const char *key = rocksdb_iter_valid(vectors) ? rocksdb_iter_key(vectors, &key_bytes) : NULL;
+    if (!key || key_bytes != GYRE_ID_BYTES || memcmp(key, point->id, GYRE_ID_BYTES) != 0)
+        return gyre_fail(err, GYRE_CORRUPT, "a point of version %" PRIu64 " has no vector", gy_load_u64(point->value));
+    point->vector = rocksdb_iter_value(vectors, &point->vector_bytes);
+    return GYRE_OK;
+}
+
+gyre_status gy_export_read_points(gy_export *export, const uint8_t *after, uint64_t since, size_t bytes_max,
+                                  gy_on_export_point *visit, void *self, bool *done, gyre_error *err)
+{
+    if (export->without_vectors)
+        return gyre_fail(err, GYRE_INVALID, "points are wanted of a copy without vectors");
+    rocksdb_readoptions_t *options = options_at(export), *ahead = options_at(export);
+    rocksdb_readoptions_set_readahead_size(ahead, READ_AHEAD_BYTES);
+    rocksdb_iterator_t *points = walk_from(export, ahead, GY_FAMILY_POINTS, after),
+                       *vectors = walk_from(export, since ? options : ahead, GY_FAMILY_VECTORS, after);
+    gyre_status status = GYRE_OK;
+    bool behind = true, full = false;
+    for (size_t bytes = 0, count = 0; status == GYRE_OK && rocksdb_iter_valid(points); rocksdb_iter_next(points)) {
+        size_t id_bytes;
+        struct gy_export_point point = {0};
+        point.id = (const uint8_t *)rocksdb_iter_key(points, &id_bytes);
+        point.value = rocksdb_iter_value(points, &point.value_bytes);
+        if (id_bytes != GYRE_ID_BYTES || point.value_bytes < sizeof(uint64_t)) {
+            status = gyre_fail(err, GYRE_CORRUPT, "a point of %zu key and %zu value bytes", id_bytes, point.value_bytes);
+            break;
+        }
+        if (after && memcmp(point.id, after, GYRE_ID_BYTES) == 0)
+            continue;
+        bool known = gy_load_u64(point.value) <= since;
+        if (!known)
+            status = join(vectors, &behind, &point, err);
+        size_t point_bytes = GYRE_ID_BYTES + (known ? 0 : point.value_bytes + point.vector_bytes);
+        full = count && point_bytes > bytes_max - bytes;
+        if (status != GYRE_OK || full)
+            break;
+        behind |= known;
+        bytes += point_bytes < bytes_max - bytes ? point_bytes : bytes_max - bytes;
+        count++;
+        status = visit(self, &point, err);
+    }
+    if (status == GYRE_OK && !full)
+        status = ended_well(points, GY_FAMILY_POINTS, err);
+    rocksdb_iter_destroy(vectors);
+    rocksdb_iter_destroy(points);
+    rocksdb_readoptions_destroy(ahead);
+    rocksdb_readoptions_destroy(options);
+    GY_TRY(status);
+    *done = !full;
     return GYRE_OK;
 }

@@ -230,10 +230,15 @@ gyre_status gy_meta_read_applied(gy_store *store, const rocksdb_readoptions_t *o
     return GYRE_OK;
 }
 
+static struct gy_digest digest_of(const uint64_t numbers[APPLIED_NUMBERS])
+{
+    return (struct gy_digest){{numbers[2], numbers[3]}, {numbers[4], numbers[5]}, {numbers[6], numbers[7]}};
+}
+
 static void set_applied(gy_store *store, const uint64_t numbers[APPLIED_NUMBERS])
 {
     store->applied_seq = numbers[0], store->point_count = numbers[1];
-    store->digest = (struct gy_digest){{numbers[2], numbers[3]}, {numbers[4], numbers[5]}, {numbers[6], numbers[7]}};
+    store->digest = digest_of(numbers);
 }
 
 gyre_status gy_meta_read(gy_store *store, gyre_error *err)
@@ -260,7 +265,7 @@ gyre_status gy_meta_read(gy_store *store, gyre_error *err)
 
 /* ---- the applied state, for others and from others ---- */
 gyre_status gy_meta_read_position(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *epoch, uint64_t *seq,
-                                  uint64_t *points, uint32_t *codebook_version, gyre_error *err)
+                                  uint64_t *points, struct gy_digest *digest, uint32_t *codebook_version, gyre_error *err)
 {
     uint64_t applied[APPLIED_NUMBERS], base[2];
     rocksdb_pinnableslice_t *pin;
@@ -268,7 +273,7 @@ gyre_status gy_meta_read_position(gy_store *store, const rocksdb_readoptions_t *
     size_t bytes;
     GY_TRY(read_numbers(store, options, "applied", applied, APPLIED_NUMBERS, err));
     GY_TRY(read_numbers(store, options, "log_base", base, 2, err));
-    *seq = applied[0], *points = applied[1], *epoch = base[0];
+    *seq = applied[0], *points = applied[1], *epoch = base[0], *digest = digest_of(applied);
     if (*seq != base[1])
         GY_TRY(gy_log_epoch_at(store, options, *seq, epoch, err));
     GY_TRY(get(store, options, "codebook", 0, SIZE_MAX, &pin, &value, &bytes, err));

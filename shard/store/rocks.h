@@ -65,9 +65,10 @@ GYRE_CHECKED gyre_status gy_meta_write_new(gy_store *store, const struct gy_new_
 GYRE_CHECKED gyre_status gy_meta_read(gy_store *store, gyre_error *err);
 GYRE_CHECKED gyre_status gy_meta_read_applied(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *seq,
                                               gyre_error *err);
-/* What was applied last, how many points that left, and the codebook of the codes, as options sees them. */
+/* What was applied last, how many points that left with which digest, and the codebook of the codes, as options sees them. */
 GYRE_CHECKED gyre_status gy_meta_read_position(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *epoch,
-                                               uint64_t *seq, uint64_t *points, uint32_t *codebook_version, gyre_error *err);
+                                               uint64_t *seq, uint64_t *points, struct gy_digest *digest,
+                                               uint32_t *codebook_version, gyre_error *err);
 /* Whether a record belongs to the applied state, not to the replica: it is copied to others. */
 bool gy_meta_is_state(struct gy_slice key);
 /* Takes such a record from elsewhere, checked, into a store that has none of it, and puts it into the batch. */

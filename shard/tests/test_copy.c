@@ -1,6 +1,7 @@
 /* A replica copied row by row while it is written to, what a crash in the middle leaves, and rows that are none. */
 #include "store/copy.h"
 
+#include "index/digest.h"
 #include "index/snapshot.h"
 #include "points_fixture.h"
 
@@ -553,6 +554,105 @@ static void a_row_that_is_none_is_refused_by_name(void **state)
     fixture_fini(&f);
 }
 
+/* What a reader of points got, by number. */
+struct got {
+    uint64_t since;
+    uint8_t after[GYRE_ID_BYTES];
+    size_t points, known, bytes;
+    struct gy_digest digest;
+    bool seen[IDS];
+};
+
+static gyre_status get_point(void *self, const struct gy_export_point *point, gyre_error *err)
+{
+    struct got *got = self;
+    gyre_point_id id;
+    struct held held;
+    memcpy(id.bytes, point->id, sizeof id.bytes);
+    uint64_t number = gyre_point_id_number(&id), version = gy_load_u64(point->value);
+    assert_true(got->points + got->known == 0 || memcmp(got->after, point->id, GYRE_ID_BYTES) < 0);
+    memcpy(got->after, point->id, GYRE_ID_BYTES);
+    got->seen[number] = true;
+    got->bytes += GYRE_ID_BYTES + (point->vector ? point->value_bytes + point->vector_bytes : 0);
+    assert_int_equal(point->vector == NULL, version <= got->since);
+    if (!point->vector) {
+        got->known++;
+        return GYRE_OK;
+    }
+    got->points++;
+    assert_int_equal(point->vector_bytes, DIM * sizeof(float));
+    const uint8_t *payload = (const uint8_t *)point->value + sizeof version;
+    gy_sum_add(&got->digest.points, gy_point_sum(&id, version, payload, point->value_bytes - sizeof version));
+    memcpy(held.vector, point->vector, sizeof held.vector);
+    gy_sum_add(&got->digest.vectors, gy_vector_sum(&id, held.vector, DIM));
+    (void)err;
+    return GYRE_OK;
+}
+
+static void get_points(gy_export *export, struct got *got)
+{
+    gyre_error err;
+    for (bool done = false; !done;) {
+        size_t before = got->points + got->known, bytes = got->bytes;
+        assert_ok(
+            gy_export_read_points(export, before ? got->after : NULL, got->since, PIECE_BYTES, get_point, got, &done, &err));
+        assert_true(done || got->points + got->known > before);
+        assert_true(got->bytes - bytes <= PIECE_BYTES || got->points + got->known == before + 1);
+    }
+}
+
+static void points_come_whole_by_id_or_as_known(void **state)
+{
+    (void)state;
+    gyre_error err;
+    struct fixture f;
+    make(&f);
+    write_up_to(&f, 60);
+    gy_export *export = NULL;
+    assert_ok(gy_export_open(&export, f.store, false, &err));
+    struct gy_export_state held = gy_export_state(export);
+    write_up_to(&f, 90); /* not part of it */
+    assert_int_equal(held.seq, 60);
+    struct got all = {0};
+    get_points(export, &all);
+    assert_int_equal(all.points, held.points);
+    assert_int_equal(all.known, 0);
+    assert_true(gy_sum_equal(all.digest.points, held.digest.points));
+    assert_true(gy_sum_equal(all.digest.vectors, held.digest.vectors));
+    const uint64_t since[] = {1, 30, 59, 60, UINT64_MAX};
+    for (size_t i = 0; i < sizeof since / sizeof *since; i++) {
+        struct got some = {.since = since[i]};
+        get_points(export, &some);
+        assert_int_equal(some.points + some.known, held.points);
+        assert_memory_equal(some.seen, all.seen, sizeof all.seen);
+        assert_true(since[i] >= 60 ? some.points == 0 : some.points > 0);
+    }
+    bool done;
+    gy_export_free(export);
+    assert_ok(gy_export_open(&export, f.store, true, &err));
+    struct got none = {0};
+    assert_int_equal(gy_export_read_points(export, NULL, 0, PIECE_BYTES, get_point, &none, &done, &err), GYRE_INVALID);
+    gy_export_free(export);
+    GY_AUTO(gy_batch) *spoiling = gy_batch_new();
+    uint64_t number = 0;
+    while (!all.seen[number]) /* a point of before, deleted since or not: it gets no vector */
+        number++;
+    gyre_point_id id = gyre_point_id_from_number(number);
+    uint8_t version[8] = {1};
+    gy_batch_put(spoiling, f.store, GY_FAMILY_POINTS, (struct gy_slice){id.bytes, sizeof id.bytes},
+                 (struct gy_slice){version, sizeof version});
+    gy_batch_delete(spoiling, f.store, GY_FAMILY_VECTORS, (struct gy_slice){id.bytes, sizeof id.bytes});
+    assert_ok(gy_store_commit(f.store, spoiling, &err));
+    assert_ok(gy_export_open(&export, f.store, false, &err));
+    gyre_status status = GYRE_OK;
+    for (done = false; status == GYRE_OK && !done;)
+        status = gy_export_read_points(export, none.points ? none.after : NULL, 0, PIECE_BYTES, get_point, &none, &done, &err);
+    assert_int_equal(status, GYRE_CORRUPT);
+    assert_non_null(strstr(err.text, "no vector"));
+    gy_export_free(export);
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -561,6 +661,7 @@ int main(void)
         cmocka_unit_test(a_copy_of_a_copy_and_of_nothing_are_the_same_again),
         cmocka_unit_test(a_copy_has_the_codes_of_its_codebook_only),
         cmocka_unit_test(a_row_that_is_none_is_refused_by_name),
+        cmocka_unit_test(points_come_whole_by_id_or_as_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
