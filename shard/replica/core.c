@@ -378,6 +378,7 @@ static void take_over(gy_replica_core *core, int64_t now_ns)
 {
     core->takeover = core->last;
     core->gate_ns = core->promised_until_ns;
+    core->gate_member = core->promised_to;
     make_peers(core, false, now_ns);
 }
 
@@ -636,6 +637,7 @@ static void on_append(gy_replica_core *core, const struct gy_replica_event *even
         answer(core, event, GY_APPEND_BUSY, actions);
         return;
     }
+    core->promised_to = event->now_ns >= core->promised_until_ns || core->promised_to == append->from ? append->from : 0;
     if (event->now_ns + GY_PROMISE_NS > core->promised_until_ns)
         core->promised_until_ns = event->now_ns + GY_PROMISE_NS;
     if (!matches) {
@@ -695,6 +697,8 @@ static void on_append_reply(gy_replica_core *core, const struct gy_replica_event
             return; /* to an earlier primary, or an earlier self */
         if (reply->epoch > peer->epoch)
             peer->epoch = reply->epoch;
+        if (event->member == core->gate_member && reply->epoch == core->config.epoch)
+            core->gate_ns = INT64_MIN;
         if (reply->sent_ns > peer->acked_ns && reply->sent_ns <= peer->sent_ns)
             peer->acked_ns = reply->sent_ns;
         if (reply->result == GY_APPEND_OK && reply->synced <= core->synced)

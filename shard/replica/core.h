@@ -17,8 +17,9 @@
  *   - A disk that lies: a primary whose own entries another has beyond the end of its log is damaged. (To RocksDB a damaged length
  *     in the last record of a log is a torn write: it opens.)
  *   - Applied is only what is committed; an uncommitted tail is cut off where a newer primary's log differs.
- *   - A follower that answers a primary promises: should it become primary, it commits nothing for GY_PROMISE_NS. The primary may
- *     serve linearizable reads for GY_LEASE_NS after it sent what all others it needs for a commit have answered.
+ *   - A follower that answers a primary promises: should it become primary, it commits nothing for GY_PROMISE_NS, unless that one
+ *     follows it by then. The primary may serve linearizable reads for GY_LEASE_NS after it sent what all others it needs for a
+ *     commit have answered.
  *
  * Invariant after every step (gy_replica_core_check): applied <= committed <= synced <= last; of the writes accepted exactly
  * those with seqs above applied are unanswered; a follower has none.
@@ -219,12 +220,14 @@ typedef struct gy_replica_core {
     uint64_t answer_committed;
     bool answering;
     int64_t promised_until_ns;
+    uint32_t promised_to;    /* the only member it was promised to; 0: there are several, or they are not known */
 
     /* Primary. */
     struct gy_core_peer peers[GY_MEMBERS_MAX];
     size_t peer_count;
     uint64_t takeover;       /* last entry when it became primary */
-    int64_t gate_ns;         /* commits nothing before */
+    int64_t gate_ns;         /* commits nothing before, unless */
+    uint32_t gate_member;    /* this one answers as a follower: then it has no lease any more. 0: none */
     bool asking, ask_under_way;
     bool outdated;           /* there is a newer configuration, or there may be: commits nothing, accepts nothing, asks */
     int64_t ask_retry_ns;
