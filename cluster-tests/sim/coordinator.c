@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-enum { LOOK_MS = 200, HEARTBEAT_MS = 500, TELL_AGAIN_MS = 400, CATALOG_MS = 1000, FIRST_REPORTS_MS = 5000 };
+enum { LOOK_MS = 200, HEARTBEAT_MS = 500, TELL_AGAIN_MS = 400, MAKING_MS = 3000, CATALOG_MS = 1000, FIRST_REPORTS_MS = 5000 };
 
 static struct gy_sim_coordinator *self_of(struct gy_sim *sim, uint8_t endpoint)
 {
@@ -21,7 +21,7 @@ static const char *const names[GY_SIM_KNOWN_NODES] = {"n0", "n1", "n2", "n3", "n
 
 /* ---- telling nodes ---- */
 
-/* Whether the member was added under its eyes, and not reported yet. */
+/* Whether the member was added under its eyes, and its node not told to make it yet. */
 static bool new_to(const struct gy_sim_coordinator *self, uint32_t shard, const struct gy_member *member)
 {
     return member->id >= self->first_unmade[shard] && !(self->made[shard] >> member->id % 32 & 1);
@@ -41,6 +41,8 @@ static void tell(struct gy_sim *sim, uint8_t endpoint, uint32_t shard, const str
     message->config = self->known[shard];
     message->member = member->id;
     message->create = unmade(self, shard, member);
+    if (message->create) /* once: made twice, the second one empty, it would pass for the first */
+        self->made[shard] |= UINT32_C(1) << member->id % 32;
     self->said[shard][node].told_ns = sim->now_ns;
     gy_sim_send(sim, message, 0);
 }
@@ -143,7 +145,8 @@ static void commit(struct gy_sim *sim, uint8_t endpoint, uint32_t shard, const s
 
 /* ---- plans ---- */
 
-static struct gy_plan_fact fact_of(const struct gy_sim_coordinator *self, uint32_t shard, const struct gy_member *member)
+static struct gy_plan_fact fact_of(const struct gy_sim *sim, const struct gy_sim_coordinator *self, uint32_t shard,
+                                   const struct gy_member *member)
 {
     const struct gy_sim_said *said = &self->said[shard][gy_sim_node_named(member->node)];
     struct gy_plan_fact fact = {.presence = GY_PRESENCE_ABSENT};
@@ -152,7 +155,7 @@ static struct gy_plan_fact fact_of(const struct gy_sim_coordinator *self, uint32
                                      .epoch = said->epoch, .log_seq = said->log_seq, .applied_seq = said->applied_seq};
     else if (unmade(self, shard, member))
         fact.presence = GY_PRESENCE_UNMADE;
-    else if (!said->heard || new_to(self, shard, member)) /* what was said may be of before it was made */
+    else if (!said->heard || sim->now_ns - said->told_ns < gy_sim_ms(MAKING_MS)) /* what was said may be of before it was made */
         fact.presence = GY_PRESENCE_UNHEARD;
     return fact;
 }
@@ -208,7 +211,7 @@ static void plan_all(struct gy_sim *sim, uint8_t endpoint)
             continue;
         struct gy_plan_fact facts[GY_MEMBERS_MAX];
         for (uint32_t i = 0; i < config->member_count; i++)
-            facts[i] = fact_of(self, s, &config->members[i]);
+            facts[i] = fact_of(sim, self, s, &config->members[i]);
         struct gy_plan plan = {0};
         if (!promote_anybody(sim, config, facts, nodes, &plan))
             gy_plan_shard(config, &sim->wishes.shards[s], facts, &world, &plan);
@@ -264,8 +267,6 @@ static void on_report(struct gy_sim *sim, const struct gy_sim_message *message)
                                      .restoring = status->restoring, .member = status->member, .epoch = status->epoch,
                                      .log_seq = status->log_seq, .applied_seq = status->applied_seq, .told_ns = said->told_ns};
         const struct gy_shard_config *config = self->known[s];
-        if (status->held)
-            self->made[s] |= UINT32_C(1) << status->member % 32;
         if (!config)
             continue;
         if (status->held && status->member < config->next_member && !gy_config_member(config, status->member)) {

@@ -30,7 +30,7 @@ struct gy_sim_coordinator {
     struct gy_sim_said said[GY_SIM_SHARDS_MAX][GY_SIM_KNOWN_NODES];
     const struct gy_shard_config *known[GY_SIM_SHARDS_MAX]; /* NULL: the catalog was not read yet */
     uint32_t first_unmade[GY_SIM_SHARDS_MAX]; /* members from this id on were added under its eyes */
-    uint32_t made[GY_SIM_SHARDS_MAX];         /* bit (id % 32) of those: was reported */
+    uint32_t made[GY_SIM_SHARDS_MAX];         /* bit (id % 32) of those: its node was told to make it */
     uint64_t change_under_way[GY_SIM_SHARDS_MAX]; /* number of it; 0: none */
 };
 

@@ -93,7 +93,8 @@ void gy_sim_send(struct gy_sim *sim, struct gy_sim_message *message, int64_t ext
         return;
     }
     /* What a client sends comes once: of two, one could be refused and the other done. */
-    bool may_double = message->from < GY_SIM_FIRST_CLIENT && message->to < GY_SIM_FIRST_CLIENT;
+    /* The bus sends nothing twice. Replicas must bear it all the same; to be made twice, with the disk lost between, nobody could. */
+    bool may_double = message->from < GY_SIM_FIRST_CLIENT && message->to < GY_SIM_FIRST_CLIENT && message->kind != GY_SIM_ENSURE;
     if (may_double && !sim->healed && gy_sim_chance(&sim->random, weather->duplicate)) {
         size_t bytes = offsetof(struct gy_sim_message, tail) + tail_bytes(message);
         struct gy_sim_message *twin = malloc(bytes > sizeof *twin ? bytes : sizeof *twin);

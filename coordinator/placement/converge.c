@@ -87,7 +87,7 @@ static gyre_status add_ensure(struct tellings *self, const struct gy_collection_
                               gyre_error *err)
 {
     const gy_collection_record *record = &entry->record;
-    const struct gy_member_entry *member = &entry->shards[shard].members[at];
+    struct gy_member_entry *member = &entry->shards[shard].members[at];
     const gyre_codec *codec;
     GY_TRY(gy_collection_codec(record->spec.codec, record->spec.bits, &codec, err));
     uint32_t id = record->shards[shard].members[at].id;
@@ -108,6 +108,11 @@ static gyre_status add_ensure(struct tellings *self, const struct gy_collection_
         message->codebook = (ProtobufCBinaryData){codebook->size, codebook->data};
     }
     message->codec = (char *)(uintptr_t)codec->name;
+    /* Once, whatever comes of it: made twice, the second one empty, it would pass for the first. */
+    if (message->create) {
+        member->presence = GY_PRESENCE_UNHEARD;
+        member->making_until_ns = gy_now_ns() + 2 * TELL_DEADLINE_NS;
+    }
     return GYRE_OK;
 }
 
@@ -137,6 +142,7 @@ static void take_answer(struct gy_collection_entry *entry, const struct telling 
         return;
     struct gy_member_entry *member = &entry->shards[told->shard].members[at];
     const Gyre__Node__ReplicaStatus *answer = call->reply;
+    member->making_until_ns = 0;
     if (call->status == GYRE_PRECONDITION && !told->codebook) /* its codes are in an older one: at once again, with it */
         member->told_ns = 0, member->codebook_version = 0;
     else if (call->status != GYRE_OK && !member->troubled_since_ns) /* it did not hear: soon again, whatever it is about */
@@ -257,7 +263,7 @@ static bool judge(struct gy_collection_entry *entry, uint32_t shard, uint32_t at
     struct gy_member_entry *member = &entry->shards[shard].members[at];
     if (said) {
         gy_table_member_said(entry, member, said);
-    } else if (member->presence != GY_PRESENCE_UNMADE) {
+    } else if (member->presence != GY_PRESENCE_UNMADE && now_ns >= member->making_until_ns) {
         /* the report may have been on its way while the replica was made: the next one was not */
         entry->replan |= member->missed && member->presence != GY_PRESENCE_ABSENT;
         member->presence = member->missed ? GY_PRESENCE_ABSENT : GY_PRESENCE_UNHEARD;

@@ -58,6 +58,7 @@ struct gy_member_entry {
     int64_t suspected_ns;      /* when it was last asked to check itself, because another differs; 0: never */
     uint32_t troubled_reports; /* in a row: it does not serve, or not fully */
     int64_t told_ns;           /* see gy_wanted_replica */
+    int64_t making_until_ns;   /* its node was told to make it, and has not answered: no report is held to lack it before */
 };
 
 /* What is known of a shard; its configuration is in the collection's record. */

@@ -211,7 +211,8 @@ void gy_table_config_set(gy_placement *placement, struct gy_collection_entry *en
             now->members[i] = older.members[at];
         else
             now->members[i] = (struct gy_member_entry){.node = gy_table_node(placement, config->members[i].node),
-                                                       .presence = GY_PRESENCE_UNMADE};
+                                                       .presence = gy_leads(placement) ? GY_PRESENCE_UNMADE
+                                                                                       : GY_PRESENCE_UNHEARD};
         now->members[i].told_ns = 0;
         assert(now->members[i].node);
         now->members[i].node->given++;
