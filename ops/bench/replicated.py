@@ -226,9 +226,10 @@ def plain_copy(directory, size):
         target.unlink(missing_ok=True)
 
 
-def evaluated(cluster, name, chosen, clients, times):
-    """What `gyre eval` says of all queries, asked so many times, and the codes that each node scanned for a query."""
+def evaluated(cluster, name, chosen, calls, batch, times, probed):
+    """What `gyre eval` says of all queries, asked so many times over the `probed` most promising lists (0: as many as its default recall
+    needs), and the codes that each node scanned for a query."""
     before = cluster.counters("gyre_shard_codes_scanned_total")
-    told = json.loads(cluster.gyre("eval", name, "--queries", chosen.queries, "--truth", chosen.truth, "-k", 10, "--concurrency", clients,
-                                   "--rounds", times, "--json", "--quiet"))
+    told = json.loads(cluster.gyre("eval", name, "--queries", chosen.queries, "--truth", chosen.truth, "-k", 10, "--concurrency", calls,
+                                   "--batch", batch, "--rounds", times, *(["--nprobe", probed] if probed else []), "--json", "--quiet"))
     return told, (cluster.counters("gyre_shard_codes_scanned_total") - before) / told["queries"]
