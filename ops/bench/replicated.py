@@ -33,8 +33,8 @@ def _harness():
 harness = _harness()
 
 
-def until(condition, what):
-    return harness.until(condition, what, WAIT_SECONDS)
+def until(condition, what, seconds=WAIT_SECONDS):
+    return harness.until(condition, what, seconds)
 
 
 class Replicated(harness.Cluster):
@@ -124,8 +124,8 @@ class Log:
             found.append({**pairs, "at": stamp.timestamp()})
         return found
 
-    def await_event(self, name, matches=lambda event: True):
-        return until(lambda: next(filter(matches, self.events(name)), None), f"{self.path.name}: {name}")
+    def await_event(self, name, matches=lambda event: True, seconds=WAIT_SECONDS):
+        return until(lambda: next(filter(matches, self.events(name)), None), f"{self.path.name}: {name}", seconds)
 
 
 class Load:
