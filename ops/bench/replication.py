@@ -281,7 +281,7 @@ def move(options):
         for who in ("follower", "primary"):
             took, rounds = collections.defaultdict(list), []
             for n in range(options.rounds + 1):  # the first is warm-up
-                calls, seconds = one_move(cluster, client, lambda method: Load(cluster, method, requests[method]), who, 2 * options.seconds)
+                calls, seconds = one_move(cluster, client, lambda method: Load(cluster, method, requests[method]), who, 5 * options.seconds)
                 if n:
                     rounds.append(seconds)
                     for what, pair in calls.items():
