@@ -18,6 +18,8 @@ import urllib.request
 import grpc
 import numpy
 
+import ann_data
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WAIT_SECONDS = 300  # for a state that must come; a part that does not reach it ends with what it waited for
 
@@ -56,16 +58,16 @@ class Replicated(harness.Cluster):
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def gyre(self, *arguments):
-        ended = subprocess.run([harness.BIN / "gyre", *map(str, arguments), "--address", self.ports["grpc"]], capture_output=True, text=True)
+        ended = subprocess.run([harness.BIN / "gyre", *map(str, arguments), "--address", self.ports["grpc"]], capture_output=True,
+                               text=True)
         if ended.returncode:
             raise SystemExit(f"gyre {' '.join(map(str, arguments))}\n{ended.stdout}{ended.stderr}")
         return ended.stdout
 
     def filled(self, name, rows, metric, **spec):
         """A collection of the file's rows, trained, all of its members caught up."""
-        dim = numpy.load(rows, mmap_mode="r").shape[1] if str(rows).endswith(".npy") else int(numpy.fromfile(rows, numpy.uint32, 2)[1])
         with self.client() as client:
-            client.create(name, dim, metric.upper(), **spec)
+            client.create(name, ann_data.read_rows(rows).shape[1], metric.upper(), **spec)
         self.gyre("import", name, rows, "--quiet")
         self.settle(name)
 
@@ -82,7 +84,8 @@ class Replicated(harness.Cluster):
         collection = client.call("Collections", "Get", name=name)
         return all(len(s.members) == collection.spec.copies + collection.spec.quantized and
                    all(m.reachable and not m.leaving and not m.restoring and
-                       (m.applied_seq >= s.applied_seq if m.quantized else m.in_sync) for m in s.members) for s in collection.shards)
+                       (m.applied_seq >= s.applied_seq if m.quantized else m.in_sync) for m in s.members)
+                   for s in collection.shards)
 
     def index(self, node):
         return int(node[1:])
@@ -129,8 +132,8 @@ class Log:
 
 
 class Load:
-    """Clients that call a method without a pause, each the requests (bytes) of its own share in turn. Calls are (began, ended, failure) in
-    seconds of time.monotonic(); failure is None or a status code's name."""
+    """Clients that call a method without a pause, each the requests (bytes) of its own share in turn. Calls are (began,
+    ended, failure) in seconds of time.monotonic(); failure is None or a status code's name."""
 
     def __init__(self, cluster, method, requests, clients=1):
         with cluster.client() as client:
@@ -165,7 +168,8 @@ class Load:
 
     def calls(self, since=0.0, until_=float("inf")):
         """Those that ended in this time, by their ends."""
-        return sorted((call for calls in self.lists for call in list(calls) if since <= call[1] <= until_), key=lambda call: call[1])
+        return sorted((call for calls in self.lists for call in list(calls) if since <= call[1] <= until_),
+                      key=lambda call: call[1])
 
     def answered(self, since, until_):
         """Seconds that each call took; a benchmark whose calls fail measures nothing."""
@@ -185,9 +189,9 @@ class Load:
 
 def upserts(client, name, vectors, batch):
     """Requests, as bytes, that write each row under its number."""
-    rows = vectors.astype(numpy.float32).tolist()
-    return [client.messages.UpsertRequest(collection=name, points=[client.point(n, rows[n]) for n in range(first, min(first + batch, len(rows)))])
-            .SerializeToString() for first in range(0, len(rows), batch)]
+    points = [client.point(n, row) for n, row in enumerate(vectors.astype(numpy.float32).tolist())]
+    return [client.messages.UpsertRequest(collection=name, points=points[first:first + batch]).SerializeToString()
+            for first in range(0, len(points), batch)]
 
 
 def searches(client, name, queries, k=10):
@@ -227,9 +231,10 @@ def plain_copy(directory, size):
 
 
 def evaluated(cluster, name, chosen, calls, batch, times, probed):
-    """What `gyre eval` says of all queries, asked so many times over the `probed` most promising lists (0: as many as its default recall
-    needs), and the codes that each node scanned for a query."""
+    """What `gyre eval` says of all queries, asked so many times over the `probed` most promising lists (0: as many as its default
+    recall needs), and the codes that each node scanned for a query."""
     before = cluster.counters("gyre_shard_codes_scanned_total")
-    told = json.loads(cluster.gyre("eval", name, "--queries", chosen.queries, "--truth", chosen.truth, "-k", 10, "--concurrency", calls,
-                                   "--batch", batch, "--rounds", times, *(["--nprobe", probed] if probed else []), "--json", "--quiet"))
+    lists = ["--nprobe", probed] if probed else []
+    told = json.loads(cluster.gyre("eval", name, "--queries", chosen.queries, "--truth", chosen.truth, "-k", 10, *lists,
+                                   "--concurrency", calls, "--batch", batch, "--rounds", times, "--json", "--quiet"))
     return told, (cluster.counters("gyre_shard_codes_scanned_total") - before) / told["queries"]

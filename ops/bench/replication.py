@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""What copies cost and give, on a cluster of this machine. Called by ops/bench/run replication, which says where the build is; see README.md.
+"""What copies cost and give, on a cluster of this machine. Called by ops/bench/run replication; see README.md.
 
     replication.py [writes|quantized|failover|catchup|move|scaling]...
 
@@ -13,9 +13,7 @@
 import argparse
 import collections
 import json
-import os
-import pathlib
-import subprocess
+import signal
 import sys
 import time
 
@@ -38,7 +36,8 @@ Set = collections.namedtuple("Set", "title metric base queries truth")
 
 def chosen_set(options):
     if options.set == "small":
-        return Set("words, 40,000 x 100, cosine", "cosine", DATA / "words.npy", DATA / "words-queries.npy", DATA / "words-truth-cosine.ivecs")
+        return Set("words, 40,000 x 100, cosine", "cosine", DATA / "words.npy", DATA / "words-queries.npy",
+                   DATA / "words-truth-cosine.ivecs")
     cache = replicated.harness.BUILD / "ann"
     cache.mkdir(parents=True, exist_ok=True)
     return ann_data.prepared(options.set, cache, replicated.harness.BUILD, False, options.metric, 0)
@@ -112,15 +111,16 @@ def writes(options):
         table.append({"batch": batch, "clients": clients, "copies": copies, "points/s": spread(values["points/s"]),
                       "of 1 copy": ratios(values["points/s"], base["points/s"]) if of_one else None,
                       "of append": ratios(values["points/s"], file["points/s"]) if of_one else None,
-                      "p99 ms": spread(values["p99 ms"]), "p99 of 1 copy": ratios(values["p99 ms"], base["p99 ms"]) if of_one else None})
+                      "p99 ms": spread(values["p99 ms"]),
+                      "p99 of 1 copy": ratios(values["p99 ms"], base["p99 ms"]) if of_one else None})
     return f"3 shard daemons, 3 shards, {WRITTEN_POINTS:,} x {DIM}, l2; upserts of points that are there", table
 
 
 # ---- searches
 
 class Searched:
-    """Collections of one set, one after the other, all asked to look into as many lists: a training of other shards finds other centroids,
-    and would choose another number."""
+    """Collections of one set, one after the other, all asked to look into as many lists: a training of other shards finds other
+    centroids, and would choose another number."""
 
     def __init__(self, options, loads):
         self.options, self.loads = options, loads  # (calls at once, queries a call)
@@ -142,12 +142,13 @@ class Searched:
             self.table.append({**row, "calls": calls, "batch": batch, "codes a query, all nodes": spread(codes.sum(1)),
                                "busiest node": spread(codes.max(1)), "idlest": spread(codes.min(1)),
                                "busiest of first row": ratios(codes.max(1), base), "an even share": round(1 / codes.shape[1], 3),
-                               "queries/s": spread([told["qps"] for told, _ in rounds]), "recall@10": round(rounds[-1][0]["recall"], 3)})
+                               "queries/s": spread([told["qps"] for told, _ in rounds]),
+                               "recall@10": round(rounds[-1][0]["recall"], 3)})
 
 
 def quantized(options):
-    """As many daemons as members, so that each has one member of every shard. Two loads: single searches, which the coordinator gathers, so
-    that few are under way at a time; and batches, of which several are."""
+    """As many daemons as members, so that each has one member of every shard. Two loads: single searches, which the coordinator
+    gathers, so that few are under way at a time; and batches, of which several are."""
     of = Searched(options, [(options.clients, 1), (options.clients, 16)])
     for count in QUANTIZED:
         of.add({"quantized": count, "daemons": 1 + count}, 1 + count, shards=4, copies=1, quantized=count)
@@ -158,7 +159,7 @@ def scaling(options):
     of = Searched(options, [(options.clients, 1)])
     for daemons in DAEMONS:
         of.add({"daemons": daemons}, daemons, shards=DAEMONS[-1])
-    return f"{of.chosen.title}; {DAEMONS[-1]} shards, 1 copy; {of.probed} lists probed; queries/s are those of one machine", of.table
+    return f"{of.chosen.title}; {DAEMONS[-1]} shards, 1 copy; {of.probed} lists probed; one machine's queries/s", of.table
 
 
 # ---- failover
@@ -208,7 +209,8 @@ def failover(options):
             print(f"failover: {n} of {options.kills} kills", file=sys.stderr, flush=True)
     table = [{"seconds": what, **{k: v for k, v in spread_p90(values).items() if k in ("min", "median", "p90", "max")}}
              for what, values in measured.items()]
-    return f"3 shard daemons, 1 shard, 3 copies, 2,000 x {DIM}; {options.kills} kills -9 of the primary's node, {failed} calls failed", table
+    title = f"3 shard daemons, 1 shard, 3 copies, 2,000 x {DIM}; {options.kills} kills of the primary's node; {failed} calls failed"
+    return title, table
 
 
 # ---- catchup
@@ -242,8 +244,8 @@ def catchup(options):
                 copied = replicated.plain_copy(cluster.directory, size)
                 if n:
                     rates.append(size / seconds / 1e6), copies.append(size / copied / 1e6), whole.append(all_seconds)
-        table.append({"member": kind, "MB": round(size / 1e6, 1), "rebuilt MB/s": spread(rates), "cp + fsync MB/s": spread(copies),
-                      "of the copy": ratios(rates, copies), "wiped to caught up s": spread(whole)})
+        table.append({"member": kind, "MB": round(size / 1e6, 1), "rebuilt MB/s": spread(rates),
+                      "cp + fsync MB/s": spread(copies), "of the copy": ratios(rates, copies), "kill to caught up s": spread(whole)})
     return f"{options.points:,} x {DIM}, 1 shard, 2 shard daemons; bytes are those of the rows sent", table
 
 
@@ -268,8 +270,9 @@ def one_move(cluster, client, load_of, who, seconds):
         client.call("Cluster", "Move", collection="bench", shard=0, **{"from": source, "to": target})
         until(moved, f"the member of {source} on {target}")
         ended = time.monotonic()
-    return {what: (load.answered(idle, began), load.answered(began, ended)) for what, load in (("upserts", writing), ("searches", searching))}, \
-        ended - began
+    calls = {what: (load.answered(idle, began), load.answered(began, ended))
+             for what, load in (("upserts", writing), ("searches", searching))}
+    return calls, ended - began
 
 
 def move(options):
@@ -278,22 +281,27 @@ def move(options):
         rows = vectors(options.points)
         cluster.filled("bench", saved(cluster, rows), "l2", shards=1, copies=2)
         requests = {"Upsert": upserts(client, "bench", rows[:2000], 1), "Search": searches(client, "bench", vectors(500, seed=2))}
+
+        def load_of(method):
+            return Load(cluster, method, requests[method])
+
         for who in ("follower", "primary"):
             took, rounds = collections.defaultdict(list), []
             for n in range(options.rounds + 1):  # the first is warm-up
-                calls, seconds = one_move(cluster, client, lambda method: Load(cluster, method, requests[method]), who, 5 * options.seconds)
+                calls, seconds = one_move(cluster, client, load_of, who, 5 * options.seconds)
                 if n:
                     rounds.append(seconds)
                     for what, pair in calls.items():
                         took[what].append(pair)
             for what, pairs in took.items():
                 idle, busy = numpy.concatenate([i for i, _ in pairs]), numpy.concatenate([b for _, b in pairs])
-                table.append({"moved": who, "seconds": spread(rounds), "calls": what, "idle p99 ms": spread([p99_ms(i) for i, _ in pairs]),
+                table.append({"moved": who, "seconds": spread(rounds), "calls": what,
+                              "idle p99 ms": spread([p99_ms(i) for i, _ in pairs]),
                               "moving p99 ms": spread([p99_ms(b) for _, b in pairs]),
                               "ratio": spread([p99_ms(b) / p99_ms(i) for i, b in pairs]),
                               "of all rounds": round(p99_ms(busy) / p99_ms(idle), 2), "moving calls": len(busy),
                               "moving max ms": round(float(busy.max()) * 1e3, 1)})
-    return f"{options.points:,} x {DIM}, 1 shard, 2 copies, 3 shard daemons; one client upserts single points, one searches", table
+    return f"{options.points:,} x {DIM}, 1 shard, 2 copies, 3 shard daemons; a client upserts single points, one searches", table
 
 
 # ---- output
@@ -324,29 +332,34 @@ PARTS = {"writes": writes, "quantized": quantized, "failover": failover, "catchu
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="ops/bench/run replication", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="ops/bench/run replication", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all if none is named")
     parser.add_argument("--rounds", type=int, default=5, help="after a warm-up; medians (and extremes) of them are printed")
     parser.add_argument("--seconds", type=float, default=2, help="of a measurement")
     parser.add_argument("--clients", type=int, default=8, help="calls at once, where more than one are made")
     parser.add_argument("--kills", type=int, default=50, help="of failover")
-    parser.add_argument("--points", type=int, default=200_000, help="of catchup and move: more than the log keeps, so that a member is copied")
-    parser.add_argument("--set", default="small", help="of quantized and scaling: small (ops/data), or a set of ops/bench/ann: words, clustered, FILE")
+    parser.add_argument("--points", type=int, default=200_000,
+                        help="of catchup and move: more than the log keeps, so that a member is copied")
+    parser.add_argument("--set", default="small",
+                        help="of quantized and scaling: small (ops/data), or a set of ops/bench/ann: words, clustered, FILE")
     parser.add_argument("--metric", choices=["l2", "cosine", "ip"], help="of a FILE")
-    parser.add_argument("--times", type=int, default=5, help="how often the queries are asked in a round of quantized and scaling")
+    parser.add_argument("--times", type=int, default=5, help="how often a round of quantized and scaling asks the queries")
     parser.add_argument("--quick", action="store_true", help="to see that it works: 2 rounds of 0.5 s, 3 kills")
     parser.add_argument("--json", action="store_true", help="one object instead of tables")
     parser.add_argument("--machine", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.seconds, options.kills, options.times = 2, 0.5, 3, 1
+        parser.set_defaults(rounds=2, seconds=0.5, kills=3, times=1)
+        options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     if min(options.rounds, options.kills, options.clients, options.times, options.points) < 1 or options.seconds <= 0:
         parser.error("every count and time is at least 1 or above 0")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending the daemons
     if not options.json:
         print(options.machine, flush=True)
-    out = {"machine": options.machine, "rounds": options.rounds, "seconds": options.seconds, "clients": options.clients, "parts": {}}
+    out = {**{name: getattr(options, name) for name in ("machine", "rounds", "seconds", "clients", "times")}, "parts": {}}
     for name in options.parts or PARTS:
         began = time.monotonic()
         title, rows = PARTS[name](options)
