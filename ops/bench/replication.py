@@ -209,8 +209,8 @@ def failover(options):
             print(f"failover: {n} of {options.kills} kills", file=sys.stderr, flush=True)
     table = [{"seconds": what, **{k: v for k, v in spread_p90(values).items() if k in ("min", "median", "p90", "max")}}
              for what, values in measured.items()]
-    title = f"3 shard daemons, 1 shard, 3 copies, 2,000 x {DIM}; {options.kills} kills of the primary's node; {failed} calls failed"
-    return title, table
+    return (f"3 shard daemons, 1 shard, 3 copies, 2,000 x {DIM}; {options.kills} kills of the primary's node; "
+            f"{failed} calls failed"), table
 
 
 # ---- catchup
@@ -245,7 +245,8 @@ def catchup(options):
                 if n:
                     rates.append(size / seconds / 1e6), copies.append(size / copied / 1e6), whole.append(all_seconds)
         table.append({"member": kind, "MB": round(size / 1e6, 1), "rebuilt MB/s": spread(rates),
-                      "cp + fsync MB/s": spread(copies), "of the copy": ratios(rates, copies), "kill to caught up s": spread(whole)})
+                      "cp + fsync MB/s": spread(copies), "of the copy": ratios(rates, copies),
+                      "kill to caught up s": spread(whole)})
     return f"{options.points:,} x {DIM}, 1 shard, 2 shard daemons; bytes are those of the rows sent", table
 
 
