@@ -105,7 +105,8 @@ void gy_sim_replica_keep_house(struct gy_sim *sim, struct gy_sim_replica *replic
     struct gy_sim_disk *disk = disk_of(sim, replica);
     if (replica->state.seq < disk->flushed.seq + 8 || !gy_sim_chance(&sim->random, 20))
         return;
-    bool trims = replica->state.seq > disk->base + sim->weather.log_keep && gy_sim_chance(&sim->random, 500);
+    bool trims = replica->state.seq > disk->base + sim->weather.log_keep && gy_sim_chance(&sim->random, 500) &&
+                 !gy_replica_core_awaited(&replica->core, gy_sim_node_now_ns(sim, replica->node));
     if (!trims || sim->plant != GY_PLANT_TRIM_UNFLUSHED)
         flush(sim, replica);
     if (!trims)

@@ -685,6 +685,7 @@ static void on_append_reply(gy_replica_core *core, const struct gy_replica_event
     if (!gy_replica_core_primary(core) || !peer)
         return;
     peer->under_way = false;
+    peer->heard_ns = event->now_ns;
     if (reply->epoch > core->config.epoch) {
         core->outdated = true;
         peer->retry_ns = event->now_ns + GY_RETRY_NS;
@@ -903,6 +904,16 @@ int64_t gy_replica_core_due_ns(const gy_replica_core *core)
     if ((core->asking || core->outdated) && may_ask(core) && core->ask_retry_ns < due_ns)
         due_ns = core->ask_retry_ns;
     return due_ns;
+}
+
+bool gy_replica_core_awaited(const gy_replica_core *core, int64_t now_ns)
+{
+    for (size_t i = 0; i < core->peer_count && gy_replica_core_primary(core); i++) {
+        const struct gy_core_peer *peer = &core->peers[i];
+        if (peer->heard_ns && now_ns - peer->heard_ns < GY_LAG_NS && now_ns - peer->caught_up_ns >= GY_LAG_NS)
+            return true;
+    }
+    return false;
 }
 
 uint64_t gy_replica_core_token(const gy_replica_core *core, uint64_t seq)

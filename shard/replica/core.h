@@ -200,6 +200,7 @@ struct gy_core_peer {
     int64_t sent_ns, retry_ns;
     int64_t acked_ns;     /* our time of sending of the newest append it answered; INT64_MIN: none */
     int64_t caught_up_ns; /* our time of sending of the newest append that brought it to our end */
+    int64_t heard_ns;     /* when it last answered anything; 0: never */
 };
 
 typedef struct gy_replica_core {
@@ -256,6 +257,9 @@ const struct gy_shard_config *gy_replica_core_next_config(const gy_replica_core 
 int64_t gy_replica_core_lease_ns(const gy_replica_core *core);
 /* When the next tick is wanted; GY_NEVER: none. */
 int64_t gy_replica_core_due_ns(const gy_replica_core *core);
+/* Whether a member is on its way to the end of the log: it answers and was behind for long. What is trimmed now it would need, and a
+ * state that it was copied once more would be too old again. */
+bool gy_replica_core_awaited(const gy_replica_core *core, int64_t now_ns);
 /* The epoch of a log entry, or of the last one trimmed; 0: not known. */
 uint64_t gy_replica_core_epoch_at(const gy_replica_core *core, uint64_t seq);
 /* The token of a logged, unanswered write; seq > last - logged. */

@@ -16,6 +16,7 @@
 enum {
     REPLAY_BYTES_MAX = 16 << 20, /* of log held in memory while it is applied from there */
     TRIM_EVERY_BYTES = 64 << 20, /* of log: a trim first flushes the applied state, which costs a pause */
+    HELD_BYTES_MAX = 1 << 30,    /* of log kept beyond that for a member that is being built or catches up */
 };
 #define DISK_LOW_LOOK_NS GY_SECOND_NS
 
@@ -460,20 +461,26 @@ static void hand_in_input(gy_replica *replica, struct gy_input *input)
 }
 
 /* Forgets log entries nobody needs, once enough of them came together: all but the last log_keep, and of those what is from
- * before the last trim. So the log holds at most what came since the last trim but one, about twice TRIM_EVERY_BYTES. */
+ * before the last trim. So the log holds at most what came since the last trim but one, about twice TRIM_EVERY_BYTES; while a member
+ * catches up, up to HELD_BYTES_MAX more. */
 static gyre_status trim(gy_replica *replica)
 {
     if (replica->logged_bytes < TRIM_EVERY_BYTES)
         return GYRE_OK;
     uint64_t applied = replica->core.applied, keep = replica->limits.log_keep;
+    replica->logged_bytes = 0;
+    GY_TRY(gy_points_flush(replica->points, &replica->failure));
+    if (replica->held_bytes < HELD_BYTES_MAX && gy_replica_core_awaited(&replica->core, gy_now_ns())) {
+        replica->held_bytes += TRIM_EVERY_BYTES;
+        return GYRE_OK;
+    }
     uint64_t forget = applied > keep ? applied - keep : 0;
     if (forget < replica->trim_seq)
         forget = replica->trim_seq;
-    replica->logged_bytes = 0;
     replica->trim_seq = applied;
+    replica->held_bytes = 0;
     if (forget == 0)
         return GYRE_OK;
-    GY_TRY(gy_points_flush(replica->points, &replica->failure));
     GY_TRY(gy_store_log_trim(replica->store, forget + 1, &replica->failure));
     gy_replica_drive(replica, (struct gy_replica_event){.kind = GY_ON_TRIMMED, .seq = forget});
     return GYRE_OK;

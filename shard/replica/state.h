@@ -33,6 +33,7 @@ struct gy_replica {
     gy_window *window;
     gy_disk_watch disk;
     uint64_t logged_bytes; /* since the last trim */
+    uint64_t held_bytes;   /* not trimmed, because a member catches up */
     uint64_t trim_seq;     /* applied then, or at opening */
     int64_t close_ns;      /* when followers are no longer waited for; 0: not closing */
     bool unsent;           /* for want of memory: what was to be sent or asked was not */
