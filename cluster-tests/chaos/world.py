@@ -125,8 +125,8 @@ class World:
             node.start()
 
     def await_healthy(self, seconds=HEALTHY_SECONDS):
-        """Every node ready and up for every coordinator, every shard of the collection reachable, and an exact search that
-        needs them all answered. Returns how long that took."""
+        """Every node ready and up for every coordinator, every shard of the collection reachable with all its copies in sync, and
+        an exact search that needs them all answered. Returns how long that took."""
         begin = time.monotonic()
         for node in self.nodes.values():
             node.await_ready()
@@ -161,6 +161,10 @@ class World:
                 gone = [s.shard for s in collection.shards if not s.reachable]
                 if gone:
                     return f"shards {gone} of {collection.spec.name} cannot be reached"
+                short = [s.shard for s in collection.shards
+                         if sum(m.in_sync for m in s.members) < collection.spec.copies or any(m.restoring for m in s.members)]
+                if short:
+                    return f"shards {short} of {collection.spec.name} have fewer copies in sync than {collection.spec.copies}"
                 client.search(collection.spec.name, [0.0] * collection.spec.dim, k=1, exact=True, timeout=5)
                 client.call("Points", "Count", collection=collection.spec.name, timeout=5)
         except grpc.RpcError as error:
