@@ -1,6 +1,6 @@
 /* The nodes are taken one by one, as in the greedy cover of sets: whoever serves most of the shards that have none yet (which
- * needs
- * at most ln(shards) + 1 times the nodes of the best cover: Chvatal, "A Greedy Heuristic for the Set-Covering Problem", 1979). */
+ * needs at most ln(shards) + 1 times the nodes of the best cover: Chvatal, "A Greedy Heuristic for the Set-Covering Problem",
+ * 1979). */
 #include "routing/choose.h"
 
 static const size_t unchosen = SIZE_MAX;
@@ -22,12 +22,18 @@ static int64_t best_of(const struct gy_choice_shard *shard, const int64_t *expec
     return best_ns;
 }
 
+/* Clearly: what is alike is left to the turn, or the one that was a little quicker lately would get everything. */
+static bool is_slower(int64_t ns, int64_t than_ns)
+{
+    return ns - than_ns > than_ns / 2 + GY_ALIKE_NS;
+}
+
 /* The member of the shard that is on the node, if it may serve: unchosen if not. */
 static size_t servant(const struct gy_choice_shard *shard, const int64_t *expected_ns, size_t node)
 {
     uint32_t rank;
     int64_t best_ns = best_of(shard, expected_ns, &rank);
-    if (expected_ns[node] - best_ns > best_ns / 2 + GY_ALIKE_NS)
+    if (is_slower(expected_ns[node], best_ns))
         return unchosen;
     for (size_t m = 0; m < shard->count; m++)
         if (shard->members[m].node == node && shard->members[m].rank == rank)
@@ -51,7 +57,7 @@ void gy_choose(const int64_t *expected_ns, size_t node_count, struct gy_choice_s
         size_t best = 0, best_served = 0;
         for (size_t i = 0; i < node_count; i++) {
             size_t node = (i + turn % node_count) % node_count, served = count_served(shards, shard_count, expected_ns, node);
-            if (served > best_served || (served && served == best_served && expected_ns[node] < expected_ns[best]))
+            if (served > best_served || (served && served == best_served && is_slower(expected_ns[best], expected_ns[node])))
                 best = node, best_served = served;
         }
         for (size_t s = 0; s < shard_count; s++)

@@ -1,12 +1,13 @@
 /* choose: which of a shard's members each shard of a request is asked of.
  *
  * Better ranks go first whatever their load. Among the members of a shard's best rank those count whose nodes are expected to
- * answer
- * about as soon as the best of them; of these nodes as few as possible are taken, so that a request costs few messages.
+ * answer about as soon as the best of them; of these nodes as few as possible are taken, so that a request costs few messages,
+ * and they take turns.
  * Pure: the same input gives the same choice. Threads  none */
 #ifndef GY_CHOOSE_H
 #define GY_CHOOSE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
