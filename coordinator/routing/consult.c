@@ -1,8 +1,6 @@
 /* One thread, the caller's, decides; callbacks only store what came and wake it. What is under way belongs to the caller and
- * to every
- * callback that is still to come: the last of them frees it, so that answers that nobody waits for any more (of a hedge that
- * lost, of
- * a caller that left) find a place to go. */
+ * to every callback that is still to come: the last of them frees it, so that answers that nobody waits for any more (of a
+ * hedge that lost, of a caller that left) find a place to go. */
 #include "routing/consult.h"
 
 #include "routing/ask.h"
@@ -275,8 +273,7 @@ static void give_up(gy_consultation *self, uint32_t s)
 }
 
 /* Asks about the shards in choosing[0…count-1], as few nodes as is good. Those that nobody can be asked about are given up,
- * unless
- * they are being asked about already. */
+ * unless they are being asked about already. */
 static gyre_status ask_about(gy_consultation *self, size_t count, bool hedge, gyre_error *err)
 {
     const struct gy_consult *consult = self->consult;

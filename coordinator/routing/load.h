@@ -62,8 +62,7 @@ void gy_shard_seen_seq(struct gy_shard_seen *seen, uint64_t applied_seq, int64_t
 /* Takes over what another has seen. */
 void gy_shard_seen_copy(struct gy_shard_seen *to, const struct gy_shard_seen *from);
 /* The primary says how far it is. Is that less than the floor for long, a replica that was not in sync was made primary by
- * force, and
- * what was seen beyond is lost. */
+ * force, and what was seen beyond is lost. */
 #define GY_SEEN_LOST_NS (10 * GY_SECOND_NS)
 void gy_shard_seen_primary(struct gy_shard_seen *seen, uint64_t applied_seq, int64_t now_ns);
 /* A seq that every replica in use should have applied: one that was seen a span ago at least, or the first. */
@@ -88,8 +87,7 @@ void gy_pace_show(gy_pace *pace, gy_metrics *metrics);
 /* Of a request that was answered. work: how much it asked for, in any unit: requests of about as much are compared. */
 void gy_pace_took(gy_pace *pace, gy_read_kind kind, uint64_t work, int64_t took_ns);
 /* After which time a request may be asked a second time: the 95th percentile of the last of such requests; and after which
- * time it
- * is whatever the share, because who was silent for so long may be frozen. Both GY_SILENCE_NS while too few are known. */
+ * time it is whatever the share, because who was silent for so long may be frozen. Both GY_SILENCE_NS while too few are known. */
 struct gy_patience {
     int64_t hedge_ns, silence_ns;
 };

@@ -1,9 +1,8 @@
 /* primary: asks the primaries of shards, and asks again whoever is the primary then, until the deadline.
  *
  * A primary that is not it any more, has no lease, is not there or is cut off is asked again as soon as there is a newer view,
- * or a
- * little later; one that is silent is left when another has become the primary. What is sent must be such that it may arrive
- * twice.
+ * or a little later; one that is silent is left when another has become the primary. What is sent must be such that it may
+ * arrive twice.
  * Threads  any; blocks */
 #ifndef GY_PRIMARY_H
 #define GY_PRIMARY_H

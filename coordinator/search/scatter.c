@@ -1,6 +1,5 @@
 /* One Scan message a node, however many of its shards are asked, so that a search costs one exchange a node. What shards
- * answered is
- * taken in their order, whoever was quicker. */
+ * answered is taken in their order, whoever was quicker. */
 #include "search/scatter.h"
 
 #include "routing/failure.h"

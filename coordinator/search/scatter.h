@@ -43,8 +43,7 @@ struct gy_pass {
 GYRE_CHECKED gyre_status gy_scatter(struct gy_contest *contest, const struct gy_pass *pass, gyre_error *err);
 
 /* What all stages ask alike: of which route, until when (the client leaves, its deadline, or with allow_partial until only the
- * time
- * to go on without the shards that are silent is left), how new and of whom first. */
+ * time to go on without the shards that are silent is left), how new and of whom first. */
 struct gy_consult gy_contest_consult(const struct gy_contest *contest);
 
 /* GYRE_CANCELLED or GYRE_DEADLINE when nobody waits for the answer any more; doing: what is being left undone. */
