@@ -521,6 +521,8 @@ static void own_up_to_unsent(gy_replica *replica)
         gy_replica_drive(replica,
                          (struct gy_replica_event){.kind = GY_ON_SEND_FAILED, .member = replica->core.peers[i].id});
     gy_replica_drive(replica, (struct gy_replica_event){.kind = GY_ON_ASK_FAILED});
+    if (replica->core.restoring && !atomic_load(&replica->restoring))
+        gy_replica_drive(replica, (struct gy_replica_event){.kind = GY_ON_RESTORE_FAILED});
 }
 
 /* Closing: once when it begins, once more when followers have been waited for long enough. */

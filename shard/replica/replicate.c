@@ -190,5 +190,8 @@ void gy_replica_restore(gy_replica *replica)
     if (!call)
         return;
     atomic_store(&replica->restoring, true);
-    transport->restore(transport->self, replica, primary->node, call_end_restore, call);
+    if (transport)
+        transport->restore(transport->self, replica, primary->node, call_end_restore, call);
+    else
+        call_end_restore(call, false);
 }
