@@ -26,10 +26,10 @@ struct call {
     bool hedged;       /* somebody else is being asked too, later */
     bool taken;        /* the caller has seen the answer */
     /* guarded by mu: */
-    bool answered;
     gyre_status status;
     gyre_error err;
     void *reply;
+    bool answered; /* not beside the three above: the compiler reads those as one word */
     /* not: */
     int64_t took_ns;
     size_t count;
