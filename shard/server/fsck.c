@@ -120,9 +120,10 @@ static bool is_there(const char *directory, const char *name)
 {
     char *path;
     struct stat found;
-    bool there = asprintf(&path, "%s/%s", directory, name) >= 0 && stat(path, &found) == 0;
-    if (there)
-        free(path);
+    if (asprintf(&path, "%s/%s", directory, name) < 0)
+        return false;
+    bool there = stat(path, &found) == 0;
+    free(path);
     return there;
 }
 
