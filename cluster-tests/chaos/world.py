@@ -126,7 +126,7 @@ class World:
 
     def await_healthy(self, seconds=HEALTHY_SECONDS):
         """Every node ready and up for every coordinator, every shard of the collection reachable with all its copies in sync, and
-        an exact search that needs them all answered. Returns how long that took."""
+        an exact search and reads by id that need them all answered. Returns how long that took."""
         begin = time.monotonic()
         for node in self.nodes.values():
             node.await_ready()
@@ -167,6 +167,8 @@ class World:
                     return f"shards {short} of {collection.spec.name} have fewer copies in sync than {collection.spec.copies}"
                 client.search(collection.spec.name, [0.0] * collection.spec.dim, k=1, exact=True, timeout=5)
                 client.call("Points", "Count", collection=collection.spec.name, timeout=5)
+                # Of every shard's primary under its lease: after a restart it has none before a coordinator leads.
+                client.get(collection.spec.name, range(64), timeout=5)
         except grpc.RpcError as error:
             return f"{error.code().name}: {error.details()}"
         return None
