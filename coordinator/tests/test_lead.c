@@ -84,7 +84,7 @@ static void start(struct pair *pair, size_t i)
     pair->running[i] = true;
 }
 
-/* The first leads; every node has reported to both. */
+/* The first leads and the second knows it; every node has reported to both. */
 static int make(void **state)
 {
     struct pair *pair = calloc(1, sizeof *pair);
@@ -105,6 +105,10 @@ static int make(void **state)
     }
     await_leads(pair, 0);
     start(pair, 1);
+    bool leads;
+    char bus[GY_LEADER_ADDRESS_ROOM];
+    MUST(gy_placement_await_leader(pair->worlds[1].placement, gy_now_ns() + FAKE_PATIENCE_NS, &leads, bus, &err));
+    assert_false(leads);
     for (size_t i = 0; i < PAIR_NODES; i++)
         MUST(gy_peer_new(&pair->peers[i][1], pair->nodes[i].bus, gy_bus_address(pair->worlds[1].bus), NULL, NULL, &err));
     report_all(pair, NULL);
@@ -230,6 +234,7 @@ static void a_follower_refuses_questions_and_sees_what_the_leader_decides(void *
     struct pair *pair = *state;
     gyre_error err = {0};
     make_words(&pair->worlds[0]);
+    MUST(gy_placement_catch_up(pair->worlds[1].placement, &err)); /* else it may not know of them yet */
     report_all(pair, NULL);
     assert_int_equal(ask(pair, 1, &err), GYRE_UNAVAILABLE);
     assert_says(&err, "the leader is 127.0.0.1:");
