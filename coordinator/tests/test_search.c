@@ -363,7 +363,7 @@ static int world_open(void **state)
     return 0;
 }
 
-/* Nobody asks any more once the peers are gone: what a test left under way (of callers that left, hedges that lost) is its own. */
+/* What a test leaves under way, of callers that left and hedges that lost, ends with the peers. */
 static int world_close(void **state)
 {
     struct world *world = *state;
