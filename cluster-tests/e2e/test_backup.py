@@ -164,7 +164,10 @@ def test_generations_restore_to_what_was_live(cluster, client, tmp_path):
         assert answers(client, name, queries) == found
         assert client.call("Collections", "Get", name=name).spec.shards == shards
     assert "already" in gyre(cluster, "restore", tmp_path, code=1)[1]
-    assert restore(cluster, tmp_path, "--as", "kept2", "--into-existing", "--start", 4000)["complete"]
+    again = restore(cluster, tmp_path, "--as", "kept3", "--into-existing", "--start", 4000)  # as if it had stopped there
+    assert again["complete"] and again["points"] == len(lived[2][0]) - 4000
+    assert restore(cluster, tmp_path, "--as", "kept2", "--into-existing")["complete"]  # over an earlier one
+    assert contents(client, "kept2", numbers + [9000, 9001]) == {**lived[1][0], **lived[2][0]}
 
     (tmp_path / "fresh").mkdir()
     with Cluster(tmp_path / "fresh", shards=1) as fresh, fresh.client() as other:

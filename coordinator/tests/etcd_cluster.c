@@ -4,10 +4,13 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,7 +18,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-static const int64_t up_ns = 60 * GY_SECOND_NS, poll_ns = 20 * GY_MILLISECOND_NS;
+enum { UP_MS = 60000 };
 
 static uint16_t free_port(void)
 {
@@ -60,9 +63,23 @@ static void make_certificates(const char *dir)
         dir);
 }
 
+/* Where a member that starts says READY=1 once it serves, as it does to systemd: a socket, and the variable that names it. */
+static int listen_to(const struct etcd_cluster *cluster, const char *member, char variable[ETCD_TEXT_BYTES])
+{
+    static const char name[] = "NOTIFY_SOCKET=";
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/%s.ready", cluster->dir, member);
+    snprintf(variable, ETCD_TEXT_BYTES, "%s%s", name, address.sun_path);
+    unlink(address.sun_path);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
 void etcd_member_start(struct etcd_cluster *cluster, size_t member)
 {
     struct etcd_member *one = &cluster->member[member];
+    char variable[ETCD_TEXT_BYTES];
     char name[16], data[128], peer[64], client[64], peers[ETCD_TEXT_BYTES] = "", path[ETCD_TEXT_BYTES];
     char ca[ETCD_TEXT_BYTES], cert[ETCD_TEXT_BYTES], key[ETCD_TEXT_BYTES];
     snprintf(name, sizeof name, "m%zu", member);
@@ -87,6 +104,14 @@ void etcd_member_start(struct etcd_cluster *cluster, size_t member)
     }
     etcd_cluster_path(cluster, name, path);
     strcat(path, ".log");
+    one->ready = listen_to(cluster, name, variable);
+    size_t inherited = 0;
+    while (environ[inherited])
+        inherited++;
+    char **environment = calloc(inherited + 2, sizeof *environment);
+    assert_non_null(environment);
+    memcpy(environment, environ, inherited * sizeof *environment);
+    environment[inherited] = variable;
     pid_t parent = getpid(), pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
@@ -96,10 +121,25 @@ void etcd_member_start(struct etcd_cluster *cluster, size_t member)
             _exit(127);
         dup2(log, 1);
         dup2(log, 2);
-        execv(ETCD, (char *const *)(uintptr_t)arguments);
+        execve(ETCD, (char *const *)(uintptr_t)arguments, environment);
         _exit(127);
     }
+    free(environment);
     one->pid = pid;
+}
+
+/* Waits until a member that was started serves. */
+static void await_ready(const struct etcd_cluster *cluster, struct etcd_member *member)
+{
+    if (member->ready < 0)
+        return;
+    struct pollfd either[] = {{.fd = member->ready, .events = POLLIN}, {.fd = pidfd_open(member->pid, 0), .events = POLLIN}};
+    assert_true(either[1].fd >= 0);
+    if (poll(either, 2, UP_MS) <= 0 || !either[0].revents)
+        fail_msg("a member of etcd %s; see %s", either[1].revents ? "ended" : "does not get ready", cluster->dir);
+    close(either[1].fd);
+    close(member->ready);
+    member->ready = -1;
 }
 
 void etcd_member_signal(struct etcd_cluster *cluster, size_t member, int number)
@@ -113,6 +153,8 @@ void etcd_member_kill(struct etcd_cluster *cluster, size_t member)
     etcd_member_signal(cluster, member, SIGKILL);
     assert_int_equal(waitpid(cluster->member[member].pid, NULL, 0), cluster->member[member].pid);
     cluster->member[member].pid = 0;
+    if (cluster->member[member].ready >= 0)
+        close(cluster->member[member].ready);
 }
 
 static bool read_file(const char *path, char *text, size_t room)
@@ -125,7 +167,7 @@ static bool read_file(const char *path, char *text, size_t room)
     return bytes > 0;
 }
 
-/* Whether a member knows a leader; who it is itself, and who leads. */
+/* Whether a member knows a leader, for which it waits; who it is itself, and who leads. */
 static bool ask(const struct etcd_cluster *cluster, size_t member, uint64_t *self, uint64_t *leader)
 {
     char address[32], path[ETCD_TEXT_BYTES], ca[4096], cert[4096], key[4096];
@@ -137,6 +179,14 @@ static bool ask(const struct etcd_cluster *cluster, size_t member, uint64_t *sel
     GY_AUTO(gyre_client) *client = NULL;
     if (gyre_client_open_tls(&client, etcd_member_address(cluster, member, address), cluster->tls ? &tls : NULL, NULL) != GYRE_OK)
         return false;
+    /* Answered when a leader has confirmed it, refused when the leader changes. */
+    Etcdserverpb__RangeRequest read = ETCDSERVERPB__RANGE_REQUEST__INIT;
+    Etcdserverpb__RangeResponse *found;
+    read.key = (ProtobufCBinaryData){1, (uint8_t *)(uintptr_t)"?"};
+    if (gyre_client_call(client, "/etcdserverpb.KV/Range", &read.base, &etcdserverpb__range_response__descriptor, &found,
+                         gy_now_ns() + 10 * GY_SECOND_NS, NULL) != GYRE_OK)
+        return false;
+    gy_wire_free(found);
     Etcdserverpb__StatusRequest request = ETCDSERVERPB__STATUS_REQUEST__INIT;
     Etcdserverpb__StatusResponse *reply;
     if (gyre_client_call(client, "/etcdserverpb.Maintenance/Status", &request.base, &etcdserverpb__status_response__descriptor,
@@ -167,14 +217,16 @@ static size_t agreed(const struct etcd_cluster *cluster)
 
 size_t etcd_cluster_leader(struct etcd_cluster *cluster)
 {
-    for (int64_t end_ns = gy_now_ns() + up_ns; gy_now_ns() < end_ns;) {
+    for (size_t i = 0; i < cluster->count; i++)
+        if (cluster->member[i].pid)
+            await_ready(cluster, &cluster->member[i]);
+    for (int64_t end_ns = gy_now_ns() + UP_MS * GY_MILLISECOND_NS; gy_now_ns() < end_ns;) {
         size_t leader = agreed(cluster);
         if (leader < ETCD_MEMBERS_MAX)
             return leader;
         for (size_t i = 0; i < cluster->count; i++)
             if (cluster->member[i].pid && waitpid(cluster->member[i].pid, NULL, WNOHANG) != 0)
                 fail_msg("etcd member %zu ended; see %s", i, cluster->dir);
-        nanosleep(&(struct timespec){0, poll_ns}, NULL);
     }
     fail_msg("etcd has no leader; see %s", cluster->dir);
     return 0;

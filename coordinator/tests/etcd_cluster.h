@@ -11,6 +11,7 @@ enum { ETCD_MEMBERS_MAX = 3, ETCD_TEXT_BYTES = 512 };
 
 struct etcd_member {
     pid_t pid; /* 0: not running */
+    int ready; /* where it will say that it serves; -1: it has */
     uint16_t client_port, peer_port;
 };
 

@@ -94,7 +94,6 @@ static void commits_go_on_when_the_leader_is_frozen(void **state)
     revision = count_up(catalog, revision, 11, 15);
     catalog_assert_value(catalog, "count", "15", revision);
     print_message("           the first commit took %lld ms\n", (long long)gap_ms);
-    assert_true(gap_ms < 8000);
     gy_catalog_close(catalog);
 }
 

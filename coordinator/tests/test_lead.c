@@ -2,7 +2,6 @@
 #include "world.h"
 
 #include "gyre/shard_config.h"
-#include "placement/core.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,6 +41,13 @@ static void report_all(struct pair *pair, const bool *silent)
                 report(pair, i, to);
 }
 
+/* As nodes that report. */
+static void beat(void)
+{
+    struct timespec moment = {0, WORLD_HEARTBEAT_SHORT_MS * GY_MILLISECOND_NS};
+    nanosleep(&moment, NULL);
+}
+
 static void await(struct pair *pair, const bool *silent, bool (*done)(struct pair *pair), const char *what)
 {
     int64_t until_ns = gy_now_ns() + FAKE_PATIENCE_NS;
@@ -49,13 +55,26 @@ static void await(struct pair *pair, const bool *silent, bool (*done)(struct pai
         if (gy_now_ns() > until_ns)
             fail_msg("waited in vain for: %s", what);
         report_all(pair, silent);
-        struct timespec beat = {0, WORLD_HEARTBEAT_SHORT_MS * GY_MILLISECOND_NS}; /* as nodes that report */
-        nanosleep(&beat, NULL);
+        beat();
     }
 }
 
-static bool first_leads(struct pair *pair) { return gy_placement_leads(pair->worlds[0].placement); }
-static bool second_leads(struct pair *pair) { return gy_placement_leads(pair->worlds[1].placement); }
+static void await_leads(struct pair *pair, size_t i)
+{
+    int64_t until_ns = gy_now_ns() + FAKE_PATIENCE_NS;
+    gy_placement *placement = pair->worlds[i].placement;
+    char bus[GY_LEADER_ADDRESS_ROOM];
+    bool leads;
+    gyre_error err = {0};
+    for (;;) {
+        MUST(gy_placement_await_leader(placement, until_ns, &leads, bus, &err));
+        if (leads)
+            return;
+        MUST(gy_placement_await_news(placement, until_ns, &err)); /* it takes another for the leader still */
+        if (gy_now_ns() > until_ns)
+            fail_msg("coordinator %zu does not come to lead", i);
+    }
+}
 
 static void start(struct pair *pair, size_t i)
 {
@@ -65,7 +84,7 @@ static void start(struct pair *pair, size_t i)
     pair->running[i] = true;
 }
 
-/* The first leads; every node has reported to both. */
+/* The first leads and the second knows it; every node has reported to both. */
 static int make(void **state)
 {
     struct pair *pair = calloc(1, sizeof *pair);
@@ -84,8 +103,12 @@ static int make(void **state)
         fake_node_open(&pair->nodes[i], name, world_key, gy_bus_address(pair->worlds[0].bus));
         pair->peers[i][0] = pair->nodes[i].coordinator;
     }
-    await(pair, NULL, first_leads, "the first leads");
+    await_leads(pair, 0);
     start(pair, 1);
+    bool leads;
+    char bus[GY_LEADER_ADDRESS_ROOM];
+    MUST(gy_placement_await_leader(pair->worlds[1].placement, gy_now_ns() + FAKE_PATIENCE_NS, &leads, bus, &err));
+    assert_false(leads);
     for (size_t i = 0; i < PAIR_NODES; i++)
         MUST(gy_peer_new(&pair->peers[i][1], pair->nodes[i].bus, gy_bus_address(pair->worlds[1].bus), NULL, NULL, &err));
     report_all(pair, NULL);
@@ -211,6 +234,7 @@ static void a_follower_refuses_questions_and_sees_what_the_leader_decides(void *
     struct pair *pair = *state;
     gyre_error err = {0};
     make_words(&pair->worlds[0]);
+    MUST(gy_placement_catch_up(pair->worlds[1].placement, &err)); /* else it may not know of them yet */
     report_all(pair, NULL);
     assert_int_equal(ask(pair, 1, &err), GYRE_UNAVAILABLE);
     assert_says(&err, "the leader is 127.0.0.1:");
@@ -218,43 +242,57 @@ static void a_follower_refuses_questions_and_sees_what_the_leader_decides(void *
     await(pair, NULL, second_epoch, "the second follows");
 }
 
+/* Whether a coordinator takes a node for dead. */
+static bool is_down(struct world *world, const char *name)
+{
+    Gyre__V1__ClusterStatusRequest request = GYRE__V1__CLUSTER_STATUS_REQUEST__INIT;
+    Gyre__V1__ClusterStatusReply *reply = NULL;
+    gyre_error err = {0};
+    MUST(world_call(world, "/gyre.v1.Cluster/Status", &request.base, &gyre__v1__cluster_status_reply__descriptor, &reply, &err));
+    bool down = false;
+    for (size_t i = 0; i < reply->n_nodes; i++)
+        down |= strcmp(reply->nodes[i]->name, name) == 0 && reply->nodes[i]->state == GYRE__V1__NODE_STATE__NODE_STATE_DOWN;
+    gy_wire_free(reply);
+    return down;
+}
+
+static bool third_epoch(struct pair *pair)
+{
+    char primary[8];
+    return epoch(&pair->worlds[1], primary) == 3;
+}
+
 static void a_new_leader_promotes_nobody_before_it_could_hear(void **state)
 {
     struct pair *pair = *state;
     char before[8], now[8];
+    gyre_error err = {0};
     make_words(&pair->worlds[0]);
     report_all(pair, NULL);
-    uint64_t was = epoch(&pair->worlds[0], before);
-    /* the second hears of all but the primary's node, for longer than makes a node silent */
-    int64_t silent_until_ns = gy_now_ns() + GY_NODE_SILENT_NS_MIN + GY_NODE_SILENT_NS_MIN / 4;
-    while (gy_now_ns() < silent_until_ns) {
+    epoch(&pair->worlds[0], before);
+    int64_t until_ns = gy_now_ns() + FAKE_PATIENCE_NS;
+    while (!is_down(&pair->worlds[1], before)) { /* as long as it hears of all but the primary's node */
+        if (gy_now_ns() > until_ns)
+            fail_msg("the second does not take %s for dead", before);
         for (size_t i = 0; i < PAIR_NODES; i++) {
             report(pair, i, 0);
             if (strcmp(pair->nodes[i].name, before) != 0)
                 report(pair, i, 1);
         }
-        struct timespec beat = {0, WORLD_HEARTBEAT_SHORT_MS * GY_MILLISECOND_NS};
-        nanosleep(&beat, NULL);
+        beat();
     }
     stop(pair, 0);
-    int64_t until_ns = gy_now_ns() + FAKE_PATIENCE_NS;
-    while (!second_leads(pair) && gy_now_ns() < until_ns) {
-        struct timespec beat = {0, GY_MILLISECOND_NS};
-        nanosleep(&beat, NULL);
-    }
-    assert_true(second_leads(pair));
-    assert_int_equal(epoch(&pair->worlds[1], now), was);
+    await_leads(pair, 1);
     report_all(pair, NULL);
-    struct timespec while_it_plans = {1, 0};
-    nanosleep(&while_it_plans, NULL);
-    report_all(pair, NULL);
-    assert_int_equal(epoch(&pair->worlds[1], now), was);
+    MUST(update(&pair->worlds[1], 2, &err));
+    await(pair, NULL, second_epoch, "its first plan, which is of that wish");
+    epoch(&pair->worlds[1], now);
     assert_string_equal(now, before);
     /* One that stays away is followed by another all the same. */
     bool silent[PAIR_NODES] = {0};
     for (size_t i = 0; i < PAIR_NODES; i++)
         silent[i] = strcmp(pair->nodes[i].name, before) == 0;
-    await(pair, silent, second_epoch, "another primary");
+    await(pair, silent, third_epoch, "another primary");
     epoch(&pair->worlds[1], now);
     assert_string_not_equal(now, before);
 }
@@ -267,8 +305,8 @@ static void one_that_does_not_know_that_it_lost_the_lease_changes_nothing(void *
     make_words(&pair->worlds[0]);
     uint64_t was = epoch(&pair->worlds[0], primary);
     shared_lose(&pair->store, "placement", false);
-    await(pair, NULL, second_leads, "the second leads");
-    assert_true(first_leads(pair)); /* it thinks so */
+    await_leads(pair, 1);
+    assert_true(gy_placement_leads(pair->worlds[0].placement)); /* it thinks so */
     assert_int_equal(update(&pair->worlds[0], 2, &err), GYRE_UNAVAILABLE);
     assert_says(&err, "does not lead any more");
     assert_int_equal(epoch(&pair->worlds[1], primary), was);

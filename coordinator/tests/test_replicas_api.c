@@ -352,7 +352,8 @@ static void a_damaged_replica_is_dropped_and_another_begins(void **state)
     world_await(world, NULL, fourth_is_made, "a new member");
     while (member_id(node) == lost_id)
         world_report(node);
-    assert_int_equal(node->asked[GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA], drops + 1);
+    /* Of its one member by its id: a report that was on its way meanwhile has it told once more. */
+    assert_true(node->asked[GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA] > drops);
 }
 
 /* What its node says from now on: it has the replica and cannot open it, however often it is told to. */
@@ -553,6 +554,17 @@ static void a_replica_is_moved_by_hand(void **state)
     assert_int_not_equal(primary_index(world), from);
 }
 
+static bool all_reachable(struct world *world)
+{
+    Gyre__V1__Collection *found;
+    const Gyre__V1__ShardInfo *shard = see(world, &found);
+    bool all = true;
+    for (size_t i = 0; i < shard->n_members; i++)
+        all &= shard->members[i]->reachable;
+    gy_wire_free(found);
+    return all;
+}
+
 static void configurations_outlive_the_coordinator(void **state)
 {
     struct world *world = *state;
@@ -564,8 +576,7 @@ static void configurations_outlive_the_coordinator(void **state)
     MUST(fake_node_ask(&world->nodes[primary], 0, alone, 1, &now, &err));
     world_restart(world);
     assert_int_equal(epoch(world), 2);
-    for (size_t i = 0; i < world->node_count; i++)
-        world_report(&world->nodes[i]);
+    world_await(world, NULL, all_reachable, "every member to be reached"); /* connections are made after reports */
     char room[8];
     assert_string_equal(member_on(world, primary, room), "ps-fr");
     assert_string_equal(member_on(world, follower(world), room), "---fr");

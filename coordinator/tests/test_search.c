@@ -47,6 +47,7 @@ struct world {
     atomic_uint asked[NODES]; /* messages to each */
     atomic_ullong applied_seq, min_seq; /* of every replica but those behind; the largest that was asked for */
     pthread_mutex_t mu;
+    pthread_cond_t moved;          /* a scan was swallowed or played */
     gy_bus_request *swallowed[64]; /* guarded by mu: what frozen nodes have not answered */
     size_t swallowed_count;
     gyre_codebook *partitioned; /* VERSION, of LISTS lists */
@@ -114,6 +115,13 @@ static void note_scan(struct world *world, const Gyre__Node__Scan *scan)
     world->last.keep = scan->keep, world->last.k = scan->k, world->last.seed = scan->seed, world->last.alone = scan->alone;
     world->last.codebook_version = scan->codebook_version;
     pthread_mutex_unlock(&world->mu);
+}
+
+static void note_seq(struct world *world, unsigned long long min_seq)
+{
+    unsigned long long was = world->min_seq;
+    while (was < min_seq && !atomic_compare_exchange_weak(&world->min_seq, &was, min_seq))
+        ;
 }
 
 static int upper_order(const void *left, const void *right)
@@ -200,8 +208,7 @@ static gyre_status play_scan(struct node *node, const Gyre__Node__Scan *scan, gy
         shards[s].shard = scan->shards[s], shards[s].codebook_version = node->world->version[scan->shards[s]];
         shards[s].applied_seq = node->mischief == BEHIND ? 1 : node->world->applied_seq;
         uint64_t min_seq = scan->n_min_seqs ? scan->min_seqs[s] : 0;
-        if (min_seq > node->world->min_seq)
-            node->world->min_seq = min_seq;
+        note_seq(node->world, min_seq);
         if (shards[s].applied_seq < min_seq)
             shards[s].status = GYRE_UNAVAILABLE, shards[s].error = (char *)(uintptr_t)"the replica is behind";
         if (node->mischief == REFUSING)
@@ -217,7 +224,10 @@ static gyre_status play_scan(struct node *node, const Gyre__Node__Scan *scan, gy
     for (size_t i = 0; i < scan->n_shards * queries; i++)
         free(lists[i].ids.data);
     free(lists), free(pointers);
+    pthread_mutex_lock(&node->world->mu);
     atomic_fetch_add(&node->world->scans, 1);
+    pthread_cond_broadcast(&node->world->moved);
+    pthread_mutex_unlock(&node->world->mu);
     return status;
 }
 
@@ -236,8 +246,7 @@ static gyre_status play_distances(struct node *node, const Gyre__Node__Distances
             results[t].status = GYRE_UNAVAILABLE, results[t].error = (char *)(uintptr_t)"no vectors now";
             continue;
         }
-        if (task->min_seq > node->world->min_seq)
-            node->world->min_seq = task->min_seq;
+        note_seq(node->world, task->min_seq);
         results[t].distances.data = malloc(n * 4), results[t].distances.len = n * 4;
         for (size_t i = 0; i < n; i++) {
             gyre_point_id id;
@@ -265,6 +274,7 @@ static bool swallow(struct node *node, gy_bus_request *request)
     if (swallows) {
         assert_true(world->swallowed_count < sizeof world->swallowed / sizeof *world->swallowed);
         world->swallowed[world->swallowed_count++] = request;
+        pthread_cond_broadcast(&world->moved);
     }
     pthread_mutex_unlock(&world->mu);
     return swallows;
@@ -314,6 +324,7 @@ static int world_open(void **state)
     uint8_t key[GY_BUS_KEY_BYTES] = {1}, seed[GYRE_SEED_BYTES] = {2};
     uint64_t random = 5;
     pthread_mutex_init(&world->mu, NULL);
+    pthread_cond_init(&world->moved, NULL);
     for (size_t i = 0; i < POINTS; i++) {
         for (size_t j = 0; j < DIM; j++)
             world->vectors[i][j] = uniform(&random) * 4;
@@ -352,9 +363,11 @@ static int world_open(void **state)
     return 0;
 }
 
+/* What a test leaves under way, of callers that left and hedges that lost, ends with the peers. */
 static int world_close(void **state)
 {
     struct world *world = *state;
+    thaw(world);
     for (size_t n = 0; n < NODES; n++)
         gy_peer_free(world->nodes[n].peer);
     gy_bus_close(world->client);
@@ -362,6 +375,7 @@ static int world_close(void **state)
         gy_bus_close(world->nodes[n].bus);
     gyre_codebook_free(world->codebook), gyre_codebook_free(world->partitioned);
     gy_pace_free(world->pace);
+    pthread_cond_destroy(&world->moved);
     pthread_mutex_destroy(&world->mu);
     free(world);
     return 0;
@@ -402,7 +416,6 @@ static void assert_brute_force(const struct world *world, const float *query, co
 static void answers_equal_brute_force_and_say_so(void **state)
 {
     struct world *world = *state;
-    world->keep_max = 0;
     for (uint32_t k = 1; k <= 1000; k *= 10) {
         struct gy_search_answer answers[3];
         struct gy_search_options options = options_of(k);
@@ -440,29 +453,24 @@ static void a_shard_that_sent_too_little_is_asked_again(void **state)
 {
     struct world *world = *state;
     world->keep_max = 3;
-    world->scans = 0;
     struct gy_search_answer answer;
     struct gy_search_options options = options_of(30);
     assert_int_equal(gy_search_run(&world->route, world->vectors[11], 1, &options, &answer, NULL), GYRE_OK);
     assert_brute_force(world, world->vectors[11], &answer, 30, UINT32_MAX);
     assert_true(answer.basis.certified && world->scans > NODES);
     gy_search_answers_free(&answer, 1);
-    world->keep_max = 0;
 }
 
 static void a_shard_with_more_than_its_share_is_asked_again(void **state)
 {
     enum { K = 10 };
     struct world *world = *state;
-    float before[POINTS][DIM], query[DIM] = {1000};
-    memcpy(before, world->vectors, sizeof before);
+    float query[DIM] = {1000};
     for (size_t i = 0, placed = 0; placed < K; i++)
         if (shard_of(i) == 0) { /* in a row, further apart than bounds are wide */
             memcpy(world->vectors[i], query, sizeof query);
             world->vectors[i][0] += 2 * (float)++placed;
         }
-    world->keep_max = 0;
-    world->scans = 0;
     struct gy_search_answer answer;
     struct gy_search_options options = options_of(K);
     assert_int_equal(gy_search_run(&world->route, query, 1, &options, &answer, NULL), GYRE_OK);
@@ -470,13 +478,11 @@ static void a_shard_with_more_than_its_share_is_asked_again(void **state)
     assert_true(answer.basis.certified);
     assert_int_equal(world->scans, NODES + 1);
     gy_search_answers_free(&answer, 1);
-    memcpy(world->vectors, before, sizeof before);
 }
 
 static void approximate_reads_no_vector(void **state)
 {
     struct world *world = *state;
-    world->reads = 0;
     struct gy_search_answer answer;
     struct gy_search_options options = options_of(10);
     options.approximate = true;
@@ -506,7 +512,6 @@ static void mischief_is_an_error_that_names_shard_and_node(void **state)
         assert_non_null(strstr(err.text, "shard "));
         gy_search_answers_free(&answer, 1);
     }
-    world->nodes[1].mischief = HONEST;
 }
 
 static void a_partial_answer_is_the_rest_and_says_so(void **state)
@@ -524,8 +529,6 @@ static void a_partial_answer_is_the_rest_and_says_so(void **state)
     world->nodes[0].mischief = world->nodes[1].mischief = REFUSING;
     assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, &answer, NULL), GYRE_UNAVAILABLE);
     gy_search_answers_free(&answer, 1);
-    for (size_t n = 0; n < NODES; n++)
-        world->nodes[n].mischief = HONEST;
 }
 
 static void a_frozen_node_does_not_take_the_partial_answer_with_it(void **state)
@@ -580,7 +583,6 @@ static void a_client_that_leaves_does_not_wait_for_a_frozen_node(void **state)
     assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, &answer, &err), GYRE_CANCELLED);
     assert_true(gy_now_ns() < options.deadline_ns - 10 * GY_SECOND_NS);
     gy_search_answers_free(&answer, 1);
-    thaw(world);
 }
 
 static void one_more_than_the_largest_k_can_be_found(void **state)
@@ -610,11 +612,10 @@ static void a_cancelled_or_late_search_ends(void **state)
     struct gy_search_options options = options_of(10);
     options.cancelled = always;
     options.exact = true;
-    world->scans = 0;
     assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, &answer, NULL), GYRE_CANCELLED);
     assert_int_equal(world->scans, 0);
     gy_search_answers_free(&answer, 1);
-    options.exact = false; /* last: its scans may go on when it has ended */
+    options.exact = false;
     assert_int_equal(gy_search_run(&world->route, world->vectors[0], 1, &options, &answer, NULL), GYRE_CANCELLED);
     gy_search_answers_free(&answer, 1);
     options = options_of(10);
@@ -689,7 +690,6 @@ static void every_query_looks_into_its_own_lists(void **state)
             assert_memory_equal(world->last.probes, probes, sizeof probes);
         }
     }
-    world->keep_max = 0;
     assert_true(some_asked_again);
 }
 
@@ -757,7 +757,6 @@ static void the_only_shard_decides_in_one_exchange(void **state)
     struct world *world = *state;
     gy_route route = listed(world);
     route.shard_count = 1;
-    world->scans = world->reads = 0;
     struct gy_search_answer answers[2];
     struct gy_search_options options = options_of(12);
     options.nprobe = 3;
@@ -839,13 +838,11 @@ static void await_forming(gy_search_gather *gather, size_t count)
 /* Until so many scans were swallowed and so many answered; counts the answered from 0 again. */
 static void await_scans(struct world *world, size_t swallowed, unsigned answered)
 {
-    struct timespec moment = {0, 100000};
-    for (size_t seen = 0; seen < swallowed || world->scans < answered; nanosleep(&moment, NULL)) {
-        pthread_mutex_lock(&world->mu);
-        seen = world->swallowed_count;
-        pthread_mutex_unlock(&world->mu);
-    }
+    pthread_mutex_lock(&world->mu);
+    while (world->swallowed_count < swallowed || world->scans < answered)
+        pthread_cond_wait(&world->moved, &world->mu);
     world->scans = 0;
+    pthread_mutex_unlock(&world->mu);
 }
 
 static void join(struct asker *asker)
@@ -875,7 +872,6 @@ static void searches_that_come_while_others_run_share_one_contest(void **state)
     assert_int_equal(gy_search_gather_new(&gather, 1, 60 * GY_SECOND_NS, NULL), GYRE_OK);
     struct asker first, others[TOGETHER], different;
     world->nodes[2].mischief = FROZEN;
-    world->scans = 0;
     start(&first, world, gather, 0, 10); /* runs, and does not come to an end */
     await_scans(world, 1, NODES - 1);
     for (size_t i = 0; i < TOGETHER; i++) {
@@ -903,7 +899,6 @@ static void a_contest_that_everybody_left_ends(void **state)
     assert_int_equal(gy_search_gather_new(&gather, 1, 20 * GY_SECOND_NS, NULL), GYRE_OK);
     struct asker first, second, third;
     world->nodes[2].mischief = FROZEN;
-    world->scans = 0;
     start(&first, world, gather, 0, 10);
     await_scans(world, 1, NODES - 1);
     start(&second, world, gather, 1, 10);
@@ -917,7 +912,6 @@ static void a_contest_that_everybody_left_ends(void **state)
     atomic_store(&third.leaves, true);
     finish(&second, GYRE_CANCELLED);
     finish(&third, GYRE_CANCELLED);
-    thaw(world);
     gy_search_gather_free(gather);
 }
 
@@ -927,21 +921,6 @@ static void set_members(struct world *world, uint32_t count)
 {
     for (uint32_t s = 0; s < SHARDS; s++)
         world->shards[s].member_count = count;
-}
-
-/* As if this coordinator had just started; the test wants nothing of before. */
-static void forget_seen(struct world *world)
-{
-    memset(world->member_seen, 0, sizeof world->member_seen);
-    memset(world->shard_seen, 0, sizeof world->shard_seen);
-    gy_pace_free(world->pace); /* it will take nobody for slow before it has seen some requests */
-    assert_int_equal(gy_pace_new(&world->pace, NULL), GYRE_OK);
-    world->route.pace = world->pace;
-    for (size_t n = 0; n < NODES; n++) {
-        memset(world->loads[n].average_ns, 0, sizeof world->loads[n].average_ns);
-        world->asked[n] = 0;
-    }
-    world->min_seq = 0;
 }
 
 static void assert_right(struct world *world, size_t query, const struct gy_search_options *options)
@@ -960,29 +939,32 @@ static void as_few_nodes_as_possible_are_asked_and_all_in_turn(void **state)
 {
     struct world *world = *state;
     set_members(world, MEMBERS);
-    forget_seen(world);
     struct gy_search_options options = options_of(10);
     options.approximate = true; /* one exchange */
-    for (size_t i = 0; i < 15; i++) {
+    bool alone = true;
+    for (unsigned i = 1; i <= 15; i++) {
         struct gy_search_answer answer;
-        unsigned before = world->asked[0] + world->asked[1] + world->asked[2];
+        int64_t began_ns = gy_now_ns();
         assert_int_equal(gy_search_run(&world->route, world->vectors[i], 1, &options, &answer, NULL), GYRE_OK);
         gy_search_answers_free(&answer, 1);
-        assert_int_equal(world->asked[0] + world->asked[1] + world->asked[2], before + 1);
+        alone &= gy_now_ns() - began_ns < GY_SILENCE_NS; /* else whoever was asked may have got company */
+        if (alone)
+            assert_int_equal(world->asked[0] + world->asked[1] + world->asked[2], i);
     }
     for (size_t n = 0; n < NODES; n++)
         assert_true(world->asked[n] > 0);
-    set_members(world, 1);
 }
 
 static void whoever_answers_the_answer_is_the_same(void **state)
 {
-    struct world *world = *state;
-    set_members(world, MEMBERS);
+    (void)state;
     static const mischief mischiefs[] = {REFUSING, MISSING_SHARD, WRONG_SIZES, NOT_A_NUMBER, CODES_ONLY};
     for (size_t c = 0; c < sizeof mischiefs / sizeof *mischiefs; c++)
         for (size_t bad = 0; bad < NODES; bad++) {
-            forget_seen(world);
+            void *fresh; /* nothing is known of anybody */
+            assert_int_equal(world_open(&fresh), 0);
+            struct world *world = fresh;
+            set_members(world, MEMBERS);
             world->nodes[bad].mischief = mischiefs[c];
             for (size_t i = 0; i < NODES; i++) {
                 struct gy_search_options options = options_of(20);
@@ -991,17 +973,14 @@ static void whoever_answers_the_answer_is_the_same(void **state)
             world->nodes[(bad + 1) % NODES].mischief = REFUSING; /* one alone is left */
             struct gy_search_options options = options_of(20);
             assert_right(world, 5, &options);
-            for (size_t n = 0; n < NODES; n++)
-                world->nodes[n].mischief = HONEST;
+            assert_int_equal(world_close(&fresh), 0);
         }
-    set_members(world, 1);
 }
 
 static void who_failed_is_left_alone_for_a_while(void **state)
 {
     struct world *world = *state;
     set_members(world, MEMBERS);
-    forget_seen(world);
     world->nodes[1].mischief = REFUSING;
     struct gy_search_options options = options_of(10);
     while (world->asked[1] == 0)
@@ -1015,31 +994,25 @@ static void who_failed_is_left_alone_for_a_while(void **state)
         assert_right(world, i, &options);
     /* Shards that it was not asked about may still be tried there: each once. */
     assert_true(world->asked[1] <= once + SHARDS);
-    world->nodes[1].mischief = HONEST;
-    set_members(world, 1);
 }
 
 static void a_frozen_node_gets_company_and_its_answer_is_dropped(void **state)
 {
     struct world *world = *state;
     set_members(world, MEMBERS);
-    forget_seen(world);
     struct gy_search_options options = options_of(10);
     world->nodes[2].mischief = FROZEN; /* nothing is known of anybody, so that its turn comes */
-    int64_t began_ns = gy_now_ns();
     for (size_t i = 0; i < 12; i++)
         assert_right(world, i, &options);
-    assert_true(gy_now_ns() - began_ns < 30 * GY_SECOND_NS); /* of the 60 that a search may take */
+    pthread_mutex_lock(&world->mu);
     assert_true(world->swallowed_count > 0 && world->swallowed_count < 6); /* it is known to be silent */
-    thaw(world);
-    set_members(world, 1);
+    pthread_mutex_unlock(&world->mu);
 }
 
 static void a_session_is_answered_by_who_has_applied_its_writes(void **state)
 {
     struct world *world = *state;
     set_members(world, MEMBERS);
-    forget_seen(world);
     world->applied_seq = 70;
     world->nodes[0].mischief = BEHIND;
     uint64_t seqs[SHARDS] = {50, 60, 70, 0, 70, 70};
@@ -1055,29 +1028,22 @@ static void a_session_is_answered_by_who_has_applied_its_writes(void **state)
     assert_non_null(strstr(err.text, "shard 4"));
     assert_non_null(strstr(err.text, "behind"));
     gy_search_answers_free(&answer, 1);
-    world->nodes[0].mischief = HONEST;
-    world->applied_seq = 0;
-    set_members(world, 1);
 }
 
 static void who_measures_is_as_new_as_who_scanned(void **state)
 {
     struct world *world = *state;
     set_members(world, MEMBERS);
-    forget_seen(world);
     world->applied_seq = 33;
     struct gy_search_options options = options_of(10);
     assert_right(world, 1, &options);
     assert_int_equal(world->min_seq, 33);
-    world->applied_seq = 0;
-    set_members(world, 1);
 }
 
 /* Node 1 can tell no distances any more; node 2 has codes of its shards. */
 static void codes_answer_for_full_copies_only_if_they_may(void **state)
 {
     struct world *world = *state;
-    forget_seen(world);
     set_members(world, 2);
     world->applied_seq = 9;
     for (uint32_t s = 0; s < SHARDS; s++) {
@@ -1104,58 +1070,53 @@ static void codes_answer_for_full_copies_only_if_they_may(void **state)
     for (size_t i = 0; i < answer.count; i++)
         assert_true((answer.hits[i].half_width > 0) == (answer.hits[i].shard % NODES == 1));
     gy_search_answers_free(&answer, 1);
-    world->nodes[1].mischief = HONEST;
-    world->applied_seq = 0;
-    for (uint32_t s = 0; s < SHARDS; s++)
-        world->members[s][1].kind = GY_MEMBER_FULL, world->members[s][1].in_sync = true;
-    set_members(world, 1);
 }
 
 static void a_search_that_finds_nobody_begins_at_once(void **state)
 {
     struct world *world = *state;
     gy_search_gather *gather;
-    assert_int_equal(gy_search_gather_new(&gather, 1, 60 * GY_SECOND_NS, NULL), GYRE_OK);
-    int64_t began_ns = gy_now_ns();
+    assert_int_equal(gy_search_gather_new(&gather, 1, 100 * GY_SECOND_NS, NULL), GYRE_OK); /* longer than a search may take */
     for (size_t i = 0; i < 3; i++) {
         struct asker asker;
         start(&asker, world, gather, i, 5);
         finish(&asker, GYRE_OK);
     }
-    assert_true(gy_now_ns() - began_ns < 50 * GY_SECOND_NS); /* it did not wait for company */
     gy_search_gather_free(gather);
 }
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_open, world_close)
 
 int main(void)
 {
     if (sodium_init() < 0)
         return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(answers_equal_brute_force_and_say_so),
-        cmocka_unit_test(exact_asks_for_every_full_vector),
-        cmocka_unit_test(a_shard_that_sent_too_little_is_asked_again),
-        cmocka_unit_test(a_shard_with_more_than_its_share_is_asked_again),
-        cmocka_unit_test(approximate_reads_no_vector),
-        cmocka_unit_test(mischief_is_an_error_that_names_shard_and_node),
-        cmocka_unit_test(a_partial_answer_is_the_rest_and_says_so),
-        cmocka_unit_test(a_frozen_node_does_not_take_the_partial_answer_with_it),
-        cmocka_unit_test(a_client_that_leaves_does_not_wait_for_a_frozen_node),
-        cmocka_unit_test(one_more_than_the_largest_k_can_be_found),
-        cmocka_unit_test(a_cancelled_or_late_search_ends),
-        cmocka_unit_test(every_query_looks_into_its_own_lists),
-        cmocka_unit_test(a_recall_is_bought_with_as_many_lists_as_the_training_says),
-        cmocka_unit_test(a_shard_in_another_codebook_scans_all_and_the_basis_is_honest),
-        cmocka_unit_test(the_only_shard_decides_in_one_exchange),
-        cmocka_unit_test(searches_that_come_while_others_run_share_one_contest),
-        cmocka_unit_test(a_contest_that_everybody_left_ends),
-        cmocka_unit_test(a_search_that_finds_nobody_begins_at_once),
-        cmocka_unit_test(as_few_nodes_as_possible_are_asked_and_all_in_turn),
-        cmocka_unit_test(whoever_answers_the_answer_is_the_same),
-        cmocka_unit_test(who_failed_is_left_alone_for_a_while),
-        cmocka_unit_test(a_frozen_node_gets_company_and_its_answer_is_dropped),
-        cmocka_unit_test(a_session_is_answered_by_who_has_applied_its_writes),
-        cmocka_unit_test(who_measures_is_as_new_as_who_scanned),
-        cmocka_unit_test(codes_answer_for_full_copies_only_if_they_may),
+        TEST(answers_equal_brute_force_and_say_so),
+        TEST(exact_asks_for_every_full_vector),
+        TEST(a_shard_that_sent_too_little_is_asked_again),
+        TEST(a_shard_with_more_than_its_share_is_asked_again),
+        TEST(approximate_reads_no_vector),
+        TEST(mischief_is_an_error_that_names_shard_and_node),
+        TEST(a_partial_answer_is_the_rest_and_says_so),
+        TEST(a_frozen_node_does_not_take_the_partial_answer_with_it),
+        TEST(a_client_that_leaves_does_not_wait_for_a_frozen_node),
+        TEST(one_more_than_the_largest_k_can_be_found),
+        TEST(a_cancelled_or_late_search_ends),
+        TEST(every_query_looks_into_its_own_lists),
+        TEST(a_recall_is_bought_with_as_many_lists_as_the_training_says),
+        TEST(a_shard_in_another_codebook_scans_all_and_the_basis_is_honest),
+        TEST(the_only_shard_decides_in_one_exchange),
+        TEST(searches_that_come_while_others_run_share_one_contest),
+        TEST(a_contest_that_everybody_left_ends),
+        TEST(a_search_that_finds_nobody_begins_at_once),
+        TEST(as_few_nodes_as_possible_are_asked_and_all_in_turn),
+        TEST(whoever_answers_the_answer_is_the_same),
+        TEST(who_failed_is_left_alone_for_a_while),
+        TEST(a_frozen_node_gets_company_and_its_answer_is_dropped),
+        TEST(a_session_is_answered_by_who_has_applied_its_writes),
+        TEST(who_measures_is_as_new_as_who_scanned),
+        TEST(codes_answer_for_full_copies_only_if_they_may),
     };
-    return cmocka_run_group_tests(tests, world_open, world_close);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
