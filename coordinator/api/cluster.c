@@ -58,6 +58,16 @@ static gyre_status move(void *self, const struct gy_caller *caller, void *reques
     return gy_wire_pack(reply, &begun.base, GY_RPC_MESSAGE_BYTES_MAX, err);
 }
 
+static gyre_status split(void *self, const struct gy_caller *caller, void *request, gy_bytes *reply, gyre_error *err)
+{
+    (void)caller;
+    const gy_cluster_service *service = self;
+    const Gyre__V1__SplitRequest *asked = request;
+    Gyre__V1__SplitReply begun = GYRE__V1__SPLIT_REPLY__INIT;
+    GY_TRY(gy_placement_split(service->placement, asked->collection, asked->shard, &begun.epoch, &begun.new_shard, err));
+    return gy_wire_pack(reply, &begun.base, GY_RPC_MESSAGE_BYTES_MAX, err);
+}
+
 static gyre_status remove_node(void *self, const struct gy_caller *caller, void *request, gy_bytes *reply, gyre_error *err)
 {
     (void)caller;
@@ -85,6 +95,7 @@ static const struct gy_unary methods[GY_CLUSTER_METHODS] = {
     {.path = "/gyre.v1.Cluster/Status", .request_type = &gyre__v1__cluster_status_request__descriptor, .handle = status},
     {.path = "/gyre.v1.Cluster/Drain", .request_type = &gyre__v1__drain_request__descriptor, .change = drain},
     {.path = "/gyre.v1.Cluster/Move", .request_type = &gyre__v1__move_request__descriptor, .change = move},
+    {.path = "/gyre.v1.Cluster/Split", .request_type = &gyre__v1__split_request__descriptor, .change = split},
     {.path = "/gyre.v1.Cluster/RemoveNode", .request_type = &gyre__v1__remove_node_request__descriptor, .change = remove_node},
     {.path = "/gyre.v1.Cluster/Recover", .request_type = &gyre__v1__recover_request__descriptor, .change = recover},
 };

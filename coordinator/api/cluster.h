@@ -7,7 +7,7 @@
 
 typedef struct gy_cluster_service gy_cluster_service;
 
-enum { GY_CLUSTER_METHODS = 5 };
+enum { GY_CLUSTER_METHODS = 6 };
 
 GYRE_CHECKED gyre_status gy_cluster_service_new(gy_cluster_service **out, gy_placement *placement, gy_pool *pool,
                                                 gy_metrics *metrics, gyre_error *err);

@@ -49,18 +49,9 @@ gyre_status gy_points_service_new(gy_points_service **out, gy_routing *routing, 
 
 bool gy_points_cancelled(void *arg) { return gy_rpc_cancelled(arg); }
 
-gyre_status gy_token_read(const gy_route *route, const ProtobufCBinaryData *token, uint64_t **seqs, gyre_error *err)
+struct gy_renewal gy_points_renewal(struct gy_points_service *service, gy_rpc_call *call, int64_t deadline_ns)
 {
-    uint64_t *made = calloc(route->shard_count, sizeof *made);
-    if (!made)
-        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for the token of %u shards", route->shard_count);
-    gyre_status status = gy_session_read(token->data, token->len, route->collection_id, route->shard_count, made, err);
-    if (status != GYRE_OK) {
-        free(made);
-        return status;
-    }
-    *seqs = made;
-    return GYRE_OK;
+    return (struct gy_renewal){service->routing, deadline_ns, gy_points_cancelled, call};
 }
 
 gyre_status gy_token_write(const gy_route *route, const uint64_t *seqs, ProtobufCBinaryData *token, gyre_error *err)

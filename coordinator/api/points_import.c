@@ -8,7 +8,7 @@
 struct import {
     struct gy_points_service *service;
     gy_rpc_call *call;
-    const gy_route *route; /* NULL until the first message */
+    const gy_route *route; /* NULL until the first message; newer ones after splits */
     uint64_t *seqs;        /* [route->shard_count] written so far */
     uint64_t imported;
     uint8_t *data;         /* the message being written */
@@ -47,18 +47,21 @@ static gyre_status import_message(struct import *import, const Gyre__V1__ImportR
                          import->route->collection);
     /* The stream's own deadline, if any, bounds the whole; each message gets no more than an upsert would. */
     int64_t message_deadline = gy_call_deadline_ns(GY_NEVER), stream_deadline = gy_rpc_deadline_ns(import->call);
+    int64_t deadline_ns = message_deadline < stream_deadline ? message_deadline : stream_deadline;
     uint64_t *before = NULL;
-    GY_TRY(gy_token_read(import->route, &request->token, &before, err));
-    for (uint32_t s = 0; import->seqs && s < import->route->shard_count; s++)
+    uint32_t known_shards = import->route->shard_count;
+    const struct gy_renewal renewal = gy_points_renewal(import->service, import->call, deadline_ns);
+    GY_TRY(gy_route_token(&renewal, &import->route, request->token.data, request->token.len, &before, err));
+    for (uint32_t s = 0; import->seqs && s < known_shards; s++)
         if (import->seqs[s] > before[s])
             before[s] = import->seqs[s];
     free(import->seqs);
-    import->seqs = before;
-    const struct gy_write_call call = {import->route, request->client, request->request, import->seqs,
-                                       message_deadline < stream_deadline ? message_deadline : stream_deadline, import->call};
-    GY_TRY(gy_points_store(import->service, &call, request->points, request->n_points, err));
-    import->imported += request->n_points;
-    return GYRE_OK;
+    struct gy_write_call call = {import->route, request->client, request->request, before, deadline_ns, import->call};
+    gyre_status status = gy_points_store(import->service, &call, request->points, request->n_points, err);
+    import->route = call.route, import->seqs = call.seqs;
+    if (status == GYRE_OK)
+        import->imported += request->n_points;
+    return status;
 }
 
 static void import_run(void *arg)

@@ -95,8 +95,9 @@ gyre_status gy_points_get(void *self, gy_rpc_call *call, void *request, gy_bytes
                              .deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(call)),
                              .cancelled = gy_points_cancelled, .cancelled_arg = call};
     uint64_t *seqs = NULL;
+    const struct gy_renewal renewal = gy_points_renewal(service, call, fetch.deadline_ns);
     if (status == GYRE_OK)
-        status = gy_token_read(route, &get->token, &seqs, err);
+        status = gy_route_token(&renewal, &route, get->token.data, get->token.len, &seqs, err);
     fetch.min_seqs = seqs;
     if (status == GYRE_OK)
         status = get_run(route, get, ids, &fetch, reply, err);
@@ -113,10 +114,17 @@ static gyre_status count_pack(void *self, const uint32_t *shards, const uint64_t
 {
     const gy_route *route = self;
     Gyre__Node__Count message = GYRE__NODE__COUNT__INIT;
+    uint64_t *ends = gy_route_ends(route, shards, count);
+    if (!ends)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory to ask %zu shards", count);
     message.collection_id = route->collection_id;
     message.shards = (uint32_t *)(uintptr_t)shards, message.n_shards = count;
     message.min_seqs = (uint64_t *)(uintptr_t)seqs, message.n_min_seqs = count;
-    return gy_wire_pack(out, &message.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+    message.hash_firsts = ends, message.n_hash_firsts = count;
+    message.hash_lasts = ends + count, message.n_hash_lasts = count;
+    gyre_status status = gy_wire_pack(out, &message.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+    free(ends);
+    return status;
 }
 
 static gyre_status count_check(void *self, const void *message, const uint32_t *shards, size_t count, size_t i,
@@ -150,28 +158,39 @@ static gyre_status count_shards(const gy_route *route, const struct gy_consult *
     return status;
 }
 
+/* Counts over one view. */
+static gyre_status count_over(const gy_route *route, const struct gy_renewal *renewal, const uint64_t *seqs, bool allow_partial,
+                              Gyre__V1__CountReply *done, gyre_error *err)
+{
+    const struct gy_consult consult = {
+        .route = route, .kind = GY_READ_COUNT, .work = 1,
+        .type = GYRE__NODE__MESSAGE_TYPE__COUNT, .reply_type = &gyre__node__count_reply__descriptor, .apart = true,
+        .min_seqs = seqs,
+        .deadline_ns = allow_partial ? gy_partial_deadline_ns(renewal->deadline_ns) : renewal->deadline_ns,
+        .cancelled = renewal->cancelled, .cancelled_arg = renewal->cancelled_arg,
+        .pack = count_pack, .check = count_check, .self = (void *)(uintptr_t)route,
+    };
+    gyre__v1__count_reply__init(done);
+    done->shards_total = route->shard_count;
+    return count_shards(route, &consult, allow_partial, done, err);
+}
+
 gyre_status gy_points_count(void *self, gy_rpc_call *call, void *request, gy_bytes *reply, gyre_error *err)
 {
     struct gy_points_service *service = self;
     const Gyre__V1__CountRequest *count = request;
     const gy_route *route;
     GY_TRY(gy_route_hold(service->routing, count->collection, &route, err));
-    Gyre__V1__CountReply done = GYRE__V1__COUNT_REPLY__INIT;
-    done.shards_total = route->shard_count;
-    uint64_t *seqs = NULL;
-    gyre_status status = gy_token_read(route, &count->token, &seqs, err);
-    if (status == GYRE_OK) {
-        int64_t deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(call));
-        const struct gy_consult consult = {
-            .route = route, .kind = GY_READ_COUNT, .work = 1,
-            .type = GYRE__NODE__MESSAGE_TYPE__COUNT, .reply_type = &gyre__node__count_reply__descriptor, .apart = true,
-            .min_seqs = seqs, .deadline_ns = count->allow_partial ? gy_partial_deadline_ns(deadline_ns) : deadline_ns,
-            .cancelled = gy_points_cancelled, .cancelled_arg = call,
-            .pack = count_pack, .check = count_check, .self = (void *)(uintptr_t)route,
-        };
-        status = count_shards(route, &consult, count->allow_partial, &done, err);
-    }
-    free(seqs);
+    const struct gy_renewal renewal = gy_points_renewal(service, call, gy_call_deadline_ns(gy_rpc_deadline_ns(call)));
+    Gyre__V1__CountReply done;
+    gyre_status status;
+    do {
+        uint64_t *seqs = NULL;
+        status = gy_route_token(&renewal, &route, count->token.data, count->token.len, &seqs, err);
+        if (status == GYRE_OK)
+            status = count_over(route, &renewal, seqs, count->allow_partial, &done, err);
+        free(seqs);
+    } while (gy_route_renew(&renewal, &route, &status, err));
     gy_route_release(route);
     GY_TRY(status);
     return gy_wire_pack(reply, &done.base, GY_RPC_MESSAGE_BYTES_MAX, err);

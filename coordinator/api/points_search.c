@@ -7,14 +7,15 @@
 
 /* A request's queries on their way to answers. */
 struct batch {
-    const gy_route *route;
+    const gy_route *route;     /* held */
     const Gyre__V1__SearchOptions *options;
     Gyre__V1__SearchQuery *const *queries;
     size_t n;
     bool single;               /* a Search, whose query is not one of queries[] */
-    int64_t deadline_ns;
     ProtobufCBinaryData token; /* as sent */
-    uint64_t *seqs;            /* [shard_count] what it says */
+    struct gy_renewal renewal;
+    /* What is made over the route, by batch_read and after it: */
+    uint64_t *seqs;            /* [shard_count] what the token says */
     float *vectors;            /* [n][dim] normalised */
     gyre_point_id *likes;      /* [n]; only where is_like */
     bool *is_like;
@@ -31,7 +32,8 @@ struct batch {
     size_t dress_count;
 };
 
-static void batch_fini(struct batch *batch)
+/* Forgets what was made over the route. */
+static void batch_clear(struct batch *batch)
 {
     for (size_t i = 0; i < batch->dress_count; i++)
         free(batch->dresses[i].payload), free(batch->dresses[i].vector);
@@ -40,6 +42,8 @@ static void batch_fini(struct batch *batch)
     free(batch->seqs);
     free(batch->vectors), free(batch->likes), free(batch->is_like), free(batch->answers), free(batch->dresses),
         free(batch->hit_pointers);
+    batch->seqs = NULL, batch->vectors = NULL, batch->likes = NULL, batch->is_like = NULL, batch->answers = NULL,
+    batch->dresses = NULL, batch->hit_pointers = NULL, batch->dress_count = 0;
 }
 
 /* Puts the field of query q in front of a sentence: "queries[3].vector". */
@@ -102,8 +106,8 @@ static gyre_status queries_resolve(struct batch *batch, bool *any_like, gyre_err
             asked[likes++] = batch->likes[q];
     }
     /* Who names a point may just have written it. */
-    const struct gy_fetch fetch = {.from = GY_FETCH_PRIMARY_FIRST, .with_vector = true, .min_seqs = batch->seqs,
-                                   .deadline_ns = batch->deadline_ns};
+    const struct gy_fetch fetch = {.from = GY_FETCH_PRIMARY_FIRST, .routing = batch->renewal.routing, .with_vector = true,
+                                   .min_seqs = batch->seqs, .deadline_ns = batch->renewal.deadline_ns};
     if (status == GYRE_OK && likes)
         status = gy_points_fetch(batch->route, asked, likes, &fetch, like_visit, batch, err);
     for (size_t q = 0; status == GYRE_OK && q < batch->n; q++)
@@ -172,9 +176,9 @@ static gyre_status hits_dress(struct batch *batch, gyre_error *err)
             if (hit->seq > seqs[hit->shard])
                 seqs[hit->shard] = hit->seq;
         }
-    const struct gy_fetch fetch = {.from = GY_FETCH_ANY, .with_vector = batch->options->with_vector,
-                                   .with_payload = batch->options->with_payload, .min_seqs = seqs,
-                                   .deadline_ns = batch->deadline_ns};
+    const struct gy_fetch fetch = {.from = GY_FETCH_ANY, .routing = batch->renewal.routing,
+                                   .with_vector = batch->options->with_vector, .with_payload = batch->options->with_payload,
+                                   .min_seqs = seqs, .deadline_ns = batch->renewal.deadline_ns};
     gyre_status status = GYRE_OK;
     if (batch->options->with_payload || batch->options->with_vector)
         status = gy_points_fetch(batch->route, ids, total, &fetch, dress_visit, batch, err);
@@ -195,16 +199,16 @@ static void basis_write(const struct gy_search_basis *basis, Gyre__V1__SearchBas
 }
 
 /* What is asked, in the engine's words, and the queries' vectors. */
-static gyre_status batch_read(struct batch *batch, gy_rpc_call *call, struct gy_search_options *options, gyre_error *err)
+static gyre_status batch_read(struct batch *batch, struct gy_search_options *options, gyre_error *err)
 {
     bool any_like;
-    batch->deadline_ns = gy_call_deadline_ns(gy_rpc_deadline_ns(call));
     GY_TRY(gy_search_options_read(batch->options, options, err)); /* before any work */
-    GY_TRY(gy_token_read(batch->route, &batch->token, &batch->seqs, err));
+    GY_TRY(gy_route_token(&batch->renewal, &batch->route, batch->token.data, batch->token.len, &batch->seqs, err));
     options->min_seqs = batch->token.len ? batch->seqs : NULL;
     GY_TRY(queries_resolve(batch, &any_like, err));
     options->k += any_like, options->spare = any_like; /* room for the point itself, which is left out afterwards */
-    options->deadline_ns = batch->deadline_ns, options->cancelled = gy_points_cancelled, options->cancelled_arg = call;
+    options->deadline_ns = batch->renewal.deadline_ns;
+    options->cancelled = batch->renewal.cancelled, options->cancelled_arg = batch->renewal.cancelled_arg;
     batch->answers = calloc(batch->n, sizeof *batch->answers);
     return batch->answers ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu answers", batch->n);
 }
@@ -248,16 +252,20 @@ gyre_status gy_points_search_batch(void *self, gy_rpc_call *call, void *request,
     struct gy_search_options options;
     if (sent->n_queries == 0 || sent->n_queries > GY_SEARCH_BATCH_MAX)
         return gyre_fail(err, GYRE_INVALID, "%zu queries; a batch takes 1 to %d", sent->n_queries, GY_SEARCH_BATCH_MAX);
-    struct batch batch = {.options = sent->options, .queries = sent->queries, .n = sent->n_queries, .token = sent->token};
+    struct batch batch = {.options = sent->options, .queries = sent->queries, .n = sent->n_queries, .token = sent->token,
+                          .renewal = gy_points_renewal(service, call, gy_call_deadline_ns(gy_rpc_deadline_ns(call)))};
     GY_TRY(gy_route_hold(service->routing, sent->collection, &batch.route, err));
-    gyre_status status = batch_read(&batch, call, &options, err);
-    if (status == GYRE_OK)
-        status = gy_search_run(batch.route, batch.vectors, batch.n, &options, batch.answers, err);
+    gyre_status status;
+    do {
+        batch_clear(&batch);
+        status = batch_read(&batch, &options, err);
+        if (status == GYRE_OK)
+            status = gy_search_run(batch.route, batch.vectors, batch.n, &options, batch.answers, err);
+    } while (gy_route_renew(&batch.renewal, &batch.route, &status, err));
     if (status == GYRE_OK)
         status = batch_reply(service, &batch, reply, err);
-    const gy_route *route = batch.route;
-    batch_fini(&batch);
-    gy_route_release(route);
+    batch_clear(&batch);
+    gy_route_release(batch.route);
     return status;
 }
 
@@ -268,15 +276,15 @@ struct single {
     gy_unary_call *call;
     Gyre__V1__SearchRequest *request; /* owned, as is all of the batch */
     struct batch batch;
+    gyre_error split; /* why it is asked anew */
 };
 
 static void single_finish(struct single *single, gyre_status status, const gyre_error *err, const gy_bytes *reply)
 {
     gy_unary_call *call = single->call;
-    const gy_route *route = single->batch.route;
-    batch_fini(&single->batch);
-    if (route)
-        gy_route_release(route);
+    batch_clear(&single->batch);
+    if (single->batch.route)
+        gy_route_release(single->batch.route);
     gy_wire_free(single->request);
     free(single);
     gy_unary_finish(call, status, err, reply);
@@ -292,9 +300,41 @@ static void single_reply(void *arg)
     gy_bytes_free(&reply);
 }
 
+static gy_search_done single_done;
+
+static void single_begin(struct single *single)
+{
+    gyre_error err = {0};
+    struct gy_search_options options;
+    gyre_status status = batch_read(&single->batch, &options, &err);
+    if (status == GYRE_OK)
+        gy_search_gathered(single->service->gather, single->batch.route, single->batch.vectors, &options, single_done, single);
+    else
+        single_finish(single, status, &err, NULL);
+}
+
+/* Its view was older than a split: it begins again over a newer one. */
+static void single_again(void *arg)
+{
+    struct single *single = arg;
+    gyre_status status = GYRE_ABORTED;
+    if (gy_route_renew(&single->batch.renewal, &single->batch.route, &status, &single->split)) {
+        batch_clear(&single->batch);
+        single_begin(single);
+    } else {
+        single_finish(single, status, &single->split, NULL);
+    }
+}
+
 static void single_done(void *arg, gyre_status status, const gyre_error *err, struct gy_search_answer *answer)
 {
     struct single *single = arg;
+    if (status == GYRE_ABORTED) { /* the others of the contest do not wait for its newer view */
+        single->split = *err;
+        if (gy_pool_submit(single->service->reads, single_again, single, NULL) != GYRE_OK)
+            single_again(single);
+        return;
+    }
     if (status != GYRE_OK) {
         single_finish(single, status, err, NULL);
         return;
@@ -311,7 +351,6 @@ void gy_points_search(void *self, gy_unary_call *call, void *request)
 {
     struct gy_points_service *service = self;
     gyre_error err = {0};
-    struct gy_search_options options;
     struct single *single = calloc(1, sizeof *single);
     if (!single) {
         gy_wire_free(request);
@@ -320,13 +359,14 @@ void gy_points_search(void *self, gy_unary_call *call, void *request)
         return;
     }
     Gyre__V1__SearchRequest *sent = request;
-    *single = (struct single){service, call, sent, {.options = sent->options, .queries = &sent->query, .n = 1,
-        .single = true, .token = sent->token}};
+    gy_rpc_call *rpc = gy_unary_rpc(call);
+    *single = (struct single){
+        .service = service, .call = call, .request = sent,
+        .batch = {.options = sent->options, .queries = &sent->query, .n = 1, .single = true, .token = sent->token,
+                  .renewal = gy_points_renewal(service, rpc, gy_call_deadline_ns(gy_rpc_deadline_ns(rpc)))}};
     gyre_status status = gy_route_hold(service->routing, sent->collection, &single->batch.route, &err);
     if (status == GYRE_OK)
-        status = batch_read(&single->batch, gy_unary_rpc(call), &options, &err);
-    if (status == GYRE_OK)
-        gy_search_gathered(service->gather, single->batch.route, single->batch.vectors, &options, single_done, single);
+        single_begin(single);
     else
         single_finish(single, status, &err, NULL);
 }

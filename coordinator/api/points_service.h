@@ -4,6 +4,7 @@
 
 #include "api/convert.h"
 #include "api/points.h"
+#include "routing/renew.h"
 #include "search/gather.h"
 
 #include "gyre/node/node.pb-c.h"
@@ -33,19 +34,19 @@ void gy_points_import_on_gone(void *self, gy_rpc_call *call);
 
 /* What a write needs beside its points. */
 struct gy_write_call {
-    const gy_route *route;      /* borrowed */
+    const gy_route *route;      /* held; when a shard was split meanwhile, a newer one in the end */
     ProtobufCBinaryData client; /* as sent, with its number: to recognise a write that is sent again */
     uint64_t request;
-    uint64_t *seqs;             /* [route->shard_count] raised to what was written */
+    uint64_t *seqs;             /* [route->shard_count], malloc'ed: raised to what was written */
     int64_t deadline_ns;
     gy_rpc_call *rpc;           /* whose cancelling ends it */
 };
 /* Checks points and writes them, grouped by shard, in parallel; answers when every shard has acknowledged (points_write.c). */
-GYRE_CHECKED gyre_status gy_points_store(struct gy_points_service *service, const struct gy_write_call *call,
+GYRE_CHECKED gyre_status gy_points_store(struct gy_points_service *service, struct gy_write_call *call,
                                          Gyre__V1__Point *const *points, size_t count, gyre_error *err);
 
-/* What a request's token says, [route->shard_count]; malloc'ed. */
-GYRE_CHECKED gyre_status gy_token_read(const gy_route *route, const ProtobufCBinaryData *token, uint64_t **seqs, gyre_error *err);
+/* How long a call waits for newer views. */
+struct gy_renewal gy_points_renewal(struct gy_points_service *service, gy_rpc_call *call, int64_t deadline_ns);
 /* The token of seqs, malloc'ed. */
 GYRE_CHECKED gyre_status gy_token_write(const gy_route *route, const uint64_t *seqs, ProtobufCBinaryData *token, gyre_error *err);
 

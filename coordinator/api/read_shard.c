@@ -7,24 +7,26 @@
 
 #include "gyre/node/node.pb-c.h"
 #include "gyre/rpc.h"
+#include "routing/renew.h"
 
 #include <sodium.h>
 #include <stdlib.h>
 
 enum {
-    TOKEN_FORMAT = 1,
+    TOKEN_FORMAT = 2,
     MAC_BYTES = 16,
-    BODY_BYTES = 1 + 8 + 4 + 4 + 8 + 8 + GYRE_ID_BYTES,
+    BODY_BYTES = 1 + 8 + 4 + 4 + 8 + 8 + 8 + 8 + GYRE_ID_BYTES,
     TOKEN_BYTES = BODY_BYTES + MAC_BYTES
 };
 #define ATTEMPT_NS (10 * GY_SECOND_NS) /* for one answer of a node; another may be asked after it */
 
 /* Where a read is. A piece is never asked for from behind "no id" twice, so after needs no flag: it is set as soon as a token
- * is. */
+ * is. The range is that of the shard when the read began: a state that is held keeps what a split gives away meanwhile. */
 struct place {
     uint64_t collection_id;
     uint32_t shard, member;
     uint64_t snapshot, since;
+    struct gy_hash_range range;
     uint8_t after[GYRE_ID_BYTES];
 };
 
@@ -47,7 +49,9 @@ static void token_write(const gy_route *route, const struct place *place, uint8_
     gy_store_u32(out + 13, place->member);
     gy_store_u64(out + 17, place->snapshot);
     gy_store_u64(out + 25, place->since);
-    memcpy(out + 33, place->after, GYRE_ID_BYTES);
+    gy_store_u64(out + 33, place->range.first);
+    gy_store_u64(out + 41, place->range.last);
+    memcpy(out + 49, place->after, GYRE_ID_BYTES);
     seal(route, out, out + BODY_BYTES);
 }
 
@@ -63,8 +67,9 @@ static gyre_status token_read(const gy_route *route, const Gyre__V1__ReadShardRe
     if (sodium_memcmp(mac, token + BODY_BYTES, MAC_BYTES) != 0)
         return gyre_fail(err, GYRE_INVALID, "token was not made by this cluster");
     *out = (struct place){gy_load_u64(token + 1),  gy_load_u32(token + 9),  gy_load_u32(token + 13),
-                          gy_load_u64(token + 17), gy_load_u64(token + 25), {0}};
-    memcpy(out->after, token + 33, GYRE_ID_BYTES);
+                          gy_load_u64(token + 17), gy_load_u64(token + 25), {gy_load_u64(token + 33), gy_load_u64(token + 41)},
+                          {0}};
+    memcpy(out->after, token + 49, GYRE_ID_BYTES);
     if (out->collection_id != route->collection_id)
         return gyre_fail(err, GYRE_ABORTED, "collection '%s' was made anew since the read began", route->collection);
     if (out->shard != asked->shard)
@@ -81,6 +86,7 @@ static gyre_status ask(const gy_route *route, const struct gy_route_member *memb
     request.collection_id = route->collection_id, request.shard = place->shard;
     request.id = place->snapshot, request.end = end;
     request.points = true, request.since = place->since;
+    request.hash_first = place->range.first, request.hash_last = place->range.last;
     if (place->snapshot)
         request.after = (ProtobufCBinaryData){GYRE_ID_BYTES, (uint8_t *)(uintptr_t)place->after};
     int64_t until_ns = gy_now_ns() + ATTEMPT_NS;
@@ -230,6 +236,7 @@ static gyre_status answer(const gy_read_shard *read, const gy_route *route, stru
         done.point_sum = piece->point_sum, done.vector_sum = piece->vector_sum;
         done.collection_id = route->collection_id, done.dim = route->dim;
         done.cluster = (char *)(uintptr_t)read->cluster;
+        done.hash_first = place->range.first, done.hash_last = place->range.last, done.beyond = piece->beyond;
         if (!piece->done) {
             token_write(route, place, token);
             done.token = (ProtobufCBinaryData){TOKEN_BYTES, token};
@@ -278,10 +285,11 @@ static gyre_status read_piece(const gy_read_shard *read, const gy_route *route, 
 static gyre_status read_held(const gy_read_shard *read, const gy_route *route, const Gyre__V1__ReadShardRequest *asked,
                              int64_t deadline_ns, gy_bytes *reply, gyre_error *err)
 {
-    struct place place = {.collection_id = route->collection_id, .shard = asked->shard, .since = asked->since};
     if (asked->shard >= route->shard_count)
         return gyre_fail(err, GYRE_INVALID, "shard is %u; collection '%s' has %u", asked->shard, route->collection,
                          route->shard_count);
+    struct place place = {.collection_id = route->collection_id, .shard = asked->shard, .since = asked->since,
+                          .range = route->shards[asked->shard].range};
     if (asked->token.len)
         GY_TRY(token_read(route, asked, &place, err));
     if (!asked->end)
@@ -299,7 +307,11 @@ gyre_status gy_read_shard_run(const gy_read_shard *read, const Gyre__V1__ReadSha
 {
     const gy_route *route;
     GY_TRY(gy_route_hold(read->routing, asked->collection, &route, err));
-    gyre_status status = read_held(read, route, asked, gy_call_deadline_ns(deadline_ns), reply, err);
+    const struct gy_renewal renewal = {.routing = read->routing, .deadline_ns = gy_call_deadline_ns(deadline_ns)};
+    gyre_status status;
+    do
+        status = read_held(read, route, asked, renewal.deadline_ns, reply, err);
+    while (!asked->token.len && gy_route_renew(&renewal, &route, &status, err));
     gy_route_release(route);
     return status;
 }

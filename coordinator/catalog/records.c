@@ -11,7 +11,8 @@
 
 enum {
     CLUSTER_FORMAT = 1,
-    COLLECTION_FORMAT = 2,
+    COLLECTION_FORMAT = 3,
+    COLLECTION_FORMAT_BEFORE_RANGES = 2,
     NODE_FORMAT = 1,
     RECALL_ONE = 1000000, /* recalls are stored in millionths, which are read back exactly */
     /* First ids stay below 2^52: JavaScript reads them from the status page without rounding. */
@@ -38,8 +39,8 @@ static gyre_status write_json(json_t *json, gy_bytes *out, gyre_error *err)
     return GYRE_OK;
 }
 
-/* Reads a record's text as far as its format version. */
-static gyre_status read_json(json_t **out, const uint8_t *data, size_t bytes, int known_format, gyre_error *err)
+/* Reads a record's text as far as its format version, which may be oldest to known. */
+static gyre_status read_json(json_t **out, const uint8_t *data, size_t bytes, int oldest, int known_format, gyre_error *err)
 {
     json_error_t where;
     GY_AUTO(json_t) *json = json_loadb((const char *)data, bytes, JSON_REJECT_DUPLICATES, &where);
@@ -48,10 +49,10 @@ static gyre_status read_json(json_t **out, const uint8_t *data, size_t bytes, in
     json_t *format = json_object_get(json, "format");
     if (!json_is_integer(format) || json_integer_value(format) < 1)
         return gyre_fail(err, GYRE_CORRUPT, "no format version");
-    if (json_integer_value(format) != known_format)
+    if (json_integer_value(format) < oldest || json_integer_value(format) > known_format)
         return gyre_fail(err, GYRE_UNIMPLEMENTED, "format %lld; this version reads format %d%s",
                          (long long)json_integer_value(format), known_format,
-                         json_integer_value(format) < known_format ? " only: make the collection anew with this version" : "");
+                         json_integer_value(format) < oldest ? " only: make the collection anew with this version" : "");
     *out = GY_TAKE(json);
     return GYRE_OK;
 }
@@ -137,7 +138,7 @@ gyre_status gy_cluster_record_decode(struct gy_cluster_record *record, const uin
 {
     GY_AUTO(json_t) *json = NULL;
     struct gy_cluster_record read = {0};
-    gyre_status status = read_json(&json, data, bytes, CLUSTER_FORMAT, err);
+    gyre_status status = read_json(&json, data, bytes, CLUSTER_FORMAT, CLUSTER_FORMAT, err);
     if (status == GYRE_OK)
         status = cluster_read(&read, json, err);
     if (status != GYRE_OK)
@@ -147,6 +148,23 @@ gyre_status gy_cluster_record_decode(struct gy_cluster_record *record, const uin
 }
 
 /* ---- collection ---- */
+
+void gy_collection_record_set_key(gy_collection_record *record, const uint8_t key[GY_PLACEMENT_KEY_BYTES])
+{
+    _Static_assert((int)GY_PLACEMENT_KEY_BYTES == (int)GY_HASH_KEY_BYTES, "one key");
+    for (uint32_t i = 0; i < record->spec.shards; i++)
+        memcpy(record->shards[i].hash_key, key, GY_HASH_KEY_BYTES);
+}
+
+uint32_t gy_collection_shown_shards(const gy_collection_record *record)
+{
+    for (uint32_t i = 0; i < record->spec.shards; i++) {
+        uint32_t child = record->shards[i].split.shard;
+        if (child && child < record->spec.shards)
+            return child;
+    }
+    return record->spec.shards;
+}
 
 void gy_collection_record_fini(gy_collection_record *record)
 {
@@ -170,25 +188,32 @@ static json_t *members_json(const struct gy_shard_config *config)
     return members;
 }
 
+/* A hash as JSON: its numbers are signed. */
+static json_t *hash_json(uint64_t hash) { return json_sprintf("%016" PRIx64, hash); }
+
+static json_t *config_json(const struct gy_shard_config *config)
+{
+    json_t *row = json_pack("[I, I, I, I, I, o, [I, I], [o, o]]", (json_int_t)config->epoch, (json_int_t)config->primary,
+                            (json_int_t)config->primary_since, (json_int_t)config->min_copies,
+                            (json_int_t)config->next_member, members_json(config), (json_int_t)config->unclean_epoch,
+                            (json_int_t)config->unclean_unix_ms, hash_json(config->range.first),
+                            hash_json(config->range.last));
+    if (row && config->split.shard &&
+        json_array_append_new(row, json_pack("[I, o]", (json_int_t)config->split.shard, hash_json(config->split.first))) != 0) {
+        json_decref(row);
+        return NULL;
+    }
+    return row;
+}
+
 static json_t *configs_json(const gy_collection_record *record)
 {
     json_t *configs = json_array();
-    for (uint32_t i = 0; i < record->spec.shards; i++) {
-        const struct gy_shard_config *config = &record->shards[i];
-        json_t *row = json_pack("[I, I, I, I, I, o]", (json_int_t)config->epoch, (json_int_t)config->primary,
-                                (json_int_t)config->primary_since, (json_int_t)config->min_copies,
-                                (json_int_t)config->next_member, members_json(config));
-        if (row && config->unclean_epoch &&
-            json_array_append_new(row, json_pack("[I, I]", (json_int_t)config->unclean_epoch,
-                                                 (json_int_t)config->unclean_unix_ms)) != 0) {
-            json_decref(row);
-            row = NULL;
-        }
-        if (json_array_append_new(configs, row) != 0) {
+    for (uint32_t i = 0; i < record->spec.shards; i++)
+        if (json_array_append_new(configs, config_json(&record->shards[i])) != 0) {
             json_decref(configs);
             return NULL;
         }
-    }
     return configs;
 }
 
@@ -297,37 +322,55 @@ static gyre_status read_member(struct gy_member *member, json_t *row, gyre_error
     return read_text(member->node, sizeof member->node, node, "node", err);
 }
 
-/* When the shard was last recovered uncleanly. */
+/* When the shard was last recovered uncleanly; zeros: never. */
 static gyre_status read_unclean(struct gy_shard_config *config, json_t *pair, gyre_error *err)
 {
     json_int_t epoch, unix_ms;
     json_error_t where;
     if (json_unpack_ex(pair, &where, JSON_STRICT, "[I, I]", &epoch, &unix_ms) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "unclean: %s", where.text);
-    GY_TRY(read_u64(&config->unclean_epoch, epoch, 1, "unclean_epoch", err));
-    GY_TRY(read_u64(&config->unclean_unix_ms, unix_ms, 1, "unclean_unix_ms", err));
+    json_int_t low = epoch || unix_ms;
+    GY_TRY(read_u64(&config->unclean_epoch, epoch, low, "unclean_epoch", err));
+    GY_TRY(read_u64(&config->unclean_unix_ms, unix_ms, low, "unclean_unix_ms", err));
     if (config->unclean_epoch > config->epoch)
         return gyre_fail(err, GYRE_CORRUPT, "unclean_epoch is %" PRIu64 " and the epoch %" PRIu64, config->unclean_epoch,
                          config->epoch);
     return GYRE_OK;
 }
 
-static gyre_status read_config(struct gy_shard_config *config, json_t *row, gyre_error *err)
+static gyre_status read_hash(uint64_t *out, const char *hex, const char *field, gyre_error *err)
 {
-    json_int_t epoch, primary, primary_since, min_copies, next_member;
-    json_t *members, *unclean = NULL;
+    uint8_t bytes[sizeof *out];
+    GY_TRY(read_hex(bytes, sizeof bytes, hex, field, err));
+    *out = 0;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        *out = *out << 8 | bytes[i];
+    return GYRE_OK;
+}
+
+static gyre_status read_range(struct gy_shard_config *config, json_t *pair, json_t *split /* NULL: none */, gyre_error *err)
+{
+    const char *first, *last;
+    json_int_t shard;
     json_error_t where;
-    bool recovered = json_array_size(row) == 7;
-    if (json_unpack_ex(row, &where, JSON_STRICT, recovered ? "[I, I, I, I, I, o, o]" : "[I, I, I, I, I, o]", &epoch, &primary,
-                       &primary_since, &min_copies, &next_member, &members, &unclean) != 0)
-        return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
-    GY_TRY(read_u64(&config->epoch, epoch, 1, "epoch", err));
-    GY_TRY(read_u32(&config->primary, primary, "primary", err));
-    GY_TRY(read_u64(&config->primary_since, primary_since, 1, "primary_since", err));
-    GY_TRY(read_u32(&config->min_copies, min_copies, "min_copies", err));
-    GY_TRY(read_u32(&config->next_member, next_member, "next_member", err));
-    if (recovered)
-        GY_TRY(read_unclean(config, unclean, err));
+    if (json_unpack_ex(pair, &where, JSON_STRICT, "[s, s]", &first, &last) != 0)
+        return gyre_fail(err, GYRE_CORRUPT, "range: %s", where.text);
+    GY_TRY(read_hash(&config->range.first, first, "first of range", err));
+    GY_TRY(read_hash(&config->range.last, last, "last of range", err));
+    if (config->range.last == 0) /* which means every hash elsewhere */
+        return gyre_fail(err, GYRE_CORRUPT, "last of range is 0");
+    if (!split)
+        return GYRE_OK;
+    if (json_unpack_ex(split, &where, JSON_STRICT, "[I, s]", &shard, &first) != 0)
+        return gyre_fail(err, GYRE_CORRUPT, "split: %s", where.text);
+    if (shard < 1)
+        return gyre_fail(err, GYRE_CORRUPT, "split into shard %lld", (long long)shard);
+    GY_TRY(read_u32(&config->split.shard, shard, "shard of split", err));
+    return read_hash(&config->split.first, first, "first of split", err);
+}
+
+static gyre_status read_members(struct gy_shard_config *config, json_t *members, gyre_error *err)
+{
     size_t count = json_array_size(members);
     if (count == 0 || count > GY_MEMBERS_MAX)
         return gyre_fail(err, GYRE_CORRUPT, "%zu members; a shard has 1 to %d", count, GY_MEMBERS_MAX);
@@ -340,13 +383,86 @@ static gyre_status read_config(struct gy_shard_config *config, json_t *row, gyre
             if (strcmp(config->members[i].node, config->members[j].node) == 0)
                 return gyre_fail(err, GYRE_CORRUPT, "members[%u] and [%u] are on one node", j, i);
     }
+    return GYRE_OK;
+}
+
+/* A row of records.h. One from before ranges (`ranged` false) has no range and no split, and unclean only where there is some. */
+static gyre_status read_config(struct gy_shard_config *config, bool ranged, json_t *row, gyre_error *err)
+{
+    json_int_t epoch, primary, primary_since, min_copies, next_member;
+    json_t *members, *unclean = NULL, *range = NULL, *split = NULL;
+    json_error_t where;
+    const char *form = ranged ? json_array_size(row) == 9 ? "[I, I, I, I, I, o, o, o, o]" : "[I, I, I, I, I, o, o, o]"
+                              : json_array_size(row) == 7 ? "[I, I, I, I, I, o, o]" : "[I, I, I, I, I, o]";
+    if (json_unpack_ex(row, &where, JSON_STRICT, form, &epoch, &primary, &primary_since, &min_copies, &next_member, &members,
+                       &unclean, &range, &split) != 0)
+        return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);
+    GY_TRY(read_u64(&config->epoch, epoch, 1, "epoch", err));
+    GY_TRY(read_u32(&config->primary, primary, "primary", err));
+    GY_TRY(read_u64(&config->primary_since, primary_since, 1, "primary_since", err));
+    GY_TRY(read_u32(&config->min_copies, min_copies, "min_copies", err));
+    GY_TRY(read_u32(&config->next_member, next_member, "next_member", err));
+    if (unclean)
+        GY_TRY(read_unclean(config, unclean, err));
+    if (range)
+        GY_TRY(read_range(config, range, split, err));
+    GY_TRY(read_members(config, members, err));
     gyre_error why;
     if (gy_config_check(config, &why) != GYRE_OK)
         return gyre_fail(err, GYRE_CORRUPT, "%s", why.text);
     return GYRE_OK;
 }
 
-static gyre_status read_configs(gy_collection_record *record, json_t *configs, gyre_error *err)
+/* The shard that is being split; the number of shards if none is. */
+static gyre_status find_split(const gy_collection_record *record, uint32_t *parent, gyre_error *err)
+{
+    uint32_t shards = record->spec.shards;
+    *parent = shards;
+    for (uint32_t i = 0; i < shards; i++) {
+        uint32_t child = record->shards[i].split.shard;
+        if (!child)
+            continue;
+        if (*parent < shards)
+            return gyre_fail(err, GYRE_CORRUPT, "shards %u and %u are being split", *parent, i);
+        if (child == i || (child != shards && child + 1 != shards))
+            return gyre_fail(err, GYRE_CORRUPT, "shard %u is being split into %u, of %u", i, child, shards);
+        *parent = i;
+    }
+    return GYRE_OK;
+}
+
+static int compare_first(const void *a, const void *b)
+{
+    const struct gy_hash_range *x = a, *y = b;
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* Every hash is of one shard, but for those of a child that is being made: it has the upper half of its parent, which has them
+ * too. */
+static gyre_status check_partition(const gy_collection_record *record, gyre_error *err)
+{
+    uint32_t shards = record->spec.shards, parent, shown = gy_collection_shown_shards(record);
+    GY_TRY(find_split(record, &parent, err));
+    if (shown < shards) {
+        struct gy_hash_range upper = {record->shards[parent].split.first, record->shards[parent].range.last},
+                             child = record->shards[shown].range;
+        if (child.first != upper.first || child.last != upper.last)
+            return gyre_fail(err, GYRE_CORRUPT, "shard %u is not the upper half of shard %u", shown, parent);
+    }
+    struct gy_hash_range *ranges = calloc(shown, sizeof *ranges);
+    if (!ranges)
+        return gyre_fail(err, GYRE_NO_MEMORY, "ranges of %u shards", shown);
+    for (uint32_t i = 0; i < shown; i++)
+        ranges[i] = record->shards[i].range;
+    qsort(ranges, shown, sizeof *ranges, compare_first);
+    bool whole = ranges[0].first == 0 && ranges[shown - 1].last == UINT64_MAX;
+    for (uint32_t i = 1; whole && i < shown; i++)
+        whole = ranges[i - 1].last != UINT64_MAX && ranges[i].first == ranges[i - 1].last + 1;
+    free(ranges);
+    return whole ? GYRE_OK : gyre_fail(err, GYRE_CORRUPT, "the ranges of the shards leave hashes out or overlap");
+}
+
+static gyre_status read_configs(gy_collection_record *record, bool ranged, json_t *configs, gyre_error *err)
 {
     if (json_array_size(configs) != record->spec.shards)
         return gyre_fail(err, GYRE_CORRUPT, "configs of %zu shards; there are %u", json_array_size(configs), record->spec.shards);
@@ -354,11 +470,13 @@ static gyre_status read_configs(gy_collection_record *record, json_t *configs, g
     if (!record->shards)
         return gyre_fail(err, GYRE_NO_MEMORY, "configs of %u shards", record->spec.shards);
     for (uint32_t i = 0; i < record->spec.shards; i++) {
-        gyre_status status = read_config(&record->shards[i], json_array_get(configs, i), err);
+        if (!ranged)
+            record->shards[i].range = gy_range_of_shard(i, record->spec.shards);
+        gyre_status status = read_config(&record->shards[i], ranged, json_array_get(configs, i), err);
         if (status != GYRE_OK)
             return gyre_wrap(err, status, "config of shard %u", i);
     }
-    return GYRE_OK;
+    return check_partition(record, err);
 }
 
 static gyre_status collection_read(gy_collection_record *record, json_t *json, gyre_error *err)
@@ -382,13 +500,13 @@ static gyre_status collection_read(gy_collection_record *record, json_t *json, g
     if (!record->state)
         return gyre_fail(err, GYRE_CORRUPT, "state is none of creating, active, dropping");
     GY_TRY(read_codebook_facts(record, &raw, err));
-    return read_configs(record, raw.configs, err);
+    return read_configs(record, raw.format > COLLECTION_FORMAT_BEFORE_RANGES, raw.configs, err);
 }
 
 gyre_status gy_collection_record_decode(gy_collection_record *record, const uint8_t *data, size_t bytes, gyre_error *err)
 {
     GY_AUTO(json_t) *json = NULL;
-    GY_TRY(read_json(&json, data, bytes, COLLECTION_FORMAT, err));
+    GY_TRY(read_json(&json, data, bytes, COLLECTION_FORMAT_BEFORE_RANGES, COLLECTION_FORMAT, err));
     gy_collection_record read = {0};
     gyre_status status = collection_read(&read, json, err);
     if (status != GYRE_OK) {
@@ -409,7 +527,7 @@ gyre_status gy_node_record_encode(const struct gy_node_record *record, gy_bytes 
 gyre_status gy_node_record_decode(struct gy_node_record *record, const uint8_t *data, size_t bytes, gyre_error *err)
 {
     GY_AUTO(json_t) *json = NULL;
-    GY_TRY(read_json(&json, data, bytes, NODE_FORMAT, err));
+    GY_TRY(read_json(&json, data, bytes, NODE_FORMAT, NODE_FORMAT, err));
     json_int_t format;
     int draining;
     const char *heir;

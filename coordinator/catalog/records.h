@@ -1,13 +1,16 @@
 /* records: what the catalog holds, and its bytes: one JSON object per key, binary fields in hex.
  *
  *   "cluster"            {"format":1, "id", "placement_key", "rotation_seed", "first_collection_id", "next_collection_id"}
- *   "collection/<name>"  {"format":2, "id", "name", "dim", "metric", "codec", "bits", "shards", "copies", "quantized",
+ *   "collection/<name>"  {"format":3, "id", "name", "dim", "metric", "codec", "bits", "shards", "copies", "quantized",
  *                         "min_copies", "state", "trained_at_points", "codebook_version", "lists",
  *                         "probe_costs": [[recall in millionths, lists], …],
  *                         "configs": [[epoch, primary, primary_since, min_copies, next_member,
- *                                      [[id, "full" or "quantized", in_sync, leaving, node], …]], … one a shard]}
- *                         A shard that was recovered uncleanly has [unclean_epoch, unclean_unix_ms] behind its members.
- *                         Format 1 knew one replica a shard; its collections must be made anew.
+ *                                      [[id, "full" or "quantized", in_sync, leaving, node], …],
+ *                                      [unclean_epoch, unclean_unix_ms], ["first", "last" hash]], … one a shard]}
+ *                         A shard that is being split has [child, "first" hash of the child] behind its range. Hashes are 16
+ *                         hexadecimal digits. The ranges partition the hashes, but for a child's that is being made.
+ *                         Format 2 had no ranges: its shards have equal ones, and unclean was there only where it was not
+ *                         [0, 0]. Format 1 knew one replica a shard; its collections must be made anew.
  *   "node/<name>"        {"format":1, "draining", "heir"}; without one the node is not draining
  *   "codebook/<id>/<version>"  gyre_codebook_encode: tens of megabytes with centroids, so it is not JSON. Written
  *                         in the transaction that makes a record point to it, which also removes the older one.
@@ -57,7 +60,7 @@ typedef struct gy_collection_record {
     struct gy_probe_cost probe_costs[GY_PROBE_COSTS_MAX];
     uint32_t probe_cost_count;
     gy_codebook *codebook;           /* the newest, held; under a key of its own, so NULL in what was just decoded */
-    struct gy_shard_config *shards;  /* [spec.shards] */
+    struct gy_shard_config *shards;  /* [spec.shards]; their hash_key is the cluster's, and not stored with them */
 } gy_collection_record;
 
 /* Random keys, no collection yet. sodium_init was called. */
@@ -74,6 +77,11 @@ struct gy_node_record {
 GYRE_CHECKED gyre_status gy_node_record_encode(const struct gy_node_record *record, gy_bytes *out, gyre_error *err);
 GYRE_CHECKED gyre_status gy_node_record_decode(struct gy_node_record *record, const uint8_t *data, size_t bytes,
                                                gyre_error *err);
+
+/* Puts the cluster's placement key into every configuration: what was just decoded has none. */
+void gy_collection_record_set_key(gy_collection_record *record, const uint8_t key[GY_PLACEMENT_KEY_BYTES]);
+/* How many shards there are for whoever reads and writes: all but one that a split is making, which is the last then. */
+uint32_t gy_collection_shown_shards(const gy_collection_record *record);
 
 void gy_collection_record_fini(gy_collection_record *record); /* a zeroed one is fine */
 GYRE_CHECKED gyre_status gy_collection_record_encode(const gy_collection_record *record, gy_bytes *out, gyre_error *err);

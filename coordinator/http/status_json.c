@@ -44,11 +44,13 @@ static json_t *member_json(const Gyre__V1__MemberInfo *member)
 
 static json_t *shard_json(const Gyre__V1__ShardInfo *shard)
 {
-    return json_pack("{s:I, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:o}", "shard", whole(shard->shard), "epoch",
-                     whole(shard->epoch), "primary", shard->primary, "reachable", (int)shard->reachable, "points",
+    return json_pack("{s:I, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:o}", "shard",
+                     whole(shard->shard), "epoch", whole(shard->epoch), "primary", shard->primary, "reachable", (int)shard->reachable, "points",
                      whole(shard->points), "applied_seq", whole(shard->applied_seq), "codebook_version",
                      whole(shard->codebook_version), "min_copies", whole(shard->min_copies), "obstacle", shard->obstacle,
                      "unclean_epoch", whole(shard->unclean_epoch), "unclean_unix_ms", whole(shard->unclean_unix_ms),
+                     "hash_first", shard->hash_first, "hash_last", shard->hash_last, "splitting_into",
+                     whole(shard->splitting_into), "foreign_points", whole(shard->foreign_points),
                      "members", ARRAY_OF(shard->members, shard->n_members, member_json));
 }
 

@@ -43,6 +43,8 @@ static gyre_status assign(gy_placement *placement, gy_collection_record *record,
     gyre_status status = check_any_up(placement, &world, err);
     if (status == GYRE_OK)
         status = gy_plan_begin(&wish, &world, spec->shards, record->shards, err);
+    if (status == GYRE_OK)
+        gy_collection_record_set_key(record, placement->cluster.placement_key);
     free(nodes);
     return status;
 }

@@ -108,11 +108,10 @@ static gyre_status add_ensure(struct tellings *self, const struct gy_collection_
         message->codebook = (ProtobufCBinaryData){codebook->size, codebook->data};
     }
     message->codec = (char *)(uintptr_t)codec->name;
-    /* Once, whatever comes of it: made twice, the second one empty, it would pass for the first. */
-    if (message->create) {
-        member->presence = GY_PRESENCE_UNHEARD;
+    if (message->create || member->waiting)
         member->making_until_ns = gy_now_ns() + 2 * TELL_DEADLINE_NS;
-    }
+    if (message->create) /* once, whatever comes of it: made twice, the second one empty, it would pass for the first */
+        member->presence = GY_PRESENCE_UNHEARD;
     return GYRE_OK;
 }
 
@@ -289,7 +288,7 @@ static bool judge_troubled(struct gy_collection_entry *entry, struct gy_member_e
  * member it is: this one, as far as anybody knows. One that was open once says it, but no epoch. */
 static bool is_closed(const Gyre__Node__ReplicaStatus *there, uint32_t id, const struct gy_member_entry *member)
 {
-    if (!there || (there->lost && member->presence != GY_PRESENCE_UNMADE))
+    if (!there || there->waiting || (there->lost && member->presence != GY_PRESENCE_UNMADE))
         return false;
     return !there->member || (there->member == id && !there->epoch && !there->restoring && there->trouble[0]);
 }
@@ -322,6 +321,7 @@ static void collect_of_collection(struct gy_collection_entry *entry, struct gy_n
                 said = NULL;
             if (said || closed)
                 note_trouble(entry, member, there);
+            gy_split_heard(entry, i, m, said, find_held(report, entry->record.id, entry->record.shards[i].split.shard));
             bool behind = closed ? judge_troubled(entry, member, now_ns) : judge(entry, i, m, said, now_ns);
             node->bytes += gy_table_replica_bytes(entry, configured->kind, said ? said->points : 0);
             gyre_error err;
@@ -343,19 +343,28 @@ static void show_seqs(gy_placement *placement, const struct gy_collection_entry 
         }
 }
 
-/* Whether a replica is one that the catalog gave and took away again: its collection is gone, or its shard is there and the member
- * is no longer of it. One that does not know which member it is goes only where the node has no member. */
+/* Whether a replica is one that the catalog gave and took away again: its collection is gone, or its shard is there and the member is
+ * no longer of it (a part of a split's child: of the shard that is split). One that does not know which member it is goes only where
+ * the node has no member. */
 static bool is_rubbish(const gy_placement *placement, const struct gy_collection_entry *entry, const struct gy_node_entry *node,
                        const Gyre__Node__ReplicaStatus *said)
 {
     if (!entry)
         return gy_replica_orphaned(said->collection_id, false, placement->cluster.first_collection_id,
                                    placement->cluster.next_collection_id);
-    if (entry->record.state != GY_COLLECTION_ACTIVE || said->shard >= entry->record.spec.shards)
+    if (entry->record.state != GY_COLLECTION_ACTIVE)
         return false;
-    const struct gy_shard_config *config = &entry->record.shards[said->shard];
+    const struct gy_shard_config *config =
+        said->shard < entry->record.spec.shards ? &entry->record.shards[said->shard]
+        : said->waiting                         ? gy_split_parent(&entry->record, said->shard) /* whose members make it */
+                                                : NULL;
+    if (!config)
+        return false;
+    const struct gy_member *member = gy_config_member(config, said->member);
+    if (said->waiting && member && strcmp(member->node, node->name) != 0) /* too late, by the parent's member of that number */
+        return true;
     if (said->member)
-        return said->member < config->next_member && !gy_config_member(config, said->member);
+        return said->member < config->next_member && !member;
     for (uint32_t i = 0; i < config->member_count; i++)
         if (strcmp(config->members[i].node, node->name) == 0)
             return false;

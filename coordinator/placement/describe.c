@@ -3,7 +3,11 @@
 
 #include "gyre/lifecycle.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+
+enum { HASH_TEXT_BYTES = 17 };
 
 static int compare_names(const void *a, const void *b)
 {
@@ -62,6 +66,11 @@ static bool describe_shard(const struct gy_collection_entry *entry, uint32_t ind
     const struct gy_shard_config *config = &entry->record.shards[index];
     const struct gy_member_entry *primary = gy_table_primary(entry, index);
     const char *obstacle = entry->shards[index].obstacle;
+    if (!obstacle && gy_split_has_child(&entry->record, index)) /* which is not shown itself */
+        obstacle = entry->shards[config->split.shard].obstacle;
+    char first[HASH_TEXT_BYTES], last[HASH_TEXT_BYTES];
+    snprintf(first, sizeof first, "%016" PRIx64, config->range.first);
+    snprintf(last, sizeof last, "%016" PRIx64, config->range.last);
     Gyre__V1__ShardInfo *sent = *out = malloc(sizeof *sent);
     if (!sent)
         return false;
@@ -71,13 +80,16 @@ static bool describe_shard(const struct gy_collection_entry *entry, uint32_t ind
     sent->min_copies = config->min_copies;
     sent->primary = strdup(primary->node->name);
     sent->reachable = reachable(primary->node) && !primary->lost && !primary->troubled_since_ns;
-    sent->points = primary->points;
+    sent->points = gy_table_shard_points(entry, index);
+    sent->hash_first = strdup(first), sent->hash_last = strdup(last);
+    sent->splitting_into = config->split.shard;
+    sent->foreign_points = primary->foreign;
     sent->applied_seq = primary->applied_seq;
     sent->codebook_version = primary->codebook_version;
     sent->unclean_epoch = config->unclean_epoch, sent->unclean_unix_ms = config->unclean_unix_ms;
     sent->obstacle = strdup(obstacle ? obstacle : "");
     sent->members = pointers(config->member_count);
-    bool whole = sent->primary && sent->obstacle && sent->members;
+    bool whole = sent->primary && sent->obstacle && sent->members && sent->hash_first && sent->hash_last;
     for (uint32_t i = 0; whole && i < config->member_count; i++)
         whole = describe_member(entry, index, i, &sent->members[sent->n_members++]);
     return whole;
@@ -122,8 +134,11 @@ gyre_status gy_describe_collection(const struct gy_collection_entry *entry, Gyre
     sent->lists = entry->record.lists;
     bool whole = describe_spec(&entry->record.spec, &sent->spec) && describe_probe_costs(&entry->record, sent) &&
                  describe_training(entry, sent);
-    sent->shards = pointers(entry->record.spec.shards);
-    for (uint32_t i = 0; whole && sent->shards && i < entry->record.spec.shards; i++)
+    uint32_t shown = gy_collection_shown_shards(&entry->record);
+    sent->shards = pointers(shown);
+    if (whole)
+        sent->spec->shards = shown;
+    for (uint32_t i = 0; whole && sent->shards && i < shown; i++)
         whole = describe_shard(entry, i, &sent->shards[sent->n_shards++]);
     if (!whole || !sent->shards) {
         gy_wire_free(sent);

@@ -175,6 +175,7 @@ static void make_metrics(gy_placement *placement, gy_metrics *metrics)
                                                "Configurations of shards that were committed.");
     placement->differing = gy_counter_new(metrics, "gyre_coordinator_replicas_differing_total", NULL,
                                           "Reports by which two members at one seq hold different data.");
+    placement->splits = gy_counter_new(metrics, "gyre_coordinator_splits_total", NULL, "Shards that became two.");
     placement->promotions =
         gy_counter_new(metrics, "gyre_coordinator_promotions_total", NULL, "Members that were made primary of a shard.");
     placement->trainings =

@@ -122,18 +122,24 @@ static bool has_codebook(const struct gy_collection_entry *entry, const gy_colle
            entry->record.codebook_version == record->codebook_version;
 }
 
-/* Takes over newer configurations. Under mu. */
+/* Takes over newer configurations, and those of shards that splits have made. Under mu. */
 static gyre_status take_configs(gy_placement *placement, struct gy_collection_entry *entry, const gy_collection_record *record,
                                 gyre_error *err)
 {
     for (uint32_t i = 0; i < record->spec.shards; i++) {
         const struct gy_shard_config *config = &record->shards[i];
-        if (config->epoch <= entry->record.shards[i].epoch)
+        bool added = i == entry->record.spec.shards;
+        if (!added && config->epoch <= entry->record.shards[i].epoch)
             continue;
         for (uint32_t m = 0; m < config->member_count; m++)
             if (!gy_table_node_add(placement, config->members[m].node))
                 return gyre_fail(err, GYRE_NO_MEMORY, "node %s", config->members[m].node);
-        gy_table_config_set(placement, entry, i, config);
+        if (added) {
+            GY_TRY(gy_table_shard_reserve(entry, err));
+            gy_table_shard_add(placement, entry, config);
+        } else {
+            gy_table_config_set(placement, entry, i, config);
+        }
     }
     gy_table_doubt(entry);
     return GYRE_OK;
@@ -143,8 +149,8 @@ static gyre_status take_configs(gy_placement *placement, struct gy_collection_en
 static gyre_status take_record(gy_placement *placement, struct gy_collection_entry *entry, gy_collection_record *record,
                                uint64_t revision, uint64_t codebook_revision, gyre_error *err)
 {
-    if (record->spec.shards != entry->record.spec.shards)
-        return gyre_fail(err, GYRE_CORRUPT, "it has %u shards; it was made with %u", record->spec.shards,
+    if (record->spec.shards < entry->record.spec.shards)
+        return gyre_fail(err, GYRE_CORRUPT, "it has %u shards; it had %u before", record->spec.shards,
                          entry->record.spec.shards);
     GY_TRY(take_configs(placement, entry, record, err));
     entry->record.spec = record->spec;
@@ -207,6 +213,8 @@ static gyre_status follow_collection(gy_placement *placement, const struct gy_ca
     GY_TRY(status);
     status = gy_collection_record_decode(&record, value.data, value.size, err);
     gy_bytes_free(&value);
+    if (status == GYRE_OK)
+        gy_collection_record_set_key(&record, placement->cluster.placement_key);
     if (status == GYRE_OK && strcmp(name, record.spec.name) != 0)
         status = gyre_fail(err, GYRE_CORRUPT, "it is the record of '%s'", record.spec.name);
     if (status == GYRE_OK && (record.id < placement->cluster.first_collection_id || record.id >= placement->cluster.next_collection_id))

@@ -141,6 +141,14 @@ struct gy_placement_move {
 GYRE_CHECKED gyre_status gy_placement_move(gy_placement *placement, const struct gy_placement_move *move, uint64_t *epoch,
                                            gyre_error *err);
 
+/* Begins to split a shard: its upper half becomes shard *new_shard, the collection's next. Once the intent is committed a split
+ * only goes forward. GYRE_OUT_OF_RANGE; GYRE_PRECONDITION: another split or a training of the collection is under way, it has
+ * GY_SHARDS_MAX shards, or a member of the shard is not where and what it shall be: err says what. GYRE_ABORTED if the shard
+ * changed meanwhile.
+ *   epoch  of the configuration that begins it */
+GYRE_CHECKED gyre_status gy_placement_split(gy_placement *placement, const char *collection, uint32_t shard, uint64_t *epoch,
+                                            uint32_t *new_shard, gyre_error *err);
+
 struct gy_scrub_wish {
     const char *collection;
     const uint32_t *shard; /* NULL: every one */

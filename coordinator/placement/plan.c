@@ -115,6 +115,13 @@ static bool is_due(const struct shard *self, int64_t due_ns, struct gy_plan *out
     return false;
 }
 
+/* Whether members stay as they are, for each makes its part of a split. They would for ever if too few were left to acknowledge
+ * the narrowing: members come and go then, and if they come too late for the child, that gets others once it is there. */
+static bool frozen(const struct shard *self)
+{
+    return self->config->split.shard && gy_config_in_sync_count(self->config) >= self->config->min_copies;
+}
+
 /* ---- promote ---- */
 
 /* The member that orders writes from now on; GY_MEMBERS_MAX if there is none. */
@@ -186,6 +193,10 @@ static bool replace_one(const struct shard *self, uint32_t i, struct gy_plan *ou
     if (member->in_sync) { /* the primary, which stays, has every acknowledged write */
         gy_plan_member(begin_change(self, out, "a replica is lost: it is no longer in sync"), member->id)->in_sync = false;
         return true;
+    }
+    if (frozen(self)) {
+        obstacle(out, "a replica is lost, and the shard is being split first");
+        return false;
     }
     if (member->leaving || staying(self, member->kind, i) >= wished(self, member->kind)) {
         gy_plan_member_remove(begin_change(self, out, "a replica that is no longer needed is lost"), member->id);
@@ -352,9 +363,11 @@ void gy_plan_shard(const struct gy_shard_config *config, const struct gy_plan_wi
 {
     static bool (*const rules[])(const struct shard *, struct gy_plan *) = {promote, follow_wish, replace, add,
                                                                             leave,   drain,       surplus};
+    enum { FROZEN = 3 }; /* of them, up to replace */
     struct shard self = {config, wish, facts, world};
     *out = (struct gy_plan){.due_ns = GY_NEVER};
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+    size_t count = frozen(&self) ? FROZEN : sizeof rules / sizeof *rules;
+    for (size_t i = 0; i < count; i++)
         if (rules[i](&self, out))
             return;
 }

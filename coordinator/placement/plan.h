@@ -89,6 +89,9 @@ struct gy_plan {
  *   drain     a member on a draining node becomes leaving, if another node can take it
  *   surplus   one member more than wished becomes leaving: one that has not caught up, or whose node drains, or that is not
  *             primary, or whose node has the most replicas
+ * While the shard is being split, members neither come nor go: of replace only that a lost one leaves the in-sync set. But where
+ * fewer than min_copies are in sync, nothing could be acknowledged, not the narrowing either: then every rule goes on, for one
+ * too many may have the place of the one that is missed.
  * A member on a node with an heir is followed by one there, if that node is up, does not drain and has none of the shard.
  * Best node: up, not draining, without a member of the shard; fewest members of the shard in its zone, fewest replicas, fewest
  * bytes, first by name.
@@ -112,14 +115,17 @@ GYRE_CHECKED gyre_status gy_plan_change_in_sync(const struct gy_shard_config *co
                                                 gyre_error *err);
 
 /* Moves a member by hand: the one on node `from` becomes leaving, a new one of its kind begins on node `to`.
- * GYRE_NOT_FOUND: no member on from, or no node `to`. GYRE_PRECONDITION: to is down, draining or has a member; or it leaves
- * already, or there are members enough for one message. */
+ * GYRE_NOT_FOUND: no member on from, or no node `to`. GYRE_PRECONDITION: the shard is being split; to is down, draining or has a
+ * member; or it leaves already, or there are members enough for one message. */
 GYRE_CHECKED gyre_status gy_plan_move(const struct gy_shard_config *config, const struct gy_plan_world *world,
                                       const char *from, const char *to, struct gy_shard_config *out, gyre_error *err);
 
 /* Gives up what only members that are away have: of the full members that are up and serve, the one of the longest log, of
  * equals the lowest id, or the one that is named, becomes primary and the only one in sync. All others become new members on
  * their nodes: they may hold entries that it lacks, and would differ from it in silence.
+ * A split that is under way goes on: the intent is in the configuration, and what a member made of the child before counts only
+ * if it is the one that stays, so its history is the one that holds. If that lacks the narrowing, the new primary logs another.
+ * Only once the child is configured it would be wrong to go on without the narrowing: the caller sees to that.
  *   member    0: whichever is best
  *   accepted  an operator has said that acknowledged writes may be lost
  * GYRE_PRECONDITION: a member in sync is up, or was not heard of yet; nobody can be promoted; or not accepted, and err says what
@@ -134,7 +140,7 @@ struct gy_plan_shard_view {
     const struct gy_shard_config *config;
     const struct gy_plan_fact *facts; /* [config->member_count] */
 };
-/* Whether nobody of the shard leaves, joins, is missed or in trouble. */
+/* Whether nobody of the shard leaves, joins, is missed or in trouble, and it is not being split. */
 bool gy_plan_settled(const struct gy_plan_shard_view *shard, const struct gy_plan_world *world);
 /* Picks a member whose leaving would even out the nodes' loads: its node has at least a quarter more than the node that would
  * take it, and still not less than that one afterwards. Of those the one from the most loaded node, then the largest. Only shards
@@ -151,5 +157,30 @@ bool gy_plan_balance(const struct gy_plan_shard_view *shards, size_t count, cons
  * false: none. */
 bool gy_plan_hand_over(const struct gy_plan_shard_view *shards, size_t count, const struct gy_plan_world *world, size_t *shard,
                        struct gy_shard_config *next);
+
+/* ---- a shard becomes two ----
+ *
+ *   begun: split.shard is set → its primary logs a narrowing, and each member that applies it makes its part of the child, the
+ *   upper half → the child is configured, hidden → it serves → switched: the shard keeps the lower half
+ *
+ * Nothing of it is undone. While it goes on gy_plan_shard leaves the members as they are. */
+
+/* GYRE_PRECONDITION: it is being split already, or has too few hashes.
+ *   new_shard  the number of the child: the collection's next */
+GYRE_CHECKED gyre_status gy_plan_split_begin(const struct gy_shard_config *config, uint32_t new_shard,
+                                             struct gy_shard_config *out, gyre_error *err);
+/* The child's first configuration: the members that made it, the full ones in sync, for whoever made it has all that was
+ * acknowledged before.
+ *   made      [config->member_count]: whether that member has reported its part of the child
+ *   made_seq  [config->member_count]: of which seq it is. Of one that made none: 0, or not 0 if it has the narrowing behind it,
+ *             so that it never will (it was built from another one's rows): the child then comes about without it
+ * false: not yet. */
+bool gy_plan_split_child(const struct gy_shard_config *config, const bool *made, const uint64_t *made_seq,
+                         struct gy_shard_config *child);
+/* The shard's configuration that ends the split.
+ *   child_serves  its primary reports that it serves in the child's epoch
+ * false: not yet. */
+bool gy_plan_split_switch(const struct gy_shard_config *config, const struct gy_shard_config *child, bool child_serves,
+                          struct gy_shard_config *out);
 
 #endif

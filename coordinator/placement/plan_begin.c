@@ -74,7 +74,8 @@ gyre_status gy_plan_begin(const struct gy_plan_wish *wish, const struct gy_plan_
     if (status == GYRE_OK && world->node_count)
         memcpy(self.nodes, world->nodes, world->node_count * sizeof *self.nodes);
     for (uint32_t shard = 0; status == GYRE_OK && shard < shards; shard++)
-        status = begin_shard(&self, wish, &out[shard], err);
+        if ((status = begin_shard(&self, wish, &out[shard], err)) == GYRE_OK)
+            out[shard].range = gy_range_of_shard(shard, shards);
     free(self.nodes);
     free(self.fulls);
     free(self.primaries);
@@ -120,6 +121,9 @@ gyre_status gy_plan_move(const struct gy_shard_config *config, const struct gy_p
                          const char *to, struct gy_shard_config *out, gyre_error *err)
 {
     uint32_t at = GY_MEMBERS_MAX;
+    if (config->split.shard)
+        return gyre_fail(err, GYRE_PRECONDITION, "the shard is being split into shard %u; its members stay until that is over",
+                         config->split.shard);
     for (uint32_t i = 0; i < config->member_count; i++) {
         if (strcmp(config->members[i].node, from) == 0)
             at = i;

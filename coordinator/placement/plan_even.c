@@ -9,6 +9,8 @@ static uint64_t load(const struct gy_plan_node *node) { return node->bytes + nod
 
 bool gy_plan_settled(const struct gy_plan_shard_view *shard, const struct gy_plan_world *world)
 {
+    if (shard->config->split.shard)
+        return false;
     for (uint32_t i = 0; i < shard->config->member_count; i++) {
         const struct gy_member *member = &shard->config->members[i];
         const struct gy_plan_fact *fact = &shard->facts[i];

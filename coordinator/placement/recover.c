@@ -20,6 +20,10 @@ static gyre_status plan(gy_placement *placement, const struct gy_placement_recov
     if (recovery->shard >= entry->record.spec.shards)
         return gyre_fail(err, GYRE_OUT_OF_RANGE, "shard %u of '%s': it has %u", recovery->shard, recovery->collection,
                          entry->record.spec.shards);
+    if (gy_split_has_child(&entry->record, recovery->shard)) /* it would not have what a member without the narrowing takes now */
+        return gyre_fail(err, GYRE_PRECONDITION,
+                         "shard %u of '%s' is being split, and shard %u has its upper half already: the split ends once that serves",
+                         recovery->shard, recovery->collection, entry->record.shards[recovery->shard].split.shard);
     GY_TRY(gy_table_world(placement, gy_now_ns(), &nodes, &world, &due_ns, err));
     gy_steer_facts(entry, recovery->shard, facts);
     clock_gettime(CLOCK_REALTIME, &now);

@@ -15,7 +15,8 @@ enum { TOGETHER_MAX = 128 }; /* requests under way; a node has room for more and
 
 static bool comparable(const struct gy_member_entry *member)
 {
-    return member->presence == GY_PRESENCE_HELD && !member->lost && !member->restoring && member->codebook_version;
+    return member->presence == GY_PRESENCE_HELD && !member->lost && !member->restoring && !member->waiting &&
+           member->codebook_version;
 }
 
 static bool differ(const struct gy_member_entry *a, const struct gy_member_entry *b, bool vectors)

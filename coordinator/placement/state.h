@@ -52,7 +52,12 @@ struct gy_member_entry {
     bool lost, restoring;
     bool routed_up;            /* as the newest route says */
     uint64_t epoch, points, log_seq, applied_seq;
+    uint64_t foreign;          /* points beyond those: of another shard since a split */
     uint32_t codebook_version; /* its codes are in */
+    bool serves;               /* it is open and primary, as it says */
+    bool waiting;              /* a split has made it, and its node waits to be told its configuration */
+    uint64_t child_seq;        /* while a split makes a child of its shard: of which seq its part is; 0: it said of none */
+    uint32_t childless_reports; /* in a row, after the narrowing: it made none */
     int64_t troubled_since_ns; /* its node has it and cannot open it; 0: it can, or does not have it */
     uint64_t digests[3];       /* of points, codes, vectors, at applied_seq in that codebook */
     int64_t suspected_ns;      /* when it was last asked to check itself, because another differs; 0: never */
@@ -65,12 +70,13 @@ struct gy_member_entry {
 struct gy_shard_entry {
     struct gy_member_entry members[GY_MEMBERS_MAX]; /* in the order of the configuration's */
     const char *obstacle; /* see gy_plan.reason; static */
+    int64_t child_due_ns; /* when nobody is waited for any more who makes a part of its child; 0: it cannot be configured yet */
 };
 
 /* Another configuration of a shard. */
 struct gy_config_change {
-    uint32_t shard;
-    struct gy_shard_config config; /* its epoch follows the one that holds, or the change comes too late */
+    uint32_t shard; /* the collection's number of shards: the child of a split */
+    struct gy_shard_config config; /* its epoch follows the one that holds (a child's: is the parent's), or it comes too late */
     const char *reason;            /* static */
 };
 
@@ -87,6 +93,7 @@ struct gy_collection_entry {
     struct gy_shard_entry *shards; /* [record.spec.shards] */
     bool replan;                /* something a plan looks at is another */
     int64_t plan_due_ns;        /* when time alone may change a plan */
+    bool split_begins;          /* an intent is being committed */
     bool training;
     const char *training_phase; /* while training: a name of train.h, static */
     double training_done;       /* share of that phase */
@@ -149,7 +156,7 @@ struct gy_placement {
     bool running;
 
     gy_metric *reports_taken, *reports_refused, *ensures, *codebooks_sent, *drops, *trainings, *training_failures;
-    gy_metric *config_changes, *promotions, *differing;
+    gy_metric *config_changes, *promotions, *differing, *splits;
 };
 
 /* ---- table.c; all under mu ---- */
@@ -167,6 +174,8 @@ GYRE_CHECKED gyre_status gy_table_collection_add(gy_placement *placement, gy_col
                                                  uint64_t codebook_revision, struct gy_collection_entry **out, gyre_error *err);
 void gy_table_collection_remove(gy_placement *placement, struct gy_collection_entry *entry);
 uint64_t gy_table_points(const struct gy_collection_entry *entry);
+/* Of one shard; what a split that is under way has cut off still counts. */
+uint64_t gy_table_shard_points(const struct gy_collection_entry *entry, uint32_t shard);
 /* Publishes the collection's route with links and states as they are. */
 GYRE_CHECKED gyre_status gy_table_publish(gy_placement *placement, struct gy_collection_entry *entry, gyre_error *err);
 /* Publishes every active collection with a member on the node, and has their plans looked at. A failure is logged. */
@@ -184,6 +193,11 @@ void gy_table_member_troubled(struct gy_collection_entry *entry, struct gy_membe
 /* Puts another configuration in: what is known of the members that stay is kept. Every node of it is in the table. */
 void gy_table_config_set(gy_placement *placement, struct gy_collection_entry *entry, uint32_t shard,
                          const struct gy_shard_config *config);
+/* Makes room for one more shard; pointers to shards and configurations are others afterwards. Under catalog_mu, too. */
+GYRE_CHECKED gyre_status gy_table_shard_reserve(struct gy_collection_entry *entry, gyre_error *err);
+/* Puts another shard in, for which there is room; every node of it is in the table. What is known of the members of the shard
+ * that is split into it is known of their parts. Under catalog_mu, too. */
+void gy_table_shard_add(gy_placement *placement, struct gy_collection_entry *entry, const struct gy_shard_config *config);
 /* Forgets what is only true for who makes the changes and hears of every report: which members were never made, which are absent. */
 void gy_table_doubt(struct gy_collection_entry *entry);
 /* Bytes of a replica that moving it would move, about. */
@@ -270,6 +284,27 @@ void gy_steer_refuse(gy_placement *placement, gyre_status status, const char *wh
 
 /* What is known of a shard's members, as a plan takes it. Under mu. */
 void gy_steer_facts(const struct gy_collection_entry *entry, uint32_t shard, struct gy_plan_fact facts[GY_MEMBERS_MAX]);
+
+/* ---- split.c ---- */
+
+/* Whether a shard of it is being split, or about to. Under mu. */
+bool gy_split_under_way(const struct gy_collection_entry *entry);
+/* Whether the shard is being split and its child is in the record. Under mu. */
+bool gy_split_has_child(const gy_collection_record *record, uint32_t shard);
+/* The shard that is being split into `child`; NULL if none is. Under mu. */
+const struct gy_shard_config *gy_split_parent(const gy_collection_record *record, uint32_t child);
+/* Takes over what a report says of a member's part of the child: of the member itself, and of the replica of the child's number that
+ * its node has; NULL: nothing. Under mu. */
+void gy_split_heard(struct gy_collection_entry *entry, uint32_t shard, uint32_t at, const Gyre__Node__ReplicaStatus *said,
+                    const Gyre__Node__ReplicaStatus *part);
+/* Whether a member may join the in-sync set while the shard is being split. Under mu. */
+bool gy_split_lets_join(const struct gy_collection_entry *entry, uint32_t shard, uint32_t at);
+/* The next step of a shard's split, if it is time; else *due_ns becomes when time alone makes it so, if that is earlier. Under
+ * mu. */
+bool gy_split_step(struct gy_collection_entry *entry, uint32_t shard, int64_t now_ns, struct gy_config_change *out,
+                   int64_t *due_ns);
+/* Logs what a change, which is about to be put into the table, does to a split. Under mu. */
+void gy_split_note(gy_placement *placement, const struct gy_collection_entry *entry, const struct gy_config_change *change);
 
 /* ---- even.c ---- */
 

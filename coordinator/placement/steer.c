@@ -12,21 +12,37 @@ enum { ASKS_MAX = 4096 }; /* one a shard of a large cluster; more are refused an
 
 /* ---- committing ---- */
 
-/* Copies the record with its configurations changed, leaving out what comes too late. Under mu. */
-static gyre_status changed_record(const struct gy_collection_entry *entry, const struct gy_config_change *changes, size_t count,
+/* Whether the configuration that it follows is the one that holds. A recovery (recover.c) comes too late once the child of a split
+ * is in the record. */
+static bool comes_in_time(const gy_collection_record *record, const struct gy_config_change *change)
+{
+    bool recovers = change->config.unclean_epoch == change->config.epoch;
+    if (change->shard < record->spec.shards)
+        return record->shards[change->shard].epoch + 1 == change->config.epoch &&
+               !(recovers && gy_split_has_child(record, change->shard));
+    const struct gy_shard_config *parent = gy_split_parent(record, change->shard);
+    return change->shard == record->spec.shards && parent && parent->epoch == change->config.epoch;
+}
+
+/* Copies the record with its configurations changed, leaving out what comes too late; the entry gets room for a shard more. Under
+ * mu and catalog_mu. */
+static gyre_status changed_record(struct gy_collection_entry *entry, const struct gy_config_change *changes, size_t count,
                                   gy_collection_record *out, size_t *done, gyre_error *err)
 {
     *done = 0;
     *out = entry->record; /* borrows all but the configurations */
-    out->shards = calloc(out->spec.shards, sizeof *out->shards);
+    out->shards = calloc((size_t)out->spec.shards + 1, sizeof *out->shards);
     if (!out->shards)
         return gyre_fail(err, GYRE_NO_MEMORY, "configurations of '%s'", out->spec.name);
     memcpy(out->shards, entry->record.shards, out->spec.shards * sizeof *out->shards);
     for (size_t i = 0; i < count; i++) {
-        struct gy_shard_config *config = &out->shards[changes[i].shard];
-        if (changes[i].config.epoch != config->epoch + 1)
+        bool adds = changes[i].shard == entry->record.spec.shards;
+        if (!comes_in_time(out, &changes[i]))
             continue;
-        *config = changes[i].config;
+        if (adds)
+            GY_TRY(gy_table_shard_reserve(entry, err));
+        out->shards[changes[i].shard] = changes[i].config;
+        out->spec.shards += adds;
         ++*done;
     }
     return GYRE_OK;
@@ -45,14 +61,19 @@ static void note(gy_placement *placement, const struct gy_collection_entry *entr
 }
 
 /* Puts what was committed into the table and tells. Under mu and catalog_mu. */
-static void take_changes(gy_placement *placement, struct gy_collection_entry *entry, const gy_collection_record *changed,
-                         const struct gy_config_change *changes, size_t count)
+static void take_changes(gy_placement *placement, struct gy_collection_entry *entry, const struct gy_config_change *changes,
+                         size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        if (entry->record.shards[changes[i].shard].epoch + 1 == changes[i].config.epoch) {
-            gy_table_config_set(placement, entry, changes[i].shard, &changed->shards[changes[i].shard]);
-            note(placement, entry, &changes[i]);
-        }
+    for (size_t i = 0; i < count; i++) {
+        if (!comes_in_time(&entry->record, &changes[i]))
+            continue;
+        gy_split_note(placement, entry, &changes[i]);
+        if (changes[i].shard == entry->record.spec.shards)
+            gy_table_shard_add(placement, entry, &changes[i].config);
+        else
+            gy_table_config_set(placement, entry, changes[i].shard, &changes[i].config);
+        note(placement, entry, &changes[i]);
+    }
     gyre_error err;
     if (gy_table_publish(placement, entry, &err) != GYRE_OK)
         gy_log(GY_LOG_ERROR, "route_failed", "collection=%s error=%s", entry->record.spec.name, err.text);
@@ -80,7 +101,7 @@ gyre_status gy_steer_commit(gy_placement *placement, uint64_t collection_id, con
     if (status == GYRE_OK && *done) {
         pthread_mutex_lock(&placement->mu);
         entry->revision = revision;
-        take_changes(placement, entry, &changed, changes, count);
+        take_changes(placement, entry, changes, count);
         pthread_mutex_unlock(&placement->mu);
     }
     pthread_mutex_unlock(&placement->catalog_mu);
@@ -124,8 +145,8 @@ static struct gy_collection_entry *asked_entry(gy_placement *placement, const Gy
     return entry && asked->shard < entry->record.spec.shards ? entry : NULL;
 }
 
-/* Whether what is asked may be: the primary asks, from its own node, and nobody joins whose replica is known to be gone. Under
- * mu. */
+/* Whether what is asked may be: the primary asks, from its own node, and nobody joins whose replica is known to be gone;
+ * who has no part of a split yet joins later. Under mu. */
 static bool grant(gy_placement *placement, const struct gy_in_sync_ask *ask, struct gy_config_change *out)
 {
     const Gyre__Node__ChangeInSync *asked = ask->asked;
@@ -142,9 +163,13 @@ static bool grant(gy_placement *placement, const struct gy_in_sync_ask *ask, str
         return false;
     for (uint32_t i = 0; i < config->member_count; i++) {
         const struct gy_member_entry *member = &entry->shards[asked->shard].members[i];
-        if (out->config.members[i].in_sync && !config->members[i].in_sync &&
-            (member->presence == GY_PRESENCE_ABSENT || member->lost || member->troubled_since_ns))
+        if (!out->config.members[i].in_sync || config->members[i].in_sync)
+            continue;
+        if (member->presence == GY_PRESENCE_ABSENT || member->lost || member->troubled_since_ns)
             return false;
+        /* The others are granted: a primary that has just started commits nothing before it has a new epoch. */
+        if (!gy_split_lets_join(entry, asked->shard, i))
+            out->config.members[i].in_sync = false;
     }
     return true;
 }
@@ -298,8 +323,10 @@ static gyre_status plan_collection(gy_placement *placement, struct gy_collection
         gy_plan_shard(&entry->record.shards[i], &wish, facts, &world, &plan);
         entry->plan_due_ns = plan.due_ns < entry->plan_due_ns ? plan.due_ns : entry->plan_due_ns;
         entry->shards[i].obstacle = plan.change ? NULL : plan.reason;
-        if (!plan.change)
+        if (!plan.change) {
+            *count += gy_split_step(entry, i, now_ns, &(*changes)[*count], &entry->plan_due_ns);
             continue;
+        }
         world.moves_left -= plan.move;
         count_members(nodes, world.node_count, &entry->record.shards[i], &plan.next);
         (*changes)[(*count)++] = (struct gy_config_change){i, plan.next, plan.reason};

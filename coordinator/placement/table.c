@@ -114,9 +114,15 @@ void gy_table_collection_remove(gy_placement *placement, struct gy_collection_en
 uint64_t gy_table_points(const struct gy_collection_entry *entry)
 {
     uint64_t points = 0;
-    for (uint32_t i = 0; i < entry->record.spec.shards; i++)
-        points += gy_table_primary(entry, i)->points;
+    for (uint32_t i = 0; i < gy_collection_shown_shards(&entry->record); i++)
+        points += gy_table_shard_points(entry, i);
     return points;
+}
+
+uint64_t gy_table_shard_points(const struct gy_collection_entry *entry, uint32_t shard)
+{
+    const struct gy_member_entry *primary = gy_table_primary(entry, shard);
+    return primary->points + (entry->record.shards[shard].split.shard ? primary->foreign : 0);
 }
 
 gyre_status gy_table_publish(gy_placement *placement, struct gy_collection_entry *entry, gyre_error *err)
@@ -177,16 +183,20 @@ bool gy_table_member_up(const struct gy_member_entry *member)
 void gy_table_member_said(struct gy_collection_entry *entry, struct gy_member_entry *member,
                           const Gyre__Node__ReplicaStatus *said)
 {
+    bool serves = said->primary && !said->lost && !said->restoring && !said->waiting;
     entry->replan |= member->presence != GY_PRESENCE_HELD || member->lost != said->lost ||
-                     member->restoring != said->restoring || member->troubled_since_ns;
+                     member->restoring != said->restoring || member->troubled_since_ns || member->serves != serves ||
+                     (serves && member->epoch != said->epoch);
+    member->serves = serves, member->waiting = said->waiting;
     member->presence = GY_PRESENCE_HELD;
     member->missed = false;
     member->troubled_since_ns = 0;
     member->lost = said->lost, member->restoring = said->restoring;
     member->epoch = said->epoch;
-    member->points = said->points;
+    member->points = said->points, member->foreign = said->foreign;
     member->log_seq = said->log_seq, member->applied_seq = said->applied_seq;
-    member->codebook_version = said->codebook_version;
+    if (!said->waiting || said->codebook_version) /* else its codes are as the split copied them */
+        member->codebook_version = said->codebook_version;
     member->digests[0] = said->digest_points, member->digests[1] = said->digest_codes;
     member->digests[2] = said->digest_vectors;
 }
@@ -195,7 +205,7 @@ void gy_table_member_troubled(struct gy_collection_entry *entry, struct gy_membe
 {
     entry->replan |= member->presence != GY_PRESENCE_HELD || member->lost || !member->troubled_since_ns;
     member->presence = GY_PRESENCE_HELD;
-    member->missed = member->lost = member->restoring = false;
+    member->missed = member->lost = member->restoring = member->serves = member->waiting = false;
     if (!member->troubled_since_ns)
         member->troubled_since_ns = now_ns;
 }
@@ -205,6 +215,7 @@ void gy_table_config_set(gy_placement *placement, struct gy_collection_entry *en
 {
     struct gy_shard_entry older = entry->shards[shard], *now = &entry->shards[shard];
     memset(now->members, 0, sizeof now->members);
+    now->child_due_ns = 0;
     for (uint32_t i = 0; i < config->member_count; i++) {
         uint32_t at = gy_table_member(entry, shard, config->members[i].id);
         if (at < GY_MEMBERS_MAX)
@@ -214,6 +225,8 @@ void gy_table_config_set(gy_placement *placement, struct gy_collection_entry *en
                                                        .presence = gy_leads(placement) ? GY_PRESENCE_UNMADE
                                                                                        : GY_PRESENCE_UNHEARD};
         now->members[i].told_ns = 0;
+        if (config->split.shard != entry->record.shards[shard].split.shard)
+            now->members[i].child_seq = now->members[i].childless_reports = 0;
         assert(now->members[i].node);
         now->members[i].node->given++;
         now->members[i].node->removed = false; /* planned before it was drained */
@@ -221,6 +234,41 @@ void gy_table_config_set(gy_placement *placement, struct gy_collection_entry *en
     for (uint32_t i = 0; i < entry->record.shards[shard].member_count; i++)
         older.members[i].node->given--;
     entry->record.shards[shard] = *config;
+    entry->replan = true;
+}
+
+gyre_status gy_table_shard_reserve(struct gy_collection_entry *entry, gyre_error *err)
+{
+    size_t count = (size_t)entry->record.spec.shards + 1;
+    struct gy_shard_entry *shards = realloc(entry->shards, count * sizeof *shards);
+    entry->shards = shards ? shards : entry->shards;
+    struct gy_shard_config *configs = shards ? realloc(entry->record.shards, count * sizeof *configs) : NULL;
+    entry->record.shards = configs ? configs : entry->record.shards;
+    return configs ? GYRE_OK : gyre_fail(err, GYRE_NO_MEMORY, "'%s' of %zu shards", entry->record.spec.name, count);
+}
+
+void gy_table_shard_add(gy_placement *placement, struct gy_collection_entry *entry, const struct gy_shard_config *config)
+{
+    uint32_t shard = entry->record.spec.shards;
+    const struct gy_shard_config *parent = gy_split_parent(&entry->record, shard);
+    uint32_t of_parent = parent ? (uint32_t)(parent - entry->record.shards) : shard;
+    struct gy_shard_entry *added = &entry->shards[shard];
+    *added = (struct gy_shard_entry){0};
+    for (uint32_t i = 0; i < config->member_count; i++) {
+        struct gy_member_entry *member = &added->members[i];
+        uint32_t at = parent ? gy_table_member(entry, of_parent, config->members[i].id) : GY_MEMBERS_MAX;
+        const struct gy_member_entry *made = at < GY_MEMBERS_MAX ? &entry->shards[of_parent].members[at] : NULL;
+        *member = (struct gy_member_entry){.node = gy_table_node(placement, config->members[i].node)};
+        assert(member->node);
+        member->node->given++;
+        if (made && made->child_seq && gy_leads(placement)) {
+            member->presence = GY_PRESENCE_HELD, member->waiting = true;
+            member->log_seq = member->applied_seq = made->child_seq;
+            member->codebook_version = made->codebook_version;
+        }
+    }
+    entry->record.shards[shard] = *config;
+    entry->record.spec.shards++;
     entry->replan = true;
 }
 
@@ -238,6 +286,7 @@ void gy_table_doubt(struct gy_collection_entry *entry)
             if (member->presence != GY_PRESENCE_HELD)
                 member->presence = GY_PRESENCE_UNHEARD;
             member->missed = false;
+            member->childless_reports = 0;
         }
 }
 
@@ -423,6 +472,7 @@ static gyre_status load_collection(gy_placement *placement, const struct gy_cata
 {
     gy_collection_record record = {0};
     GY_TRY(gy_collection_record_decode(&record, stored->value.data, stored->value.size, err));
+    gy_collection_record_set_key(&record, placement->cluster.placement_key);
     gyre_status status = GYRE_OK;
     if (strcmp(stored->key + strlen(GY_COLLECTION_PREFIX), record.spec.name) != 0)
         status = gyre_fail(err, GYRE_CORRUPT, "it is the record of '%s'", record.spec.name);

@@ -250,7 +250,7 @@ static bool encoded(const struct gy_collection_entry *entry, uint32_t shard, uin
  * add to it. */
 static bool due(const struct gy_collection_entry *entry)
 {
-    if (entry->record.state != GY_COLLECTION_ACTIVE || entry->training ||
+    if (entry->record.state != GY_COLLECTION_ACTIVE || entry->training || gy_split_under_way(entry) ||
         !gy_training_due(entry->record.trained_at_points, gy_table_points(entry)))
         return false;
     for (uint32_t i = 0; i < entry->record.spec.shards; i++) {
@@ -299,7 +299,7 @@ static gyre_status wait_change(const struct gy_trainer *trainer, const char *wha
     return GYRE_OK;
 }
 
-/* Waits for a running training of the collection and then claims it. */
+/* Waits for a running training of the collection, or a split, and then claims it. */
 static gyre_status claim(struct gy_trainer *trainer, gyre_error *err)
 {
     gy_placement *placement = trainer->placement;
@@ -308,8 +308,8 @@ static gyre_status claim(struct gy_trainer *trainer, gyre_error *err)
     uint32_t lists_max = gy_training_lists_max(entry->record.spec.dim), unused;
     if (trainer->options->lists > lists_max) /* rather now than after the sums */
         return gy_training_lists(0, 1, entry->record.spec.dim, trainer->options->lists, &unused, err);
-    while (entry->training) {
-        GY_TRY(wait_change(trainer, "the training that is running", err));
+    while (entry->training || gy_split_under_way(entry)) {
+        GY_TRY(wait_change(trainer, entry->training ? "the training that is running" : "a split to end", err));
         GY_TRY(gy_table_active(placement, trainer->name, &entry, err));
     }
     entry->training = true;

@@ -91,7 +91,8 @@ static gyre_status rank_hits(struct ranking *self, size_t first, size_t count, c
     for (size_t q = 0; status == GYRE_OK && q < count; q++)
         for (size_t i = 0; i < answers[q].count; i++)
             ids[used++] = answers[q].hits[i].id;
-    const struct gy_fetch fetch = {.from = GY_FETCH_ANY, .with_vector = true, .deadline_ns = deadline_ns};
+    const struct gy_fetch fetch = {.from = GY_FETCH_ANY, .routing = self->trainer->placement->routing, .with_vector = true,
+                                   .deadline_ns = deadline_ns};
     if (status == GYRE_OK)
         status = gy_points_fetch(self->route, ids, total, &fetch, take_vector, &hits, err);
     used = 0;

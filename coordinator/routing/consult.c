@@ -5,6 +5,7 @@
 
 #include "routing/ask.h"
 #include "routing/choose.h"
+#include "routing/failure.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -40,9 +41,17 @@ struct call {
 struct shard {
     uint32_t asked;     /* bit m: members[m] */
     int64_t asked_ns;   /* when it was first */
+    int64_t again_ns;   /* all are asked anew then; 0: they are not to be */
     uint32_t under_way; /* calls */
+    uint32_t lagging;   /* bit m: members[m] was asked for more than it had shown then */
+    bool behind;        /* a member in sync that was asked has what is wanted, only not applied yet */
     bool wanted;
 };
+
+/* A member in sync applies within milliseconds what another one has shown; if that was the primary and is away, once it has
+ * taken over. */
+static const int64_t catch_up_ns = 5 * GY_MILLISECOND_NS;
+static const int64_t catch_up_max_ns = 5 * GY_SECOND_NS;
 
 struct gy_consultation {
     pthread_mutex_t mu;
@@ -54,6 +63,7 @@ struct gy_consultation {
     const struct gy_consult *consult;
     struct call *calls;
     size_t undecided;
+    const struct gy_consulted *split; /* a shard that the route is too old for; NULL: none */
     struct shard *shards;
     struct gy_consulted *results;
     struct gy_choice_shard *choices;
@@ -186,6 +196,8 @@ static gyre_status send_to(gy_consultation *self, size_t first, size_t count, bo
             if (shard->members[m].peer == self->nodes[node]) {
                 call->members[call->count] = &shard->members[m];
                 self->shards[s].asked |= UINT32_C(1) << m;
+                if (atomic_load(&shard->members[m].seen->applied_seq) < seq_needed(consult, s))
+                    self->shards[s].lagging |= UINT32_C(1) << m;
                 break;
             }
         self->shards[s].under_way++;
@@ -261,6 +273,17 @@ static void decide(gy_consultation *self, uint32_t s)
     self->undecided--;
 }
 
+/* Whether somebody who was asked will do better in a moment: then all are asked anew. */
+static bool may_catch_up(gy_consultation *self, uint32_t s, int64_t now_ns)
+{
+    struct shard *shard = &self->shards[s];
+    if (!shard->behind || now_ns - shard->asked_ns >= catch_up_max_ns)
+        return false;
+    shard->asked = shard->lagging = 0, shard->behind = false;
+    shard->again_ns = now_ns + catch_up_ns;
+    return true;
+}
+
 /* A shard that nobody is left to ask about. */
 static void give_up(gy_consultation *self, uint32_t s)
 {
@@ -287,7 +310,7 @@ static gyre_status ask_about(gy_consultation *self, size_t count, bool hedge, gy
         if (list_options(self, s, hedge ? RANK_DOUBTFUL : RANK_BAD, &self->choices[kept], self->options + used, now_ns)) {
             used += self->choices[kept].count;
             self->choosing[kept++] = s;
-        } else if (!hedge) {
+        } else if (!hedge && !may_catch_up(self, s, now_ns)) {
             give_up(self, s);
         }
     }
@@ -338,14 +361,21 @@ static void take_shard(gy_consultation *self, struct call *call, size_t i, int64
         return;
     }
     result->err = err;
+    if (status == GYRE_ABORTED) { /* the others of the shard are asked in vain, too, and nothing is wrong with any */
+        self->split = result;
+        return;
+    }
     if (!may_differ(status)) {
         decide(self, s);
         return;
     }
     /* Who may only be behind is well, and asked again by whoever wants less. */
-    if (status != GYRE_UNAVAILABLE || !gy_peer_up(member->peer) ||
-        atomic_load(&member->seen->applied_seq) >= seq_needed(consult, s))
+    uint32_t m = (uint32_t)(member - consult->route->shards[s].members);
+    bool behind = status == GYRE_UNAVAILABLE && gy_peer_up(member->peer) &&
+                  (self->shards[s].lagging >> m & 1 || atomic_load(&member->seen->applied_seq) < seq_needed(consult, s));
+    if (!behind)
         atomic_store(&member->seen->avoid_ns, now_ns + GY_AVOID_NS);
+    self->shards[s].behind |= behind && member->in_sync;
 }
 
 /* Company that failed: whoever is silent still may get some other. */
@@ -417,6 +447,25 @@ static size_t find_silent(gy_consultation *self, int64_t *next_ns)
     return count;
 }
 
+/* Puts the shards that are to be asked anew into choosing; *next_ns: when to look again. */
+static size_t find_due(gy_consultation *self, int64_t *next_ns)
+{
+    size_t count = 0;
+    int64_t now_ns = gy_now_ns();
+    for (uint32_t s = 0; s < self->consult->route->shard_count; s++) {
+        struct shard *shard = &self->shards[s];
+        if (!shard->again_ns)
+            continue;
+        if (now_ns < shard->again_ns) {
+            *next_ns = shard->again_ns < *next_ns ? shard->again_ns : *next_ns;
+            continue;
+        }
+        shard->again_ns = 0;
+        self->choosing[count++] = s;
+    }
+    return count;
+}
+
 static void await(gy_consultation *self, int64_t until_ns)
 {
     struct timespec until = {until_ns / GY_SECOND_NS, until_ns % GY_SECOND_NS};
@@ -450,10 +499,18 @@ static gyre_status run(gy_consultation *self, gyre_error *err)
         count = find_silent(self, &next_ns);
         if (count)
             GY_TRY(ask_about(self, count, true, err));
+        count = find_due(self, &next_ns);
+        if (count) {
+            GY_TRY(ask_about(self, count, false, err));
+            continue;
+        }
         if (consult->cancelled && next_ns > now_ns + GY_ASK_TURN_NS)
             next_ns = now_ns + GY_ASK_TURN_NS;
         await(self, next_ns);
         count = take_arrived(self);
+        if (self->split)
+            return gy_shard_failure(consult->route, (uint32_t)(self->split - self->results), self->split->member->node,
+                                    GYRE_ABORTED, &self->split->err, err);
         if (consult->cancelled && consult->cancelled(consult->cancelled_arg)) {
             leave(self, GYRE_CANCELLED, "cancelled before it answered");
             return GYRE_OK;

@@ -2,7 +2,7 @@
  *
  * Who is asked is chosen by choose.h from what load.h has seen. A member that fails is replaced at once by one that was not asked
  * yet; one that is slower than nearly all such requests are gets company (a hedge), and the first answer counts. A shard has
- * failed when all of its members that could serve have.
+ * failed when all of its members that could serve have; while one of those in sync is only behind, they are asked again.
  * Threads  any; blocks until every shard is decided, the deadline passed, or nobody wants the answers any more */
 #ifndef GY_CONSULT_H
 #define GY_CONSULT_H
@@ -47,8 +47,9 @@ struct gy_consulted {
 
 typedef struct gy_consultation gy_consultation;
 
-/* Asks for the shards that are wanted ([shard_count]; NULL: all). GYRE_NO_MEMORY; what befell shards is in their places, which
- * live until _free. */
+/* Asks for the shards that are wanted ([shard_count]; NULL: all). What befell shards is in their places, which live until _free.
+ * GYRE_NO_MEMORY; GYRE_ABORTED as soon as a member says that its shard was split, whatever the others have answered: the route is
+ * too old for all of the request (renew.h). */
 GYRE_CHECKED gyre_status gy_consult_run(const struct gy_consult *consult, const bool *wanted, gy_consultation **out,
                                         gyre_error *err);
 const struct gy_consulted *gy_consultation_shards(const gy_consultation *consultation); /* [shard_count] */

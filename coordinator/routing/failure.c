@@ -1,6 +1,13 @@
 #include "routing/failure.h"
 
-enum { PARTIAL_PERCENT = 60 };
+enum { PARTIAL_PERCENT = 60, ANSWER_SHARE = 20 };
+#define ANSWER_NS_MAX (100 * GY_MILLISECOND_NS)
+
+int64_t gy_answer_deadline_ns(int64_t deadline_ns)
+{
+    int64_t left_ns = (deadline_ns - gy_now_ns()) / ANSWER_SHARE;
+    return deadline_ns - (left_ns < ANSWER_NS_MAX ? left_ns : ANSWER_NS_MAX);
+}
 
 int64_t gy_partial_deadline_ns(int64_t deadline_ns)
 {

@@ -12,6 +12,9 @@ gyre_status gy_shard_failure(const gy_route *route, uint32_t shard, const char *
 /* The same of what befell a shard that was asked about. */
 gyre_status gy_consulted_failure(const gy_route *route, uint32_t shard, const struct gy_consulted *consulted, gyre_error *err);
 
+/* Until when an answer may be worked on, so that it reaches a client that waits no longer than its deadline. */
+int64_t gy_answer_deadline_ns(int64_t deadline_ns);
+
 /* How long a request that may leave shards out waits for them: the rest of the caller's time is for going on without. */
 int64_t gy_partial_deadline_ns(int64_t deadline_ns);
 

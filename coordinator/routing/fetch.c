@@ -2,28 +2,34 @@
 
 #include "routing/failure.h"
 #include "routing/primary.h"
+#include "routing/renew.h"
 
 #include <stdlib.h>
 
-void gy_points_by_shard(const gy_route *route, const gyre_point_id *ids, size_t count, size_t *starts, size_t *order)
+void gy_points_by_shard(const gy_route *route, const gyre_point_id *ids, const size_t *places, size_t count, size_t *starts,
+                        size_t *order)
 {
     memset(starts, 0, (route->shard_count + 1) * sizeof *starts);
     for (size_t i = 0; i < count; i++)
-        starts[gy_route_shard_of(route, &ids[i]) + 1]++;
+        starts[gy_route_shard_of(route, &ids[places[i]]) + 1]++;
     for (uint32_t s = 0; s < route->shard_count; s++)
         starts[s + 1] += starts[s];
     /* Backwards, so that starts[s + 1] walks down to the beginning of shard s + 1 … and shifting is not needed. */
     for (size_t i = count; i-- > 0;)
-        order[--starts[gy_route_shard_of(route, &ids[i]) + 1]] = i;
+        order[--starts[gy_route_shard_of(route, &ids[places[i]]) + 1]] = places[i];
     memmove(starts, starts + 1, route->shard_count * sizeof *starts);
     starts[route->shard_count] = count;
 }
 
+/* What is still to be read, grouped over a view. */
 struct reading {
-    const gy_route *route;
+    const gy_route *route; /* held */
     const struct gy_fetch *fetch;
+    size_t *left;          /* [left_count] places without an answer */
+    size_t left_count;
     size_t *starts, *order;
-    gyre_point_id *ids; /* grouped by shard */
+    gyre_point_id *ids;    /* [left_count] by shard, as order */
+    uint64_t *min_seqs;    /* [route->shard_count] */
 };
 
 static Gyre__Node__Read read_of(const struct reading *reading, uint32_t shard)
@@ -76,7 +82,7 @@ static gyre_status check(void *self, const void *reply, const uint32_t *shards, 
     return check_reply(self, shards[i], reply, err);
 }
 
-static gyre_status fetch_any(struct reading *reading, size_t count, gy_point_visit *visit, void *self, gyre_error *err)
+static gyre_status fetch_any(struct reading *reading, gy_point_visit *visit, void *self, gyre_error *err)
 {
     const gy_route *route = reading->route;
     const struct gy_fetch *fetch = reading->fetch;
@@ -86,10 +92,10 @@ static gyre_status fetch_any(struct reading *reading, size_t count, gy_point_vis
     for (uint32_t s = 0; s < route->shard_count; s++)
         wanted[s] = reading->starts[s + 1] > reading->starts[s];
     struct gy_consult consult = {
-        .route = route, .kind = GY_READ_POINTS, .work = 1 + count / route->shard_count,
+        .route = route, .kind = GY_READ_POINTS, .work = 1 + reading->left_count / route->shard_count,
         .type = GYRE__NODE__MESSAGE_TYPE__READ, .reply_type = &gyre__node__read_reply__descriptor,
         .full = fetch->with_vector, .apart = true, .primary_first = fetch->from == GY_FETCH_PRIMARY_FIRST,
-        .min_seqs = fetch->min_seqs, .deadline_ns = fetch->deadline_ns,
+        .min_seqs = reading->min_seqs, .deadline_ns = fetch->deadline_ns,
         .cancelled = fetch->cancelled, .cancelled_arg = fetch->cancelled_arg,
         .pack = pack, .check = check, .self = reading,
     };
@@ -108,9 +114,8 @@ static gyre_status fetch_any(struct reading *reading, size_t count, gy_point_vis
 
 /* ---- from primaries ---- */
 
-static gyre_status take_newest(const struct reading *reading, const struct gy_primary_call *call, gy_point_visit *visit,
-    void *self,
-                               gyre_error *err)
+static gyre_status take_newest(const struct reading *reading, const gy_route *route, const struct gy_primary_call *call,
+                               gy_point_visit *visit, void *self, gyre_error *err)
 {
     if (call->status != GYRE_OK) {
         *err = call->err;
@@ -119,17 +124,20 @@ static gyre_status take_newest(const struct reading *reading, const struct gy_pr
     gyre_error cause = {0};
     gyre_status status = check_reply(reading, call->shard, call->reply, &cause);
     if (status != GYRE_OK)
-        return gy_shard_failure(reading->route, call->shard, NULL, status, &cause, err);
+        return gy_shard_failure(route, call->shard, NULL, status, &cause, err);
     return take_reply(reading, call->shard, call->reply, visit, self, err);
 }
 
-static gyre_status fetch_newest(const struct reading *reading, gy_point_visit *visit, void *self, gyre_error *err)
+/* Reads what is left. What primaries have not answered because their shards were split is left over, and reading->route is a
+ * newer one. */
+static gyre_status fetch_newest(struct reading *reading, int64_t begun_ns, gy_point_visit *visit, void *self, gyre_error *err)
 {
-    const gy_route *route = reading->route;
+    const gy_route *route = gy_route_again(reading->route); /* that the calls are of */
     const struct gy_fetch *fetch = reading->fetch;
     struct gy_primary_call *calls = calloc(route->shard_count, sizeof *calls);
     Gyre__Node__Read *reads = calloc(route->shard_count, sizeof *reads);
     gyre_status status = GYRE_OK;
+    bool split = false;
     if (!calls || !reads)
         status = gyre_fail(err, GYRE_NO_MEMORY, "no memory to read from %u shards", route->shard_count);
     size_t count = 0;
@@ -143,18 +151,41 @@ static gyre_status fetch_newest(const struct reading *reading, gy_point_visit *v
     }
     if (status == GYRE_OK) {
         const struct gy_primary_ask ask = {
-            fetch->routing, route, GYRE__NODE__MESSAGE_TYPE__READ, &gyre__node__read_reply__descriptor,
-            fetch->deadline_ns, fetch->cancelled, fetch->cancelled_arg,
+            fetch->routing, &reading->route, GYRE__NODE__MESSAGE_TYPE__READ, &gyre__node__read_reply__descriptor,
+            begun_ns, fetch->deadline_ns, fetch->cancelled, fetch->cancelled_arg,
         };
-        gy_primary_run(&ask, calls, count);
+        split = gy_primary_run(&ask, calls, count);
     }
+    reading->left_count = 0;
     for (size_t c = 0; c < count; c++) {
-        if (status == GYRE_OK)
-            status = take_newest(reading, &calls[c], visit, self, err);
+        uint32_t s = calls[c].shard;
+        if (split && calls[c].status == GYRE_UNAVAILABLE)
+            for (size_t i = reading->starts[s]; i < reading->starts[s + 1]; i++)
+                reading->left[reading->left_count++] = reading->order[i];
+        else if (status == GYRE_OK)
+            status = take_newest(reading, route, &calls[c], visit, self, err);
         gy_wire_free(calls[c].reply);
     }
     free(calls), free(reads);
+    gy_route_release(route);
     return status;
+}
+
+/* Groups what is left over the view. */
+static gyre_status group(struct reading *reading, const gyre_point_id *ids, uint32_t known_shards, gyre_error *err)
+{
+    uint32_t shards = reading->route->shard_count;
+    free(reading->starts), free(reading->min_seqs);
+    reading->starts = calloc(shards + 1, sizeof *reading->starts);
+    reading->min_seqs = calloc(shards, sizeof *reading->min_seqs);
+    if (!reading->starts || !reading->min_seqs)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory to read from %u shards", shards);
+    for (uint32_t s = 0; reading->fetch->min_seqs && s < shards && s < known_shards; s++)
+        reading->min_seqs[s] = reading->fetch->min_seqs[s];
+    gy_points_by_shard(reading->route, ids, reading->left, reading->left_count, reading->starts, reading->order);
+    for (size_t i = 0; i < reading->left_count; i++)
+        reading->ids[i] = ids[reading->order[i]];
+    return GYRE_OK;
 }
 
 gyre_status gy_points_fetch(const gy_route *route, const gyre_point_id *ids, size_t count, const struct gy_fetch *fetch,
@@ -163,22 +194,32 @@ gyre_status gy_points_fetch(const gy_route *route, const gyre_point_id *ids, siz
     if (count == 0)
         return GYRE_OK;
     struct reading reading = {
-        .route = route,
+        .route = gy_route_again(route),
         .fetch = fetch,
-        .starts = calloc(route->shard_count + 1, sizeof *reading.starts),
+        .left = malloc(count * sizeof *reading.left),
         .order = malloc(count * sizeof *reading.order),
         .ids = malloc(count * sizeof *reading.ids),
     };
+    const struct gy_renewal renewal = {fetch->routing, fetch->deadline_ns, fetch->cancelled, fetch->cancelled_arg};
+    int64_t begun_ns = gy_now_ns();
     gyre_status status = GYRE_OK;
-    if (!reading.starts || !reading.order || !reading.ids)
+    if (!reading.left || !reading.order || !reading.ids)
         status = gyre_fail(err, GYRE_NO_MEMORY, "no memory to read %zu points", count);
-    if (status == GYRE_OK) {
-        gy_points_by_shard(route, ids, count, reading.starts, reading.order);
-        for (size_t i = 0; i < count; i++)
-            reading.ids[i] = ids[reading.order[i]];
-        status = fetch->from == GY_FETCH_NEWEST ? fetch_newest(&reading, visit, self, err)
-                                                : fetch_any(&reading, count, visit, self, err);
+    for (size_t i = 0; status == GYRE_OK && i < count; i++)
+        reading.left[reading.left_count++] = i;
+    while (status == GYRE_OK && reading.left_count > 0) {
+        status = group(&reading, ids, route->shard_count, err);
+        if (status == GYRE_OK && fetch->from == GY_FETCH_NEWEST) {
+            status = fetch_newest(&reading, begun_ns, visit, self, err);
+        } else if (status == GYRE_OK) {
+            status = fetch_any(&reading, visit, self, err);
+            if (status == GYRE_OK)
+                reading.left_count = 0;
+            else if (gy_route_renew(&renewal, &reading.route, &status, err))
+                status = GYRE_OK;
+        }
     }
-    free(reading.starts), free(reading.order), free(reading.ids);
+    gy_route_release(reading.route);
+    free(reading.left), free(reading.starts), free(reading.order), free(reading.ids), free(reading.min_seqs);
     return status;
 }

@@ -7,9 +7,6 @@
 
 #define BACKOFF_MIN_NS (10 * GY_MILLISECOND_NS)
 #define BACKOFF_MAX_NS (500 * GY_MILLISECOND_NS)
-/* So much of the time is kept for the answer to reach a client that waits no longer than its deadline. */
-enum { ANSWER_SHARE = 20 };
-#define ANSWER_NS_MAX (100 * GY_MILLISECOND_NS)
 /* Somebody becomes primary within about 5 s, or there is something that a person must look at: then the sentence helps more. */
 #define AGAIN_FOR_NS (10 * GY_SECOND_NS)
 
@@ -37,7 +34,7 @@ static bool is_moot(void *arg)
     bool moved = false;
     for (size_t i = 0; newest->collection_id == attempt->route->collection_id && i < attempt->count; i++) {
         uint32_t shard = attempt->calls[i]->shard;
-        moved |= newest->shards[shard].primary != attempt->route->shards[shard].primary;
+        moved |= shard < newest->shard_count && newest->shards[shard].primary != attempt->route->shards[shard].primary;
     }
     gy_route_release(newest);
     return moved;
@@ -104,10 +101,19 @@ static size_t attempt_run(struct attempt *attempt, struct gy_primary_call *calls
     return again;
 }
 
-static int64_t last_attempt_ns(int64_t deadline_ns)
+/* Whether a call without an answer is of a shard that is another by now. */
+static bool is_split(const struct attempt *attempt, const struct gy_primary_call *calls, size_t count)
 {
-    int64_t left_ns = (deadline_ns - gy_now_ns()) / ANSWER_SHARE;
-    return deadline_ns - (left_ns < ANSWER_NS_MAX ? left_ns : ANSWER_NS_MAX);
+    bool split = false;
+    for (size_t i = 0; i < count; i++) {
+        const struct gy_primary_call *call = &calls[i];
+        if (!may_pass(call->status))
+            continue;
+        const struct gy_route_shard *shard = &attempt->route->shards[call->shard];
+        split |= call->shard >= attempt->route->shard_count || shard->range.first != call->range.first ||
+                 shard->range.last != call->range.last;
+    }
+    return split;
 }
 
 /* Waits for a newer view, or until it is worth trying again without. False: there is no point in it. */
@@ -124,27 +130,35 @@ static bool await(struct attempt *attempt, int64_t backoff_ns)
     return now_ns >= until_ns && now_ns < last_ns; /* earlier: the collection was dropped */
 }
 
-void gy_primary_run(const struct gy_primary_ask *ask, struct gy_primary_call *calls, size_t count)
+bool gy_primary_run(const struct gy_primary_ask *ask, struct gy_primary_call *calls, size_t count)
 {
     struct attempt attempt = {
         .ask = ask,
-        .route = gy_route_again(ask->route),
+        .route = gy_route_again(*ask->route),
         .sent = calloc(count + 1, sizeof *attempt.sent),
         .calls = calloc(count + 1, sizeof(struct gy_primary_call *)),
     };
     for (size_t i = 0; i < count; i++) {
         calls[i].status = GYRE_UNAVAILABLE;
         calls[i].reply = NULL, calls[i].maybe = false;
+        calls[i].range = attempt.route->shards[calls[i].shard].range;
         if (!attempt.sent || !attempt.calls)
             calls[i].status = gyre_fail(&calls[i].err, GYRE_NO_MEMORY, "no memory to ask %zu shards", count);
     }
     int64_t backoff_ns = BACKOFF_MIN_NS;
-    attempt.last_ns = last_attempt_ns(ask->deadline_ns);
-    int64_t again_ns = gy_now_ns() + AGAIN_FOR_NS;
+    bool split = false;
+    attempt.last_ns = gy_answer_deadline_ns(ask->deadline_ns);
+    int64_t again_ns = ask->begun_ns + AGAIN_FOR_NS;
     attempt.again_ns = again_ns < attempt.last_ns ? again_ns : attempt.last_ns;
     if (attempt.sent && attempt.calls)
-        while (attempt_run(&attempt, calls, count) > 0 && await(&attempt, backoff_ns))
+        while (!split && attempt_run(&attempt, calls, count) > 0 && await(&attempt, backoff_ns)) {
             backoff_ns = 2 * backoff_ns < BACKOFF_MAX_NS ? 2 * backoff_ns : BACKOFF_MAX_NS;
-    gy_route_release(attempt.route);
+            split = is_split(&attempt, calls, count);
+        }
+    const gy_route *older = split ? *ask->route : attempt.route;
+    if (split)
+        *ask->route = attempt.route;
+    gy_route_release(older);
     free(attempt.sent), free(attempt.calls);
+    return split;
 }

@@ -30,10 +30,11 @@ struct gy_routing_member {
     bool up;
     uint64_t applied_seq; /* as it said; 0: it did not yet */
 };
-/* Makes this the view of the record's collection for requests that begin from now on.
+/* Makes this the view of the record's collection for requests that begin from now on: of gy_collection_shown_shards of it.
  *   members  [record->spec.shards][GY_MEMBERS_MAX], of each shard's in their order; the links are held by the view as long as it
  *            lives, as is the record's codebook
- * On failure the older view stays. */
+ * A configuration without a range has gy_range_of_shard. GYRE_CORRUPT: the ranges leave a hash out or have it twice. On failure
+ * the older view stays. */
 GYRE_CHECKED gyre_status gy_routing_publish(gy_routing *routing, const gy_collection_record *record,
                                             const struct gy_routing_member (*members)[GY_MEMBERS_MAX], gyre_error *err);
 /* A replica has said how far it is. Of a collection, shard or member that is not in the newest view it is ignored. */
@@ -41,8 +42,5 @@ void gy_routing_member_said(gy_routing *routing, const char *collection, uint32_
 /* New requests no longer find the collection; requests that hold it go on. */
 void gy_routing_withdraw(gy_routing *routing, const char *collection);
 void gy_routing_withdraw_all(gy_routing *routing);
-
-/* Shard of an id: floor(SipHash-2-4(key, id) · shard_count / 2^64). Fixed for ever: stored points depend on it. */
-uint32_t gy_shard_of(const uint8_t placement_key[GY_PLACEMENT_KEY_BYTES], uint32_t shard_count, const gyre_point_id *id);
 
 #endif

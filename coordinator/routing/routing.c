@@ -4,14 +4,12 @@
 #include "routing/publish.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
-#include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <uthash.h>
-
-_Static_assert(crypto_shorthash_BYTES == 8 && crypto_shorthash_KEYBYTES == GY_PLACEMENT_KEY_BYTES, "SipHash-2-4, 64 bits");
 
 typedef struct counted_route {
     gy_route view; /* first: a view is its route */
@@ -21,6 +19,7 @@ typedef struct counted_route {
     gy_codebook *codebook;
     struct gy_probe_cost probe_costs[GY_PROBE_COSTS_MAX];
     struct gy_route_shard *shards;
+    struct gy_route_start *starts;
     struct gy_shard_config *configs; /* own the nodes' names */
     struct gy_route_member *members; /* of every shard, one behind the other */
     gy_link **links;                 /* [member_count] theirs */
@@ -49,13 +48,14 @@ static void route_release(counted_route *self)
     free(self->shard_seen);
     free(self->members);
     free(self->configs);
+    free(self->starts);
     free(self->shards);
     free(self);
 }
 GY_AUTO_DEFINE(counted_route, route_release)
 
-/* Puts a shard into the view, with its members from members[first] on. */
-static void add_shard(counted_route *made, uint32_t shard, const struct gy_routing_member *sources, size_t first)
+/* Puts a shard of so many into the view, with its members from members[first] on. */
+static void add_shard(counted_route *made, uint32_t shard, uint32_t shards, const struct gy_routing_member *sources, size_t first)
 {
     const struct gy_shard_config *config = &made->configs[shard];
     struct gy_route_shard *view = &made->shards[shard];
@@ -63,7 +63,8 @@ static void add_shard(counted_route *made, uint32_t shard, const struct gy_routi
                                     .primary = config->primary,
                                     .members = made->members + first,
                                     .member_count = config->member_count,
-                                    .seen = &made->shard_seen[shard]};
+                                    .seen = &made->shard_seen[shard],
+                                    .range = config->range.last ? config->range : gy_range_of_shard(shard, shards)};
     for (uint32_t i = 0; i < config->member_count; i++) {
         const struct gy_member *member = &config->members[i];
         gy_link *link = made->links[first + i] = gy_link_hold(sources[i].link);
@@ -77,10 +78,35 @@ static void add_shard(counted_route *made, uint32_t shard, const struct gy_routi
     }
 }
 
+static int start_order(const void *left, const void *right)
+{
+    const struct gy_route_start *a = left, *b = right;
+    return (a->first > b->first) - (a->first < b->first);
+}
+
+/* Sorts the starts of the shards' ranges, each of which must begin where the one before ends. */
+static gyre_status sort_starts(counted_route *made, uint32_t count, gyre_error *err)
+{
+    for (uint32_t s = 0; s < count; s++)
+        made->starts[s] = (struct gy_route_start){made->shards[s].range.first, s};
+    qsort(made->starts, count, sizeof *made->starts, start_order);
+    uint64_t next = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct gy_hash_range range = made->shards[made->starts[i].shard].range;
+        bool follows = range.first == next && range.last >= range.first;
+        next = range.last + 1; /* 0: no hash is left */
+        if (!follows || (next == 0) != (i + 1 == count))
+            return gyre_fail(err, GYRE_CORRUPT, "shard %u of '%s' has the hashes %016" PRIx64 " to %016" PRIx64
+                             ", which do not go together with the other shards'", made->starts[i].shard, made->name, range.first,
+                             range.last);
+    }
+    return GYRE_OK;
+}
+
 static gyre_status route_new(counted_route **out, const gy_routing *routing, const gy_collection_record *record,
                              const struct gy_routing_member (*members)[GY_MEMBERS_MAX], gyre_error *err)
 {
-    uint32_t count = record->spec.shards;
+    uint32_t count = gy_collection_shown_shards(record);
     GY_AUTO(counted_route) *made = calloc(1, sizeof *made);
     if (!made)
         return gyre_fail(err, GYRE_NO_MEMORY, "route of '%s'", record->spec.name);
@@ -89,19 +115,21 @@ static gyre_status route_new(counted_route **out, const gy_routing *routing, con
     for (uint32_t i = 0; i < count; i++)
         made->member_count += record->shards[i].member_count;
     made->shards = calloc(count, sizeof *made->shards);
+    made->starts = calloc(count, sizeof *made->starts);
     made->configs = calloc(count, sizeof *made->configs);
     made->members = calloc(made->member_count, sizeof *made->members);
     made->links = calloc(made->member_count, sizeof(gy_link *));
     made->member_seen = calloc(made->member_count, sizeof *made->member_seen);
     made->shard_seen = calloc(count, sizeof *made->shard_seen);
-    if (!made->shards || !made->configs || !made->members || !made->links || !made->member_seen || !made->shard_seen)
+    if (!made->shards || !made->starts || !made->configs || !made->members || !made->links || !made->member_seen || !made->shard_seen)
         return gyre_fail(err, GYRE_NO_MEMORY, "route of '%s' over %u shards", made->name, count);
     made->codebook = gy_codebook_hold(record->codebook);
     memcpy(made->probe_costs, record->probe_costs, sizeof made->probe_costs);
     memcpy(made->configs, record->shards, count * sizeof *made->configs);
     size_t first = 0;
     for (uint32_t i = 0; i < count; first += made->configs[i++].member_count)
-        add_shard(made, i, members[i], first);
+        add_shard(made, i, count, members[i], first);
+    GY_TRY(sort_starts(made, count, err));
     made->view = (gy_route){
         .collection_id = record->id,
         .collection = made->name,
@@ -109,6 +137,7 @@ static gyre_status route_new(counted_route **out, const gy_routing *routing, con
         .dim = record->spec.dim,
         .shard_count = count,
         .shards = made->shards,
+        .starts = made->starts,
         .codebook = gy_codebook_decoded(made->codebook),
         .probe_costs = made->probe_costs,
         .probe_cost_count = record->probe_cost_count,
@@ -151,10 +180,13 @@ void gy_routing_free(gy_routing *routing)
     free(routing);
 }
 
-/* Takes over how far shards have shown to be; not what failed: the view is new because something is known anew. */
+/* Takes over how far shards have shown to be, not what failed: the view is new because something is known anew. A shard that a
+ * split made has shown nothing yet: its log goes on from where its parent's was, and falls behind. */
 static void inherit(counted_route *made, const counted_route *older)
 {
-    for (uint32_t s = 0; made->view.collection_id == older->view.collection_id && s < made->view.shard_count; s++)
+    if (made->view.collection_id != older->view.collection_id)
+        return;
+    for (uint32_t s = 0; s < made->view.shard_count && s < older->view.shard_count; s++)
         gy_shard_seen_copy(made->shards[s].seen, older->shards[s].seen);
 }
 
@@ -183,6 +215,7 @@ void gy_routing_withdraw(gy_routing *routing, const char *collection)
     HASH_FIND_STR(routing->routes, collection, found);
     if (found)
         HASH_DEL(routing->routes, found);
+    pthread_cond_broadcast(&routing->changed);
     pthread_mutex_unlock(&routing->mu);
     route_release(found);
 }
@@ -194,6 +227,7 @@ void gy_routing_withdraw_all(gy_routing *routing)
         counted_route *first = routing->routes;
         if (first)
             HASH_DEL(routing->routes, first);
+        pthread_cond_broadcast(&routing->changed);
         pthread_mutex_unlock(&routing->mu);
         if (!first)
             return;
@@ -270,16 +304,26 @@ void gy_routing_member_said(gy_routing *routing, const char *collection, uint32_
 
 void gy_route_release(const gy_route *view) { route_release((counted_route *)(uintptr_t)view); }
 
-uint32_t gy_shard_of(const uint8_t placement_key[GY_PLACEMENT_KEY_BYTES], uint32_t shard_count, const gyre_point_id *id)
-{
-    uint8_t hash[crypto_shorthash_BYTES];
-    crypto_shorthash(hash, id->bytes, sizeof id->bytes, placement_key);
-    return (uint32_t)((unsigned __int128)gy_load_u64(hash) * shard_count >> 64);
-}
-
 uint32_t gy_route_shard_of(const gy_route *route, const gyre_point_id *id)
 {
-    return gy_shard_of(route->placement_key, route->shard_count, id);
+    uint64_t hash = gy_point_hash(route->placement_key, id);
+    uint32_t at = 0; /* the last that begins at hash or before: the first does */
+    for (uint32_t beyond = route->shard_count; beyond - at > 1;) {
+        uint32_t middle = at + (beyond - at) / 2;
+        if (route->starts[middle].first <= hash)
+            at = middle;
+        else
+            beyond = middle;
+    }
+    return route->starts[at].shard;
+}
+
+uint64_t *gy_route_ends(const gy_route *route, const uint32_t *shards, size_t count)
+{
+    uint64_t *ends = malloc((2 * count + 1) * sizeof *ends);
+    for (size_t i = 0; ends && i < count; i++)
+        ends[i] = route->shards[shards[i]].range.first, ends[count + i] = route->shards[shards[i]].range.last;
+    return ends;
 }
 
 gyre_status gy_route_peer(const gy_route *route, uint32_t shard, gy_peer **out, gyre_error *err)

@@ -1,8 +1,9 @@
 /* routing: where a point lives and whom to ask, as an immutable view that requests hold while they run.
  *
- * A point's shard is a fixed range of SipHash-2-4 of its 16-byte id under the cluster's placement key: shard = (hash · shards)
- * >> 64. A view is made anew when the catalog, a node's address or a replica's state changes; a request keeps the one it began
- * with, and the connections in it, until it releases it.
+ * A point's shard is the one whose range has gy_point_hash of its id under the cluster's placement key; the ranges of a view's
+ * shards are a partition of all hashes. A view is made anew when the catalog, a node's address or a replica's state changes; a
+ * request keeps the one it began with, and the connections in it, until it releases it. A newer one may have more shards:
+ * see renew.h.
  * Threads  any */
 #ifndef GY_ROUTING_H
 #define GY_ROUTING_H
@@ -36,6 +37,12 @@ struct gy_route_shard {
     const struct gy_route_member *members; /* [member_count] by id, the primary among them */
     uint32_t member_count;
     struct gy_shard_seen *seen;
+    struct gy_hash_range range;            /* never {0, 0}: replicas that own less than all are to say so */
+};
+
+struct gy_route_start {
+    uint64_t first; /* hash */
+    uint32_t shard; /* that has the hashes from there to the next start */
 };
 
 typedef struct gy_route {
@@ -45,6 +52,7 @@ typedef struct gy_route {
     uint32_t dim;
     uint32_t shard_count;
     const struct gy_route_shard *shards; /* [shard_count] */
+    const struct gy_route_start *starts; /* [shard_count] ascending from hash 0 */
     const gyre_codebook *codebook;       /* the newest published; its rotation serves every version of the collection */
     const struct gy_probe_cost *probe_costs; /* [probe_cost_count] of its lists; see probe_cost.h */
     uint32_t probe_cost_count;
@@ -64,6 +72,8 @@ bool gy_route_await(gy_routing *routing, const gy_route **route, int64_t until_n
 /* Shows what requests do in metrics from now on. */
 void gy_routing_show(gy_routing *routing, gy_metrics *metrics);
 uint32_t gy_route_shard_of(const gy_route *route, const gyre_point_id *id);
+/* The ranges of shards[count] as requests have them: the first hash of each, then the last of each; malloc'ed, NULL without memory. */
+uint64_t *gy_route_ends(const gy_route *route, const uint32_t *shards, size_t count);
 
 /* The connection of a shard's primary. Without one, GYRE_UNAVAILABLE with what is wrong with its node only: gy_shard_failure
  * (failure.h) names shard and node. */

@@ -1,5 +1,7 @@
 #include "routing/session.h"
 
+#include "catalog/spec.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -22,11 +24,15 @@ gyre_status gy_session_read(const uint8_t *token, size_t bytes, uint64_t collect
     int64_t last = -1;
     for (const uint8_t *entry = token + HEAD_BYTES; entry < token + bytes; entry += ENTRY_BYTES) {
         uint32_t shard = (uint32_t)entry[0] | (uint32_t)entry[1] << 8;
-        if (shard >= shard_count || shard <= last)
-            return gyre_fail(err, GYRE_INVALID, "token: shard %u; they ascend and are below %u", shard, shard_count);
-        seqs[shard] = gy_load_u64(entry + 2);
+        if (shard >= GY_SHARDS_MAX || shard <= last)
+            return gyre_fail(err, GYRE_INVALID, "token: shard %u; they ascend and are below %d", shard, GY_SHARDS_MAX);
+        if (shard < shard_count)
+            seqs[shard] = gy_load_u64(entry + 2);
         last = shard;
     }
+    if (last >= shard_count)
+        return gyre_fail(err, GYRE_OUT_OF_RANGE, "token: it is of %" PRId64 " shards at least; %u are known here", last + 1,
+                         shard_count);
     return GYRE_OK;
 }
 

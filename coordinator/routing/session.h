@@ -8,8 +8,10 @@
 #include "gyre/base.h"
 
 /* The seqs of a token for a collection.
- *   seqs  [shard_count], written whole: 0 where the token says nothing; an empty token says nothing at all
- * GYRE_INVALID, with a sentence that begins "token", for bytes that are none, or one of another collection. */
+ *   seqs  [shard_count], written whole: 0 where the token says nothing; an empty token says nothing at all. Shards that came after
+ *         the token was written need nothing: a split gave them all that their parent had
+ * GYRE_INVALID, with a sentence that begins "token", for bytes that are none, or one of another collection; GYRE_OUT_OF_RANGE for
+ * one that says something of more shards than shard_count, as a collection may have after splits. */
 GYRE_CHECKED gyre_status gy_session_read(const uint8_t *token, size_t bytes, uint64_t collection_id, uint32_t shard_count,
                                          uint64_t *seqs, gyre_error *err);
 /* How large a token of these seqs is, and the token: out has as many bytes. */

@@ -103,7 +103,8 @@ static void note_basis(const struct gy_contest *contest, const Gyre__Node__Shard
 /* What is asked of every node, and what its answers must look like. */
 struct asking {
     const struct gy_pass *pass;
-    Gyre__Node__Scan scan; /* without shards and seqs */
+    const gy_route *route;
+    Gyre__Node__Scan scan; /* without shards, seqs and ranges */
 };
 
 static gyre_status pack(void *self, const uint32_t *shards, const uint64_t *seqs, size_t count, gy_bytes *out, gyre_error *err)
@@ -112,7 +113,14 @@ static gyre_status pack(void *self, const uint32_t *shards, const uint64_t *seqs
     Gyre__Node__Scan scan = asking->scan;
     scan.shards = (uint32_t *)(uintptr_t)shards, scan.n_shards = count;
     scan.min_seqs = (uint64_t *)(uintptr_t)seqs, scan.n_min_seqs = count;
-    return gy_wire_pack(out, &scan.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+    uint64_t *ends = gy_route_ends(asking->route, shards, count);
+    if (!ends)
+        return gyre_fail(err, GYRE_NO_MEMORY, "no memory to ask %zu shards", count);
+    scan.hash_firsts = ends, scan.n_hash_firsts = count;
+    scan.hash_lasts = ends + count, scan.n_hash_lasts = count;
+    gyre_status status = gy_wire_pack(out, &scan.base, GY_BUS_MESSAGE_BYTES_MAX, err);
+    free(ends);
+    return status;
 }
 
 static const Gyre__Node__ShardCandidates *part_of(const Gyre__Node__ScanReply *reply, uint32_t shard)
@@ -263,7 +271,7 @@ gyre_status gy_scatter(struct gy_contest *contest, const struct gy_pass *pass, g
     if (status == GYRE_OK) {
         for (uint32_t s = 0; s < contest->route->shard_count; s++)
             room.wanted[s] = pass->wanted[s] && !contest->lost[s];
-        struct asking asking = {pass, make_scan(contest, pass, &room)};
+        struct asking asking = {pass, contest->route, make_scan(contest, pass, &room)};
         struct gy_consult consult = gy_contest_consult(contest);
         consult.kind = contest->options->exact ? GY_READ_EXACT : GY_READ_SCAN;
         consult.work = pass->picked_count * (contest->probes ? contest->probe_count

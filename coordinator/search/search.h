@@ -57,6 +57,7 @@ struct gy_search_answer {
  *   answers  [n], filled; free with gy_search_answers_free, also after a failure
  * With one shard the shard decides by itself, in one exchange; else the k nearest of all shards are found by their bounds
  * (README.md).
+ * GYRE_ABORTED if a shard was split since the route was made: the whole search is to be made anew (renew.h), allow_partial or not.
  * GYRE_INVALID if n · k · shards is above 4,194,304; GYRE_UNAVAILABLE names the shard and node that did not answer,
  * unless allow_partial and at least one did; GYRE_DEADLINE; GYRE_CANCELLED. With allow_partial shards have part of the time only
  * (gy_partial_deadline_ns). */

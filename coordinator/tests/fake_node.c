@@ -36,6 +36,17 @@ static void describe(const struct fake_replica *replica, Gyre__Node__ReplicaStat
         return;
     }
     out->primary = replica->config.primary == replica->member;
+    out->waiting = replica->waiting, out->foreign = replica->foreign;
+    out->hash_first = replica->owned.first, out->hash_last = replica->owned.last;
+    if (replica->waiting) /* it is not open: nobody has read its codebook */
+        out->codebook_version = 0;
+}
+
+static void forget(fake_node *node, struct fake_replica *replica)
+{
+    gyre_codebook_free(replica->asked);
+    free(replica->vectors);
+    *replica = node->replicas[--node->count];
 }
 
 static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *asked, gy_bytes *reply, gyre_error *err)
@@ -48,6 +59,10 @@ static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *aske
     if (!self || strcmp(self->node, node->name) != 0)
         return gyre_fail(err, GYRE_INVALID, "member %u is not on node %s", asked->member, node->name);
     struct fake_replica *replica = find(node, asked->collection_id, asked->shard);
+    if (replica && replica->waiting && replica->member != asked->member) {
+        forget(node, replica);
+        replica = NULL;
+    }
     if (replica && replica->member != asked->member)
         return gyre_fail(err, GYRE_PRECONDITION, "this node has member %u", replica->member);
     if (!replica && !asked->create)
@@ -65,6 +80,7 @@ static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *aske
         *replica = (struct fake_replica){
             .collection_id = asked->collection_id, .shard = asked->shard, .member = asked->member,
             .codebook_version = gyre_codebook_version(codebook), .restoring = !self->in_sync,
+            .owned = config.range,
         };
     }
     if (!replica) {
@@ -76,6 +92,7 @@ static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *aske
         replica->asked = codebook;
     }
     snprintf(replica->codec, sizeof replica->codec, "%s", asked->codec);
+    replica->waiting = false;
     if (config.epoch > replica->epoch)
         replica->config = config, replica->epoch = config.epoch;
     if (codebook && !node->slow_to_encode)
@@ -83,13 +100,6 @@ static gyre_status ensure(fake_node *node, const Gyre__Node__EnsureReplica *aske
     Gyre__Node__ReplicaStatus status;
     describe(replica, &status);
     return gy_wire_pack(reply, &status.base, GY_BUS_MESSAGE_BYTES_MAX, err);
-}
-
-static void forget(fake_node *node, struct fake_replica *replica)
-{
-    gyre_codebook_free(replica->asked);
-    free(replica->vectors);
-    *replica = node->replicas[--node->count];
 }
 
 static gyre_status drop(fake_node *node, const Gyre__Node__DropReplica *asked, gy_bytes *reply, gyre_error *err)
@@ -443,6 +453,38 @@ gyre_status fake_node_ask(fake_node *node, uint32_t shard, const uint32_t *in_sy
         status = gy_shard_config_read(now, reply, err);
     gy_wire_free(reply);
     return status;
+}
+
+void fake_node_narrow(fake_node *node, uint32_t shard, uint64_t seq, bool part)
+{
+    pthread_mutex_lock(&node->mu);
+    for (size_t i = 0, count = node->count; i < count; i++) {
+        struct fake_replica *replica = &node->replicas[i];
+        struct gy_hash_range kept = gy_config_kept_range(&replica->config);
+        if (replica->shard != shard || replica->waiting || gy_range_covers(kept, replica->owned))
+            continue;
+        replica->log_seq = seq;
+        if (part && replica->config.split.shard && node->count < FAKE_REPLICAS_MAX)
+            node->replicas[node->count++] = (struct fake_replica){
+                .collection_id = replica->collection_id, .shard = replica->config.split.shard, .member = replica->member,
+                .codebook_version = replica->codebook_version, .log_seq = seq, .points = replica->points - replica->points / 2,
+                .owned = {kept.last + 1, replica->owned.last}, .waiting = true};
+        replica->foreign = replica->points - replica->points / 2;
+        replica->points /= 2;
+        replica->owned = kept;
+    }
+    pthread_mutex_unlock(&node->mu);
+}
+
+struct fake_replica fake_node_look(fake_node *node, uint32_t shard)
+{
+    struct fake_replica found = {0};
+    pthread_mutex_lock(&node->mu);
+    for (size_t i = 0; i < node->count; i++)
+        if (node->replicas[i].shard == shard)
+            found = node->replicas[i];
+    pthread_mutex_unlock(&node->mu);
+    return found;
 }
 
 void fake_node_lose(fake_node *node, uint32_t shard)

@@ -20,6 +20,9 @@ struct fake_replica {
     bool lost, restoring;
     bool closed;          /* it is there and cannot be opened until it is told to */
     bool named;           /* and its node remembers which member it is */
+    bool waiting;         /* a split has made it; it serves once it is told its configuration */
+    struct gy_hash_range owned;
+    uint64_t foreign;
     struct gy_shard_config config; /* the newest it was told */
     gyre_codebook *asked; /* the newest it was told */
     char codec[32];       /* of which it was told */
@@ -60,6 +63,12 @@ gyre_status fake_node_report(fake_node *node, gyre_error *err);
  * then. */
 gyre_status fake_node_ask(fake_node *node, uint32_t shard, const uint32_t *in_sync, size_t count, struct gy_shard_config *now,
                           gyre_error *err);
+/* What every member does whose shard is to be split: applies the narrowing, as entry seq of its log, and makes its part of the
+ * child.
+ *   part  false: it makes none, as one that was built from another one's rows afterwards */
+void fake_node_narrow(fake_node *node, uint32_t shard, uint64_t seq, bool part);
+/* The replica of a shard as it is now; member 0: there is none. */
+struct fake_replica fake_node_look(fake_node *node, uint32_t shard);
 /* Loses a replica, as with its disk. */
 void fake_node_lose(fake_node *node, uint32_t shard);
 /* The same under another name than the connection's. */

@@ -41,6 +41,8 @@ struct trial {
     struct gy_plan_fact facts[GY_MEMBERS_MAX]; /* in the order of config's members */
     bool given[IDS_MAX];
     uint64_t random;
+    bool narrowed, child_there;             /* of a split */
+    enum part { NONE, MADE, NEVER } parts[IDS_MAX]; /* of the child: by member */
 };
 
 static void random_wish(struct trial *t)
@@ -167,12 +169,38 @@ static bool plan_once(struct trial *t)
     return true;
 }
 
+/* While the shard is split: its primary narrows it once all that are in sync can acknowledge that; who then applies it makes a
+ * part, and who is only built then may have come too late. */
+static void members_split(struct trial *t, bool all)
+{
+    bool acknowledged = gy_config_in_sync_count(&t->config) >= t->config.min_copies;
+    for (uint32_t i = 0; i < t->config.member_count; i++)
+        acknowledged &= !t->config.members[i].in_sync || is_well(t, i);
+    t->narrowed |= t->config.split.shard && acknowledged && (all || below(&t->random, 2));
+    for (uint32_t i = 0; t->narrowed && i < t->config.member_count; i++) {
+        enum part *part = &t->parts[t->config.members[i].id];
+        if (t->facts[i].presence == GY_PRESENCE_UNMADE || t->facts[i].restoring)
+            *part = below(&t->random, 2) ? NEVER : NONE;
+        else if (*part == NONE && is_well(t, i) && (all || below(&t->random, 2)))
+            *part = MADE;
+    }
+}
+
+/* See gy_split_lets_join. */
+static bool may_join(struct trial *t, uint32_t i)
+{
+    if (!t->config.split.shard || t->child_there || t->parts[t->config.members[i].id] == MADE)
+        return true;
+    return !t->narrowed && gy_config_in_sync_count(&t->config) < t->config.min_copies;
+}
+
 /* Nodes make what they were given; a primary that is well takes in what has caught up, and lets go of what is away. */
 static void members_do_their_part(struct trial *t, bool all)
 {
     uint32_t in_sync[GY_MEMBERS_MAX];
     size_t count = 0;
     bool primary_well = false;
+    members_split(t, all);
     for (uint32_t i = 0; i < t->config.member_count; i++)
         primary_well |= t->config.members[i].id == t->config.primary && is_well(t, i);
     for (uint32_t i = 0; i < t->config.member_count; i++) {
@@ -183,7 +211,8 @@ static void members_do_their_part(struct trial *t, bool all)
         else if (fact->restoring && is_well(t, i) && primary_well)
             fact->restoring = false;
         fact->log_seq += below(&t->random, 5);
-        bool joins = is_well(t, i) && !fact->restoring && (all || member->in_sync || below(&t->random, 2));
+        bool joins = is_well(t, i) && !fact->restoring &&
+                     (member->in_sync || (may_join(t, i) && (all || below(&t->random, 2))));
         if (member->kind == GY_MEMBER_FULL && (member->id == t->config.primary || joins))
             in_sync[count++] = member->id;
     }
@@ -289,6 +318,159 @@ static void no_write_is_lost_no_id_reused_and_the_wish_is_reached(void **state)
         converge(t);
     }
     free(t);
+}
+
+/* ---- a shard becomes two ---- */
+
+/* What the catalog's steps do with a trial and its child, which is there once `child` has an epoch. */
+static bool split_once(struct trial *t, struct trial *child)
+{
+    bool made[GY_MEMBERS_MAX];
+    uint64_t made_seq[GY_MEMBERS_MAX];
+    struct gy_shard_config next;
+    gyre_error err;
+    for (uint32_t i = 0; i < t->config.member_count; i++) {
+        enum part part = t->facts[i].presence == GY_PRESENCE_HELD ? t->parts[t->config.members[i].id] : NONE;
+        made[i] = part == MADE, made_seq[i] = part == NONE ? 0 : 77;
+    }
+    if (!t->child_there && gy_plan_split_child(&t->config, made, made_seq, &next)) {
+        REQUIRE(gy_config_check(&next, &err) == GYRE_OK && t->narrowed);
+        REQUIRE(next.range.first == t->config.split.first && next.range.last == t->config.range.last && !next.split.shard);
+        child->config = next;
+        for (uint32_t i = 0; i < next.member_count; i++) {
+            REQUIRE(t->parts[next.members[i].id] == MADE);
+            child->facts[i] = (struct gy_plan_fact){.presence = GY_PRESENCE_HELD};
+        }
+        memcpy(child->given, t->given, sizeof child->given);
+        return t->child_there = true;
+    }
+    if (!t->child_there)
+        return false;
+    bool serves = false;
+    for (uint32_t i = 0; i < child->config.member_count; i++)
+        serves |= child->config.members[i].id == child->config.primary && is_well(child, i);
+    if (!gy_plan_split_switch(&t->config, &child->config, serves, &next))
+        return false;
+    check_change(t, &next);
+    struct gy_hash_range before = t->config.range;
+    take_change(t, &next);
+    REQUIRE(!next.split.shard && next.range.first == before.first && next.range.last + 1 == child->config.range.first);
+    REQUIRE(child->config.range.last == before.last);
+    return true;
+}
+
+static void share_world(const struct trial *t, struct trial *child)
+{
+    memcpy(child->names, t->names, sizeof t->names);
+    memcpy(child->zones, t->zones, sizeof t->zones);
+    memcpy(child->nodes, t->nodes, sizeof t->nodes);
+    for (size_t i = 0; i < t->world.node_count; i++)
+        child->nodes[i].name = child->names[i], child->nodes[i].zone = child->zones[i];
+    child->world = t->world, child->world.nodes = child->nodes;
+    child->wish = t->wish;
+}
+
+/* Whatever happens to its members on the way, as long as one in sync survives: the whole range, and then its halves. */
+static void a_split_comes_about(void **state)
+{
+    enum { QUIET = 9 }; /* members build, narrow, make their parts, join */
+    (void)state;
+    struct trial *t = malloc(sizeof *t), *child = malloc(sizeof *child);
+    int done = 0, through_trouble = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        memset(t, 0, sizeof *t), memset(child, 0, sizeof *child);
+        t->random = child->random = seed + (uint64_t)round;
+        begin(t);
+        struct gy_shard_config next;
+        gyre_error err;
+        REQUIRE(gy_plan_split_begin(&t->config, 1, &next, &err) == GYRE_OK);
+        check_change(t, &next);
+        take_change(t, &next);
+        uint32_t first_primary = t->config.primary;
+        for (int step = 0; step < STEPS / 4; step++) {
+            struct trial *which = t->child_there && below(&t->random, 2) ? child : t;
+            share_world(t, child);
+            switch (below(&t->random, 4)) {
+            case 0: trouble(which); break;
+            case 1: plan_once(which); break;
+            case 2: split_once(t, child); break;
+            default: members_do_their_part(which, false); break;
+            }
+            if (which == child) { /* its trouble may have been a node's */
+                uint64_t random = t->random;
+                for (size_t i = 0; i < t->world.node_count; i++) {
+                    t->nodes[i] = child->nodes[i];
+                    t->nodes[i].name = t->names[i], t->nodes[i].zone = t->zones[i];
+                }
+                t->wish = child->wish, t->world.now_ns = child->world.now_ns, t->random = random;
+            }
+        }
+        for (size_t i = 0; i < t->world.node_count; i++)
+            t->nodes[i].up = true, t->nodes[i].draining = i > WISHED_MAX && t->nodes[i].draining;
+        t->world.now_ns += REPLACE_AFTER_NS;
+        share_world(t, child);
+        if (!has_survivor(t) || (t->child_there && !has_survivor(child)))
+            continue;
+        for (int quiet = 0, i = 0; quiet < QUIET; i++) {
+            REQUIRE(i < 2 * CHANGES_MAX);
+            bool changed = plan_once(t) || split_once(t, child);
+            share_world(t, child);
+            if (t->child_there)
+                changed |= plan_once(child);
+            quiet = changed ? 0 : quiet + 1;
+            members_do_their_part(t, true);
+            if (t->child_there)
+                members_do_their_part(child, true);
+        }
+        REQUIRE(t->child_there && !t->config.split.shard);
+        check_wish(t);
+        check_wish(child);
+        done++;
+        through_trouble += t->config.primary != first_primary;
+    }
+    REQUIRE(done > ROUNDS / 2 && through_trouble > ROUNDS / 20);
+    free(t), free(child);
+}
+
+/* Shards of a collection split again and again: every hash stays of one. */
+static void ranges_stay_a_partition(void **state)
+{
+    (void)state;
+    for (int round = 0; round < ROUNDS; round++) {
+        static struct gy_shard_config shards[SHARDS_MAX];
+        uint64_t random = seed + (uint64_t)round;
+        uint32_t count = 1 + (uint32_t)below(&random, SHARDS_MAX / 2);
+        struct gy_shard_config one = {.epoch = 1, .primary = 1, .primary_since = 1, .min_copies = 1, .next_member = 2,
+                                      .member_count = 1, .members = {{1, GY_MEMBER_FULL, true, false, "n"}}};
+        for (uint32_t i = 0; i < count; i++) {
+            shards[i] = one;
+            shards[i].range = gy_range_of_shard(i, count);
+        }
+        for (uint32_t again = 0; count < SHARDS_MAX && again < 4 * SHARDS_MAX; again++) {
+            uint32_t s = below(&random, 2) ? (uint32_t)below(&random, count) : 0; /* one of them down to its last hashes */
+            struct gy_shard_config begun, child, switched;
+            gyre_error err;
+            const bool made = true;
+            const uint64_t seq = 1 + again;
+            if (gy_plan_split_begin(&shards[s], count, &begun, &err) != GYRE_OK) {
+                REQUIRE(shards[s].range.last - shards[s].range.first < 3);
+                continue;
+            }
+            REQUIRE(gy_config_check(&begun, &err) == GYRE_OK);
+            REQUIRE(gy_plan_split_child(&begun, &made, &seq, &child));
+            REQUIRE(gy_plan_split_switch(&begun, &child, true, &switched));
+            REQUIRE(gy_config_check(&child, &err) == GYRE_OK && gy_config_check(&switched, &err) == GYRE_OK);
+            REQUIRE(!gy_range_is_all(child.range) && !gy_range_is_all(switched.range));
+            shards[s] = switched, shards[count++] = child;
+        }
+        for (int probe = 0; probe < 100; probe++) {
+            uint64_t hash = next_random(&random) >> below(&random, 64);
+            uint32_t owners = 0;
+            for (uint32_t i = 0; i < count; i++)
+                owners += gy_range_has(shards[i].range, hash);
+            REQUIRE(owners == 1);
+        }
+    }
 }
 
 /* Every shard on nodes of its own; whoever got a member has at most one more than any other, and primaries are spread, too. */
@@ -452,6 +634,8 @@ int main(void)
     seed = given ? strtoull(given, NULL, 0) : 0x67797265;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_write_is_lost_no_id_reused_and_the_wish_is_reached),
+        cmocka_unit_test(a_split_comes_about),
+        cmocka_unit_test(ranges_stay_a_partition),
         cmocka_unit_test(a_new_collection_is_spread_evenly),
         cmocka_unit_test(balancing_ends),
         cmocka_unit_test(handing_over_ends),

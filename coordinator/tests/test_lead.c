@@ -334,6 +334,125 @@ static void without_the_store_all_is_served_and_nothing_changed(void **state)
     MUST(update(&pair->worlds[1], 2, &err));
 }
 
+static size_t shards(struct world *world)
+{
+    Gyre__V1__Collection *found = NULL;
+    gyre_error err = {0};
+    MUST(world_get(world, "words", &found, &err));
+    size_t count = found->n_shards;
+    gy_wire_free(found);
+    return count;
+}
+
+/* Members do their part as soon as they were told. */
+static void narrow(struct pair *pair)
+{
+    for (size_t i = 0; i < PAIR_NODES; i++)
+        fake_node_narrow(&pair->nodes[i], 0, 50, true);
+}
+
+static bool parts_wait(struct pair *pair)
+{
+    size_t waiting = 0;
+    narrow(pair);
+    for (size_t i = 0; i < PAIR_NODES; i++)
+        waiting += fake_node_look(&pair->nodes[i], 1).waiting;
+    return waiting == 2;
+}
+
+static bool second_shows_two(struct pair *pair)
+{
+    narrow(pair);
+    return shards(&pair->worlds[1]) == 2;
+}
+
+static bool child_is_told(struct pair *pair)
+{
+    narrow(pair);
+    for (size_t i = 0; i < PAIR_NODES; i++) {
+        struct fake_replica part = fake_node_look(&pair->nodes[i], 1);
+        if (part.member && !part.waiting)
+            return true;
+    }
+    return false;
+}
+
+static void begin_split(struct pair *pair)
+{
+    uint64_t begun;
+    uint32_t child;
+    gyre_error err = {0};
+    make_words(&pair->worlds[0]);
+    report_all(pair, NULL);
+    assert_int_equal(gy_placement_split(pair->worlds[1].placement, "words", 0, &begun, &child, &err), GYRE_UNAVAILABLE);
+    MUST(gy_placement_split(pair->worlds[0].placement, "words", 0, &begun, &child, &err));
+    assert_int_equal(child, 1);
+}
+
+static void a_follower_sees_a_shard_become_two(void **state)
+{
+    struct pair *pair = *state;
+    begin_split(pair);
+    assert_int_equal(shards(&pair->worlds[1]), 1);
+    await(pair, NULL, second_shows_two, "two shards");
+    assert_int_equal(shards(&pair->worlds[0]), 2);
+    Gyre__V1__Collection *found = NULL;
+    gyre_error err = {0};
+    MUST(world_get(&pair->worlds[1], "words", &found, &err));
+    assert_string_equal(found->shards[1]->hash_first, "8000000000000000");
+    assert_int_equal(found->shards[1]->n_members, 2);
+    gy_wire_free(found);
+    uint64_t begun;
+    uint32_t child;
+    report_all(pair, NULL);
+    MUST(gy_placement_split(pair->worlds[0].placement, "words", 1, &begun, &child, &err));
+    assert_int_equal(child, 2);
+}
+
+static void a_split_that_one_began_is_finished_by_the_next(void **state)
+{
+    struct pair *pair = *state;
+    begin_split(pair);
+    await(pair, NULL, parts_wait, "both parts"); /* the leader has not heard of the second */
+    stop(pair, 0);
+    await(pair, NULL, second_shows_two, "two shards");
+}
+
+static unsigned asked[PAIR_NODES];
+
+static bool some_was_asked(struct pair *pair)
+{
+    bool some = false;
+    for (size_t i = 0; i < PAIR_NODES; i++) {
+        pthread_mutex_lock(&pair->nodes[i].mu);
+        some |= pair->nodes[i].asked[GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA] > asked[i];
+        pthread_mutex_unlock(&pair->nodes[i].mu);
+    }
+    return some;
+}
+
+static void a_child_that_one_put_in_the_record_is_shown_by_the_next(void **state)
+{
+    struct pair *pair = *state;
+    begin_split(pair);
+    await(pair, NULL, parts_wait, "both parts");
+    for (size_t i = 0; i < PAIR_NODES; i++) { /* no node takes its part: none serves */
+        pthread_mutex_lock(&pair->nodes[i].mu);
+        asked[i] = pair->nodes[i].asked[GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA];
+        pair->nodes[i].refuse[GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA] = GYRE_UNAVAILABLE;
+        pthread_mutex_unlock(&pair->nodes[i].mu);
+    }
+    await(pair, NULL, some_was_asked, "some node to be told of the child");
+    stop(pair, 0);
+    for (size_t i = 0; i < PAIR_NODES; i++) {
+        pthread_mutex_lock(&pair->nodes[i].mu);
+        pair->nodes[i].refuse[GYRE__NODE__MESSAGE_TYPE__ENSURE_REPLICA] = GYRE_OK;
+        pthread_mutex_unlock(&pair->nodes[i].mu);
+    }
+    await(pair, NULL, child_is_told, "the child told");
+    await(pair, NULL, second_shows_two, "two shards");
+}
+
 int main(void)
 {
     if (sodium_init() < 0)
@@ -343,6 +462,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_follower_refuses_questions_and_sees_what_the_leader_decides, make, unmake),
         cmocka_unit_test_setup_teardown(a_new_leader_promotes_nobody_before_it_could_hear, make, unmake),
         cmocka_unit_test_setup_teardown(one_that_does_not_know_that_it_lost_the_lease_changes_nothing, make, unmake),
+        cmocka_unit_test_setup_teardown(a_follower_sees_a_shard_become_two, make, unmake),
+        cmocka_unit_test_setup_teardown(a_split_that_one_began_is_finished_by_the_next, make, unmake),
+        cmocka_unit_test_setup_teardown(a_child_that_one_put_in_the_record_is_shown_by_the_next, make, unmake),
         cmocka_unit_test_setup_teardown(without_the_store_all_is_served_and_nothing_changed, make, unmake),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* What is seen of nodes, replicas and requests, and what tokens carry. */
 #include "routing/load.h"
+#include "catalog/spec.h"
 #include "routing/session.h"
 
 #include <stdlib.h>
@@ -167,7 +168,9 @@ static void no_bytes_are_taken_for_a_token_that_are_none(void **state)
     bad[9 + 10] = 0; /* a shard twice */
     assert_int_equal(read_token(bad, bytes, seqs), GYRE_INVALID);
     memcpy(bad, token, bytes);
-    bad[9 + 30] = SHARDS; /* a shard that there is not */
+    bad[9 + 30] = SHARDS; /* a shard that there is not yet */
+    assert_int_equal(read_token(bad, bytes, seqs), GYRE_OUT_OF_RANGE);
+    bad[9 + 30 + 1] = GY_SHARDS_MAX >> 8; /* and one that there is never */
     assert_int_equal(read_token(bad, bytes, seqs), GYRE_INVALID);
     for (size_t i = 0; i < 100000; i++) { /* whatever it is, it is read within its bounds */
         size_t length = (random >> 33) % sizeof bad;

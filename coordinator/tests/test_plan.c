@@ -595,6 +595,178 @@ static void an_unclean_recovery_is_refused_while_there_is_hope(void **state)
     assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_PRECONDITION);
 }
 
+/* ---- a shard becomes two ---- */
+
+/* The scene's shard, with member 4 for codes on d, asked to be split into shard 7. */
+static struct scene make_split(void)
+{
+    struct scene s = make_scene();
+    gyre_error err = {0};
+    with_fourth(&s, GY_MEMBER_QUANTIZED, false);
+    s.wish.quantized = 1;
+    s.config.range = (struct gy_hash_range){1000, 1999};
+    assert_int_equal(gy_plan_split_begin(&s.config, 7, &s.config, &err), GYRE_OK);
+    return s;
+}
+
+static void a_split_begins_in_the_middle(void **state)
+{
+    (void)state;
+    struct scene s = make_split();
+    struct gy_shard_config next;
+    gyre_error err = {0};
+    assert_int_equal(gy_config_check(&s.config, &err), GYRE_OK);
+    assert_int_equal(s.config.epoch, 10);
+    assert_int_equal(s.config.split.shard, 7);
+    assert_int_equal(s.config.split.first, 1500);
+    assert_int_equal(s.config.range.first, 1000);
+    assert_int_equal(s.config.range.last, 1999);
+    assert_int_equal(gy_plan_split_begin(&s.config, 8, &next, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "already, into shard 7"));
+    s = make_scene(); /* of every hash */
+    assert_int_equal(gy_plan_split_begin(&s.config, 1, &next, &err), GYRE_OK);
+    assert_true(next.split.first == UINT64_C(1) << 63 && next.range.last == UINT64_MAX);
+    assert_int_equal(gy_plan_split_begin(&s.config, 0, &next, &err), GYRE_INVALID);
+    s.config.range = (struct gy_hash_range){0, 2};
+    assert_int_equal(gy_plan_split_begin(&s.config, 1, &next, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "0000000000000000 to 0000000000000002 only"));
+    s.config.range.last = 3;
+    assert_int_equal(gy_plan_split_begin(&s.config, 1, &next, &err), GYRE_OK);
+    assert_int_equal(gy_config_kept_range(&next).last, 1); /* {0, 0} would be every hash */
+}
+
+static void the_child_waits_for_every_member_in_sync(void **state)
+{
+    (void)state;
+    struct scene s = make_split();
+    struct gy_shard_config child;
+    bool made[GY_MEMBERS_MAX] = {true, true, false, true};
+    uint64_t seq[GY_MEMBERS_MAX] = {60, 60, 0, 60};
+    gyre_error err = {0};
+    assert_false(gy_plan_split_child(&s.config, made, seq, &child));
+    made[2] = true, seq[2] = 61; /* no child has two beginnings */
+    assert_false(gy_plan_split_child(&s.config, made, seq, &child));
+    seq[2] = 60;
+    assert_true(gy_plan_split_child(&s.config, made, seq, &child));
+    assert_int_equal(gy_config_check(&child, &err), GYRE_OK);
+    assert_int_equal(child.epoch, 10);
+    assert_int_equal(child.primary_since, 10);
+    assert_int_equal(child.primary, 1);
+    assert_int_equal(child.range.first, 1500);
+    assert_int_equal(child.range.last, 1999);
+    assert_int_equal(child.split.shard, 0);
+    assert_int_equal(child.member_count, 4);
+    assert_int_equal(child.next_member, s.config.next_member);
+    assert_memory_equal(child.members, s.config.members, sizeof child.members);
+    made[3] = false, seq[3] = 0; /* nobody waits for codes alone */
+    assert_true(gy_plan_split_child(&s.config, made, seq, &child));
+    assert_int_equal(child.member_count, 3);
+    s.config.members[1].in_sync = false, s.config.members[0].leaving = true;
+    assert_true(gy_plan_split_child(&s.config, made, seq, &child)); /* it has all that was acknowledged before the split */
+    assert_true(child.members[1].in_sync && !child.members[0].leaving);
+    s.config.split.shard = 0;
+    assert_false(gy_plan_split_child(&s.config, made, seq, &child));
+}
+
+static void the_child_comes_about_without_a_member_that_came_too_late_for_it(void **state)
+{
+    (void)state;
+    struct scene s = make_split();
+    struct gy_shard_config child;
+    bool made[GY_MEMBERS_MAX] = {false, true, false};
+    uint64_t seq[GY_MEMBERS_MAX] = {65, 60, 65};
+    assert_true(gy_plan_split_child(&s.config, made, seq, &child));
+    assert_int_equal(child.member_count, 1);
+    assert_int_equal(child.primary, 2);
+    made[1] = false;
+    assert_false(gy_plan_split_child(&s.config, made, seq, &child)); /* somebody must have made it */
+    made[3] = true, seq[3] = 60;
+    assert_false(gy_plan_split_child(&s.config, made, seq, &child)); /* and not of codes only */
+    made[1] = true, s.config.members[1].in_sync = false, made[0] = true, seq[0] = 62;
+    assert_true(gy_plan_split_child(&s.config, made, seq, &child)); /* another history's is left out */
+    assert_int_equal(child.member_count, 1);
+    assert_int_equal(child.primary, 1);
+}
+
+static void the_switch_waits_for_the_child_to_serve(void **state)
+{
+    (void)state;
+    struct scene s = make_split();
+    struct gy_shard_config child, next;
+    const bool made[GY_MEMBERS_MAX] = {true, true, true};
+    const uint64_t seq[GY_MEMBERS_MAX] = {60, 60, 60};
+    gyre_error err = {0};
+    assert_true(gy_plan_split_child(&s.config, made, seq, &child));
+    assert_false(gy_plan_split_switch(&s.config, &child, false, &next));
+    child.members[1].in_sync = child.members[2].in_sync = false;
+    assert_false(gy_plan_split_switch(&s.config, &child, true, &next)); /* it would refuse writes */
+    child.members[1].in_sync = true;
+    assert_true(gy_plan_split_switch(&s.config, &child, true, &next));
+    assert_int_equal(gy_config_check(&next, &err), GYRE_OK);
+    assert_int_equal(next.epoch, 11);
+    assert_int_equal(next.split.shard, 0);
+    assert_int_equal(next.range.first, 1000);
+    assert_int_equal(next.range.last, 1499);
+    assert_false(gy_plan_split_switch(&next, &child, true, &next));
+}
+
+static void a_shard_that_is_split_keeps_its_members(void **state)
+{
+    (void)state;
+    struct scene s = make_split();
+    struct gy_shard_config next;
+    gyre_error err = {0};
+    s.nodes[A].draining = true, s.wish.copies = s.wish.min_copies = 2, s.wish.quantized = 2; /* all of it later */
+    plan_nothing(&s);
+    s.world.nodes = s.nodes;
+    assert_int_equal(gy_plan_move(&s.config, &s.world, "a", "e", &next, &err), GYRE_PRECONDITION);
+    assert_non_null(strstr(err.text, "being split into shard 7"));
+    struct gy_plan_shard_view view = {&s.config, s.facts};
+    assert_false(gy_plan_settled(&view, &s.world));
+    s = make_split();
+    s.facts[2].lost = true;
+    assert_false(next_member(&s, 3)->in_sync);
+    s.config = s.plan.next;
+    plan_nothing(&s); /* two are in sync, which is enough to go on */
+    assert_string_equal(s.plan.reason, "a replica is lost, and the shard is being split first");
+    s.facts[0].presence = GY_PRESENCE_ABSENT;
+    plan(&s);
+    assert_int_equal(s.plan.next.primary, 2);
+    s.config = s.plan.next; /* one is not: it could not even be narrowed */
+    plan(&s);
+    assert_true(s.plan.change);
+    assert_int_equal(s.plan.next.next_member, s.config.next_member + 1);
+    assert_int_equal(s.plan.next.split.shard, 7);
+}
+
+static void a_member_too_many_makes_room_though_the_shard_is_split_where_too_few_are_in_sync(void **state)
+{
+    (void)state;
+    struct scene s = make_split();
+    s.world.node_count = 4;
+    s.wish.copies = s.wish.min_copies = s.config.min_copies = 4, s.wish.quantized = 0;
+    plan(&s); /* no node can take a fourth full one before that of codes has gone */
+    assert_true(s.plan.change && s.plan.next.members[3].leaving);
+    s.config = s.plan.next;
+    s.wish.copies = s.wish.min_copies = s.config.min_copies = 3;
+    plan_nothing(&s); /* enough are in sync again */
+}
+
+static void an_unclean_recovery_keeps_the_intent_of_a_split(void **state)
+{
+    (void)state;
+    struct scene s = make_split();
+    struct gy_shard_config next;
+    gyre_error err = {0};
+    s.config.members[1].in_sync = s.config.members[2].in_sync = false;
+    falls_silent(&s, A, 0);
+    assert_int_equal(recover(&s, 0, true, &next, &err), GYRE_OK);
+    assert_int_equal(gy_config_check(&next, &err), GYRE_OK);
+    assert_int_equal(next.split.shard, 7);
+    assert_int_equal(next.split.first, 1500);
+    assert_null(gy_config_member(&next, 1)); /* what it made of the child is nobody's */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -628,6 +800,13 @@ int main(void)
         cmocka_unit_test(members_of_a_node_with_an_heir_go_there),
         cmocka_unit_test(an_unclean_recovery_leaves_one_member_and_new_ones),
         cmocka_unit_test(an_unclean_recovery_is_refused_while_there_is_hope),
+        cmocka_unit_test(a_split_begins_in_the_middle),
+        cmocka_unit_test(the_child_waits_for_every_member_in_sync),
+        cmocka_unit_test(the_child_comes_about_without_a_member_that_came_too_late_for_it),
+        cmocka_unit_test(the_switch_waits_for_the_child_to_serve),
+        cmocka_unit_test(a_shard_that_is_split_keeps_its_members),
+        cmocka_unit_test(a_member_too_many_makes_room_though_the_shard_is_split_where_too_few_are_in_sync),
+        cmocka_unit_test(an_unclean_recovery_keeps_the_intent_of_a_split),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,6 +43,7 @@ static gy_collection_record make_record(void)
                                                .members = {{2, GY_MEMBER_FULL, false, true, "n1"},
                                                            {5, GY_MEMBER_FULL, true, false, "n2"},
                                                            {8, GY_MEMBER_QUANTIZED, false, false, "n3"}}};
+    record.shards[0].range = gy_range_of_shard(0, 2), record.shards[1].range = gy_range_of_shard(1, 2);
     gy_codebook *codebook = make_codebook(GYRE_COSINE, 2);
     assert_int_equal(gy_collection_record_set_codebook(&record, codebook, &err), GYRE_OK);
     gy_codebook_release(codebook);
@@ -101,6 +102,71 @@ static void a_collection_record_is_read_as_it_was_written(void **state)
     gy_collection_record_fini(&again);
 }
 
+/* A shard that is being split, before and after its child is there. */
+static void a_split_under_way_is_read_as_it_was_written(void **state)
+{
+    (void)state;
+    gy_collection_record record = make_record(), again = {0};
+    gy_bytes bytes;
+    gyre_error err = {0};
+    record.shards[0].split.shard = 2, record.shards[0].split.first = UINT64_C(1) << 62;
+    record.shards[1].unclean_epoch = 6, record.shards[1].unclean_unix_ms = 1700000000000;
+    assert_int_equal(gy_collection_record_encode(&record, &bytes, &err), GYRE_OK);
+    assert_int_equal(gy_collection_record_decode(&again, bytes.data, bytes.size, &err), GYRE_OK);
+    assert_memory_equal(again.shards, record.shards, 2 * sizeof *again.shards);
+    assert_int_equal(gy_collection_shown_shards(&again), 2);
+    gy_bytes_free(&bytes);
+    gy_collection_record_fini(&again);
+    record.shards = realloc(record.shards, 3 * sizeof *record.shards);
+    record.shards[2] = record.shards[0];
+    record.shards[2].split.shard = 0, record.shards[2].split.first = 0;
+    record.shards[2].range = (struct gy_hash_range){UINT64_C(1) << 62, (UINT64_C(1) << 63) - 1};
+    record.spec.shards = 3;
+    assert_int_equal(gy_collection_record_encode(&record, &bytes, &err), GYRE_OK);
+    assert_int_equal(gy_collection_record_decode(&again, bytes.data, bytes.size, &err), GYRE_OK);
+    assert_memory_equal(again.shards, record.shards, 3 * sizeof *again.shards);
+    assert_int_equal(gy_collection_shown_shards(&again), 2); /* it is there, and nobody is to see it */
+    gy_bytes_free(&bytes);
+    gy_collection_record_fini(&again);
+    record.shards[1].split.shard = 2, record.shards[1].split.first = UINT64_C(3) << 62;
+    assert_int_equal(gy_collection_record_encode(&record, &bytes, &err), GYRE_OK);
+    assert_int_equal(gy_collection_record_decode(&again, bytes.data, bytes.size, &err), GYRE_CORRUPT);
+    assert_non_null(strstr(err.text, "shards 0 and 1 are being split"));
+    gy_bytes_free(&bytes);
+    gy_collection_record_fini(&record);
+}
+
+/* As they lie on disks from before ranges. */
+static void a_record_of_format_2_has_equal_ranges(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"format\":2,\"id\":7,\"name\":\"old\",\"dim\":3,\"metric\":\"l2\",\"codec\":\"rabitq\",\"bits\":1,\"shards\":3,"
+        "\"copies\":1,\"quantized\":0,\"min_copies\":0,\"state\":\"active\",\"trained_at_points\":0,\"codebook_version\":1,"
+        "\"lists\":1,\"probe_costs\":[],\"configs\":[[1,1,1,1,2,[[1,\"full\",true,false,\"n1\"]]],"
+        "[4,1,1,1,2,[[1,\"full\",true,false,\"n2\"]],[3,5]],[1,1,1,1,2,[[1,\"full\",true,false,\"n3\"]]]]}";
+    static const uint8_t key[GY_PLACEMENT_KEY_BYTES] = {9, 8, 7};
+    gy_collection_record record = {0}, again = {0};
+    gy_bytes bytes;
+    gyre_error err = {0};
+    assert_int_equal(gy_collection_record_decode(&record, (const uint8_t *)text, strlen(text), &err), GYRE_OK);
+    gy_collection_record_set_key(&record, key);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct gy_hash_range range = gy_range_of_shard(i, 3);
+        assert_memory_equal(&record.shards[i].range, &range, sizeof range);
+        assert_memory_equal(record.shards[i].hash_key, key, sizeof key);
+    }
+    assert_int_equal(record.shards[1].unclean_epoch, 3);
+    assert_int_equal(record.shards[0].unclean_epoch, 0);
+    assert_int_equal(gy_collection_record_encode(&record, &bytes, &err), GYRE_OK); /* in the newest format from now on */
+    assert_int_equal(gy_collection_record_decode(&again, bytes.data, bytes.size, &err), GYRE_OK);
+    gy_collection_record_set_key(&again, key);
+    assert_memory_equal(again.shards, record.shards, 3 * sizeof *again.shards);
+    gy_bytes_free(&bytes);
+    gy_collection_record_fini(&record);
+    gy_collection_record_fini(&again);
+}
+
 /* Replaces the one occurrence of from in text; the caller frees. */
 static char *replaced(const char *text, const char *from, const char *to)
 {
@@ -132,8 +198,8 @@ static const struct damage {
     {"}", "}}", GYRE_CORRUPT, "JSON"},
     {"{", "[{", GYRE_CORRUPT, "JSON"},
 }, collection_damages[] = {
-    {"\"format\":2", "\"format\":9", GYRE_UNIMPLEMENTED, "format 9"},
-    {"\"format\":2", "\"format\":1", GYRE_UNIMPLEMENTED, "anew"},
+    {"\"format\":3", "\"format\":9", GYRE_UNIMPLEMENTED, "format 9"},
+    {"\"format\":3", "\"format\":1", GYRE_UNIMPLEMENTED, "anew"},
     {"\"id\":42", "\"id\":0", GYRE_CORRUPT, "id is 0"},
     {"\"id\":42", "\"id\":42.5", GYRE_CORRUPT, "integer"},
     {"\"id\":42", "\"id\":42,\"id\":43", GYRE_CORRUPT, "duplicate"},
@@ -181,10 +247,26 @@ static const struct damage {
     {"[1,\"full\",true,false,\"n1\"]", "[1,\"full\",true,false,\"n 1\"]", GYRE_CORRUPT, "shard 0"},
     {"[1,\"full\",true,false,\"n1\"]", "7", GYRE_CORRUPT, "shard 0"},
     {"[[1,\"full\",true,false,\"n1\"]]", "[]", GYRE_CORRUPT, "0 members"},
-    {"\"n1\"]]", "\"n1\"]],[2,5]", GYRE_CORRUPT, "unclean_epoch is 2"},
-    {"\"n1\"]]", "\"n1\"]],[1,0]", GYRE_CORRUPT, "unclean_unix_ms is 0"},
-    {"\"n1\"]]", "\"n1\"]],[1]", GYRE_CORRUPT, "unclean"},
-    {"\"n1\"]]", "\"n1\"]],5", GYRE_CORRUPT, "unclean"},
+    {"\"n1\"]],[0,0]", "\"n1\"]],[2,5]", GYRE_CORRUPT, "unclean_epoch is 2"},
+    {"\"n1\"]],[0,0]", "\"n1\"]],[1,0]", GYRE_CORRUPT, "unclean_unix_ms is 0"},
+    {"\"n1\"]],[0,0]", "\"n1\"]],[1]", GYRE_CORRUPT, "unclean"},
+    {"\"n1\"]],[0,0]", "\"n1\"]],5", GYRE_CORRUPT, "unclean"},
+    {"\"n1\"]],[0,0],[\"0000000000000000\",\"7fffffffffffffff\"]", "\"n1\"]]", GYRE_CORRUPT, "shard 0"},
+    {"\"7fffffffffffffff\"", "\"7fffffffffffff\"", GYRE_CORRUPT, "8 bytes"},
+    {"\"7fffffffffffffff\"", "7", GYRE_CORRUPT, "range"},
+    {"\"7fffffffffffffff\"", "\"0000000000000000\"", GYRE_CORRUPT, "last of range is 0"},
+    {"\"7fffffffffffffff\"", "\"7ffffffffffffffe\"", GYRE_CORRUPT, "leave hashes out or overlap"},
+    {"\"7fffffffffffffff\"", "\"8000000000000000\"", GYRE_CORRUPT, "leave hashes out or overlap"},
+    {"\"7fffffffffffffff\"", "\"ffffffffffffffff\"", GYRE_CORRUPT, "leave hashes out or overlap"},
+    {"[\"0000000000000000\"", "[\"0000000000000001\"", GYRE_CORRUPT, "leave hashes out or overlap"},
+    {"\"ffffffffffffffff\"", "\"fffffffffffffffe\"", GYRE_CORRUPT, "leave hashes out or overlap"},
+    {"\"ffffffffffffffff\"", "\"7000000000000000\"", GYRE_CORRUPT, "hash_first"},
+    {"\"7fffffffffffffff\"]", "\"7fffffffffffffff\"],[0,\"4000000000000000\"]", GYRE_CORRUPT, "split into shard 0"},
+    {"\"7fffffffffffffff\"]", "\"7fffffffffffffff\"],[3,\"4000000000000000\"]", GYRE_CORRUPT, "split into 3, of 2"},
+    {"\"7fffffffffffffff\"]", "\"7fffffffffffffff\"],[2,\"9000000000000000\"]", GYRE_CORRUPT, "split_first"},
+    {"\"7fffffffffffffff\"]", "\"7fffffffffffffff\"],[1,\"4000000000000000\"]", GYRE_CORRUPT, "not the upper half"},
+    {"\"7fffffffffffffff\"]", "\"7fffffffffffffff\"],[2]", GYRE_CORRUPT, "split"},
+    {"\"ffffffffffffffff\"]", "\"ffffffffffffffff\"],[1,\"c000000000000000\"]", GYRE_CORRUPT, "split into 1, of 2"},
     {"\"n3\"", "\"n2\"", GYRE_CORRUPT, "on one node"},
     {"\"configs\":[", "\"configs\":{\"a\":[", GYRE_CORRUPT, "JSON"},
 };
@@ -355,6 +437,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cluster_record_is_read_as_it_was_written),
         cmocka_unit_test(a_collection_record_is_read_as_it_was_written),
+        cmocka_unit_test(a_split_under_way_is_read_as_it_was_written),
+        cmocka_unit_test(a_record_of_format_2_has_equal_ranges),
         cmocka_unit_test(a_node_record_is_read_as_it_was_written),
         cmocka_unit_test(a_damaged_cluster_record_is_refused_by_field),
         cmocka_unit_test(a_damaged_collection_record_is_refused_by_field),

@@ -73,6 +73,15 @@ static void publish(struct world *world, gy_link *first)
         fail_msg("%s", err.text);
 }
 
+/* Where a point of a collection of equal ranges lives. */
+static uint32_t shard_of(const uint8_t *placement_key, uint32_t shards, const gyre_point_id *id)
+{
+    uint64_t hash = gy_point_hash(placement_key, id);
+    uint32_t shard = (uint32_t)((unsigned __int128)hash * shards >> 64);
+    assert_true(gy_range_has(gy_range_of_shard(shard, shards), hash));
+    return shard;
+}
+
 /* Stored points depend on these: they never change. The first hash is SipHash-2-4's own published vector for the 16 bytes
  * 00 … 0f, 0x3f2acc7f57c29bdb; the others come from a second implementation. */
 static void the_shard_of_an_id_never_changes(void **state)
@@ -81,7 +90,7 @@ static void the_shard_of_an_id_never_changes(void **state)
     gyre_point_id counting;
     for (uint8_t i = 0; i < GYRE_ID_BYTES; i++)
         counting.bytes[i] = i;
-    assert_int_equal(gy_shard_of(key, 1u << 31, &counting), 0x3f2acc7f57c29bdbu >> 33);
+    assert_int_equal(shard_of(key, 1u << 31, &counting), 0x3f2acc7f57c29bdbu >> 33);
     const struct {
         uint64_t id;
         uint32_t shards, shard;
@@ -91,7 +100,7 @@ static void the_shard_of_an_id_never_changes(void **state)
     };
     for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
         gyre_point_id id = gyre_point_id_from_number(golden[i].id);
-        assert_int_equal(gy_shard_of(key, golden[i].shards, &id), golden[i].shard);
+        assert_int_equal(shard_of(key, golden[i].shards, &id), golden[i].shard);
     }
 }
 
@@ -102,7 +111,7 @@ static void ids_in_a_row_are_spread_evenly(void **state)
     size_t counts[SHARDS] = {0};
     for (uint64_t i = 0; i < POINTS; i++) {
         gyre_point_id id = gyre_point_id_from_number(i);
-        uint32_t shard = gy_shard_of(key, SHARDS, &id);
+        uint32_t shard = shard_of(key, SHARDS, &id);
         assert_true(shard < SHARDS);
         counts[shard]++;
     }
@@ -117,7 +126,7 @@ static void twice_the_shards_split_each_range(void **state)
     (void)state;
     for (uint64_t i = 0; i < 1000; i++) {
         gyre_point_id id = gyre_point_id_from_number(i * 7919);
-        assert_int_equal(gy_shard_of(key, 10, &id), gy_shard_of(key, 20, &id) / 2);
+        assert_int_equal(shard_of(key, 10, &id), shard_of(key, 20, &id) / 2);
     }
 }
 
@@ -141,7 +150,7 @@ static void a_route_says_what_the_record_says(void **state)
     assert_ptr_equal(members[1].peer, route->shards[0].peer);
     assert_int_equal(gyre_codebook_version(route->codebook), 1);
     gyre_point_id id = gyre_point_id_from_number(5);
-    assert_int_equal(gy_route_shard_of(route, &id), gy_shard_of(key, 2, &id));
+    assert_int_equal(gy_route_shard_of(route, &id), shard_of(key, 2, &id));
     gy_route_release(route);
 }
 
@@ -216,6 +225,110 @@ static void a_route_keeps_its_codebook_and_probe_costs_while_the_record_moves_on
     gy_route_release(route);
 }
 
+static const gy_route *hold(struct world *world)
+{
+    const gy_route *route;
+    gyre_error err = {0};
+    assert_int_equal(gy_route_hold(world->routing, "words", &route, &err), GYRE_OK);
+    return route;
+}
+
+/* The record with so many shards, all on a node that has not reported. */
+static void set_shards(struct world *world, uint32_t shards)
+{
+    struct gy_shard_config *configs = calloc(shards, sizeof *configs);
+    for (uint32_t s = 0; s < shards; s++)
+        configs[s] = world->record.shards[0], configs[s].range = (struct gy_hash_range){0, 0};
+    free(world->record.shards);
+    world->record.shards = configs;
+    world->record.spec.shards = shards;
+}
+
+static gyre_status publish_all(struct world *world, gyre_error *err)
+{
+    struct gy_routing_member(*members)[GY_MEMBERS_MAX] = calloc(world->record.spec.shards, sizeof *members);
+    gyre_status status = gy_routing_publish(world->routing, &world->record, members, err);
+    free(members);
+    return status;
+}
+
+/* As it was before shards had ranges: configurations without one, or with the one that says the same. */
+static void equal_ranges_are_where_points_have_always_lived(void **state)
+{
+    struct world *world = *state;
+    gyre_error err = {0};
+    for (uint32_t shards = 1; shards <= 20; shards++)
+        for (int ranged = 0; ranged < 2; ranged++) {
+            set_shards(world, shards);
+            for (uint32_t s = 0; ranged && s < shards; s++)
+                world->record.shards[s].range = gy_range_of_shard(s, shards);
+            assert_int_equal(publish_all(world, &err), GYRE_OK);
+            const gy_route *route = hold(world);
+            for (uint64_t i = 0; i < 1000; i++) {
+                gyre_point_id id = gyre_point_id_from_number(i * 7919);
+                assert_int_equal(gy_route_shard_of(route, &id), shard_of(key, shards, &id));
+            }
+            for (uint32_t s = 0; s < shards; s++)
+                assert_true(route->shards[s].range.last != 0);
+            gy_route_release(route);
+        }
+}
+
+static void a_shard_that_is_being_made_is_not_shown_and_then_has_its_half(void **state)
+{
+    struct world *world = *state;
+    gyre_error err = {0};
+    set_shards(world, 3);
+    struct gy_shard_config *configs = world->record.shards;
+    configs[0].range = gy_range_of_shard(0, 2), configs[1].range = gy_range_of_shard(1, 2);
+    configs[0].split.shard = 2, configs[0].split.first = configs[0].range.last / 2;
+    configs[2].range = (struct gy_hash_range){configs[0].split.first, configs[0].range.last};
+    assert_int_equal(publish_all(world, &err), GYRE_OK);
+    const gy_route *before = hold(world);
+    assert_int_equal(before->shard_count, 2);
+    gy_routing_member_said(world->routing, "words", 0, 1, 77);
+    gy_routing_member_said(world->routing, "words", 2, 1, 99); /* nobody asks it yet */
+    configs[0].range = gy_config_kept_range(&configs[0]), configs[0].split.shard = 0, configs[0].split.first = 0;
+    assert_int_equal(publish_all(world, &err), GYRE_OK);
+    const gy_route *after = hold(world);
+    assert_int_equal(after->shard_count, 3);
+    size_t moved = 0;
+    for (uint64_t i = 0; i < 1000; i++) {
+        gyre_point_id id = gyre_point_id_from_number(i);
+        uint32_t was = gy_route_shard_of(before, &id), is = gy_route_shard_of(after, &id);
+        assert_true(is == was || (was == 0 && is == 2));
+        assert_true(gy_range_has(after->shards[is].range, gy_point_hash(key, &id)));
+        moved += is != was;
+    }
+    assert_true(moved > 150 && moved < 350);
+    assert_int_equal(gy_shard_seen_floor(after->shards[0].seen), 77);
+    assert_int_equal(gy_shard_seen_floor(after->shards[2].seen), 0); /* its log begins where the other's was once */
+    gy_route_release(before), gy_route_release(after);
+}
+
+static void ranges_that_are_no_partition_are_refused(void **state)
+{
+    struct world *world = *state;
+    gyre_error err = {0};
+    set_shards(world, 3);
+    const struct gy_hash_range third[3] = {gy_range_of_shard(0, 3), gy_range_of_shard(1, 3), gy_range_of_shard(2, 3)},
+                               all = {0, UINT64_MAX}, one = {5, 5};
+    const struct gy_hash_range wrong[][3] = {
+        {third[0], third[1], third[1]}, {third[1], third[1], third[2]}, {third[0], third[2], third[2]}, {all, all, all},
+        {third[0], third[1], one}, {all, third[1], third[2]}, {third[0], third[1], {third[2].first + 1, UINT64_MAX}},
+        {third[0], third[1], {third[2].first, UINT64_MAX - 1}}, {one, one, one}, {{9, 3}, third[1], third[2]},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        for (uint32_t s = 0; s < 3; s++)
+            world->record.shards[s].range = wrong[i][s];
+        assert_int_equal(publish_all(world, &err), GYRE_CORRUPT);
+        assert_non_null(strstr(err.text, "do not go together"));
+    }
+    for (uint32_t s = 0; s < 3; s++)
+        world->record.shards[s].range = third[(s + 1) % 3]; /* in any order */
+    assert_int_equal(publish_all(world, &err), GYRE_OK);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_world, free_world)
 
 int main(void)
@@ -231,6 +344,9 @@ int main(void)
         TEST(a_name_that_is_none_is_told_from_one_that_is_not_there),
         TEST(a_held_route_stays_as_it_was_while_newer_ones_come_and_go),
         TEST(a_route_keeps_its_codebook_and_probe_costs_while_the_record_moves_on),
+        TEST(equal_ranges_are_where_points_have_always_lived),
+        TEST(a_shard_that_is_being_made_is_not_shown_and_then_has_its_half),
+        TEST(ranges_that_are_no_partition_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,6 +46,7 @@ struct world {
     atomic_uint scans, reads;
     atomic_uint asked[NODES]; /* messages to each */
     atomic_ullong applied_seq, min_seq; /* of every replica but those behind; the largest that was asked for */
+    atomic_uint refusals;      /* so many more for being behind, then everybody catches up; 0: nobody does */
     pthread_mutex_t mu;
     pthread_cond_t moved;          /* a scan was swallowed or played */
     gy_bus_request *swallowed[64]; /* guarded by mu: what frozen nodes have not answered */
@@ -209,8 +210,11 @@ static gyre_status play_scan(struct node *node, const Gyre__Node__Scan *scan, gy
         shards[s].applied_seq = node->mischief == BEHIND ? 1 : node->world->applied_seq;
         uint64_t min_seq = scan->n_min_seqs ? scan->min_seqs[s] : 0;
         note_seq(node->world, min_seq);
-        if (shards[s].applied_seq < min_seq)
+        if (shards[s].applied_seq < min_seq) {
             shards[s].status = GYRE_UNAVAILABLE, shards[s].error = (char *)(uintptr_t)"the replica is behind";
+            if (node->world->refusals && atomic_fetch_sub(&node->world->refusals, 1) == 1)
+                node->world->applied_seq = min_seq;
+        }
         if (node->mischief == REFUSING)
             shards[s].status = GYRE_NOT_FOUND, shards[s].error = (char *)(uintptr_t)"no such replica here";
         shards[s].queries = pointers + s * queries, shards[s].n_queries = queries;
@@ -355,7 +359,7 @@ static int world_open(void **state)
                                                             &world->loads[n], &world->member_seen[s][m]};
         }
         world->shards[s] = (struct gy_route_shard){1, names[s % NODES], world->nodes[s % NODES].peer, 1, world->members[s], 1,
-                                                   &world->shard_seen[s]};
+                                                   &world->shard_seen[s], gy_range_of_shard(s, SHARDS)};
     }
     world->route = (gy_route){.collection_id = 1, .collection = "played", .metric = GYRE_L2, .dim = DIM, .shard_count = SHARDS,
         .shards = world->shards, .codebook = world->codebook, .pace = world->pace};
@@ -1009,6 +1013,19 @@ static void a_frozen_node_gets_company_and_its_answer_is_dropped(void **state)
     pthread_mutex_unlock(&world->mu);
 }
 
+static void who_is_behind_is_asked_again_until_it_has_caught_up(void **state)
+{
+    struct world *world = *state;
+    set_members(world, MEMBERS);
+    world->applied_seq = 70;
+    world->refusals = 2 * MEMBERS + 1; /* more than there are to be asked once */
+    uint64_t seqs[SHARDS] = {[4] = 71};
+    struct gy_search_options options = options_of(10);
+    options.min_seqs = seqs;
+    assert_right(world, 0, &options);
+    assert_int_equal(world->refusals, 0);
+}
+
 static void a_session_is_answered_by_who_has_applied_its_writes(void **state)
 {
     struct world *world = *state;
@@ -1114,6 +1131,7 @@ int main(void)
         TEST(whoever_answers_the_answer_is_the_same),
         TEST(who_failed_is_left_alone_for_a_while),
         TEST(a_frozen_node_gets_company_and_its_answer_is_dropped),
+        TEST(who_is_behind_is_asked_again_until_it_has_caught_up),
         TEST(a_session_is_answered_by_who_has_applied_its_writes),
         TEST(who_measures_is_as_new_as_who_scanned),
         TEST(codes_answer_for_full_copies_only_if_they_may),

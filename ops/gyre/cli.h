@@ -41,6 +41,7 @@ int command_drain(struct cli *cli, int argc, char **argv);
 int command_replace(struct cli *cli, int argc, char **argv);
 int command_recover(struct cli *cli, int argc, char **argv);
 int command_move(struct cli *cli, int argc, char **argv);
+int command_split(struct cli *cli, int argc, char **argv);
 int command_collection_train(struct cli *cli, int argc, char **argv);
 int command_import(struct cli *cli, int argc, char **argv);
 int command_backup(struct cli *cli, int argc, char **argv);

@@ -31,6 +31,15 @@ gyre_status collection_create(const struct cli *cli, gyre_client *client, const 
                             cli_deadline_ns(cli, CALL_SECONDS), err);
 }
 
+uint32_t collection_shards(const Gyre__V1__Collection *collection)
+{
+    uint32_t shards = collection->spec ? collection->spec->shards : 0;
+    for (size_t s = 0; s < collection->n_shards; s++)
+        if (shards > 1 && collection->shards[s]->splitting_into == shards - 1)
+            return shards - 1;
+    return shards;
+}
+
 gyre_status metric_read(const char *text, Gyre__V1__Metric *out, gyre_error *err)
 {
     gyre_metric metric = gyre_metric_parse(text);

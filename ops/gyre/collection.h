@@ -14,6 +14,9 @@ GYRE_CHECKED gyre_status collection_get(const struct cli *cli, gyre_client *clie
 GYRE_CHECKED gyre_status collection_create(const struct cli *cli, gyre_client *client, const Gyre__V1__CollectionSpec *spec,
                                            Gyre__V1__Collection **out, gyre_error *err);
 
+/* Shards that have points of their own: not one that a split is still making. */
+uint32_t collection_shards(const Gyre__V1__Collection *collection);
+
 /* All collections, for a command; returns as cli_call does. */
 int collection_list(const struct cli *cli, const char *command, Gyre__V1__ListCollectionsReply **out);
 

@@ -4,8 +4,10 @@
 #include "output.h"
 
 #include "gyre/metric.h"
+#include "gyre/shard_config.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <time.h>
 
 static const Gyre__V1__CollectionSpec nothing = GYRE__V1__COLLECTION_SPEC__INIT;
@@ -36,13 +38,15 @@ json_t *collection_json(const Gyre__V1__Collection *collection)
     json_t *shards = json_array(), *costs = json_array();
     for (size_t i = 0; i < collection->n_shards; i++) {
         const Gyre__V1__ShardInfo *shard = collection->shards[i];
-        json_array_append_new(shards, json_pack("{si sI ss sb sI sI si si ss sI sI so}", "shard", (int)shard->shard, "epoch",
+        json_array_append_new(shards, json_pack("{si sI ss sb sI sI si si ss sI sI ss ss si sI so}", "shard", (int)shard->shard, "epoch",
                                                 (json_int_t)shard->epoch, "primary", shard->primary, "reachable", shard->reachable,
                                                 "points", (json_int_t)shard->points, "applied_seq", (json_int_t)shard->applied_seq,
                                                 "codebook_version", (int)shard->codebook_version, "min_copies",
                                                 (int)shard->min_copies, "obstacle", shard->obstacle, "unclean_epoch",
                                                 (json_int_t)shard->unclean_epoch, "unclean_unix_ms",
-                                                (json_int_t)shard->unclean_unix_ms, "members",
+                                                (json_int_t)shard->unclean_unix_ms, "hash_first", shard->hash_first,
+                                                "hash_last", shard->hash_last, "splitting_into", (int)shard->splitting_into,
+                                                "foreign_points", (json_int_t)shard->foreign_points, "members",
                                                 members_json(shard)));
     }
     for (size_t i = 0; i < collection->n_probe_costs; i++)
@@ -61,6 +65,15 @@ json_t *collection_json(const Gyre__V1__Collection *collection)
                                       (int)spec->shards, "copies", (int)spec->copies, "quantized", (int)spec->quantized, "min_copies",
                                       (int)spec->min_copies));
     return object;
+}
+
+/* Whether a shard of it is being split. */
+static bool splits(const Gyre__V1__Collection *collection)
+{
+    for (size_t i = 0; i < collection->n_shards; i++)
+        if (collection->shards[i]->splitting_into)
+            return true;
+    return false;
 }
 
 void collections_print(Gyre__V1__Collection *const *collections, size_t count, FILE *out)
@@ -85,7 +98,7 @@ void collections_print(Gyre__V1__Collection *const *collections, size_t count, F
             table_add(&table, "%s", spec->codec); /* says its bits */
         table_add(&table, "%s", number_text(collection->points, number));
         table_add(&table, "%s", number_text(collection->lists, number));
-        table_add(&table, "%u", spec->shards);
+        table_add(&table, splits(collection) ? "%u, splitting" : "%u", spec->shards);
         if (spec->quantized)
             table_add(&table, "%u + %u codes", spec->copies, spec->quantized);
         else
@@ -96,11 +109,25 @@ void collections_print(Gyre__V1__Collection *const *collections, size_t count, F
     table_print(&table, out);
 }
 
+/* Whether its shards have other ranges of hashes than they were made with: some were split. */
+static bool was_split(const Gyre__V1__Collection *collection)
+{
+    for (size_t i = 0; i < collection->n_shards; i++) {
+        const Gyre__V1__ShardInfo *shard = collection->shards[i];
+        struct gy_hash_range made = gy_range_of_shard(shard->shard, (uint32_t)collection->n_shards);
+        if (shard->hash_last[0] &&
+            (strtoull(shard->hash_first, NULL, 16) != made.first || strtoull(shard->hash_last, NULL, 16) != made.last))
+            return true;
+    }
+    return false;
+}
+
 static void print_shards(const Gyre__V1__Collection *collection, FILE *out)
 {
     static const struct column columns[] = {{"shard", true}, {"primary", false},     {"reachable", false}, {"points", true},
-                                            {"epoch", true}, {"applied seq", true}, {"codebook", true}};
-    struct table table = {.columns = columns, .column_count = sizeof columns / sizeof *columns};
+                                            {"epoch", true}, {"applied seq", true}, {"codebook", true},    {"hashes", false}};
+    bool hashes = was_split(collection);
+    struct table table = {.columns = columns, .column_count = sizeof columns / sizeof *columns - (hashes ? 0 : 1)};
     for (size_t i = 0; i < collection->n_shards; i++) {
         const Gyre__V1__ShardInfo *shard = collection->shards[i];
         char number[NUMBER_TEXT_BYTES];
@@ -111,6 +138,8 @@ static void print_shards(const Gyre__V1__Collection *collection, FILE *out)
         table_add(&table, "%" PRIu64, shard->epoch);
         table_add(&table, "%" PRIu64, shard->applied_seq);
         table_add(&table, "%u", shard->codebook_version);
+        if (hashes)
+            table_add(&table, "%.16s-%.16s", shard->hash_first, shard->hash_last);
     }
     table_print(&table, out);
 }
@@ -155,6 +184,20 @@ static void print_obstacles(const Gyre__V1__Collection *collection, FILE *out)
             snprintf(obstacle, sizeof obstacle, "%.127s", collection->shards[i]->obstacle);
             fprintf(out, "shard %u: %s\n", collection->shards[i]->shard, text_harmless(obstacle));
         }
+}
+
+/* Shards that are being split, and what is left to do of splits that came about. */
+static void print_splits(const Gyre__V1__Collection *collection, FILE *out)
+{
+    char number[NUMBER_TEXT_BYTES];
+    for (size_t i = 0; i < collection->n_shards; i++) {
+        const Gyre__V1__ShardInfo *shard = collection->shards[i];
+        if (shard->splitting_into)
+            fprintf(out, "shard %u: is being split; its upper half becomes shard %u\n", shard->shard, shard->splitting_into);
+        else if (shard->foreign_points)
+            fprintf(out, "shard %u: was split; %s points of the other half are still to be deleted\n", shard->shard,
+                    number_text(shard->foreign_points, number));
+    }
 }
 
 /* Where writes may have been lost. */
@@ -218,6 +261,7 @@ void collection_print(const Gyre__V1__Collection *collection, bool json, FILE *o
     if (has_copies(collection))
         print_members(collection, out);
     print_obstacles(collection, out);
+    print_splits(collection, out);
     print_unclean(collection, out);
     print_costs(collection, out);
 }

@@ -21,6 +21,7 @@ static const struct command commands[] = {
     {"replace", "move every replica of a node to another one", command_replace},
     {"recover", "go on with a shard whose copies in sync are gone, losing writes", command_recover},
     {"move", "move a replica of a shard to another node", command_move},
+    {"split", "halve a shard: its upper half becomes a new one", command_split},
     {"scrub", "check what the replicas of a collection have on disk", command_scrub},
     {"fsck", "check what a shard daemon that does not run keeps", command_fsck},
     {"import", "add the vectors of a file", command_import},

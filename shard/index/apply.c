@@ -9,8 +9,10 @@
 #include "index/codes.h"
 #include "index/digest.h"
 #include "index/encode.h"
+#include "index/sieve.h"
 #include "index/state.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 struct touch {
@@ -47,6 +49,8 @@ struct applying {
     gyre_point_id *old_points, *old_vectors; /* [count] replaced, and not in RAM */
     size_t old_point_count, old_vector_count;
     uint64_t applied_seq;
+    const struct gy_range_record *range; /* that holds after it; NULL: as before */
+    bool forgets;                        /* deletes what is not owned, and only that */
 };
 
 static void applying_fini(struct applying *applying)
@@ -230,12 +234,25 @@ static gyre_status encode(struct applying *applying, const struct gy_operation *
     return gy_encode(points->current->codebook, applying->vectors, vectors, applying->lists, applying->rows, err);
 }
 
+/* What is not owned only goes: what is foreign is counted once, when it becomes so. */
+static gyre_status check_owned(const struct applying *applying, const struct gy_operation *operations, size_t count,
+                               gyre_error *err)
+{
+    const gy_snapshot *current = applying->points->current;
+    for (size_t i = 0; i < count && !gy_range_is_all(current->owning.record.owned); i++)
+        if (gy_snapshot_owns(current, &operations[i].id) == applying->forgets)
+            return gyre_fail(err, GYRE_INVALID, "operation %zu is on a point that is %s", i,
+                             applying->forgets ? "owned" : "not of this shard");
+    return GYRE_OK;
+}
+
 /* Everything that can fail for want of much memory or for a bad vector, before anything is changed. */
 static gyre_status prepare(struct applying *applying, const struct gy_operation *operations, size_t count, gyre_error *err)
 {
     gy_points *points = applying->points;
     gy_snapshot *current = points->current; /* only who holds apply_mu replaces it */
     size_t row_bytes = current->codebook->layout.row_bytes;
+    GY_TRY(check_owned(applying, operations, count, err));
     GY_TRY(gy_places_reserve(&points->places, current, count, err));
     GY_TRY(gy_dirty_reserve(&points->dirty, points->tracking ? count : 0, err));
     applying->next = gy_snapshot_copy(current);
@@ -362,6 +379,22 @@ static void put_requests(struct applying *applying, struct gy_request_changes *r
     gy_batch_put_requests(applying->batch, applying->points->store, requests);
 }
 
+/* What is owned from now on, and how much of what is there is not. */
+static void put_range(struct applying *applying)
+{
+    struct gy_owning *owning = &applying->next->owning;
+    if (!applying->range)
+        return;
+    owning->record = *applying->range;
+    if (!applying->forgets) {
+        gy_snapshot_count_foreign(applying->next);
+        return;
+    }
+    owning->foreign -= applying->points->current->points - applying->next->points;
+    owning->beyond = owning->foreign; /* content is owned */
+    owning->record.foreign = owning->foreign > 0;
+}
+
 static gyre_status apply(struct applying *applying, const struct gy_operation *operations, const uint64_t *versions, size_t count,
                          struct gy_request_changes *requests, bool *deleted, gyre_error *err)
 {
@@ -377,31 +410,94 @@ static gyre_status apply(struct applying *applying, const struct gy_operation *o
     GY_TRY(put_codes(applying, err));
     if (requests)
         put_requests(applying, requests, versions, count, deleted);
+    put_range(applying);
     applying->next->applied_seq = applying->applied_seq;
     GY_TRY(gy_store_commit_applied(points->store, applying->batch, applying->applied_seq, applying->next->points,
-                                   &applying->next->digest, err));
+                                   &applying->next->digest, applying->range ? &applying->next->owning.record : NULL, err));
     if (points->tracking)
         for (size_t i = 0; i < count; i++)
             points->dirty.ids[points->dirty.count++] = operations[i].id;
     return GYRE_OK;
 }
 
+/* A batch from beginning to end. */
+static gyre_status run(struct applying *applying, const struct gy_operation *operations, const uint64_t *versions, size_t count,
+                       struct gy_request_changes *requests, bool *deleted, gyre_error *err)
+{
+    gy_points *points = applying->points;
+    pthread_mutex_lock(&points->apply_mu);
+    gyre_status status = points->broken ? gyre_fail(err, GYRE_PRECONDITION,
+                                                    "an earlier batch failed; the replica must be opened anew")
+                                        : prepare(applying, operations, count, err);
+    if (status == GYRE_OK) {
+        status = apply(applying, operations, versions, count, requests, deleted, err);
+        points->broken = status != GYRE_OK;
+        if (status == GYRE_OK)
+            gy_points_publish(points, GY_TAKE(applying->next));
+    }
+    atomic_store(&points->table_bytes, gy_places_bytes(&points->places));
+    pthread_mutex_unlock(&points->apply_mu);
+    applying_fini(applying);
+    return status;
+}
+
 gyre_status gy_points_apply(gy_points *points, const struct gy_operation *operations, const uint64_t *versions, size_t count,
                             uint64_t applied_seq, struct gy_request_changes *requests, bool *deleted, gyre_error *err)
 {
     struct applying applying = {.points = points, .applied_seq = applied_seq};
-    pthread_mutex_lock(&points->apply_mu);
-    gyre_status status = points->broken ? gyre_fail(err, GYRE_PRECONDITION,
-                                                    "an earlier batch failed; the replica must be opened anew")
-                                        : prepare(&applying, operations, count, err);
-    if (status == GYRE_OK) {
-        status = apply(&applying, operations, versions, count, requests, deleted, err);
-        points->broken = status != GYRE_OK;
-        if (status == GYRE_OK)
-            gy_points_publish(points, GY_TAKE(applying.next));
+    return run(&applying, operations, versions, count, requests, deleted, err);
+}
+
+/* ---- what is owned: only whoever applies changes it ---- */
+
+/* Of two ranges what is in both; false: nothing. */
+static bool common(struct gy_hash_range a, struct gy_hash_range b, struct gy_hash_range *out)
+{
+    if (gy_range_is_all(a) || gy_range_is_all(b)) {
+        *out = gy_range_is_all(a) ? b : a;
+        return true;
     }
-    atomic_store(&points->table_bytes, gy_places_bytes(&points->places));
-    pthread_mutex_unlock(&points->apply_mu);
-    applying_fini(&applying);
+    *out = (struct gy_hash_range){a.first > b.first ? a.first : b.first, a.last < b.last ? a.last : b.last};
+    return out->first <= out->last;
+}
+
+gyre_status gy_points_narrow(gy_points *points, struct gy_hash_range range, const uint8_t *hash_key, uint64_t applied_seq,
+                             gyre_error *err)
+{
+    GY_AUTO(gy_snapshot) *current = gy_points_snapshot(points);
+    struct gy_range_record record = current->owning.record;
+    struct gy_hash_range owned = record.owned;
+    if (range.first > range.last || !common(owned, range, &record.owned))
+        return gyre_fail(err, GYRE_INVALID, "hashes %016" PRIx64 " to %016" PRIx64 " are to be left of %016" PRIx64
+                         " to %016" PRIx64, range.first, range.last, owned.first, owned.last);
+    if (!gy_range_is_all(owned) && memcmp(record.hash_key, hash_key, sizeof record.hash_key) != 0)
+        return gyre_fail(err, GYRE_INVALID, "the key of the hashes is another one than before");
+    memcpy(record.hash_key, hash_key, sizeof record.hash_key);
+    struct applying applying = {.points = points, .applied_seq = applied_seq, .range = &record};
+    return run(&applying, NULL, NULL, 0, NULL, NULL, err);
+}
+
+gyre_status gy_points_forget(gy_points *points, const gyre_point_id *ids, size_t count, uint64_t applied_seq, gyre_error *err)
+{
+    GY_AUTO(gy_snapshot) *current = gy_points_snapshot(points);
+    struct gy_range_record record = current->owning.record;
+    struct gy_operation *operations = calloc(count + 1, sizeof *operations);
+    uint64_t *versions = malloc((count + 1) * sizeof *versions);
+    bool *deleted = malloc(count + 1);
+    gyre_status status = operations && versions && deleted ? GYRE_OK
+                                                           : gyre_fail(err, GYRE_NO_MEMORY, "batch of %zu operations", count);
+    size_t foreign = 0;
+    for (size_t i = 0; i < count && status == GYRE_OK; i++)
+        if (!gy_snapshot_owns(current, &ids[i])) {
+            versions[foreign] = applied_seq;
+            operations[foreign++].id = ids[i];
+        }
+    record.content = record.owned;
+    struct applying applying = {.points = points, .applied_seq = applied_seq, .range = &record, .forgets = true};
+    if (status == GYRE_OK)
+        status = run(&applying, operations, versions, foreign, NULL, deleted, err);
+    free(operations);
+    free(versions);
+    free(deleted);
     return status;
 }

@@ -55,9 +55,9 @@ static struct gy_chunk *allocate(const struct gy_layout *layout, uint32_t list, 
     if (!memory)
         return NULL;
     struct gy_chunk *chunk = (struct gy_chunk *)(void *)memory;
-    *chunk = (struct gy_chunk){.list = list, .capacity = (uint16_t)capacity, .blocks = memory + GY_BLOCK_ALIGN};
+    *chunk = (struct gy_chunk){.list = list, .capacity = (uint16_t)capacity};
     atomic_init(&chunk->references, 1);
-    uint8_t *ids = chunk->blocks + whole_blocks(capacity) * layout->block_bytes;
+    uint8_t *ids = gy_chunk_blocks(chunk) + whole_blocks(capacity) * layout->block_bytes;
     chunk->ids = (gyre_point_id *)(void *)ids;
     chunk->refine = ids + capacity * sizeof(gyre_point_id);
     return chunk;
@@ -68,7 +68,7 @@ static void init_from(const struct gy_layout *layout, struct gy_chunk *chunk, si
 {
     size_t row = block * GYRE_BLOCK_ROWS, more = chunk->capacity - row;
     for (size_t b = block; b < whole_blocks(chunk->capacity); b++)
-        gyre_block_init(layout->code_bytes, chunk->blocks + b * layout->block_bytes);
+        gyre_block_init(layout->code_bytes, gy_chunk_blocks(chunk) + b * layout->block_bytes);
     memset(chunk->ids + row, 0, more * sizeof *chunk->ids);
     memset(chunk->refine + row * layout->refine_row_bytes, 0, more * layout->refine_row_bytes);
 }
@@ -91,7 +91,7 @@ struct gy_chunk *gy_chunk_copy(const struct gy_layout *layout, const struct gy_c
     chunk->rows = from->rows, chunk->held = from->held, chunk->outstanding = from->outstanding;
     chunk->asked = from->asked;
     chunk->mirror = gy_segment_hold(from->mirror);
-    memcpy(chunk->blocks, from->blocks, blocks * layout->block_bytes);
+    memcpy(gy_chunk_blocks(chunk), gy_chunk_blocks(from), blocks * layout->block_bytes);
     memcpy(chunk->ids, from->ids, rows * sizeof *chunk->ids);
     memcpy(chunk->refine, from->refine, rows * layout->refine_row_bytes);
     init_from(layout, chunk, blocks);
@@ -109,12 +109,16 @@ void gy_chunk_release(struct gy_chunk *chunk)
     if (!chunk || atomic_fetch_sub_explicit(&chunk->references, 1, memory_order_acq_rel) != 1)
         return;
     gy_segment_release(chunk->mirror);
+    for (struct gy_chunk_mask *next, *mask = atomic_load_explicit(&chunk->masks, memory_order_relaxed); mask; mask = next) {
+        next = mask->next;
+        free(mask);
+    }
     free(chunk);
 }
 
 static uint8_t *block_of(const struct gy_layout *layout, const struct gy_chunk *chunk, size_t place)
 {
-    return chunk->blocks + place / GYRE_BLOCK_ROWS * layout->block_bytes;
+    return gy_chunk_blocks(chunk) + place / GYRE_BLOCK_ROWS * layout->block_bytes;
 }
 
 bool gy_chunk_holds(const struct gy_layout *layout, const struct gy_chunk *chunk, size_t place)

@@ -26,6 +26,24 @@ struct gy_layout {
 };
 void gy_layout_init(struct gy_layout *layout, const gyre_codec *codec, uint32_t dim);
 
+/* A bit a row of a chunk, a word a block. */
+struct gy_mask {
+    uint32_t blocks[GY_CHUNK_BLOCKS];
+};
+static inline bool gy_mask_has(const struct gy_mask *mask, size_t row)
+{
+    return mask->blocks[row / GYRE_BLOCK_ROWS] >> row % GYRE_BLOCK_ROWS & 1;
+}
+
+/* Which rows that hold a point have ids whose hashes are in range (sieve.h). */
+struct gy_chunk_mask {
+    struct gy_chunk_mask *next;
+    struct gy_hash_range range;
+    uint32_t count; /* of them */
+    struct gy_mask mask;
+};
+
+/* Blocks follow it at the next aligned place (gy_chunk_blocks). */
 struct gy_chunk {
     atomic_size_t references;
     uint64_t packed_seq;  /* seq that its packed value on disk covers; 0: there is none */
@@ -35,11 +53,16 @@ struct gy_chunk {
     uint16_t held;        /* places that hold a point */
     uint8_t asked;        /* how urgent its compaction was when last changed: 0 not at all */
     uint16_t outstanding; /* row records on disk that are newer than the packed value */
-    uint8_t *blocks;      /* [capacity / GYRE_BLOCK_ROWS], aligned */
     uint8_t *refine;      /* [capacity][refine_row_bytes] */
     gyre_point_id *ids;   /* [capacity] */
     gy_segment *mirror;   /* full vectors, by place: the same for all copies; NULL: none */
+    _Atomic(struct gy_chunk_mask *) masks; /* worked out so far; a chunk that is still changed has none */
 };
+/* [capacity / GYRE_BLOCK_ROWS], aligned. */
+static inline uint8_t *gy_chunk_blocks(const struct gy_chunk *chunk)
+{
+    return (uint8_t *)(uintptr_t)chunk + GY_BLOCK_ALIGN;
+}
 
 /* free() it. NULL without memory. */
 void *gy_aligned_alloc(size_t bytes);

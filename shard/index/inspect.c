@@ -27,7 +27,6 @@ struct inspecting {
     size_t count;
     struct gy_chunk *chunk; /* being put together */
     uint32_t number;        /* its */
-    bool broken;            /* it was said already that it is damaged */
 };
 
 /* ---- what all families share ---- */
@@ -205,8 +204,7 @@ static gyre_status finish_chunk(struct inspecting *self, gyre_error *err)
     if (!chunk)
         return GYRE_OK;
     if (self->number >= self->count || self->lists[self->number] == NO_LIST) {
-        if (!self->broken)
-            status = gyre_fail(&why, GYRE_CORRUPT, "chunk %u: its list is missing", self->number);
+        status = gyre_fail(&why, GYRE_CORRUPT, "chunk %u: its list is missing", self->number);
     } else {
         self->seen[self->number] = true;
         for (size_t place = 0; place < chunk->rows; place++)
@@ -218,7 +216,6 @@ static gyre_status finish_chunk(struct inspecting *self, gyre_error *err)
             }
     }
     gy_chunk_release(chunk);
-    self->broken = false;
     return gy_inspection_noted(self->inspection, status, &why, err);
 }
 

@@ -2,6 +2,7 @@
  * chunk without a list or a list without a chunk, a point in two places or another number of points than the store counts mean
  * that something is lost. */
 #include "index/record.h"
+#include "index/sieve.h"
 #include "index/state.h"
 
 #include <inttypes.h>
@@ -147,6 +148,9 @@ static gyre_status load(struct loading *loading, gyre_error *err)
         return gyre_fail(err, GYRE_CORRUPT, "codes of %" PRIu64 " points; the replica holds %" PRIu64, held, counted);
     loading->snapshot->applied_seq = gy_store_applied_seq(points->store);
     gy_store_digest(points->store, &loading->snapshot->digest);
+    gy_store_range(points->store, &loading->snapshot->owning.record);
+    if (loading->snapshot->owning.record.foreign)
+        gy_snapshot_count_foreign(loading->snapshot);
     atomic_store(&points->table_bytes, gy_places_bytes(&points->places));
     gy_compaction_ask_all(points, loading->snapshot);
     gy_points_publish(points, GY_TAKE(loading->snapshot));

@@ -111,7 +111,7 @@ gyre_status gy_points_flush(gy_points *points, gyre_error *err)
 uint64_t gy_points_count(gy_points *points)
 {
     GY_AUTO(gy_snapshot) *snapshot = gy_points_snapshot(points);
-    return snapshot->points;
+    return gy_snapshot_count(snapshot);
 }
 
 uint64_t gy_points_applied_seq(gy_points *points)

@@ -10,7 +10,7 @@
  * On disk a full chunk is one packed value with the seq it covers, rows written since are single records; both carry the
  * codebook's version. A newer codebook is built beside the old one from the full vectors, in the background, and switched to
  * in one batch; searches never stop, a crash leaves the old one.
- * Threads  gy_points_apply, _close: the replica's thread; everything else: any */
+ * Threads  gy_points_apply, _narrow, _forget, _close: the replica's thread; everything else: any */
 #ifndef GY_POINTS_H
 #define GY_POINTS_H
 
@@ -42,7 +42,8 @@ GYRE_CHECKED gyre_status gy_points_open(gy_points **out, gy_store *store, gyre_e
 /* Stops re-encoding and packing, waits for both. Scans must have ended. */
 void gy_points_close(gy_points *points);
 
-/* Applies committed operations of several log entries as one atomic batch: ops in order, later ones win. versions[i] is the seq
+/* Applies committed operations, all of ids that are owned (GYRE_INVALID, and nothing was changed), of several log entries as one
+ * atomic batch: ops in order, later ones win. versions[i] is the seq
  * that operation i belongs to, ascending, applied_seq the last seq of the batch. deleted[i] is set for a delete whose point was
  * there. requests (NULL: none) go into the same batch, once how many points each deleted was filled in.
  * Vectors were checked before they were logged; a failure here is a disk that fails: the replica stops. Rows are checked here:
@@ -61,15 +62,45 @@ size_t gy_points_row_bytes(const gy_points *points);
 /* Makes what is applied durable on disk, after which the log below it may be trimmed. */
 GYRE_CHECKED gyre_status gy_points_flush(gy_points *points, gyre_error *err);
 
-uint64_t gy_points_count(gy_points *points);
+uint64_t gy_points_count(gy_points *points); /* of those it owns */
 uint64_t gy_points_applied_seq(gy_points *points);
 uint32_t gy_points_codebook_version(gy_points *points); /* of the codes that scans use now */
 uint32_t gy_points_dim(gy_points *points);
 gyre_metric gy_points_metric(gy_points *points);
 uint64_t gy_points_ram_bytes(gy_points *points);        /* codes, ids and the table of ids, as allocated (shard/README.md) */
 
+/* ---- which points are its own ---- */
+/* A shard that is split owns fewer points from then on, and goes on holding the others, foreign ones, until they are deleted.
+ * Whoever reads says of which hashes; content is what can still be asked for. What is read of one snapshot agrees. */
+#define GY_RANGE_OWNED ((struct gy_hash_range){0, 0}) /* asked for: whatever is owned */
+
+struct gy_ownership {
+    struct gy_hash_range owned;   /* what the shard answers for */
+    struct gy_hash_range content; /* no less than that: of which it has every point */
+    uint64_t foreign;             /* points held that are not owned */
+};
+struct gy_ownership gy_points_ownership(gy_points *points);
+bool gy_points_owns(gy_points *points, const gyre_point_id *id);
+/* Whether range (GY_RANGE_OWNED: always) can be asked for, and a point of that id. */
+bool gy_points_has(gy_points *points, struct gy_hash_range range);
+bool gy_points_has_id(gy_points *points, const gyre_point_id *id);
+/* Points in range. GYRE_ABORTED if it cannot be asked for. */
+GYRE_CHECKED gyre_status gy_points_count_in(gy_points *points, struct gy_hash_range range, uint64_t *count, gyre_error *err);
+
+/* The log entry applied_seq, applied alone as gy_points_apply does: of what is owned only range stays so. Content stays. Once
+ * more it changes nothing. GYRE_INVALID, and nothing was changed, if nothing would stay or hash_key is not the one that owned
+ * goes by. */
+GYRE_CHECKED gyre_status gy_points_narrow(gy_points *points, struct gy_hash_range range, const uint8_t *hash_key,
+                                          uint64_t applied_seq, gyre_error *err);
+/* The log entry applied_seq: deletes those of ids that are not owned and passes over the others; content becomes owned. */
+GYRE_CHECKED gyre_status gy_points_forget(gy_points *points, const gyre_point_id *ids, size_t count, uint64_t applied_seq,
+                                          gyre_error *err);
+/* Ids of foreign points, room at most, chunk by chunk; fewer only if there are no more. */
+GYRE_CHECKED gyre_status gy_points_foreign(gy_points *points, gyre_point_id *ids, size_t room, size_t *count, gyre_error *err);
+
 /* ---- digest ---- */
-/* Two replicas of a shard at equal seq have equal points and vectors, at equal seq and codebook version also equal codes. */
+/* Two replicas of a shard at equal seq have equal points and vectors, at equal seq and codebook version also equal codes. What is
+ * held counts, owned or not. */
 struct gy_points_state {
     uint64_t applied_seq, points;
     uint32_t codebook_version;
@@ -77,18 +108,7 @@ struct gy_points_state {
 };
 struct gy_points_state gy_points_state(gy_points *points);
 
-struct gy_digest_report {
-    struct gy_points_state state;      /* that was checked */
-    uint64_t points, vectors, chunks;  /* looked at */
-    uint64_t damaged;                  /* things found that are not as they should be */
-    char first[GYRE_ERROR_TEXT_BYTES]; /* what the first of them is; "" */
-};
-/* Reads everything the replica holds, on disk and in RAM, at one moment, and compares it with the digest and codes on disk with
- * those in RAM. Writes go on. GYRE_OK whatever is found: the report says what; GYRE_DEADLINE once deadline_ns (GY_NEVER: none)
- * passed. */
-GYRE_CHECKED gyre_status gy_points_digest_check(gy_points *points, int64_t deadline_ns, struct gy_digest_report *report,
-                                                gyre_error *err);
-/* Only the codes in RAM: GYRE_CORRUPT if their digest is not the one that was kept with the writes. */
+/* Reads the codes in RAM: GYRE_CORRUPT if their digest is not the one that was kept with the writes. inspect.h reads the disk. */
 GYRE_CHECKED gyre_status gy_points_memory_check(gy_points *points, gyre_error *err);
 
 /* Starts re-encoding to a newer codebook; a version that is not newer changes nothing. GYRE_INVALID if dim, metric or seed
@@ -120,7 +140,7 @@ GYRE_CHECKED gyre_status gy_points_read(gy_points *points, const gyre_point_id *
 GYRE_CHECKED gyre_status gy_points_distances(gy_points *points, const float *query, const gyre_point_id *ids, size_t count,
                                              float *out, gyre_error *err);
 
-/* Adds every (normalised) full vector, ascending id, in double: sums [dim], zeroed here. For the collection's mean.
+/* Adds every (normalised) full vector that is owned, ascending id, in double: sums [dim], zeroed here. For the collection's mean.
  * GYRE_DEADLINE once deadline_ns (GY_NEVER: none) passed. */
 GYRE_CHECKED gyre_status gy_points_sum(gy_points *points, int64_t deadline_ns, double *sums, uint64_t *count, gyre_error *err);
 
@@ -138,11 +158,12 @@ gy_snapshot *gy_points_snapshot(gy_points *points);
 void gy_snapshot_release(gy_snapshot *snapshot);
 size_t gy_snapshot_chunk_count(const gy_snapshot *snapshot);
 struct gy_chunk_view gy_snapshot_chunk(const gy_snapshot *snapshot, size_t i); /* rows 0: nothing there (a number that is free) */
-/* The chunks of a list (below gyre_codebook_lists of the snapshot's codebook), by number, and how many points they hold. */
+/* The chunks of a list (below gyre_codebook_lists of the snapshot's codebook), by number, and how many points they hold, owned or
+ * not. */
 size_t gy_snapshot_list(const gy_snapshot *snapshot, uint32_t list, const uint32_t **chunks, uint64_t *points);
 const gyre_codebook *gy_snapshot_codebook(const gy_snapshot *snapshot);   /* valid while held */
 const gyre_quantizer *gy_snapshot_quantizer(const gy_snapshot *snapshot); /* valid while held */
-uint64_t gy_snapshot_count(const gy_snapshot *snapshot);                 /* points in it */
+uint64_t gy_snapshot_count(const gy_snapshot *snapshot);                 /* points in it that are owned */
 uint64_t gy_snapshot_applied_seq(const gy_snapshot *snapshot);
 
 /* Exact distances of rows of a snapshot to one normalised query, read ahead of use from the mapped mirror, from RocksDB where a
@@ -152,12 +173,12 @@ uint64_t gy_snapshot_applied_seq(const gy_snapshot *snapshot);
  * The same bits as gy_points_distances gives. */
 GYRE_CHECKED gyre_status gy_points_rank(gy_points *points, const gy_snapshot *snapshot, const float *query, const uint32_t *slots,
                                         size_t count, float *out, gyre_error *err);
-/* At most count (normalised) vectors drawn without replacement, the same for the same points and seed: vectors [count][dim]; how
- * many there are through drawn. */
+/* At most count (normalised) vectors that are owned, drawn without replacement, the same for the same points and seed: vectors
+ * [count][dim]; how many there are through drawn. */
 GYRE_CHECKED gyre_status gy_points_sample(gy_points *points, size_t count, uint64_t seed, float *vectors, size_t *drawn,
                                           gyre_error *err);
 
-/* Walks every full vector, ascending id, over a consistent view of the disk. For exact search. */
+/* Walks every full vector that is owned, ascending id, over a consistent view of the disk. For exact search. */
 typedef gyre_status gy_on_vector(void *self, const gyre_point_id *id, const float *vector, gyre_error *err);
 GYRE_CHECKED gyre_status gy_points_each_vector(gy_points *points, gy_on_vector *visit, void *self, gyre_error *err);
 

@@ -1,6 +1,7 @@
 /* Reads of full vectors and payloads, from disk by way of the node's block cache. */
 #include "index/rank.h"
 #include "index/record.h"
+#include "index/sieve.h"
 #include "index/state.h"
 
 #include "gyre/clock.h"
@@ -138,6 +139,7 @@ gyre_status gy_points_distances_stored(gy_points *points, const float *query, co
 /* ---- every vector ---- */
 struct walking {
     gy_points *points;
+    struct gy_sieve sieve;
     float *vector;
     gy_on_vector *visit;
     void *self;
@@ -148,6 +150,8 @@ static gyre_status walk_vector(void *self, struct gy_slice key, struct gy_slice 
     struct walking *walking = self;
     gyre_point_id id;
     GY_TRY(gy_vector_key_decode(key, &id, err));
+    if (!gy_sieve_passes(&walking->sieve, &id))
+        return GYRE_OK;
     GY_TRY(named(&id, gy_vector_decode(value, walking->points->dim, walking->vector, err), err));
     return walking->visit(walking->self, &id, walking->vector, err);
 }
@@ -155,10 +159,17 @@ static gyre_status walk_vector(void *self, struct gy_slice key, struct gy_slice 
 gyre_status gy_points_each_vector(gy_points *points, gy_on_vector *visit, void *self, gyre_error *err)
 {
     float vector[GYRE_DIM_MAX];
-    struct walking walking = {points, vector, visit, self};
+    struct walking walking = {.points = points, .vector = vector, .visit = visit, .self = self};
     GY_TRY(gy_points_need_vectors(points, "walk of vectors", err));
-    return gy_store_walk(points->store, GY_FAMILY_VECTORS, (struct gy_slice){0}, (struct gy_slice){0}, walk_vector, &walking,
-                         err);
+    pthread_mutex_lock(&points->apply_mu); /* what is there and what is owned of the same moment */
+    GY_AUTO(gy_snapshot) *snapshot = gy_points_snapshot(points);
+    GY_AUTO(gy_view) *disk = gy_view_new(points->store);
+    pthread_mutex_unlock(&points->apply_mu);
+    if (!disk)
+        return gyre_fail(err, GYRE_NO_MEMORY, "walk of vectors");
+    GY_TRY(gy_sieve_init(&walking.sieve, points, snapshot, GY_RANGE_OWNED, err));
+    return gy_store_walk_at(points->store, disk, GY_FAMILY_VECTORS, (struct gy_slice){0}, (struct gy_slice){0}, walk_vector,
+                            &walking, err);
 }
 
 struct summing {

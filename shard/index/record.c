@@ -63,7 +63,7 @@ void gy_packed_encode(uint8_t *out, const struct gy_layout *layout, const struct
     gy_store_u32(out + 20, chunk->rows);
     gy_store_u32(out + 24, chunk->held);
     uint8_t *at = out + HEADER_BYTES;
-    memcpy(at, chunk->blocks, blocks * layout->block_bytes);
+    memcpy(at, gy_chunk_blocks(chunk), blocks * layout->block_bytes);
     at += blocks * layout->block_bytes;
     memcpy(at, chunk->ids, places * sizeof *chunk->ids);
     at += places * sizeof *chunk->ids;
@@ -89,7 +89,7 @@ static gyre_status check_rows(const struct gy_layout *layout, const struct gy_ch
         gy_chunk_set(layout, rebuilt, place, &chunk->ids[place], row);
     }
     size_t blocks = blocks_of(chunk->rows), places = blocks * GYRE_BLOCK_ROWS;
-    if (memcmp(rebuilt->blocks, chunk->blocks, blocks * layout->block_bytes) != 0 ||
+    if (memcmp(gy_chunk_blocks(rebuilt), gy_chunk_blocks(chunk), blocks * layout->block_bytes) != 0 ||
         memcmp(rebuilt->ids, chunk->ids, places * sizeof *chunk->ids) != 0 ||
         memcmp(rebuilt->refine, chunk->refine, places * layout->refine_row_bytes) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "packed chunk holds bytes that no row gives");
@@ -101,7 +101,7 @@ static gyre_status decode_rows(const struct gy_layout *layout, const uint8_t *by
                                gyre_error *err)
 {
     size_t blocks = blocks_of(rows), places = blocks * GYRE_BLOCK_ROWS;
-    memcpy(chunk->blocks, bytes, blocks * layout->block_bytes);
+    memcpy(gy_chunk_blocks(chunk), bytes, blocks * layout->block_bytes);
     bytes += blocks * layout->block_bytes;
     memcpy(chunk->ids, bytes, places * sizeof *chunk->ids);
     bytes += places * sizeof *chunk->ids;

@@ -327,6 +327,7 @@ static gyre_status switch_over(struct encoding *encoding, gyre_error *err)
     encoding->next->applied_seq = from->applied_seq;
     encoding->next->digest.points = from->digest.points;
     encoding->next->digest.vectors = from->digest.vectors;
+    encoding->next->owning = from->owning;
     GY_TRY(gy_store_commit_codebook(points->store, encoding->batch, encoding->codebook->codebook, &encoding->next->digest, err));
     struct gy_places places = points->places;
     points->places = encoding->places;

@@ -1,6 +1,7 @@
 /* A sample without replacement that does not depend on where points lie: those whose keyed hashes are the smallest. Points that
  * go while their vectors are read are left out. */
 #include "index/record.h"
+#include "index/sieve.h"
 #include "index/state.h"
 
 #include <stdlib.h>
@@ -50,12 +51,16 @@ static void offer(struct sampling *sampling, struct pick pick)
     sampling->picks[at] = pick;
 }
 
-static void choose(struct sampling *sampling, const gy_snapshot *snapshot, uint64_t seed)
+static void choose(struct sampling *sampling, const struct gy_sieve *sieve, uint64_t seed)
 {
+    const gy_snapshot *snapshot = sieve->snapshot;
     for (size_t c = 0; c < snapshot->count; c++) {
         const struct gy_chunk *chunk = gy_snapshot_at(snapshot, c);
+        struct gy_mask mask;
+        if (!sieve->passes_all)
+            gy_sieve_mask(sieve, c, &mask);
         for (size_t place = 0; chunk && place < chunk->rows; place++) {
-            if (!gy_chunk_holds(&snapshot->codebook->layout, chunk, place))
+            if (sieve->passes_all ? !gy_chunk_holds(&snapshot->codebook->layout, chunk, place) : !gy_mask_has(&mask, place))
                 continue;
             const gyre_point_id *id = &chunk->ids[place];
             offer(sampling, (struct pick){XXH3_64bits_withSeed(id->bytes, sizeof id->bytes, seed), *id});
@@ -85,15 +90,17 @@ gyre_status gy_points_sample(gy_points *points, size_t count, uint64_t seed, flo
 {
     GY_TRY(gy_points_need_vectors(points, "sample of vectors", err));
     GY_AUTO(gy_snapshot) *snapshot = gy_points_snapshot(points);
-    struct sampling sampling = {.points = points, .room = count < snapshot->points ? count : snapshot->points,
-                                .vectors = vectors};
+    uint64_t owned = gy_snapshot_count(snapshot);
+    struct sampling sampling = {.points = points, .room = count < owned ? count : owned, .vectors = vectors};
+    struct gy_sieve sieve;
+    GY_TRY(gy_sieve_init(&sieve, points, snapshot, GY_RANGE_OWNED, err));
     if (sampling.room) {
         sampling.picks = malloc(sampling.room * sizeof *sampling.picks);
         gyre_point_id *ids = malloc(sampling.room * sizeof *ids);
         gyre_status status = sampling.picks && ids ? GYRE_OK
                                                    : gyre_fail(err, GYRE_NO_MEMORY, "sample of %zu points", sampling.room);
         if (status == GYRE_OK) {
-            choose(&sampling, snapshot, seed);
+            choose(&sampling, &sieve, seed);
             for (size_t i = 0; i < sampling.count; i++)
                 ids[i] = sampling.picks[i].id;
             qsort(ids, sampling.count, sizeof *ids, by_id); /* the order in which the disk has them */

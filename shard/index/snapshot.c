@@ -264,6 +264,7 @@ gy_snapshot *gy_snapshot_copy(const gy_snapshot *from)
     snapshot->points = from->points;
     snapshot->applied_seq = from->applied_seq;
     snapshot->digest = from->digest;
+    snapshot->owning = from->owning;
     snapshot->count = from->count;
     for (size_t p = 0; p < pages; p++) {
         snapshot->pages[p] = from->pages[p];
@@ -405,7 +406,7 @@ struct gy_chunk_view gy_snapshot_chunk(const gy_snapshot *snapshot, size_t i)
     if (!chunk)
         return (struct gy_chunk_view){0};
     const uint8_t *refine = snapshot->codebook->layout.refine_row_bytes ? chunk->refine : NULL;
-    return (struct gy_chunk_view){chunk->list, chunk->rows, chunk->blocks, refine, chunk->ids};
+    return (struct gy_chunk_view){chunk->list, chunk->rows, gy_chunk_blocks(chunk), refine, chunk->ids};
 }
 
 size_t gy_snapshot_list(const gy_snapshot *snapshot, uint32_t list, const uint32_t **chunks, uint64_t *points)
@@ -428,7 +429,7 @@ const gyre_quantizer *gy_snapshot_quantizer(const gy_snapshot *snapshot)
 
 uint64_t gy_snapshot_count(const gy_snapshot *snapshot)
 {
-    return snapshot->points;
+    return snapshot->points - snapshot->owning.foreign;
 }
 
 uint64_t gy_snapshot_applied_seq(const gy_snapshot *snapshot)

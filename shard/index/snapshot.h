@@ -19,6 +19,12 @@ struct gy_shared_codebook {
     struct gy_layout layout;
 };
 
+/* What of a snapshot's points is owned. */
+struct gy_owning {
+    struct gy_range_record record;
+    uint64_t foreign, beyond; /* points that are not in record.owned, not in record.content */
+};
+
 struct gy_page;
 struct gy_list_page;
 
@@ -27,6 +33,7 @@ struct gy_snapshot {
     struct gy_shared_codebook *codebook;
     uint64_t points, applied_seq;
     struct gy_digest digest;          /* of all that is applied, of which a snapshot has the codes */
+    struct gy_owning owning;
     uint64_t bytes;                   /* of chunks and tables, as allocated */
     size_t count;                     /* chunk numbers: some may be free */
     size_t page_room;

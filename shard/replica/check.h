@@ -8,7 +8,7 @@
 
 #include "gyre/node/node.pb-c.h"
 
-enum { GY_WRITE_OPERATIONS_MAX = 65536 };
+enum { GY_WRITE_OPERATIONS_MAX = 65536, GY_FORGET_OPERATIONS_MAX = 1024 };
 
 /* What a replica takes. */
 struct gy_write_rules {
@@ -20,8 +20,11 @@ struct gy_write_rules {
     uint32_t lists;
 };
 
-/* Checks client and every operation: id, exactly dim finite floats or a code (or neither: a delete), payload. GYRE_INVALID names the
- * operation. */
+/* Whether it is one that only a primary makes (own.c): a narrowing or a forgetting. */
+static inline bool gy_write_is_own(const Gyre__Node__Write *write) { return write->narrow || write->forget; }
+
+/* Checks client and every operation: id, exactly dim finite floats or a code (or neither: a delete), payload; of a primary's own
+ * write that it is nothing else. GYRE_INVALID names the operation or the field. */
 GYRE_CHECKED gyre_status gy_write_check(const Gyre__Node__Write *write, const struct gy_write_rules *rules, gyre_error *err);
 
 #endif

@@ -111,6 +111,8 @@ static void answer_write(gy_replica *replica, const struct gy_replica_action *ac
     struct gy_job *job = (struct gy_job *)(uintptr_t)action->token;
     gyre_error err;
     gyre_status status = explain(replica, action->why, job->write->epoch, &err);
+    if (status == GYRE_OK && job->foreign)
+        status = gy_replica_fail_foreign(replica, &err);
     gy_job_finish(job, status, status == GYRE_OK ? NULL : &err, action->seq);
 }
 
@@ -186,14 +188,25 @@ static gyre_status append_taken(gy_replica *replica, const struct gy_replica_act
 
 /* ---- what the core asks for: applying ---- */
 
-/* Applies the group whose writes are still here. */
-static gyre_status apply_group(gy_replica *replica, uint64_t from, uint64_t upto)
+/* Applies the group whose writes are still here, up to one that must be alone; *reached says how far. */
+static gyre_status apply_group(gy_replica *replica, uint64_t from, uint64_t upto, uint64_t *reached)
 {
     gy_group *group = &replica->group;
+    const Gyre__Node__Write *first = job_of(replica, from)->write;
+    if (gy_write_is_own(first)) {
+        *reached = from;
+        return gy_replica_apply_own(replica, first, gy_replica_core_epoch_at(&replica->core, from), from);
+    }
     gy_group_clear(group);
-    for (uint64_t seq = from; seq <= upto; seq++)
-        GY_TRY(gy_group_add(group, job_of(replica, seq)->write, seq, &replica->failure));
-    GY_TRY(gy_group_apply(group, replica->points, upto, &replica->failure));
+    for (uint64_t seq = from; seq <= upto; seq++) {
+        struct gy_job *job = job_of(replica, seq);
+        if (gy_write_is_own(job->write))
+            upto = seq - 1;
+        else
+            GY_TRY(gy_group_add(group, job->write, seq, &job->foreign, &replica->failure));
+    }
+    *reached = upto;
+    GY_TRY(gy_group_apply(group, upto, &replica->failure));
     for (size_t i = 0; i < group->count; i++)
         if (group->deleted[i])
             job_of(replica, group->versions[i])->deleted++;
@@ -208,10 +221,11 @@ static gyre_status apply_group(gy_replica *replica, uint64_t from, uint64_t upto
 
 struct replay {
     gy_replica *replica;
-    uint64_t seq, upto; /* seq: of the last entry taken */
+    uint64_t seq, epoch, upto; /* seq, epoch: of the last entry taken */
     size_t bytes;
     Gyre__Node__Write **writes; /* [count] */
     size_t count, room;
+    bool own; /* the first write is a primary's own, and thus the only one */
     struct gy_write_rules rules;
 };
 
@@ -219,7 +233,7 @@ static gyre_status take_entry(void *self, const struct gy_log_entry *entry, gyre
 {
     struct replay *replay = self;
     gy_replica *replica = replay->replica;
-    if (entry->seq > replay->upto || replay->bytes >= REPLAY_BYTES_MAX)
+    if (entry->seq > replay->upto || replay->bytes >= REPLAY_BYTES_MAX || replay->own)
         return GYRE_CANCELLED;
     if (replay->count == replay->room) {
         size_t room = replay->room ? replay->room * 2 : 64;
@@ -237,12 +251,17 @@ static gyre_status take_entry(void *self, const struct gy_log_entry *entry, gyre
     status = gy_write_check(write, &replay->rules, err);
     if (status != GYRE_OK)
         return gyre_wrap(err, GYRE_CORRUPT, "log entry %" PRIu64, entry->seq);
+    if (gy_write_is_own(write) && replay->count > 1)
+        return GYRE_CANCELLED; /* the next time it is the first */
     replay->bytes += entry->bytes;
     replay->seq = entry->seq;
-    return gy_group_add(&replica->group, write, entry->seq, err);
+    replay->epoch = entry->epoch;
+    replay->own = gy_write_is_own(write);
+    bool foreign; /* whoever sent it is gone */
+    return replay->own ? GYRE_OK : gy_group_add(&replica->group, write, entry->seq, &foreign, err);
 }
 
-/* Applies log entries from `from`, at most REPLAY_BYTES_MAX of them; *reached says how far. */
+/* Applies log entries from `from`, at most REPLAY_BYTES_MAX of them, up to one that must be alone; *reached says how far. */
 static gyre_status apply_log(gy_replica *replica, uint64_t from, uint64_t upto, uint64_t *reached)
 {
     struct replay replay = {.replica = replica, .seq = from - 1, .upto = upto, .rules = gy_replica_rules(replica)};
@@ -254,7 +273,8 @@ static gyre_status apply_log(gy_replica *replica, uint64_t from, uint64_t upto, 
         status = gyre_fail(&replica->failure, GYRE_CORRUPT, "log entry %" PRIu64 " is missing; the log goes on to %" PRIu64, from,
                            upto);
     if (status == GYRE_OK)
-        status = gy_group_apply(&replica->group, replica->points, replay.seq, &replica->failure);
+        status = replay.own ? gy_replica_apply_own(replica, replay.writes[0], replay.epoch, replay.seq)
+                            : gy_group_apply(&replica->group, replay.seq, &replica->failure);
     for (size_t i = 0; i < replay.count; i++)
         gy_wire_free(replay.writes[i]);
     free(replay.writes);
@@ -270,8 +290,7 @@ static gyre_status apply(gy_replica *replica, const struct gy_replica_action *ac
     uint64_t ours = core->last - core->logged + 1;
     if (action->seq < ours)
         return apply_log(replica, action->seq, action->upto < ours ? action->upto : ours - 1, reached);
-    *reached = action->upto;
-    return apply_group(replica, action->seq, action->upto);
+    return apply_group(replica, action->seq, action->upto, reached);
 }
 
 /* ---- one action ---- */
@@ -493,6 +512,7 @@ static int64_t due_ns(const gy_replica *replica)
     int64_t due = gy_replica_core_due_ns(&replica->core);
     int64_t look_ns = replica->core.disk_low ? gy_now_ns() + DISK_LOW_LOOK_NS : GY_NEVER;
     due = look_ns < due ? look_ns : due;
+    due = replica->own_retry_ns && replica->own_retry_ns < due ? replica->own_retry_ns : due;
     return replica->close_ns && replica->close_ns < due ? replica->close_ns : due;
 }
 
@@ -544,6 +564,7 @@ void *gy_replica_run(void *arg)
     while (!replica->finished) {
         struct gy_job_queue jobs = {0};
         struct gy_input *input;
+        gy_replica_write_own(replica);
         pthread_mutex_lock(&replica->mu);
         wait_for_work(replica);
         /* When closing, all that is there: nothing comes in any more. */

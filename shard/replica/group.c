@@ -23,14 +23,30 @@ static gyre_status reserve(gy_group *group, size_t count, gyre_error *err)
     return GYRE_OK;
 }
 
-gyre_status gy_group_add(gy_group *group, const Gyre__Node__Write *write, uint64_t seq, gyre_error *err)
+bool gy_write_is_foreign(const Gyre__Node__Write *write, gy_points *points)
+{
+    bool owns_all = gy_range_is_all(gy_points_ownership(points).owned);
+    for (size_t i = 0; i < write->n_operations && !owns_all; i++) {
+        gyre_point_id id;
+        memcpy(id.bytes, write->operations[i]->id.data, GYRE_ID_BYTES);
+        if (!gy_points_owns(points, &id))
+            return true;
+    }
+    return false;
+}
+
+gyre_status gy_group_add(gy_group *group, const Gyre__Node__Write *write, uint64_t seq, bool *foreign, gyre_error *err)
 {
     uint64_t first_seq, deleted;
-    if (group->window && write->client.len) {
-        if (gy_window_find(group->window, write->client.data, write->request, &first_seq, &deleted))
-            return GYRE_OK;
+    bool to_note = group->window && write->client.len;
+    *foreign = false;
+    if (to_note && gy_window_find(group->window, write->client.data, write->request, &first_seq, &deleted))
+        return GYRE_OK;
+    *foreign = gy_write_is_foreign(write, group->points);
+    if (*foreign)
+        return GYRE_OK;
+    if (to_note)
         GY_TRY(gy_window_note(group->window, write->client.data, write->request, seq, &group->requests, err));
-    }
     GY_TRY(reserve(group, group->count + write->n_operations, err));
     for (size_t i = 0; i < write->n_operations; i++) {
         const Gyre__Node__Operation *from = write->operations[i];
@@ -53,9 +69,10 @@ gyre_status gy_group_add(gy_group *group, const Gyre__Node__Write *write, uint64
     return GYRE_OK;
 }
 
-gyre_status gy_group_apply(gy_group *group, gy_points *points, uint64_t seq, gyre_error *err)
+gyre_status gy_group_apply(gy_group *group, uint64_t seq, gyre_error *err)
 {
-    GY_TRY(gy_points_apply(points, group->operations, group->versions, group->count, seq, &group->requests, group->deleted, err));
+    GY_TRY(gy_points_apply(group->points, group->operations, group->versions, group->count, seq, &group->requests,
+                           group->deleted, err));
     if (group->window)
         gy_window_applied(group->window, &group->requests);
     return GYRE_OK;

@@ -13,6 +13,7 @@ struct gy_job {
     gy_bytes body;            /* the log entry: write, packed */
     int64_t deadline_ns;
     uint64_t deleted;
+    bool foreign;             /* it had no effect: a point of it was another shard's when it was applied */
     gy_budget *budget;        /* NULL, or where bytes_reserved are set aside until it is finished */
     uint64_t bytes_reserved;
     gy_on_written *on_done;

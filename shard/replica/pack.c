@@ -1,5 +1,7 @@
 #include "replica/pack.h"
 
+#include "replica/check.h"
+
 #include "gyre/wire.h"
 
 #include <stdlib.h>
@@ -80,12 +82,26 @@ static gyre_status encode(gy_points *points, Gyre__Node__Write *write, struct co
     return GYRE_OK;
 }
 
-/* The entry's write with codes for vectors. */
+static gyre_status as_it_is(const struct gy_log_entry *entry, gy_bytes *out, gyre_error *err)
+{
+    *out = (gy_bytes){malloc(entry->bytes + 1), entry->bytes};
+    if (!out->data)
+        return gyre_fail(err, GYRE_NO_MEMORY, "log entry of %zu bytes", entry->bytes);
+    if (entry->bytes)
+        memcpy(out->data, entry->body, entry->bytes);
+    return GYRE_OK;
+}
+
+/* The entry's write with codes for vectors. A primary's own has neither. */
 static gyre_status with_codes(struct packing *packing, const struct gy_log_entry *entry, gy_bytes *out, gyre_error *err)
 {
     Gyre__Node__Write *write;
     struct coding coding = {0};
     GY_TRY(gy_wire_unpack(&write, &gyre__node__write__descriptor, entry->body, entry->bytes, err));
+    if (gy_write_is_own(write)) {
+        gy_wire_free(write);
+        return as_it_is(entry, out, err);
+    }
     gyre_status status = encode(packing->points, write, &coding, err);
     coding_fini(&coding);
     /* A codebook that was switched to between two entries: the rest goes with the next append. */
@@ -97,16 +113,6 @@ static gyre_status with_codes(struct packing *packing, const struct gy_log_entry
     }
     gy_wire_free(write);
     return status;
-}
-
-static gyre_status as_it_is(const struct gy_log_entry *entry, gy_bytes *out, gyre_error *err)
-{
-    *out = (gy_bytes){malloc(entry->bytes + 1), entry->bytes};
-    if (!out->data)
-        return gyre_fail(err, GYRE_NO_MEMORY, "log entry of %zu bytes", entry->bytes);
-    if (entry->bytes)
-        memcpy(out->data, entry->body, entry->bytes);
-    return GYRE_OK;
 }
 
 static gyre_status pack_entry(void *self, const struct gy_log_entry *entry, gyre_error *err)

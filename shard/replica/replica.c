@@ -43,7 +43,7 @@ static gyre_status open_window(gy_replica *replica, gyre_error *err)
     uint64_t key;
     randombytes_buf(&key, sizeof key);
     GY_TRY(gy_window_new(&replica->window, key, err));
-    replica->group.window = replica->window;
+    replica->group.window = replica->window, replica->group.points = replica->points;
     return gy_window_load(replica->window, replica->store, err);
 }
 
@@ -302,12 +302,15 @@ void gy_replica_status(gy_replica *replica, Gyre__Node__ReplicaStatus *out, char
     out->primary = atomic_load_explicit(&replica->primary, memory_order_acquire);
     out->restoring = atomic_load_explicit(&replica->restoring, memory_order_acquire);
     const struct gy_points_state state = gy_points_state(replica->points);
-    out->points = state.points;
+    out->points = gy_points_count(replica->points);
     out->applied_seq = state.applied_seq;
     out->codebook_version = state.codebook_version;
     out->digest_points = fold(state.digest.points);
     out->digest_codes = fold(state.digest.codes);
     out->digest_vectors = fold(state.digest.vectors);
+    const struct gy_ownership ownership = gy_points_ownership(replica->points);
+    out->hash_first = ownership.owned.first, out->hash_last = ownership.owned.last;
+    out->foreign = ownership.foreign;
     pthread_mutex_lock(&replica->mu);
     snprintf(trouble, trouble_bytes, "%s", *replica->trouble ? replica->trouble : replica->short_of_memory);
     pthread_mutex_unlock(&replica->mu);
@@ -328,6 +331,13 @@ gyre_status gy_replica_check_lease(gy_replica *replica, gyre_error *err)
     return gyre_fail(err, GYRE_UNAVAILABLE,
                      "shard %u of collection %" PRIu64 ": the primary has not heard from every member in sync", identity->shard,
                      identity->collection_id);
+}
+
+gyre_status gy_replica_fail_foreign(const gy_replica *replica, gyre_error *err)
+{
+    const struct gy_store_identity *identity = gy_store_identity(replica->store);
+    return gyre_fail(err, GYRE_ABORTED, "shard %u of collection %" PRIu64 ": a point is no longer of this shard: it was split",
+                     identity->shard, identity->collection_id);
 }
 
 /* Sets aside what the write's upserts may add. Deletes always pass. */
@@ -370,6 +380,9 @@ void gy_replica_write(gy_replica *replica, Gyre__Node__Write *write, int64_t dea
     struct gy_job *job;
     const struct gy_write_rules rules = gy_replica_rules(replica);
     gyre_status status = gy_write_check(write, &rules, &err);
+    /* When it is applied it is asked again, and only that counts; what would come to nothing need not be logged, though. */
+    if (status == GYRE_OK && gy_write_is_foreign(write, replica->points))
+        status = gy_replica_fail_foreign(replica, &err);
     if (status != GYRE_OK)
         gy_wire_free(write);
     else

@@ -53,6 +53,9 @@ void gy_replica_config(gy_replica *replica, struct gy_shard_config *out);
 gy_points *gy_replica_points(gy_replica *replica);
 /* Holds on to the state of now, for a member that is built from it; freed before _close. */
 GYRE_CHECKED gyre_status gy_replica_export(gy_replica *replica, bool without_vectors, gy_export **out, gyre_error *err);
+/* gy_store_split, as the transport's split wants it: from inside that alone. */
+GYRE_CHECKED gyre_status gy_replica_make_child(gy_replica *replica, const char *path, const struct gy_replica_child *child,
+                                               gyre_error *err);
 /* gy_store_still. */
 GYRE_CHECKED gyre_status gy_replica_still(gy_replica *replica, char **path, gyre_error *err);
 /* Takes a newer configuration; an older one is GYRE_ABORTED. GYRE_EXHAUSTED when the disk is nearly full. */
@@ -63,9 +66,13 @@ void gy_replica_status(gy_replica *replica, Gyre__Node__ReplicaStatus *out, char
 
 /* Submits a write. Checks every operation first (id, dim, finite, payload): GYRE_INVALID writes nothing. Takes ownership of
  * write (gy_wire_free) whatever happens. on_done runs exactly once, on the replica's thread or inside this call.
- * GYRE_ABORTED: sent for another configuration; GYRE_UNAVAILABLE: it may have happened if the sentence says so. */
+ * GYRE_ABORTED: sent for another configuration, or a point is another shard's since a split; GYRE_UNAVAILABLE: it may have
+ * happened if the sentence says so. */
 typedef void gy_on_written(void *arg, gyre_status status, const gyre_error *err, uint64_t seq, uint64_t deleted);
 void gy_replica_write(gy_replica *replica, Gyre__Node__Write *write, int64_t deadline_ns, gy_on_written *on_done, void *arg);
+
+/* GYRE_ABORTED: a point that was asked for is another shard's since a split. */
+gyre_status gy_replica_fail_foreign(const gy_replica *replica, gyre_error *err);
 
 /* Takes what a primary sent; checks every entry as a write is checked. Takes ownership of message whatever happens; on failure
  * on_answer does not run. */

@@ -1,7 +1,7 @@
 /* state: what the files behind replica.h share.
  *
  * replica.c: opening, closing, what any thread may call · drive.c: the thread, and the actions that are I/O here ·
- * replicate.c: what goes to others and what comes back.
+ * replicate.c: what goes to others and what comes back · own.c: what a primary writes by itself.
  * Lock: mu guards what other threads hand in; it is never held over I/O or a call. */
 #ifndef GY_REPLICA_STATE_H
 #define GY_REPLICA_STATE_H
@@ -37,6 +37,8 @@ struct gy_replica {
     uint64_t trim_seq;     /* applied then, or at opening */
     int64_t close_ns;      /* when followers are no longer waited for; 0: not closing */
     bool unsent;           /* for want of memory: what was to be sent or asked was not */
+    bool own_under_way;    /* a write of its own is not answered yet */
+    int64_t own_retry_ns;  /* the next is not tried before; 0: it may be */
     bool finished;
     gyre_error failure;    /* of the last I/O */
 
@@ -76,5 +78,12 @@ struct gy_write_rules gy_replica_rules(gy_replica *replica);
 void gy_replica_send(gy_replica *replica, const struct gy_replica_action *action);
 void gy_replica_ask(gy_replica *replica, const struct gy_replica_action *action);
 void gy_replica_restore(gy_replica *replica);
+
+/* ---- own.c ---- */
+
+/* Hands the core the next write that is the primary's own, if one is due. */
+void gy_replica_write_own(gy_replica *replica);
+/* Applies one, which passed gy_write_check, as the entry of seq: nothing else is in its batch. */
+GYRE_CHECKED gyre_status gy_replica_apply_own(gy_replica *replica, const Gyre__Node__Write *write, uint64_t epoch, uint64_t seq);
 
 #endif

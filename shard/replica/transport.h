@@ -1,13 +1,22 @@
-/* transport: how a replica reaches the other members and the coordinator. The node gives it (server/links.h); a test may give
- * another.
+/* transport: how a replica reaches the other members, the coordinator and its node. The node gives it (server/links.h); a test
+ * may give another.
  *
- * Every call ends in exactly one on_reply, on any thread, perhaps inside the call. */
+ * Every call and every question ends in exactly one on_reply, on any thread, perhaps inside it. */
 #ifndef GY_REPLICA_TRANSPORT_H
 #define GY_REPLICA_TRANSPORT_H
 
 #include "gyre/bus.h"
+#include "gyre/shard_config.h"
 
 struct gy_replica;
+
+/* What a narrowing splits off: the shard, made of the state before the narrowing's entry. */
+struct gy_replica_child {
+    uint32_t shard;
+    struct gy_hash_range range;
+    uint8_t hash_key[GY_HASH_KEY_BYTES];
+    uint64_t epoch, seq; /* of the entry */
+};
 
 struct gy_replica_transport {
     void *self;
@@ -24,6 +33,11 @@ struct gy_replica_transport {
     /* What the replica holds proved damaged: it stopped serving and is to be closed, on another thread. Returns at once. NULL:
      * nobody is told. */
     void (*damaged)(void *self, struct gy_replica *replica, const gyre_error *why);
+    /* Makes the child of a narrowing that the replica is about to apply (gy_replica_make_child): it is on disk, whole, before
+     * this returns; nothing is done if the node has one. On the replica's thread, or that of who opens it. NULL: none is made. */
+    gyre_status (*split)(void *self, struct gy_replica *replica, const struct gy_replica_child *child, gyre_error *err);
+    /* The replica owns less than before, or has nothing left that it does not own. Returns at once. NULL: nobody is told. */
+    void (*changed)(void *self, struct gy_replica *replica);
 };
 
 #endif

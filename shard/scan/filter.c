@@ -8,9 +8,47 @@
  * nothing. */
 enum { FEW_ROWS = 1024 };
 
-bool gy_filter_is_few(const struct gy_scan_request *request)
+/* Leaves of the allowed slots those that pass the sieve: from then on it need not be asked. */
+static gyre_status sieve_allowed(struct gy_filter *filter, gyre_error *err)
 {
-    return request->allowed && roaring_bitmap_get_cardinality(request->allowed) <= FEW_ROWS;
+    roaring_uint32_iterator_t at;
+    struct gy_mask mask;
+    size_t chunk = SIZE_MAX;
+    filter->sieved = roaring_bitmap_create();
+    if (!filter->sieved)
+        return gyre_fail(err, GYRE_NO_MEMORY, "allowed rows");
+    for (roaring_init_iterator(filter->allowed, &at); at.has_value; roaring_advance_uint32_iterator(&at)) {
+        if (at.current_value / GY_CHUNK_ROWS != chunk) {
+            chunk = at.current_value / GY_CHUNK_ROWS;
+            if (chunk >= gy_snapshot_chunk_count(filter->sieve.snapshot))
+                break;
+            gy_sieve_mask(&filter->sieve, chunk, &mask);
+        }
+        if (gy_mask_has(&mask, at.current_value % GY_CHUNK_ROWS))
+            roaring_bitmap_add(filter->sieved, at.current_value);
+    }
+    filter->allowed = filter->sieved;
+    return GYRE_OK;
+}
+
+gyre_status gy_filter_init(struct gy_filter *filter, const gy_points *points, const gy_snapshot *snapshot,
+                           const struct gy_scan_request *request, gyre_error *err)
+{
+    *filter = (struct gy_filter){.allowed = request->allowed};
+    GY_TRY(gy_sieve_init(&filter->sieve, points, snapshot, request->range, err));
+    return filter->allowed && !filter->sieve.passes_all ? sieve_allowed(filter, err) : GYRE_OK;
+}
+
+void gy_filter_fini(struct gy_filter *filter)
+{
+    if (filter->sieved)
+        roaring_bitmap_free(filter->sieved);
+    free(filter->counts);
+}
+
+bool gy_filter_is_few(const struct gy_filter *filter)
+{
+    return filter->allowed && roaring_bitmap_get_cardinality(filter->allowed) <= FEW_ROWS;
 }
 
 gyre_status gy_filter_few(const struct gy_scanning *scanning, uint32_t **slots, size_t *count, gyre_error *err)
@@ -43,6 +81,8 @@ static void mask_all(uint32_t rows, struct gy_mask *mask)
 bool gy_filter_mask(const struct gy_filter *filter, size_t chunk, uint32_t rows, struct gy_mask *mask)
 {
     uint64_t first = (uint64_t)chunk * GY_CHUNK_ROWS;
+    if (!filter->allowed && !filter->sieve.passes_all)
+        return gy_sieve_mask(&filter->sieve, chunk, mask) > 0;
     if (!filter->allowed || roaring_bitmap_contains_range(filter->allowed, first, first + rows)) {
         mask_all(rows, mask);
         return true;
@@ -90,7 +130,8 @@ gyre_status gy_filter_count(struct gy_scanning *scanning, uint32_t list, uint64_
             struct gy_mask mask;
             if (!gy_filter_mask(filter, chunks[i], view.rows, &mask))
                 continue;
-            gy_mask_held(scanning, &view, &mask);
+            if (filter->allowed) /* what passed the sieve is held */
+                gy_mask_held(scanning, &view, &mask);
             for (size_t b = 0; b < GY_CHUNK_ROWS / GYRE_BLOCK_ROWS; b++)
                 held += (uint32_t)__builtin_popcount(mask.blocks[b]);
         }

@@ -2,6 +2,7 @@
 #ifndef GY_SCAN_INTERNAL_H
 #define GY_SCAN_INTERNAL_H
 
+#include "index/sieve.h"
 #include "scan/share.h"
 #include "scan/top.h"
 
@@ -30,15 +31,14 @@ struct gy_plan {
 
 /* ---- filter.c: the rows that are allowed ---- */
 
-/* A bit a row of a chunk, a word a block. */
-struct gy_mask {
-    uint32_t blocks[GY_CHUNK_ROWS / GYRE_BLOCK_ROWS];
-};
-
 struct gy_filter {
-    const roaring_bitmap_t *allowed; /* NULL: no filter */
+    struct gy_sieve sieve;           /* what is in the range asked for */
+    const roaring_bitmap_t *allowed; /* of that; NULL: all of it */
+    roaring_bitmap_t *sieved;        /* allowed, if it had to be sieved; owned */
     uint32_t *counts;                /* [lists] allowed rows that are held; UINT32_MAX: not counted yet */
 };
+/* Whether there may be rows that are not allowed. */
+static inline bool gy_filter_is_any(const struct gy_filter *filter) { return filter->allowed || !filter->sieve.passes_all; }
 
 /* ---- a request at work ---- */
 
@@ -82,8 +82,12 @@ struct gy_scanning {
 GYRE_CHECKED gyre_status gy_plan_make(struct gy_scanning *scanning, gy_pool *pool, gyre_error *err);
 void gy_plan_free(struct gy_plan *plan);
 
-/* filter.c. Whether so few rows are allowed that reading them all is the better scan. */
-bool gy_filter_is_few(const struct gy_scan_request *request);
+/* filter.c. GYRE_ABORTED if not all of the range asked for is there. */
+GYRE_CHECKED gyre_status gy_filter_init(struct gy_filter *filter, const gy_points *points, const gy_snapshot *snapshot,
+                                        const struct gy_scan_request *request, gyre_error *err);
+void gy_filter_fini(struct gy_filter *filter);
+/* Whether so few rows are allowed that reading them all is the better scan. */
+bool gy_filter_is_few(const struct gy_filter *filter);
 /* The allowed rows of a chunk, held or not; false if there are none. Without a filter: all of them. */
 bool gy_filter_mask(const struct gy_filter *filter, size_t chunk, uint32_t rows, struct gy_mask *mask);
 /* The allowed slots that hold a point, ascending, where they are few: to be freed. */

@@ -146,7 +146,7 @@ static size_t allowed_hits(const struct gy_mask *mask, gyre_hit *hits, size_t co
 {
     size_t kept = 0;
     for (size_t i = 0; i < count; i++)
-        if (mask->blocks[hits[i].row / GYRE_BLOCK_ROWS] >> hits[i].row % GYRE_BLOCK_ROWS & 1)
+        if (gy_mask_has(mask, hits[i].row))
             hits[kept++] = hits[i];
     return kept;
 }
@@ -206,7 +206,7 @@ static gyre_status scan_chunk(struct gy_scanning *scanning, struct gy_worker *wo
 {
     struct gy_chunk_view view = gy_snapshot_chunk(scanning->snapshot, chunk);
     struct gy_mask mask;
-    bool masked = scanning->compare || scanning->filter.allowed;
+    bool masked = scanning->compare || gy_filter_is_any(&scanning->filter);
     worker->rows_unseen += view.rows * count;
     if (worker->rows_unseen >= ROWS_BETWEEN_LOOKS) {
         worker->rows_unseen = 0;

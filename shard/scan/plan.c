@@ -303,7 +303,7 @@ gyre_status gy_plan_make(struct gy_scanning *scanning, gy_pool *pool, gyre_error
         for (size_t i = 0; i < plan->steps[s].query_count; i++) {
             struct gy_candidates *out = &scanning->out[plan->queries[plan->steps[s].first_query + i]];
             uint64_t points = points_of(scanning, plan->steps[s].list);
-            if (scanning->filter.allowed)
+            if (gy_filter_is_any(&scanning->filter))
                 GY_TRY(gy_filter_count(scanning, plan->steps[s].list, &points, err));
             out->scanned += points;
             out->lists_probed++;

@@ -3,6 +3,7 @@
 
 #include "scan/internal.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -27,6 +28,9 @@ static gyre_status check(const struct gy_scan_request *request, gyre_error *err)
         return gyre_fail(err, GYRE_INVALID, "share is %u; the limit is k, %u", request->share, request->k);
     if (request->share && request->alone)
         return gyre_fail(err, GYRE_INVALID, "share is %u; alone it must be 0", request->share);
+    if (request->range.first > request->range.last)
+        return gyre_fail(err, GYRE_INVALID, "range is from hash %016" PRIx64 " to %016" PRIx64, request->range.first,
+                         request->range.last);
     for (size_t q = 0; request->limits && q < request->query_count; q++)
         if (isnan(request->limits[q]))
             return gyre_fail(err, GYRE_INVALID, "limit of query %zu is not a number", q);
@@ -97,7 +101,7 @@ static void end(struct gy_scanning *scanning)
     }
     queries_free(scanning->prepared, query_count);
     free(scanning->thresholds);
-    free(scanning->filter.counts);
+    gy_filter_fini(&scanning->filter);
     gy_plan_free(&scanning->plan);
 }
 
@@ -233,7 +237,7 @@ static gyre_status decide(void *self, size_t worker, size_t q, gyre_error *err)
 static gyre_status run(struct gy_scanning *scanning, gy_pool *pool, gyre_error *err)
 {
     GY_TRY(gy_scan_look(scanning->request, err));
-    if (gy_filter_is_few(scanning->request))
+    if (gy_filter_is_few(&scanning->filter))
         return gy_exact_few(scanning, err);
     GY_TRY(start(scanning, pool, err));
     GY_TRY(gy_share_run(pool, scanning->plan.part_count, gy_lists_scan, scanning, err));
@@ -264,10 +268,11 @@ gyre_status gy_scan_run(gy_points *points, gy_snapshot *snapshot, gy_pool *pool,
         .block_bytes = gyre_block_bytes(code_bytes),
         .compare = request->exact,
         .upper_most = request->exact ? 0 : request->alone ? request->keep : request->share ? request->share : request->k,
-        .filter = {.allowed = request->allowed},
         .out = out,
     };
-    gyre_status status = run(&scanning, pool, err);
+    gyre_status status = gy_filter_init(&scanning.filter, points, used, request, err);
+    if (status == GYRE_OK)
+        status = run(&scanning, pool, err);
     if (status == GYRE_OK) {
         *codebook_version = gyre_codebook_version(codebook);
         *applied_seq = gy_snapshot_applied_seq(used);

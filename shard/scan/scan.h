@@ -47,6 +47,7 @@ struct gy_scan_request {
     const uint32_t *probe_counts; /* [query_count], with probes */
     uint32_t codebook_version;  /* that probes are of: where the snapshot has another, every list is scanned. 0: do not ask */
     size_t query_count;
+    struct gy_hash_range range; /* only points of these hashes, as if there were no others; GY_RANGE_OWNED: of what is owned */
     float epsilon;
     uint32_t scan_bits;         /* 4, 6, 8; 0: 4 */
     uint32_t k;                 /* neighbours wanted in the end, at most keep: rows that k others beat for certain (by their upper
@@ -70,11 +71,11 @@ struct gy_scan_request {
     void *cancelled_arg;
 };
 
-/* Fills out[query_count]; free with gy_candidates_free, also after a failure. Scans snapshot, or the current one where it is
- * NULL; its facts (codebook version, applied seq) come back through version and seq. Queries that probe the same list share the
- * pass over it. pool may be NULL: scan on the calling thread only. Must not be called on a pool thread
- * with that same pool unless the scan is designed to help itself (it is: the caller scans too and never waits for a queued
- * part). */
+/* Fills out[query_count]; free with gy_candidates_free, also after a failure. GYRE_ABORTED if the replica no longer has all of
+ * range. Scans snapshot, or the current one where it is NULL; its facts (codebook version, applied seq) come back through version
+ * and seq. Queries that probe the same list share the pass over it. pool may be NULL: scan on the calling thread only. Must not
+ * be called on a pool thread with that same pool unless the scan is designed to help itself (it is: the caller scans too and
+ * never waits for a queued part). */
 GYRE_CHECKED gyre_status gy_scan_run(gy_points *points, gy_snapshot *snapshot, gy_pool *pool,
                                      const struct gy_scan_request *request,
                                      struct gy_candidates *out, uint32_t *codebook_version, uint64_t *applied_seq,

@@ -24,6 +24,49 @@ gyre_status gy_check_behind(uint64_t applied_seq, uint64_t min_seq, gyre_error *
     return GYRE_OK;
 }
 
+gyre_status gy_check_range(uint64_t hash_first, uint64_t hash_last, gyre_error *err)
+{
+    if (hash_first > hash_last)
+        return gyre_fail(err, GYRE_INVALID, "hash_first is %016" PRIx64 " and hash_last %016" PRIx64, hash_first, hash_last);
+    return GYRE_OK;
+}
+
+gyre_status gy_check_ranges(size_t n_shards, const uint64_t *hash_firsts, size_t n_hash_firsts, const uint64_t *hash_lasts,
+                            size_t n_hash_lasts, gyre_error *err)
+{
+    if (n_hash_firsts != n_hash_lasts || (n_hash_firsts && n_hash_firsts != n_shards))
+        return gyre_fail(err, GYRE_INVALID, "%zu hash_firsts, %zu hash_lasts; there must be one for each of %zu shards, or none",
+                         n_hash_firsts, n_hash_lasts, n_shards);
+    for (size_t i = 0; i < n_hash_firsts; i++) {
+        gyre_status status = gy_check_range(hash_firsts[i], hash_lasts[i], err);
+        if (status != GYRE_OK)
+            return gyre_wrap(err, status, "shards[%zu]", i);
+    }
+    return GYRE_OK;
+}
+
+/* A part may serve its points, and be written to, while the primary that gives them up has still to apply that it does: from the
+ * intent on it answers for what it keeps only. */
+static gyre_status check_kept(gy_replica *replica, const gyre_point_id *ids, size_t count, gyre_error *err)
+{
+    struct gy_shard_config config;
+    gy_replica_config(replica, &config);
+    struct gy_hash_range kept = gy_config_kept_range(&config);
+    for (size_t i = 0; i < count && !gy_range_is_all(kept); i++)
+        if (!gy_range_has(kept, gy_point_hash(config.hash_key, &ids[i])))
+            return gy_replica_fail_foreign(replica, err);
+    return GYRE_OK;
+}
+
+gyre_status gy_check_had(gy_replica *replica, const gyre_point_id *ids, size_t count, bool newest, gyre_error *err)
+{
+    gy_points *points = gy_replica_points(replica);
+    for (size_t i = 0; i < count; i++)
+        if (!(newest ? gy_points_owns(points, &ids[i]) : gy_points_has_id(points, &ids[i])))
+            return gy_replica_fail_foreign(replica, err);
+    return newest ? check_kept(replica, ids, count, err) : GYRE_OK;
+}
+
 const float *gy_floats(const ProtobufCBinaryData *data)
 {
     assert((uintptr_t)data->data % _Alignof(float) == 0);

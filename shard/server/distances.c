@@ -72,8 +72,9 @@ static bool learn_facts(struct measuring *measuring)
     return known;
 }
 
-static gyre_status measure(struct measuring *measuring, gy_points *points, size_t i, gyre_error *err)
+static gyre_status measure(struct measuring *measuring, gy_replica *replica, size_t i, gyre_error *err)
 {
+    gy_points *points = gy_replica_points(replica);
     const Gyre__Node__DistanceTask *asked = measuring->request->tasks[i];
     struct task *task = &measuring->tasks[i];
     if (gy_points_dim(points) != measuring->dim)
@@ -93,7 +94,7 @@ static gyre_status measure(struct measuring *measuring, gy_points *points, size_
                              task->id_count);
         GY_TRY(gy_points_distances(points, query, ids + done, count, task->distances + done, err));
     }
-    return GYRE_OK;
+    return gy_check_had(replica, ids, task->id_count, false, err);
 }
 
 static void measure_part(void *self, size_t i)
@@ -106,7 +107,7 @@ static void measure_part(void *self, size_t i)
                                 &task->err);
     if (task->status != GYRE_OK)
         return;
-    task->status = measure(measuring, gy_replica_points(gy_hosted_replica(hosted)), i, &task->err);
+    task->status = measure(measuring, gy_hosted_replica(hosted), i, &task->err);
     task->status = gy_node_judge(node, hosted, task->status, &task->err);
     gy_node_release(node, hosted);
 }

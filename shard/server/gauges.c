@@ -71,6 +71,16 @@ static double points(void *node)
     return sum(node, points_of);
 }
 
+static double foreign_of(const struct gy_node_status *status)
+{
+    return (double)status->message.foreign;
+}
+
+static double foreign(void *node)
+{
+    return sum(node, foreign_of);
+}
+
 static double codes_bytes(void *node)
 {
     return sum(node, ram_bytes_of);
@@ -95,6 +105,8 @@ void gy_gauges_new(gy_metrics *metrics, gy_node *node)
                 replicas_troubled, node);
     gy_gauge_of(metrics, "gyre_shard_replicas_fenced", NULL, "Replicas found damaged and closed since the start.", fenced, node);
     gy_gauge_of(metrics, "gyre_shard_points", NULL, "Points in this node's replicas.", points, node);
+    gy_gauge_of(metrics, "gyre_shard_foreign_points", NULL,
+                "Points that are another shard's since a split, still to be deleted here.", foreign, node);
     gy_gauge_of(metrics, "gyre_shard_codes_bytes", NULL, "Codes, factors and ids held in RAM.", codes_bytes, node);
     gy_gauge_of(metrics, "gyre_shard_memory_budget_bytes", NULL, "What codes may take in RAM; beyond it writes are refused.",
                 budget_bytes, node);

@@ -75,6 +75,15 @@ enum {
     GY_REQUEST_IDS_MAX = 1 << 20,
 };
 
+/* A range of hashes, {0, 0}: whatever the replica owns. GYRE_INVALID if it is none. */
+GYRE_CHECKED gyre_status gy_check_range(uint64_t hash_first, uint64_t hash_last, gyre_error *err);
+/* One for each of n_shards, or none at all. */
+GYRE_CHECKED gyre_status gy_check_ranges(size_t n_shards, const uint64_t *hash_firsts, size_t n_hash_firsts,
+                                         const uint64_t *hash_lasts, size_t n_hash_lasts, gyre_error *err);
+/* Whether what was read of ids up to now is all there was to read: what a shard has no longer, since it was split, it never has
+ * again. newest: and nobody else has anything newer. If not, GYRE_ABORTED. */
+GYRE_CHECKED gyre_status gy_check_had(gy_replica *replica, const gyre_point_id *ids, size_t count, bool newest, gyre_error *err);
+
 /* A bytes field of packed f32 rows: checks that it is whole rows of dim finite floats, each a vector of the metric, and not more
  * than rows_max of them. field names it in the sentence. */
 GYRE_CHECKED gyre_status gy_check_vectors(const char *field, const ProtobufCBinaryData *data, gyre_metric metric, uint32_t dim,

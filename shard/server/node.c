@@ -1,103 +1,18 @@
 #include "server/node.h"
 
-#include "server/restore.h"
+#include "server/hosted.h"
 
 #include "gyre/log.h"
-#include "gyre/pool.h"
 #include "store/disk.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <unistd.h>
-#include <uthash.h>
 
-/* A place whose replica is gone is removed from the table, so there is no state for that. FENCING: found damaged and still open;
- * it becomes TROUBLED. */
-enum hosted_state { HOSTED_OPENING, HOSTED_SERVING, HOSTED_FENCING, HOSTED_TROUBLED, HOSTED_DROPPING };
 enum { FENCES_WAITING_MAX = 65536 };
-
-struct hosted_key {
-    uint64_t collection_id;
-    uint64_t shard; /* wide, so that the key has no padding bytes to hash */
-};
-
-struct gy_hosted {
-    UT_hash_handle hh;
-    struct hosted_key key; /* constant */
-    gy_node *node;         /* constant */
-    char *path;            /* constant */
-    /* Guarded by node->mu. */
-    enum hosted_state state;
-    gy_replica *replica;   /* SERVING, FENCING, DROPPING */
-    size_t holders;
-    uint32_t member;       /* that the replica here is or last was; 0: none was ever open */
-    gyre_error trouble;    /* FENCING, TROUBLED */
-};
-
-struct gy_node {
-    char *name, *data_dir, *replicas_dir;
-    struct gy_replica_limits limits; /* its budget is the node's own */
-    gy_store_env *env;
-    gy_links *links;
-    gy_restores *restores;
-    struct gy_replica_transport transport;
-    pthread_mutex_t fenced_mu; /* held while on_fenced runs; before mu */
-    gy_on_fenced *on_fenced;   /* guarded by fenced_mu, as is the next */
-    void *on_fenced_self;
-    pthread_mutex_t mu;
-    pthread_cond_t changed; /* a place's state or holders, or the count of changes */
-    /* Guarded by mu. */
-    gy_hosted *table;
-    uint64_t change_count;
-    size_t changing; /* calls that make or drop replicas */
-    bool ending;     /* there will be no more of them */
-    gy_pool *fences; /* closes damaged replicas; NULL once ending */
-    uint64_t fenced_count;
-};
-
-/* ---- places in the table; all called with mu held ---- */
-
-static gy_hosted *find(gy_node *node, uint64_t collection_id, uint32_t shard)
-{
-    struct hosted_key key = {collection_id, shard};
-    gy_hosted *hosted;
-    HASH_FIND(hh, node->table, &key, sizeof key, hosted);
-    return hosted;
-}
-
-static gyre_status add_place(gy_node *node, uint64_t collection_id, uint32_t shard, gy_hosted **out, gyre_error *err)
-{
-    gy_hosted *hosted = calloc(1, sizeof *hosted);
-    if (!hosted || asprintf(&hosted->path, "%s/%" PRIu64 "-%u", node->replicas_dir, collection_id, shard) < 0) {
-        free(hosted);
-        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for a replica");
-    }
-    hosted->key = (struct hosted_key){collection_id, shard};
-    hosted->node = node;
-    hosted->state = HOSTED_OPENING;
-    HASH_ADD(hh, node->table, key, sizeof hosted->key, hosted);
-    *out = hosted;
-    return GYRE_OK;
-}
-
-static void remove_place(gy_node *node, gy_hosted *hosted)
-{
-    HASH_DELETE(hh, node->table, hosted);
-    free(hosted->path);
-    free(hosted);
-}
-
-static void note_change(gy_node *node)
-{
-    node->change_count++;
-    pthread_cond_broadcast(&node->changed);
-}
 
 static bool wait_until(gy_node *node, int64_t until_ns)
 {
@@ -118,106 +33,6 @@ static gyre_status in_trouble(const gy_hosted *hosted, gyre_error *err)
     return gyre_fail(err, GYRE_UNAVAILABLE, "node %s: replica of collection %" PRIu64 " shard %u %s: %.350s", hosted->node->name,
                      hosted->key.collection_id, (uint32_t)hosted->key.shard,
                      hosted->trouble.status == GYRE_CORRUPT ? "is damaged" : "does not serve", hosted->trouble.text);
-}
-
-/* ---- opening ---- */
-
-/* Publishes what opening a place came to. */
-static void opened(gy_hosted *hosted, gy_replica *replica, gyre_status status, const gyre_error *err)
-{
-    gy_node *node = hosted->node;
-    pthread_mutex_lock(&node->mu);
-    hosted->replica = replica;
-    if (replica)
-        hosted->member = gy_replica_member(replica);
-    hosted->state = status == GYRE_OK ? HOSTED_SERVING : HOSTED_TROUBLED;
-    if (status != GYRE_OK)
-        hosted->trouble = *err;
-    note_change(node);
-    pthread_mutex_unlock(&node->mu);
-}
-
-static void open_place(void *arg)
-{
-    gy_hosted *hosted = arg;
-    gy_replica *replica = NULL;
-    gyre_error err;
-    int64_t started_ns = gy_now_ns();
-    gyre_status status = gy_replica_open(&replica, hosted->node->env, hosted->path, &hosted->node->limits, &err);
-    if (status == GYRE_OK) {
-        const struct gy_store_identity *identity = gy_replica_identity(replica);
-        if (identity->collection_id != hosted->key.collection_id || identity->shard != hosted->key.shard) {
-            status = gyre_fail(&err, GYRE_CORRUPT, "%s holds collection %" PRIu64 " shard %u", hosted->path,
-                               identity->collection_id, identity->shard);
-            gy_replica_close(replica);
-            replica = NULL;
-        }
-    }
-    if (status == GYRE_OK)
-        gy_log(GY_LOG_INFO, "replica_opened", "collection_id=%" PRIu64 " shard=%u points=%" PRIu64 " took_ms=%" PRId64,
-               hosted->key.collection_id, (uint32_t)hosted->key.shard, gy_points_count(gy_replica_points(replica)),
-               (gy_now_ns() - started_ns) / GY_MILLISECOND_NS);
-    else
-        gy_log(GY_LOG_ERROR, "replica_not_opened", "path=%s error=%s", hosted->path, err.text);
-    opened(hosted, replica, status, &err);
-}
-
-/* Reads "<collection id>-<shard>", nothing else. */
-static bool parse_directory(const char *name, uint64_t *collection_id, uint32_t *shard)
-{
-    char again[64];
-    if (sscanf(name, "%" SCNu64 "-%" SCNu32, collection_id, shard) != 2)
-        return false;
-    snprintf(again, sizeof again, "%" PRIu64 "-%u", *collection_id, *shard);
-    return strcmp(again, name) == 0;
-}
-
-/* Makes a place for every directory; what a crash left half made or half deleted (hidden names) is removed. */
-static gyre_status find_places(gy_node *node, gyre_error *err)
-{
-    DIR *directory = opendir(node->replicas_dir);
-    if (!directory)
-        return gyre_fail(err, GYRE_INTERNAL, "%s: %s", node->replicas_dir, strerror(errno));
-    gyre_status status = GYRE_OK;
-    struct dirent *entry;
-    while (status == GYRE_OK && (errno = 0, entry = readdir(directory))) {
-        uint64_t collection_id;
-        uint32_t shard;
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        char *path;
-        if (asprintf(&path, "%s/%s", node->replicas_dir, entry->d_name) < 0) {
-            status = gyre_fail(err, GYRE_NO_MEMORY, "no memory for a path");
-            break;
-        }
-        gy_hosted *hosted;
-        if (entry->d_name[0] == '.')
-            status = gy_store_destroy(path, err);
-        else if (parse_directory(entry->d_name, &collection_id, &shard))
-            status = add_place(node, collection_id, shard, &hosted, err);
-        else
-            gy_log(GY_LOG_WARN, "not_a_replica", "path=%s", path);
-        free(path);
-    }
-    closedir(directory);
-    return status;
-}
-
-static gyre_status open_places(gy_node *node, gyre_error *err)
-{
-    size_t count = HASH_COUNT(node->table);
-    if (count == 0)
-        return GYRE_OK;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t threads = cores > 1 ? (size_t)cores : 1;
-    gy_pool *pool;
-    GY_TRY(gy_pool_new(&pool, "open", threads < count ? threads : count, count, err));
-    gyre_status status = GYRE_OK;
-    /* No lock: a place is not looked at by anybody else before this function returns, and none is added or removed. */
-    for (gy_hosted *hosted = node->table; hosted && status == GYRE_OK; hosted = hosted->hh.next)
-        status = gy_pool_submit(pool, open_place, hosted, err);
-    gy_pool_free(pool);
-    return status;
 }
 
 static gyre_status make_directory(const char *path, gyre_error *err)
@@ -249,6 +64,12 @@ static void restore_replica(void *self, gy_replica *replica, const char *primary
 
 static void fence_replica(void *self, gy_replica *replica, const gyre_error *why);
 
+static void replica_changed(void *self, gy_replica *replica)
+{
+    (void)replica;
+    gy_node_touch(self);
+}
+
 gyre_status gy_node_open(gy_node **out, const struct gy_node_options *options, gyre_error *err)
 {
     gy_node *node = calloc(1, sizeof *node);
@@ -278,16 +99,17 @@ gyre_status gy_node_open(gy_node **out, const struct gy_node_options *options, g
         status = gy_restores_new(&node->restores, node, err);
     if (status == GYRE_OK)
         status = gy_pool_new(&node->fences, "fence", 1, FENCES_WAITING_MAX, err);
-    node->transport = (struct gy_replica_transport){node, call_node, ask_coordinator, restore_replica, fence_replica};
+    node->transport = (struct gy_replica_transport){node,          call_node,     ask_coordinator, restore_replica,
+                                                    fence_replica, gy_place_split, replica_changed};
     node->limits.transport = &node->transport;
     if (status == GYRE_OK)
         status = make_directory(node->replicas_dir, err);
     if (status == GYRE_OK)
         status = gy_store_env_new(&node->env, options->cache_bytes, err);
     if (status == GYRE_OK)
-        status = find_places(node, err);
+        status = gy_node_find_places(node, err);
     if (status == GYRE_OK)
-        status = open_places(node, err);
+        status = gy_node_open_places(node, err);
     if (status != GYRE_OK) {
         gy_node_close(node);
         return status;
@@ -296,9 +118,22 @@ gyre_status gy_node_open(gy_node **out, const struct gy_node_options *options, g
     return GYRE_OK;
 }
 
+/* Replicas that still apply may split one off: a place more at the table's end, without a replica, which may go again. */
+static void each_replica(gy_node *node, void (*visit)(gy_replica *replica))
+{
+    pthread_mutex_lock(&node->mu);
+    for (gy_hosted *hosted = node->table; hosted; hosted = hosted->hh.next) {
+        if (!hosted->replica)
+            continue;
+        pthread_mutex_unlock(&node->mu);
+        visit(hosted->replica);
+        pthread_mutex_lock(&node->mu);
+    }
+    pthread_mutex_unlock(&node->mu);
+}
+
 void gy_node_end_writes(gy_node *node)
 {
-    gy_hosted *hosted, *next;
     pthread_mutex_lock(&node->mu);
     node->ending = true;
     while (node->changing)
@@ -308,13 +143,8 @@ void gy_node_end_writes(gy_node *node)
     gy_pool_free(fences);
     if (node->restores)
         gy_restores_stop(node->restores);
-    /* No lock: nothing comes or goes any more. */
-    HASH_ITER(hh, node->table, hosted, next)
-        if (hosted->replica)
-            gy_replica_begin_close(hosted->replica);
-    HASH_ITER(hh, node->table, hosted, next)
-        if (hosted->replica)
-            gy_replica_end_writes(hosted->replica);
+    each_replica(node, gy_replica_begin_close);
+    each_replica(node, gy_replica_end_writes);
     gy_links_stop(node->links);
 }
 
@@ -329,7 +159,7 @@ void gy_node_close(gy_node *node)
     {
         assert(hosted->holders == 0);
         gy_replica_close(hosted->replica);
-        remove_place(node, hosted);
+        gy_place_remove(node, hosted);
     }
     gy_budget_free(node->limits.budget);
     gy_store_env_free(node->env);
@@ -370,8 +200,8 @@ gyre_status gy_node_hold(gy_node *node, uint64_t collection_id, uint32_t shard, 
 {
     gyre_status status = GYRE_OK;
     pthread_mutex_lock(&node->mu);
-    gy_hosted *hosted = find(node, collection_id, shard);
-    if (!hosted || hosted->state == HOSTED_DROPPING) {
+    gy_hosted *hosted = gy_place_find(node, collection_id, shard);
+    if (!hosted || hosted->state >= HOSTED_DROPPING) {
         status = not_here(node, collection_id, shard, err);
     } else if (hosted->state == HOSTED_OPENING) {
         status = gyre_fail(err, GYRE_UNAVAILABLE, "node %s is opening its replica of collection %" PRIu64 " shard %u", node->name,
@@ -428,7 +258,7 @@ static void close_fenced(void *arg)
     gy_replica_abandon(replica);
     pthread_mutex_lock(&node->mu);
     hosted->state = HOSTED_TROUBLED;
-    note_change(node);
+    gy_node_note_change(node);
     pthread_mutex_unlock(&node->mu);
 }
 
@@ -442,7 +272,7 @@ static bool fence(gy_node *node, gy_hosted *hosted, const gyre_error *why)
     hosted->state = HOSTED_FENCING;
     hosted->trouble = *why;
     node->fenced_count++;
-    note_change(node);
+    gy_node_note_change(node);
     return true;
 }
 
@@ -471,7 +301,7 @@ static void fence_replica(void *self, gy_replica *replica, const gyre_error *why
     gy_node *node = self;
     const struct gy_store_identity *identity = gy_replica_identity(replica);
     pthread_mutex_lock(&node->mu);
-    gy_hosted *hosted = find(node, identity->collection_id, identity->shard);
+    gy_hosted *hosted = gy_place_find(node, identity->collection_id, identity->shard);
     if (hosted && hosted->replica == replica && fence(node, hosted, why))
         log_fenced(hosted, hosted->member, why);
     pthread_mutex_unlock(&node->mu);
@@ -514,15 +344,15 @@ static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_node
                "collection=%s collection_id=%" PRIu64 " shard=%u member=%u epoch=%" PRIu64 " codec=%s",
                wish->identity->collection, wish->identity->collection_id, wish->identity->shard, wish->member,
                wish->config.epoch, wish->codec);
-        opened(hosted, replica, GYRE_OK, NULL);
+        gy_place_opened(hosted, replica, GYRE_OK, NULL);
         return GYRE_OK;
     }
     if (status == GYRE_EXISTS) { /* made by an earlier call, which then could not open it */
-        open_place(hosted);
+        gy_place_open(hosted);
         return GYRE_OK;
     }
     pthread_mutex_lock(&node->mu);
-    remove_place(node, hosted);
+    gy_place_remove(node, hosted);
     pthread_cond_broadcast(&node->changed);
     pthread_mutex_unlock(&node->mu);
     return status;
@@ -531,19 +361,23 @@ static gyre_status create(gy_node *node, gy_hosted *hosted, const struct gy_node
 /* Whether its state will change by itself. */
 static bool is_moving(const gy_hosted *hosted)
 {
-    return hosted->state == HOSTED_OPENING || hosted->state == HOSTED_FENCING || hosted->state == HOSTED_DROPPING;
+    return hosted->state == HOSTED_OPENING || hosted->state == HOSTED_FENCING || hosted->state == HOSTED_DROPPING ||
+           hosted->state == HOSTED_SPLITTING;
 }
 
-/* Holds the replica if it serves, or is damaged for good; else says what to do about it: *make (a new place, ours to fill), *reopen (ours to open). */
+enum claim { HELD, TO_MAKE, TO_REOPEN, TO_TAKE };
+
+/* Holds the replica if it serves, or is damaged for good; else says what to do about its place, which is ours then: fill a new
+ * one, open it, or take over what waits there. */
 static gyre_status hold_or_claim(gy_node *node, const struct gy_node_wish *wish, int64_t deadline_ns, gy_hosted **out,
-                                 bool *make, bool *reopen, gyre_error *err)
+                                 enum claim *claim, gyre_error *err)
 {
     const struct gy_store_identity *identity = wish->identity;
     gyre_status status = GYRE_OK;
-    *make = *reopen = false;
+    *claim = HELD;
     pthread_mutex_lock(&node->mu);
     gy_hosted *hosted;
-    while ((hosted = find(node, identity->collection_id, identity->shard)) &&
+    while ((hosted = gy_place_find(node, identity->collection_id, identity->shard)) &&
            is_moving(hosted) && status == GYRE_OK)
         if (!wait_until(node, deadline_ns))
             status = gyre_fail(err, GYRE_DEADLINE, "node %s is still %s collection %" PRIu64 " shard %u", node->name,
@@ -552,11 +386,12 @@ static gyre_status hold_or_claim(gy_node *node, const struct gy_node_wish *wish,
     if (status == GYRE_OK && !hosted && !wish->create) {
         status = not_here(node, identity->collection_id, identity->shard, err);
     } else if (status == GYRE_OK && !hosted) {
-        status = add_place(node, identity->collection_id, identity->shard, &hosted, err);
-        *make = status == GYRE_OK;
-    } else if (status == GYRE_OK && hosted->state == HOSTED_TROUBLED && hosted->trouble.status != GYRE_CORRUPT) {
+        status = gy_place_add(node, identity->collection_id, identity->shard, false, &hosted, err);
+        *claim = TO_MAKE;
+    } else if (status == GYRE_OK && (hosted->state == HOSTED_WAITING ||
+                                     (hosted->state == HOSTED_TROUBLED && hosted->trouble.status != GYRE_CORRUPT))) {
         hosted->state = HOSTED_OPENING;
-        *reopen = true;
+        *claim = hosted->unclaimed ? TO_TAKE : TO_REOPEN;
     } else if (status == GYRE_OK) {
         hosted->holders++;
     }
@@ -584,9 +419,9 @@ static gyre_status drop(gy_node *node, uint64_t collection_id, uint32_t shard, u
 {
     pthread_mutex_lock(&node->mu);
     gy_hosted *hosted;
-    while ((hosted = find(node, collection_id, shard)) && is_moving(hosted))
+    while ((hosted = gy_place_find(node, collection_id, shard)) && is_moving(hosted))
         pthread_cond_wait(&node->changed, &node->mu);
-    if (!hosted || (member && hosted->replica && gy_replica_member(hosted->replica) != member)) {
+    if (!hosted || (member && (hosted->replica || hosted->state == HOSTED_WAITING) && hosted->member != member)) {
         pthread_mutex_unlock(&node->mu);
         return GYRE_OK;
     }
@@ -603,13 +438,13 @@ static gyre_status drop(gy_node *node, uint64_t collection_id, uint32_t shard, u
         status = GYRE_OK;
     pthread_mutex_lock(&node->mu);
     if (status == GYRE_OK) {
-        remove_place(node, hosted);
+        gy_place_remove(node, hosted);
     } else {
         hosted->state = HOSTED_TROUBLED;
         hosted->trouble = why;
         GY_IGNORE(gyre_fail(err, status, "%s", why.text)); /* returned below */
     }
-    note_change(node);
+    gy_node_note_change(node);
     pthread_mutex_unlock(&node->mu);
     if (status == GYRE_OK)
         gy_log(GY_LOG_INFO, "replica_dropped", "collection_id=%" PRIu64 " shard=%u", collection_id, shard);
@@ -620,26 +455,63 @@ static gyre_status drop(gy_node *node, uint64_t collection_id, uint32_t shard, u
 static bool useless(gy_node *node, const struct gy_node_wish *wish)
 {
     pthread_mutex_lock(&node->mu);
-    const gy_hosted *hosted = find(node, wish->identity->collection_id, wish->identity->shard);
+    const gy_hosted *hosted = gy_place_find(node, wish->identity->collection_id, wish->identity->shard);
     bool damaged = hosted && hosted->state == HOSTED_TROUBLED && hosted->trouble.status == GYRE_CORRUPT;
     bool other = hosted && hosted->state == HOSTED_SERVING && gy_replica_member(hosted->replica) != wish->member;
     pthread_mutex_unlock(&node->mu);
     return damaged || other;
 }
 
+/* One that waits is of no use to another member. */
+static gyre_status drop_other_waiting(gy_node *node, const struct gy_node_wish *wish, gyre_error *err)
+{
+    uint64_t collection_id = wish->identity->collection_id;
+    pthread_mutex_lock(&node->mu);
+    const gy_hosted *hosted = gy_place_find(node, collection_id, wish->identity->shard);
+    uint32_t other = hosted && hosted->state == HOSTED_WAITING && hosted->member != wish->member ? hosted->member : 0;
+    pthread_mutex_unlock(&node->mu);
+    return other ? drop(node, collection_id, wish->identity->shard, other, err) : GYRE_OK;
+}
+
+/* Makes what waits in a place the replica that is wished for, and opens it. If that fails it waits on, or is in trouble. */
+static gyre_status take_over(gy_hosted *hosted, const struct gy_node_wish *wish, gyre_error *err)
+{
+    gy_node *node = hosted->node;
+    gyre_error why;
+    char *path = gy_place_path(node, hosted->key.collection_id, (uint32_t)hosted->key.shard, false);
+    gyre_status status = path ? gy_waiting_take(node->env, hosted->path, path, wish->member, &wish->config, &why)
+                              : gyre_fail(&why, GYRE_NO_MEMORY, "no memory for a path");
+    if (status == GYRE_OK) {
+        free(hosted->path);
+        hosted->path = path;
+        hosted->unclaimed = false;
+        gy_log(GY_LOG_INFO, "replica_taken_over", "collection_id=%" PRIu64 " shard=%u member=%u epoch=%" PRIu64,
+               hosted->key.collection_id, (uint32_t)hosted->key.shard, wish->member, wish->config.epoch);
+        gy_place_open(hosted);
+        return GYRE_OK;
+    }
+    free(path);
+    bool older = status == GYRE_PRECONDITION && hosted->waiting.member;
+    gy_place_looked_at(hosted, &hosted->waiting, older ? GYRE_OK : status, &why);
+    return gyre_fail(err, older ? GYRE_ABORTED : status, "%s", why.text);
+}
+
 /* Finds or makes the replica, and holds it. */
 static gyre_status obtain(gy_node *node, const struct gy_node_wish *wish, int64_t deadline_ns, gy_hosted **out, gyre_error *err)
 {
-    bool make, reopen;
+    enum claim claim;
     const struct gy_store_identity *identity = wish->identity;
-    GY_TRY(hold_or_claim(node, wish, deadline_ns, out, &make, &reopen, err));
-    if (make)
+    GY_TRY(drop_other_waiting(node, wish, err));
+    GY_TRY(hold_or_claim(node, wish, deadline_ns, out, &claim, err));
+    if (claim == TO_MAKE)
         GY_TRY(create(node, *out, wish, err));
-    if (reopen)
-        open_place(*out);
+    else if (claim == TO_TAKE)
+        GY_TRY(take_over(*out, wish, err));
+    else if (claim == TO_REOPEN)
+        gy_place_open(*out);
     if (!useless(node, wish))
-        return make || reopen ? gy_node_hold(node, identity->collection_id, identity->shard, out, err) : GYRE_OK;
-    if (!make && !reopen)
+        return claim != HELD ? gy_node_hold(node, identity->collection_id, identity->shard, out, err) : GYRE_OK;
+    if (claim == HELD)
         gy_node_release(node, *out);
     return gyre_fail(err, GYRE_CORRUPT, "node %s: collection %" PRIu64 " shard %u: what is here is not member %u, or damaged",
                      node->name, identity->collection_id, identity->shard, wish->member);
@@ -758,12 +630,12 @@ gyre_status gy_node_replace(gy_node *node, gy_hosted *hosted, gy_import *import,
         return gyre_fail(err, GYRE_ABORTED, "the replica is being dropped");
     gyre_error why = {0};
     if (put_in_place(hosted, older, import, &why) == GYRE_OK) {
-        open_place(hosted);
+        gy_place_open(hosted);
         return GYRE_OK;
     }
     /* Whatever it was, the old one may be gone already: as good as damaged. */
     gyre_status status = gyre_fail(err, GYRE_CORRUPT, "the new replica did not take the old one's place: %s", why.text);
-    opened(hosted, NULL, status, err);
+    gy_place_opened(hosted, NULL, status, err);
     return status;
 }
 
@@ -778,6 +650,13 @@ static int by_name(const void *a, const void *b)
     return x->shard < y->shard ? -1 : x->shard > y->shard;
 }
 
+static void describe_waiting(const struct gy_waiting *waiting, Gyre__Node__ReplicaStatus *message)
+{
+    message->waiting = true;
+    message->applied_seq = message->log_seq = waiting->seq;
+    message->hash_first = waiting->range.first, message->hash_last = waiting->range.last;
+}
+
 gyre_status gy_node_statuses(gy_node *node, struct gy_node_status **out, size_t *count, gyre_error *err)
 {
     pthread_mutex_lock(&node->mu);
@@ -786,7 +665,7 @@ gyre_status gy_node_statuses(gy_node *node, struct gy_node_status **out, size_t 
     gy_hosted *hosted, *next, **held = calloc(room ? room : 1, sizeof(gy_hosted *));
     HASH_ITER(hh, node->table, hosted, next)
     {
-        if (!statuses || !held || hosted->state == HOSTED_DROPPING)
+        if (!statuses || !held || hosted->state == HOSTED_DROPPING || hosted->state == HOSTED_SPLITTING)
             continue;
         struct gy_node_status *status = &statuses[used];
         gyre__node__replica_status__init(&status->message);
@@ -794,6 +673,8 @@ gyre_status gy_node_statuses(gy_node *node, struct gy_node_status **out, size_t 
         status->message.shard = (uint32_t)hosted->key.shard;
         if (hosted->state == HOSTED_SERVING)
             hosted->holders++, held[used] = hosted;
+        else if (hosted->state == HOSTED_WAITING)
+            describe_waiting(&hosted->waiting, &status->message);
         else
             snprintf(status->text, sizeof status->text, "%s",
                      hosted->state == HOSTED_OPENING ? "opening" : hosted->trouble.text);
@@ -848,6 +729,6 @@ bool gy_node_wait_change(gy_node *node, uint64_t *seen, int64_t until_ns)
 void gy_node_touch(gy_node *node)
 {
     pthread_mutex_lock(&node->mu);
-    note_change(node);
+    gy_node_note_change(node);
     pthread_mutex_unlock(&node->mu);
 }

@@ -1,6 +1,8 @@
 /* node: the replicas this process holds, found by (collection, shard), and their directories.
  *
  * DIR/replicas/<collection id>-<shard>/ is one replica. Whoever works with one holds it; a drop waits until nobody does.
+ * With .waiting behind its name it is one that a split made of another here: it is reported, and held by nobody before
+ * gy_node_ensure took it over.
  * A replica that cannot be opened is kept with its trouble, so that the others serve and a person reads why this one does not.
  * Threads  any; one mutex, held for look-ups only, never during I/O */
 #ifndef GY_SERVER_NODE_H
@@ -62,7 +64,8 @@ struct gy_node_wish {
     uint32_t codebook_version;
 };
 
-/* Makes a replica exist (created, or opened anew if it was in trouble) and brings it to a configuration and codebook; holds it.
+/* Makes a replica exist (created, taken over if it waits, or opened anew if it was in trouble) and brings it to a
+ * configuration and codebook; holds it.
  * Of an earlier member, or damaged, it is deleted and made anew if create says that it may be.
  * GYRE_PRECONDITION if the codebook is needed and was not brought; it has the configuration then, if it is here.
  * GYRE_NOT_FOUND if it is not here and may not be made, GYRE_ABORTED for an older epoch, GYRE_INVALID for another codec than it
@@ -93,7 +96,8 @@ struct gy_node_status {
 GYRE_CHECKED gyre_status gy_node_statuses(gy_node *node, struct gy_node_status **out, size_t *count, gyre_error *err);
 void gy_node_statuses_free(struct gy_node_status *statuses);
 
-/* Waits until a replica came, went or took a configuration since *seen (then updated: true), or until until_ns (false). */
+/* Waits until a replica came, went, took a configuration or owns less since *seen (then updated: true), or until until_ns
+ * (false). */
 bool gy_node_wait_change(gy_node *node, uint64_t *seen, int64_t until_ns);
 /* Ends such waits. */
 void gy_node_touch(gy_node *node);

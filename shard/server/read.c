@@ -57,6 +57,12 @@ static void free_points(struct reading *reading, size_t count)
     free(reading->list);
 }
 
+/* An id is 16 bytes without alignment, so the packed ids are an array of them. */
+static const gyre_point_id *ids_of(const Gyre__Node__Read *request)
+{
+    return (const gyre_point_id *)(const void *)request->ids.data;
+}
+
 static gyre_status read_points(gy_points *points, const Gyre__Node__Read *request, size_t count, struct reading *reading,
                                gyre_error *err)
 {
@@ -68,9 +74,7 @@ static gyre_status read_points(gy_points *points, const Gyre__Node__Read *reques
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for %zu points", count);
     for (size_t i = 0; i < count; i++)
         reading->list[i] = &reading->points[i];
-    /* An id is 16 bytes without alignment, so the packed ids are an array of them. */
-    const gyre_point_id *ids = (const gyre_point_id *)(const void *)request->ids.data;
-    return gy_points_read(points, ids, count, request->with_vector, request->with_payload, take_point, reading, err);
+    return gy_points_read(points, ids_of(request), count, request->with_vector, request->with_payload, take_point, reading, err);
 }
 
 /* Whether what is applied here is new enough for who asks. A lease that is checked before the read is enough: what the read finds
@@ -100,6 +104,8 @@ void gy_serve_read(gy_incoming *call, void *message)
         status = check_fresh(gy_hosted_replica(hosted), request, &applied_seq, &err);
         if (status == GYRE_OK)
             status = read_points(gy_replica_points(gy_hosted_replica(hosted)), request, count, &reading, &err);
+        if (status == GYRE_OK)
+            status = gy_check_had(gy_hosted_replica(hosted), ids_of(request), count, request->linearizable, &err);
         status = gy_node_judge(node, hosted, status, &err);
         gy_node_release(node, hosted);
     }

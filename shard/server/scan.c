@@ -97,12 +97,19 @@ struct gathering {
     size_t query_count; /* of all so far */
 };
 
+static bool same_ranges(const Gyre__Node__Scan *a, const Gyre__Node__Scan *b)
+{
+    size_t bytes = a->n_hash_firsts * sizeof *a->hash_firsts;
+    return a->n_hash_firsts == b->n_hash_firsts &&
+           (!bytes || (memcmp(a->hash_firsts, b->hash_firsts, bytes) == 0 && memcmp(a->hash_lasts, b->hash_lasts, bytes) == 0));
+}
+
 static bool same_question(const Gyre__Node__Scan *a, const Gyre__Node__Scan *b)
 {
     return a->keep == b->keep && a->seed == b->seed && a->k == b->k && a->share == b->share && a->scan_bits == b->scan_bits && a->alone == b->alone &&
            a->exact == b->exact && a->codebook_version == b->codebook_version && a->epsilon >= b->epsilon &&
            a->epsilon <= b->epsilon && !a->limits.len == !b->limits.len && !a->probes.len == !b->probes.len &&
-           a->n_shards == b->n_shards && memcmp(a->shards, b->shards, a->n_shards * sizeof *a->shards) == 0;
+           a->n_shards == b->n_shards && memcmp(a->shards, b->shards, a->n_shards * sizeof *a->shards) == 0 && same_ranges(a, b);
 }
 
 /* Counts those that fit: what fits is taken. */

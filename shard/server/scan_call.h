@@ -36,6 +36,12 @@ static inline uint64_t gy_scan_min_seq(const Gyre__Node__Scan *request, size_t i
     return request->n_min_seqs ? request->min_seqs[i] : 0;
 }
 
+/* The hashes that it wants of the i-th. */
+static inline struct gy_hash_range gy_scan_range(const Gyre__Node__Scan *request, size_t i)
+{
+    return request->n_hash_firsts ? (struct gy_hash_range){request->hash_firsts[i], request->hash_lasts[i]} : GY_RANGE_OWNED;
+}
+
 /* One shard's part of a pass. */
 struct gy_scan_part {
     gyre_status status;

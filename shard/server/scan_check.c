@@ -26,6 +26,8 @@ gyre_status gy_scan_check_numbers(const Gyre__Node__Scan *request, gyre_error *e
         return gyre_fail(err, GYRE_INVALID, "%zu min_seqs; there must be one for each of %zu shards, or none",
             request->n_min_seqs,
                          request->n_shards);
+    GY_TRY(gy_check_ranges(request->n_shards, request->hash_firsts, request->n_hash_firsts, request->hash_lasts,
+                           request->n_hash_lasts, err));
     if (!request->exact && !(request->epsilon > 0 && isfinite(request->epsilon)))
         return gyre_fail(err, GYRE_INVALID, "epsilon is %g; it must be finite and above 0", (double)request->epsilon);
     if (request->exact && (request->probes.len || request->n_probe_counts))

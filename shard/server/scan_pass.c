@@ -168,7 +168,9 @@ static gyre_status scan_held(struct gy_pass *pass, gy_points *points, size_t sha
     part->candidates = calloc(pass->scan.query_count, sizeof *part->candidates);
     if (!part->candidates)
         return gyre_fail(err, GYRE_NO_MEMORY, "no memory for the candidates of %zu queries", pass->scan.query_count);
-    return gy_scan_run(points, NULL, pass->server->lanes[GY_LANE_SCAN], &pass->scan, part->candidates, &part->codebook_version,
+    struct gy_scan_request scan = pass->scan;
+    scan.range = gy_scan_range(first->request, shard);
+    return gy_scan_run(points, NULL, pass->server->lanes[GY_LANE_SCAN], &scan, part->candidates, &part->codebook_version,
                        &part->applied_seq, err);
 }
 

@@ -245,8 +245,16 @@ static gyre_status read_piece(gy_export *export, const Gyre__Node__Snapshot *req
                               err);
     if (request->after.len != 0 && request->after.len != GYRE_ID_BYTES)
         return gyre_fail(err, GYRE_INVALID, "after has %zu bytes; an id has %d", request->after.len, GYRE_ID_BYTES);
-    return gy_export_read_points(export, request->after.len ? request->after.data : NULL, request->since, PIECE_BYTES, add_point,
-                                 piece, done, err);
+    GY_TRY(gy_check_range(request->hash_first, request->hash_last, err));
+    return gy_export_read_points(export, request->after.len ? request->after.data : NULL, request->since,
+                                 (struct gy_hash_range){request->hash_first, request->hash_last}, PIECE_BYTES, add_point, piece,
+                                 done, err);
+}
+
+/* Whether the state may have points of other hashes than those asked for ({0, 0}: what is owned), which its sums count, too. */
+static bool is_beyond(const struct gy_export_state *state, struct gy_hash_range asked)
+{
+    return state->range.foreign || (asked.last != 0 && !gy_range_covers(asked, state->range.owned));
 }
 
 void gy_serve_snapshot(gy_incoming *call, void *message)
@@ -267,6 +275,7 @@ void gy_serve_snapshot(gy_incoming *call, void *message)
         reply.codebook_version = state.codebook_version;
         reply.point_sum = state.digest.points.low, reply.vector_sum = state.digest.vectors.low;
         reply.rows = piece.rows, reply.n_rows = piece.count, reply.done = done;
+        reply.beyond = request->points && is_beyond(&state, (struct gy_hash_range){request->hash_first, request->hash_last});
         reply.known = (ProtobufCBinaryData){piece.known_count * GYRE_ID_BYTES, piece.known};
     }
     if (held) {

@@ -1,6 +1,8 @@
 /* WRITE: straight to the replica's queue; the answer comes from the replica's thread when the write is on disk and applied. */
 #include "server/incoming.h"
 
+#include "replica/check.h"
+
 #include <stdlib.h>
 
 struct writing {
@@ -26,12 +28,19 @@ static void on_written(void *arg, gyre_status status, const gyre_error *err, uin
     gy_incoming_reply(writing.call, &reply.base);
 }
 
+static gyre_status hold(gy_node *node, const Gyre__Node__Write *request, gy_hosted **out, gyre_error *err)
+{
+    if (gy_write_is_own(request))
+        return gyre_fail(err, GYRE_INVALID, "%s: only a primary writes that, by itself", request->narrow ? "narrow" : "forget");
+    return gy_node_hold(node, request->collection_id, request->shard, out, err);
+}
+
 void gy_serve_write(gy_incoming *call, void *message)
 {
     Gyre__Node__Write *request = message;
     gyre_error err;
     gy_hosted *hosted;
-    gyre_status status = gy_node_hold(call->server->node, request->collection_id, request->shard, &hosted, &err);
+    gyre_status status = hold(call->server->node, request, &hosted, &err);
     struct writing *writing = status == GYRE_OK ? malloc(sizeof *writing) : NULL;
     if (status == GYRE_OK && !writing) {
         gy_node_release(call->server->node, hosted);

@@ -27,6 +27,7 @@ struct gy_export_state {
     uint64_t points;
     struct gy_digest digest;
     uint32_t codebook_version;
+    struct gy_range_record range;
 };
 
 /* Holds on to the state of now, whatever is written later; what it holds takes disk until it is freed. without_vectors: for a
@@ -53,9 +54,11 @@ struct gy_export_point {
     size_t vector_bytes;
 };
 typedef gyre_status gy_on_export_point(void *self, const struct gy_export_point *point, gyre_error *err);
-/* The same of whole points, in the order of ids, from behind `after` ([GYRE_ID_BYTES], or NULL) on; only of an export with
- * vectors. GYRE_CORRUPT if a point has no vector. */
-GYRE_CHECKED gyre_status gy_export_read_points(gy_export *export, const uint8_t *after, uint64_t since, size_t bytes_max,
+/* The same of whole points whose hashes are in range ({0, 0}: that are owned), in the order of ids, from behind `after`
+ * ([GYRE_ID_BYTES], or NULL) on; only of an export with vectors. GYRE_ABORTED if not all of range is in the state's content,
+ * GYRE_CORRUPT if a point has no vector. */
+GYRE_CHECKED gyre_status gy_export_read_points(gy_export *export, const uint8_t *after, uint64_t since,
+                                               struct gy_hash_range range, size_t bytes_max,
                                                gy_on_export_point *visit, void *self, bool *done, gyre_error *err);
 
 /* ---- in ---- */

@@ -37,6 +37,8 @@ gyre_status gy_export_open(gy_export **out, gy_store *store, bool without_vector
     rocksdb_readoptions_t *options = options_at(export);
     gyre_status status = gy_meta_read_position(store, options, &export->state.epoch, &export->state.seq, &export->state.points,
                                                &export->state.digest, &export->state.codebook_version, err);
+    if (status == GYRE_OK)
+        status = gy_meta_read_range(store, options, &export->state.range, err);
     rocksdb_readoptions_destroy(options);
     if (status != GYRE_OK)
         return gyre_wrap(err, status, "copy");
@@ -185,11 +187,38 @@ static gyre_status join(rocksdb_iterator_t *vectors, bool *behind, struct gy_exp
     return GYRE_OK;
 }
 
-gyre_status gy_export_read_points(gy_export *export, const uint8_t *after, uint64_t since, size_t bytes_max,
-                                  gy_on_export_point *visit, void *self, bool *done, gyre_error *err)
+/* The hashes that are wanted. */
+struct wanted {
+    struct gy_hash_range range;
+    uint8_t key[GY_HASH_KEY_BYTES];
+    bool all; /* there is nothing else */
+};
+
+static gyre_status find_wanted(const gy_export *export, struct gy_hash_range range, struct wanted *out, gyre_error *err)
 {
+    const struct gy_range_record *record = &export->state.range;
+    *out = (struct wanted){.range = range.first == 0 && range.last == 0 ? record->owned : range};
+    if (!gy_range_covers(record->content, out->range))
+        return gyre_fail(err, GYRE_ABORTED, "the points asked for are no longer all of this shard: it was split");
+    out->all = (!record->foreign && gy_range_covers(out->range, record->owned)) ||
+               !gy_store_hash_key(export->store, record, out->key) || gy_range_is_all(out->range);
+    return GYRE_OK;
+}
+
+static bool is_wanted(const struct wanted *wanted, const uint8_t *id)
+{
+    gyre_point_id copy;
+    memcpy(copy.bytes, id, sizeof copy.bytes);
+    return gy_range_has(wanted->range, gy_point_hash(wanted->key, &copy));
+}
+
+gyre_status gy_export_read_points(gy_export *export, const uint8_t *after, uint64_t since, struct gy_hash_range range,
+                                  size_t bytes_max, gy_on_export_point *visit, void *self, bool *done, gyre_error *err)
+{
+    struct wanted wanted;
     if (export->without_vectors)
         return gyre_fail(err, GYRE_INVALID, "points are wanted of a copy without vectors");
+    GY_TRY(find_wanted(export, range, &wanted, err));
     rocksdb_readoptions_t *options = options_at(export), *ahead = options_at(export);
     rocksdb_readoptions_set_readahead_size(ahead, READ_AHEAD_BYTES);
     rocksdb_iterator_t *points = walk_from(export, ahead, GY_FAMILY_POINTS, after),
@@ -207,6 +236,10 @@ gyre_status gy_export_read_points(gy_export *export, const uint8_t *after, uint6
         }
         if (after && memcmp(point.id, after, GYRE_ID_BYTES) == 0)
             continue;
+        if (!wanted.all && !is_wanted(&wanted, point.id)) {
+            behind = true;
+            continue;
+        }
         bool known = gy_load_u64(point.value) <= since;
         if (!known)
             status = join(vectors, &behind, &point, err);

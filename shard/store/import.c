@@ -109,6 +109,11 @@ static gyre_status check_point(gy_import *import, const struct gy_row *row, gyre
     uint64_t version = gy_load_u64(row->value);
     if (version > import->seq)
         return gyre_fail(err, GYRE_CORRUPT, "its version is %" PRIu64 "; the copy is of seq %" PRIu64, version, import->seq);
+    const struct gy_range_record *range = &import->store->range;
+    gyre_point_id id;
+    memcpy(id.bytes, row->key, sizeof id.bytes);
+    if (!range->foreign && !gy_range_is_all(range->owned) && !gy_range_has(range->owned, gy_point_hash(range->hash_key, &id)))
+        return gyre_fail(err, GYRE_CORRUPT, "its point is not of the shard, which is said to hold none that are not");
     import->points++;
     return GYRE_OK;
 }

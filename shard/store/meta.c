@@ -13,6 +13,7 @@ enum {
     APPLIED_NUMBERS = 8, /* seq, points, digest */
     APPLIED_BYTES = 8 * APPLIED_NUMBERS,
     LOG_BASE_BYTES = 16,
+    RANGE_BYTES = 4 * 8 + GY_HASH_KEY_BYTES + 1,
 };
 
 static void put(gy_store *store, rocksdb_writebatch_t *batch, const char *key, const void *value, size_t bytes)
@@ -29,6 +30,37 @@ void gy_meta_put_applied(gy_store *store, rocksdb_writebatch_t *batch, uint64_t 
     for (size_t i = 0; i < APPLIED_NUMBERS; i++)
         gy_store_u64(value + 8 * i, numbers[i]);
     put(store, batch, "applied", value, sizeof value);
+}
+
+void gy_meta_put_range(gy_store *store, rocksdb_writebatch_t *batch, const struct gy_range_record *range)
+{
+    uint8_t value[RANGE_BYTES];
+    gy_store_u64(value, range->owned.first);
+    gy_store_u64(value + 8, range->owned.last);
+    gy_store_u64(value + 16, range->content.first);
+    gy_store_u64(value + 24, range->content.last);
+    memcpy(value + 32, range->hash_key, GY_HASH_KEY_BYTES);
+    value[RANGE_BYTES - 1] = range->foreign;
+    put(store, batch, "range", value, sizeof value);
+}
+
+static gyre_status decode_range(struct gy_range_record *out, struct gy_slice value, gyre_error *err)
+{
+    if (value.bytes != RANGE_BYTES)
+        return gyre_fail(err, GYRE_CORRUPT, "its value has %zu bytes, not %d", value.bytes, RANGE_BYTES);
+    const uint8_t *bytes = value.data;
+    struct gy_range_record range = {
+        .owned = {gy_load_u64(bytes), gy_load_u64(bytes + 8)},
+        .content = {gy_load_u64(bytes + 16), gy_load_u64(bytes + 24)},
+        .foreign = bytes[RANGE_BYTES - 1],
+    };
+    memcpy(range.hash_key, bytes + 32, GY_HASH_KEY_BYTES);
+    if (range.owned.first > range.owned.last || range.content.first > range.content.last || bytes[RANGE_BYTES - 1] > 1 ||
+        !gy_range_covers(range.content, range.owned))
+        return gyre_fail(err, GYRE_CORRUPT, "it says %016" PRIx64 " to %016" PRIx64 " of %016" PRIx64 " to %016" PRIx64 ", %u",
+                         range.owned.first, range.owned.last, range.content.first, range.content.last, bytes[RANGE_BYTES - 1]);
+    *out = range;
+    return GYRE_OK;
 }
 
 void gy_meta_put_log_base(gy_store *store, rocksdb_writebatch_t *batch, uint64_t epoch, uint64_t seq)
@@ -98,6 +130,12 @@ gyre_status gy_meta_write_new(gy_store *store, const struct gy_new_replica *repl
     gy_meta_put_new(store, batch, replica, quantized, 0, 0);
     put(store, batch, "codec", codec->name, strlen(codec->name));
     gy_meta_put_applied(store, batch, 0, 0, &(struct gy_digest){0});
+    /* The log that a later member applies may begin when the shard had more than it has now: until an entry says otherwise all
+     * is its own, as everything there was of its primary then. */
+    struct gy_hash_range first = replica->config->epoch == 1 ? replica->config->range : (struct gy_hash_range){0};
+    struct gy_range_record range = {.owned = first, .content = first};
+    memcpy(range.hash_key, replica->config->hash_key, sizeof range.hash_key);
+    gy_meta_put_range(store, batch, &range);
     gyre_status status = gy_meta_put_codebook(store, batch, codebook, err);
     if (status == GYRE_OK) {
         char *complaint = NULL;
@@ -230,6 +268,23 @@ gyre_status gy_meta_read_applied(gy_store *store, const rocksdb_readoptions_t *o
     return GYRE_OK;
 }
 
+gyre_status gy_meta_read_range(gy_store *store, const rocksdb_readoptions_t *options, struct gy_range_record *range,
+                               gyre_error *err)
+{
+    char *complaint = NULL;
+    rocksdb_pinnableslice_t *pin = rocksdb_get_pinned_cf(store->db, options, store->families[GY_FAMILY_META], "range",
+                                                         strlen("range"), &complaint);
+    GY_TRY(gy_rocks_check(&complaint, err, "range"));
+    *range = (struct gy_range_record){0};
+    if (!pin)
+        return GYRE_OK; /* from before there was one: everything */
+    struct gy_slice value;
+    value.data = rocksdb_pinnableslice_value(pin, &value.bytes);
+    gyre_status status = decode_range(range, value, err);
+    rocksdb_pinnableslice_destroy(pin);
+    return status == GYRE_OK ? status : gyre_wrap(err, status, "meta record 'range'");
+}
+
 static struct gy_digest digest_of(const uint64_t numbers[APPLIED_NUMBERS])
 {
     return (struct gy_digest){{numbers[2], numbers[3]}, {numbers[4], numbers[5]}, {numbers[6], numbers[7]}};
@@ -254,6 +309,7 @@ gyre_status gy_meta_read(gy_store *store, gyre_error *err)
     GY_TRY(read_config(store, err));
     GY_TRY(read_numbers(store, store->read, "applied", numbers, APPLIED_NUMBERS, err));
     set_applied(store, numbers);
+    GY_TRY(gy_meta_read_range(store, store->read, &store->range, err));
     GY_TRY(read_numbers(store, store->read, "log_base", pair, 2, err));
     store->log_base_epoch = store->log_epoch = pair[0], store->log_base = store->log_seq = pair[1];
 
@@ -294,7 +350,7 @@ static bool is(struct gy_slice key, const char *name)
 
 bool gy_meta_is_state(struct gy_slice key)
 {
-    return is(key, "applied") || is(key, "codec") || is(key, "codebook");
+    return is(key, "applied") || is(key, "codec") || is(key, "codebook") || is(key, "range");
 }
 
 static gyre_status take_codec(gy_store *store, struct gy_slice value, gyre_error *err)
@@ -329,6 +385,11 @@ gyre_status gy_meta_take_state(gy_store *store, rocksdb_writebatch_t *batch, str
     if (is(key, "codebook")) {
         GY_TRY(gyre_codebook_decode(&store->codebook, value.data, value.bytes, err));
         return gy_meta_put_codebook(store, batch, store->codebook, err);
+    }
+    if (is(key, "range")) {
+        GY_TRY(decode_range(&store->range, value, err));
+        gy_meta_put_range(store, batch, &store->range);
+        return GYRE_OK;
     }
     return gyre_fail(err, GYRE_CORRUPT, "it is none of the records of a state");
 }

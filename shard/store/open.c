@@ -32,6 +32,7 @@ static gyre_status open_database(gy_store *store, gy_store_env *env, const char 
         rocksdb_options_destroy(options[f]);
     if (complaint)
         return gy_rocks_check(&complaint, err, path);
+    store->env = env;
     memcpy(store->families, handles, sizeof store->families);
     store->default_family = handles[GY_FAMILY_COUNT];
     return GYRE_OK;
@@ -45,11 +46,12 @@ static gyre_status check_families(gy_store_env *env, const char *path, gyre_erro
     size_t count = 0, known = 0;
     char **names = rocksdb_list_column_families(database, path, &count, &complaint);
     rocksdb_options_destroy(database);
-    GY_TRY(gy_rocks_check(&complaint, err, path));
+    gyre_status status = gy_rocks_check(&complaint, err, path);
     for (size_t i = 0; i < count; i++)
         for (int f = 0; f < GY_FAMILY_COUNT; f++)
             known += strcmp(names[i], gy_family_name((enum gy_family)f)) == 0;
-    rocksdb_list_column_families_destroy(names, count);
+    rocksdb_list_column_families_destroy(names, count); /* an empty list of a failure, too, is ours */
+    GY_TRY(status);
     if (known < GY_FAMILY_COUNT)
         return gyre_fail(err, GYRE_CORRUPT, "%s: only %zu of %d column families are there", path, known, GY_FAMILY_COUNT);
     if (count > ALL_FAMILIES)

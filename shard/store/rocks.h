@@ -21,6 +21,7 @@ struct gy_store_env {
 };
 
 struct gy_store {
+    gy_store_env *env;
     rocksdb_t *db;
     rocksdb_column_family_handle_t *families[GY_FAMILY_COUNT];
     rocksdb_column_family_handle_t *default_family;
@@ -38,6 +39,7 @@ struct gy_store {
     struct gy_shard_config config;
     uint64_t applied_seq, point_count;
     struct gy_digest digest;
+    struct gy_range_record range;
     uint64_t log_base_epoch, log_base; /* last entry that was trimmed away */
     uint64_t log_epoch, log_seq;
 };
@@ -69,6 +71,8 @@ GYRE_CHECKED gyre_status gy_meta_read_applied(gy_store *store, const rocksdb_rea
 GYRE_CHECKED gyre_status gy_meta_read_position(gy_store *store, const rocksdb_readoptions_t *options, uint64_t *epoch,
                                                uint64_t *seq, uint64_t *points, struct gy_digest *digest,
                                                uint32_t *codebook_version, gyre_error *err);
+GYRE_CHECKED gyre_status gy_meta_read_range(gy_store *store, const rocksdb_readoptions_t *options, struct gy_range_record *range,
+                                            gyre_error *err);
 /* Whether a record belongs to the applied state, not to the replica: it is copied to others. */
 bool gy_meta_is_state(struct gy_slice key);
 /* Takes such a record from elsewhere, checked, into a store that has none of it, and puts it into the batch. */
@@ -79,16 +83,20 @@ GYRE_CHECKED gyre_status gy_meta_state_whole(const gy_store *store, uint64_t seq
 void gy_meta_put_log_base(gy_store *store, rocksdb_writebatch_t *batch, uint64_t epoch, uint64_t seq);
 void gy_meta_put_applied(gy_store *store, rocksdb_writebatch_t *batch, uint64_t applied_seq, uint64_t point_count,
                          const struct gy_digest *digest);
+void gy_meta_put_range(gy_store *store, rocksdb_writebatch_t *batch, const struct gy_range_record *range);
 GYRE_CHECKED gyre_status gy_meta_put_codebook(gy_store *store, rocksdb_writebatch_t *batch, const gyre_codebook *codebook,
                                               gyre_error *err);
 
 /* config.c: a configuration's bytes: GY_CONFIG_BYTES_MAX at most, README.md, "Bytes". */
-enum { GY_CONFIG_BYTES_MAX = 36 + GY_MEMBERS_MAX * (7 + GY_MEMBER_NODE_BYTES_MAX) + 8 };
+enum { GY_CONFIG_BYTES_MAX = 80 + GY_MEMBERS_MAX * (7 + GY_MEMBER_NODE_BYTES_MAX) + 8 };
 size_t gy_config_encode(const struct gy_shard_config *config, uint8_t out[GY_CONFIG_BYTES_MAX]);
 GYRE_CHECKED gyre_status gy_config_decode(struct gy_shard_config *out, const uint8_t *data, size_t bytes, gyre_error *err);
 
 /* open.c: an empty database at a path that is not there, without a record. */
 GYRE_CHECKED gyre_status gy_store_make(gy_store **out, gy_store_env *env, const char *path, gyre_error *err);
+
+/* still.c: makes a directory, which must not be there, with links to the files of now; what is in memory is flushed first. */
+GYRE_CHECKED gyre_status gy_store_link(gy_store *store, const char *path, gyre_error *err);
 
 /* log.c: finds the last entry; called once at open, after gy_meta_read. */
 GYRE_CHECKED gyre_status gy_log_find_last(gy_store *store, gyre_error *err);

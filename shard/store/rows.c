@@ -68,14 +68,18 @@ gyre_status gy_store_commit(gy_store *store, gy_batch *batch, gyre_error *err)
 }
 
 gyre_status gy_store_commit_applied(gy_store *store, gy_batch *batch, uint64_t applied_seq, uint64_t point_count,
-                                    const struct gy_digest *digest, gyre_error *err)
+                                    const struct gy_digest *digest, const struct gy_range_record *range, gyre_error *err)
 {
     gy_meta_put_applied(store, inner(batch), applied_seq, point_count, digest);
+    if (range)
+        gy_meta_put_range(store, inner(batch), range);
     GY_TRY(gy_store_commit(store, batch, err));
     pthread_mutex_lock(&store->mu);
     store->applied_seq = applied_seq;
     store->point_count = point_count;
     store->digest = *digest;
+    if (range)
+        store->range = *range;
     pthread_mutex_unlock(&store->mu);
     return GYRE_OK;
 }

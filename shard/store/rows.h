@@ -51,9 +51,10 @@ void gy_batch_put_requests(gy_batch *batch, gy_store *store, const struct gy_req
 
 /* Writes a batch as one atom, not synced (see above). */
 GYRE_CHECKED gyre_status gy_store_commit(gy_store *store, gy_batch *batch, gyre_error *err);
-/* The same, with the applied seq, the number of points and the digest that hold after it. */
+/* The same, with the applied seq, the number of points, the digest and what is owned (NULL: as before) that hold after it. */
 GYRE_CHECKED gyre_status gy_store_commit_applied(gy_store *store, gy_batch *batch, uint64_t applied_seq, uint64_t point_count,
-                                                 const struct gy_digest *digest, gyre_error *err);
+                                                 const struct gy_digest *digest, const struct gy_range_record *range,
+                                                 gyre_error *err);
 /* The same, with the codebook that the codes are in after it, and the digest of then; seq and points stay, and nobody may change
  * them meanwhile. Frees the one gy_store_codebook returned before. */
 GYRE_CHECKED gyre_status gy_store_commit_codebook(gy_store *store, gy_batch *batch, const gyre_codebook *codebook,

@@ -10,19 +10,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+gyre_status gy_store_link(gy_store *store, const char *path, gyre_error *err)
+{
+    char *complaint = NULL;
+    rocksdb_checkpoint_t *checkpoint = rocksdb_checkpoint_object_create(store->db, &complaint);
+    if (checkpoint) {
+        rocksdb_checkpoint_create(checkpoint, path, 0, &complaint);
+        rocksdb_checkpoint_object_destroy(checkpoint);
+    }
+    return gy_rocks_check(&complaint, err, "links to the files of now");
+}
+
 gyre_status gy_store_still(gy_store *store, char **path, gyre_error *err)
 {
-    char *hidden, *complaint = NULL;
+    char *hidden;
     GY_TRY(gy_directory_hidden(&hidden, store->path, "checking", err));
     gyre_status status = gy_directory_remove(hidden, err); /* of a crash in here */
-    if (status == GYRE_OK) {
-        rocksdb_checkpoint_t *checkpoint = rocksdb_checkpoint_object_create(store->db, &complaint);
-        if (checkpoint) {
-            rocksdb_checkpoint_create(checkpoint, hidden, 0, &complaint);
-            rocksdb_checkpoint_object_destroy(checkpoint);
-        }
-        status = gy_rocks_check(&complaint, err, "links to the files of now");
-    }
+    if (status == GYRE_OK)
+        status = gy_store_link(store, hidden, err);
     if (status != GYRE_OK) {
         gy_store_still_remove(hidden);
         return status;

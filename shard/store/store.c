@@ -66,6 +66,28 @@ void gy_store_digest(const gy_store *store, struct gy_digest *out)
     pthread_mutex_unlock(mu);
 }
 
+void gy_store_range(const gy_store *store, struct gy_range_record *out)
+{
+    pthread_mutex_t *mu = (pthread_mutex_t *)&store->mu;
+    pthread_mutex_lock(mu);
+    *out = store->range;
+    pthread_mutex_unlock(mu);
+}
+
+bool gy_store_hash_key(const gy_store *store, const struct gy_range_record *record, uint8_t key[GY_HASH_KEY_BYTES])
+{
+    static const uint8_t none[GY_HASH_KEY_BYTES];
+    if (!gy_range_is_all(record->owned)) {
+        memcpy(key, record->hash_key, GY_HASH_KEY_BYTES);
+        return true;
+    }
+    pthread_mutex_t *mu = (pthread_mutex_t *)&store->mu;
+    pthread_mutex_lock(mu);
+    memcpy(key, store->config.hash_key, GY_HASH_KEY_BYTES);
+    pthread_mutex_unlock(mu);
+    return memcmp(key, none, GY_HASH_KEY_BYTES) != 0;
+}
+
 uint64_t gy_store_applied_seq(const gy_store *store)
 {
     return locked(store, &store->applied_seq);

@@ -26,7 +26,8 @@ struct gy_store_identity {
 };
 
 /* Creates a replica in a directory that does not exist yet, with seq 0, this codec (a name of libgyrecodec, of a codec with
- * signs) and this codebook, as one of config's members: what kind that is, is fixed with it. Synced before it returns. */
+ * signs) and this codebook, as one of config's members: what kind that is, is fixed with it. It owns config's range if that is
+ * the shard's first configuration, else everything: its log will say what of that is no more. Synced before it returns. */
 GYRE_CHECKED gyre_status gy_store_create(gy_store **out, gy_store_env *env, const char *path,
                                          const struct gy_store_identity *identity, uint32_t member,
                                          const struct gy_shard_config *config, const char *codec, const gyre_codebook *codebook,
@@ -65,6 +66,21 @@ struct gy_digest {
 };
 /* Of the applied seq, as it was committed. */
 void gy_store_digest(const gy_store *store, struct gy_digest *out);
+
+/* ---- which points are its own ---- */
+
+/* Part of the applied state, as points are. A replica made before there was such a record owns everything. */
+struct gy_range_record {
+    struct gy_hash_range owned;          /* what the replica answers for */
+    struct gy_hash_range content;        /* of which it has every point: owned, and more until the others begin to be deleted */
+    uint8_t hash_key[GY_HASH_KEY_BYTES]; /* of those hashes; of no meaning while everything is owned */
+    bool foreign;                        /* there may be points that are not owned */
+};
+/* Of the applied seq, as it was committed. */
+void gy_store_range(const gy_store *store, struct gy_range_record *out);
+/* The key of the hashes of ids: what is owned goes by it or, while that is everything, the configuration's. false: nobody has
+ * told the replica one (a key of zeros in the configuration is none). */
+bool gy_store_hash_key(const gy_store *store, const struct gy_range_record *record, uint8_t key[GY_HASH_KEY_BYTES]);
 
 /* ---- requests that are recognised when they are sent again ---- */
 enum { GY_CLIENT_BYTES = 16 };

@@ -3,6 +3,7 @@
 #ifndef GY_POINTS_FIXTURE_H
 #define GY_POINTS_FIXTURE_H
 
+#include "index/inspect.h"
 #include "index/points.h"
 #include "config_fixture.h"
 #include "store/rows.h"
@@ -187,6 +188,41 @@ static inline void fixture_fill(struct fixture *f, uint64_t first, size_t count,
     }
     free(operations);
     free(vectors);
+}
+
+/* What is found in the replica's files of now, read as a scrub reads them. No write may run: the digest on disk is the one in
+ * RAM. */
+static inline struct gy_inspection fixture_inspect(struct fixture *f)
+{
+    gyre_error err;
+    char *path;
+    gy_store_env *env;
+    gy_store *store;
+    struct gy_digest stored;
+    struct gy_inspection inspection = {0};
+    assert_ok(gy_store_still(f->store, &path, &err));
+    assert_ok(gy_store_env_new_to_check(&env, path, &err));
+    assert_ok(gy_store_open_to_check(&store, env, path, &err));
+    assert_ok(gy_inspect_points(store, &inspection, &err));
+    gy_store_digest(store, &stored);
+    struct gy_points_state state = gy_points_state(f->points);
+    assert_memory_equal(&stored, &state.digest, sizeof stored);
+    gy_store_close(store);
+    gy_store_env_free(env);
+    gy_store_still_remove(path);
+    return inspection;
+}
+
+/* Nothing is found that a scrub looks for, on disk or in RAM. */
+static inline struct gy_inspection fixture_assert_whole(struct fixture *f)
+{
+    gyre_error err;
+    struct gy_inspection inspection = fixture_inspect(f);
+    assert_string_equal(inspection.first, "");
+    assert_int_equal(inspection.damaged, 0);
+    assert_int_equal(inspection.points, gy_points_state(f->points).points);
+    assert_ok(gy_points_memory_check(f->points, &err));
+    return inspection;
 }
 
 #endif

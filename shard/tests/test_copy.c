@@ -595,7 +595,8 @@ static void get_points(gy_export *export, struct got *got)
     for (bool done = false; !done;) {
         size_t before = got->points + got->known, bytes = got->bytes;
         assert_ok(
-            gy_export_read_points(export, before ? got->after : NULL, got->since, PIECE_BYTES, get_point, got, &done, &err));
+            gy_export_read_points(export, before ? got->after : NULL, got->since, GY_RANGE_OWNED, PIECE_BYTES,
+                                  get_point, got, &done, &err));
         assert_true(done || got->points + got->known > before);
         assert_true(got->bytes - bytes <= PIECE_BYTES || got->points + got->known == before + 1);
     }
@@ -631,7 +632,8 @@ static void points_come_whole_by_id_or_as_known(void **state)
     gy_export_free(export);
     assert_ok(gy_export_open(&export, f.store, true, &err));
     struct got none = {0};
-    assert_int_equal(gy_export_read_points(export, NULL, 0, PIECE_BYTES, get_point, &none, &done, &err), GYRE_INVALID);
+    assert_int_equal(gy_export_read_points(export, NULL, 0, GY_RANGE_OWNED, PIECE_BYTES, get_point, &none, &done, &err),
+                     GYRE_INVALID);
     gy_export_free(export);
     GY_AUTO(gy_batch) *spoiling = gy_batch_new();
     uint64_t number = 0;
@@ -646,7 +648,8 @@ static void points_come_whole_by_id_or_as_known(void **state)
     assert_ok(gy_export_open(&export, f.store, false, &err));
     gyre_status status = GYRE_OK;
     for (done = false; status == GYRE_OK && !done;)
-        status = gy_export_read_points(export, none.points ? none.after : NULL, 0, PIECE_BYTES, get_point, &none, &done, &err);
+        status = gy_export_read_points(export, none.points ? none.after : NULL, 0, GY_RANGE_OWNED, PIECE_BYTES, get_point,
+                                       &none, &done, &err);
     assert_int_equal(status, GYRE_CORRUPT);
     assert_non_null(strstr(err.text, "no vector"));
     gy_export_free(export);

@@ -1,8 +1,8 @@
-/* Equal digests of equal states, however they came about, and what a check finds of damage on disk and in memory. */
+/* Equal digests of equal states, however they came about, and what is found with them of damage on disk and in memory. */
 #include "index/digest.h"
 
-#include "gyre/clock.h"
 #include "index/record.h"
+#include "index/snapshot.h"
 #include "points_fixture.h"
 
 #include <sched.h>
@@ -68,16 +68,9 @@ static void to_codebook(struct fixture *f, uint32_t version)
 
 static void assert_clean(struct fixture *f)
 {
-    gyre_error err;
-    struct gy_digest_report report;
-    assert_ok(gy_points_digest_check(f->points, GY_NEVER, &report, &err));
-    if (report.damaged)
-        print_error("%s\n", report.first);
-    assert_int_equal(report.damaged, 0);
-    assert_string_equal(report.first, "");
-    assert_int_equal(report.points, gy_points_count(f->points));
-    assert_int_equal(report.vectors, gy_points_count(f->points));
-    assert_true(report.chunks > 0);
+    struct gy_inspection inspection = fixture_assert_whole(f);
+    assert_int_equal(inspection.vectors, inspection.points);
+    assert_true(inspection.chunks > 0);
 }
 
 static void assert_same_digest(struct fixture *a, struct fixture *b)
@@ -161,67 +154,94 @@ struct record {
     uint8_t key[16], value[70000];
     size_t key_bytes, bytes;
     int wanted; /* kind of code; 0: any */
-    size_t bytes_min; /* of a code: a cleared row has not much to damage */
 };
 
 static gyre_status keep_first(void *self, struct gy_slice key, struct gy_slice value, gyre_error *err)
 {
     (void)err;
     struct record *record = self;
-    if (record->wanted && (((const uint8_t *)key.data)[4] != record->wanted || value.bytes < record->bytes_min))
+    if (record->wanted && ((const uint8_t *)key.data)[4] != record->wanted)
         return GYRE_OK;
     memcpy(record->key, key.data, record->key_bytes = key.bytes);
     memcpy(record->value, value.data, record->bytes = value.bytes);
     return GYRE_CANCELLED;
 }
 
-static void a_check_finds_what_is_damaged_and_says_what(void **state)
+/* Chunks without holes, for compaction would write what was damaged anew, from RAM; packed, and with rows written since. */
+static void make_full(struct fixture *f)
+{
+    uint64_t random = 5;
+    make(f);
+    fixture_fill(f, 0, IDS, IDS, &random);
+    fixture_fill(f, IDS, 10, 1, &random);
+}
+
+static void an_inspection_finds_what_is_damaged_and_says_what(void **state)
 {
     (void)state;
     gyre_error err;
     static const struct {
         enum gy_family family;
         int kind;
-        size_t at;  /* byte that is changed; SIZE_MAX: the record is taken away */
+        size_t at;    /* byte that is changed; SIZE_MAX: the record is taken away */
+        uint8_t bits; /* of it */
         const char *says;
     } cases[] = {
-        {GY_FAMILY_POINTS, 0, 0, "points"},        {GY_FAMILY_POINTS, 0, 7, "version"},  {GY_FAMILY_POINTS, 0, 10, "points"},
-        {GY_FAMILY_POINTS, 0, SIZE_MAX, "points"}, {GY_FAMILY_VECTORS, 0, 1, "vectors"}, {GY_FAMILY_VECTORS, 0, SIZE_MAX, "vectors"},
-        {GY_FAMILY_CODES, GY_CODE_ROW, 25, "chunk"},          {GY_FAMILY_CODES, GY_CODE_PACKED, 60, "chunk"},
-        {GY_FAMILY_CODES, GY_CODE_PACKED, SIZE_MAX, "chunk"}, {GY_FAMILY_CODES, GY_CODE_LIST, 0, "chunk"},
-        {GY_FAMILY_CODES, GY_CODE_LIST, SIZE_MAX, "list"},
+        {GY_FAMILY_POINTS, 0, 0, 1, "points: 310 of 310 are there, and their digest is not"},
+        {GY_FAMILY_POINTS, 0, 7, 1, "points: point 0: its version is"},
+        {GY_FAMILY_POINTS, 0, 10, 1, "points: 310 of 310 are there, and their digest is not"},
+        {GY_FAMILY_POINTS, 0, SIZE_MAX, 0, "points: 309 of 310"},
+        {GY_FAMILY_VECTORS, 0, 1, 1, "vectors: 310 of 310 are there, and their digest is not"},
+        {GY_FAMILY_VECTORS, 0, SIZE_MAX, 0, "vectors: 309 of 310"},
+        {GY_FAMILY_CODES, GY_CODE_ROW, 25, 1, "codes: 310 of 310 are there, and their digest is not"},
+        {GY_FAMILY_CODES, GY_CODE_ROW, SIZE_MAX, 0, "codes: 309 of 310"},
+        {GY_FAMILY_CODES, GY_CODE_PACKED, 60, 1, "codes: chunk 0: packed chunk has a wrong checksum"},
+        {GY_FAMILY_CODES, GY_CODE_PACKED, SIZE_MAX, 0, "codes: 155 of 310"},
+        {GY_FAMILY_CODES, GY_CODE_LIST, 0, 1, "codes: chunk 0: list 3; the codebook has 3"},
+        {GY_FAMILY_CODES, GY_CODE_LIST, 0, 2, "codes: 310 of 310 are there, and their digest is not"},
+        {GY_FAMILY_CODES, GY_CODE_LIST, SIZE_MAX, 0, "codes: chunk 0: its list is missing"},
     };
+    struct fixture f;
+    make_full(&f);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct fixture f;
         static struct record record;
-        struct gy_digest_report report;
-        make(&f);
-        write_up_to(&f, 40, 1);
+        size_t at = cases[i].at;
         assert_clean(&f);
-        record = (struct record){.wanted = cases[i].kind, .bytes_min = cases[i].at == SIZE_MAX ? 0 : cases[i].at + 1};
+        record = (struct record){.wanted = cases[i].kind};
         assert_int_equal(gy_store_walk(f.store, cases[i].family, (struct gy_slice){0}, (struct gy_slice){0}, keep_first, &record,
                                        &err), GYRE_CANCELLED);
-        if (cases[i].at < record.bytes)
-            record.value[cases[i].at] ^= 1;
-        put(&f, cases[i].family, record.key, record.key_bytes, cases[i].at == SIZE_MAX ? NULL : record.value, record.bytes);
-        assert_ok(gy_points_digest_check(f.points, GY_NEVER, &report, &err));
-        if (!report.damaged || !strstr(report.first, cases[i].says))
-            print_error("case %zu: %s\n", i, report.first);
-        assert_true(report.damaged >= 1);
-        assert_non_null(strstr(report.first, cases[i].says));
-        fixture_fini(&f);
+        assert_true(at == SIZE_MAX || at < record.bytes);
+        if (at != SIZE_MAX)
+            record.value[at] ^= cases[i].bits;
+        put(&f, cases[i].family, record.key, record.key_bytes, at == SIZE_MAX ? NULL : record.value, record.bytes);
+        struct gy_inspection found = fixture_inspect(&f);
+        if (!found.damaged || !strstr(found.first, cases[i].says))
+            fail_msg("case %zu: '%s'", i, found.first);
+        if (at != SIZE_MAX)
+            record.value[at] ^= cases[i].bits;
+        put(&f, cases[i].family, record.key, record.key_bytes, record.value, record.bytes);
     }
+    assert_clean(&f);
+    fixture_fini(&f);
 }
 
-static void a_check_ends_with_its_deadline(void **state)
+static void a_look_at_memory_finds_a_code_an_id_and_a_list_that_changed(void **state)
 {
     (void)state;
     gyre_error err;
     struct fixture f;
-    struct gy_digest_report report;
-    make(&f);
-    write_up_to(&f, 20, 1);
-    assert_int_equal(gy_points_digest_check(f.points, 1, &report, &err), GYRE_DEADLINE);
+    make_full(&f);
+    gy_snapshot *snapshot = gy_points_snapshot(f.points);
+    struct gy_chunk *chunk = gy_snapshot_at(snapshot, 0);
+    uint8_t *const bytes[] = {gy_chunk_blocks(chunk), chunk->ids[0].bytes, (uint8_t *)&chunk->list};
+    for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++) {
+        *bytes[i] ^= 1;
+        assert_int_equal(gy_points_memory_check(f.points, &err), GYRE_CORRUPT);
+        assert_non_null(strstr(err.text, "codes in memory: 310 of 310, and their digest is not the replica's"));
+        *bytes[i] ^= 1;
+        assert_ok(gy_points_memory_check(f.points, &err));
+    }
+    gy_snapshot_release(snapshot);
     fixture_fini(&f);
 }
 
@@ -231,8 +251,8 @@ int main(void)
         cmocka_unit_test(sums_can_be_added_and_taken_away_in_any_order),
         cmocka_unit_test(equal_states_have_equal_digests_however_they_came_about),
         cmocka_unit_test(what_is_gone_leaves_nothing_in_the_digest),
-        cmocka_unit_test(a_check_finds_what_is_damaged_and_says_what),
-        cmocka_unit_test(a_check_ends_with_its_deadline),
+        cmocka_unit_test(an_inspection_finds_what_is_damaged_and_says_what),
+        cmocka_unit_test(a_look_at_memory_finds_a_code_an_id_and_a_list_that_changed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -142,7 +142,7 @@ static void apply_up_to(struct fixture *f, uint64_t seq)
 {
     gyre_error err;
     GY_AUTO(gy_batch) *batch = gy_batch_new();
-    assert_ok(gy_store_commit_applied(f->store, batch, seq, 0, &(struct gy_digest){0}, &err));
+    assert_ok(gy_store_commit_applied(f->store, batch, seq, 0, &(struct gy_digest){0}, NULL, &err));
     assert_ok(gy_store_flush(f->store, &err));
 }
 
@@ -243,6 +243,7 @@ static void another_format_is_refused_and_a_strange_record_is_corruption(void **
         {"identity", {1}, 1, GYRE_CORRUPT},     {"applied", {1}, 4, GYRE_CORRUPT}, {"codebook", {1, 2, 3}, 3, GYRE_CORRUPT},
         {"member", {1, 0, 0, 0, 2}, 5, GYRE_CORRUPT}, {"config", {1}, 8, GYRE_CORRUPT}, {"log_base", {9}, 1, GYRE_CORRUPT},
         {"codec", {'x', 'y'}, 2, GYRE_UNIMPLEMENTED}, {"codec", {'p', 'q', '-', 'p', '8'}, 5, GYRE_CORRUPT},
+        {"range", {1}, 8, GYRE_CORRUPT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         gyre_error err;
@@ -250,6 +251,41 @@ static void another_format_is_refused_and_a_strange_record_is_corruption(void **
         put_meta(&f, cases[i].key, cases[i].value, cases[i].bytes);
         assert_int_equal(gy_store_open(&f.store, f.env, f.path, &err), cases[i].status);
         assert_non_null(strstr(err.text, f.path));
+        fixture_fini(&f);
+    }
+}
+
+static void what_is_owned_is_a_range_within_what_is_there(void **state)
+{
+    (void)state;
+    enum { BYTES = 49 };
+    static const struct {
+        uint64_t numbers[4];
+        uint8_t foreign;
+        bool good;
+    } cases[] = {
+        {{3, 9, 3, 9}, 0, true},  {{3, 9, 0, 0}, 1, true},  {{0, 0, 0, 0}, 0, true},  {{3, 9, 3, 8}, 0, false},
+        {{9, 3, 0, 0}, 0, false}, {{0, 0, 3, 9}, 0, false}, {{3, 9, 3, 9}, 2, false}, {{3, 9, 9, 3}, 0, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        gyre_error err;
+        struct fixture f = bare();
+        uint8_t value[BYTES] = {0};
+        for (size_t n = 0; n < 4; n++)
+            gy_store_u64(value + 8 * n, cases[i].numbers[n]);
+        value[32] = 77, value[BYTES - 1] = cases[i].foreign;
+        put_meta(&f, "range", value, sizeof value);
+        gyre_status status = gy_store_open(&f.store, f.env, f.path, &err);
+        assert_int_equal(status, cases[i].good ? GYRE_OK : GYRE_CORRUPT);
+        if (status == GYRE_OK) {
+            struct gy_range_record range;
+            gy_store_range(f.store, &range);
+            assert_true(range.owned.first == cases[i].numbers[0] && range.owned.last == cases[i].numbers[1]);
+            assert_true(range.content.first == cases[i].numbers[2] && range.content.last == cases[i].numbers[3]);
+            assert_true(range.hash_key[0] == 77 && range.foreign == cases[i].foreign);
+        } else {
+            assert_non_null(strstr(err.text, "'range'"));
+        }
         fixture_fini(&f);
     }
 }
@@ -389,6 +425,7 @@ static void many_keys_are_read_in_their_order_present_or_not(void **state)
 static struct gy_shard_config three_members(uint64_t epoch)
 {
     struct gy_shard_config config = {.epoch = epoch, .primary = 2, .primary_since = 3, .min_copies = 2, .next_member = 9,
+                                     .range = {5, UINT64_MAX - 5}, .hash_key = {1, 2, 3}, .split = {4, UINT64_MAX - 9},
                                      .member_count = 3};
     config.members[0] = (struct gy_member){.id = 2, .in_sync = true, .node = "b"};
     config.members[1] = (struct gy_member){.id = 5, .in_sync = true, .leaving = true, .node = "a"};
@@ -403,6 +440,9 @@ static void assert_config(const gy_store *store, const struct gy_shard_config *w
     gy_store_config(store, &got);
     assert_int_equal(got.epoch, want->epoch), assert_int_equal(got.primary, want->primary);
     assert_int_equal(got.primary_since, want->primary_since), assert_int_equal(got.min_copies, want->min_copies);
+    assert_int_equal(got.range.first, want->range.first), assert_int_equal(got.range.last, want->range.last);
+    assert_int_equal(got.split.shard, want->split.shard), assert_int_equal(got.split.first, want->split.first);
+    assert_memory_equal(got.hash_key, want->hash_key, sizeof got.hash_key);
     assert_int_equal(got.next_member, want->next_member), assert_int_equal(got.member_count, want->member_count);
     for (uint32_t i = 0; i < want->member_count; i++) {
         assert_int_equal(got.members[i].id, want->members[i].id), assert_int_equal(got.members[i].kind, want->members[i].kind);
@@ -627,6 +667,7 @@ int main(void)
         cmocka_unit_test(a_torn_tail_opens_with_the_entries_before_it),
         cmocka_unit_test(a_flipped_byte_in_the_middle_of_the_log_is_said_not_skipped),
         cmocka_unit_test(many_keys_are_read_in_their_order_present_or_not),
+        cmocka_unit_test(what_is_owned_is_a_range_within_what_is_there),
         cmocka_unit_test(a_configuration_is_kept_whole_and_never_replaced_by_an_older_one),
         cmocka_unit_test(a_replica_is_made_as_a_member_of_its_configuration_and_of_that_kind),
         cmocka_unit_test(every_damaged_byte_of_a_configuration_is_noticed),

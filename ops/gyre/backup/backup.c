@@ -40,7 +40,7 @@ static gyre_status describe(const struct cli *cli, gyre_client *client, const ch
     if (status == GYRE_OK) {
         *out = (struct backup_generation){
             .collection_id = collection->id, .dim = spec->dim, .metric = (uint32_t)spec->metric, .bits = spec->bits,
-            .copies = spec->copies, .quantized = spec->quantized, .min_copies = spec->min_copies, .shard_count = spec->shards};
+            .copies = spec->copies, .quantized = spec->quantized, .min_copies = spec->min_copies, .shard_count = collection_shards(collection)};
         snprintf(out->cluster, sizeof out->cluster, "%s", cluster->cluster);
         snprintf(out->codec, sizeof out->codec, "%s", spec->codec);
         now_text(out->time);
@@ -63,8 +63,8 @@ static const char *cannot_follow(const backup_manifest *manifest, const struct b
         return "the earlier backup is of another cluster";
     if (base->collection_id != made->collection_id)
         return "the collection was made anew since the earlier backup";
-    if (base->dim != made->dim || base->shard_count != made->shard_count)
-        return "the collection has another dim or number of shards";
+    if (base->dim != made->dim || base->shard_count > made->shard_count)
+        return "the collection has another dim or fewer shards";
     return NULL;
 }
 

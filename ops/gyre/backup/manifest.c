@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 enum {
-    FORMAT = 1,
+    FORMAT = 2, /* 1 had no ranges, and as many shards in each generation as in the one that it follows */
     SHARDS_MAX = 1024,
     FILES_MAX = 1 << 24,
     MANIFEST_BYTES_MAX = 1 << 30,
@@ -38,6 +38,31 @@ void manifest_free(backup_manifest *manifest)
     }
     free(manifest->generations);
     free(manifest);
+}
+
+static int range_order(const void *left, const void *right)
+{
+    const struct backup_shard *const *a = left, *const *b = right;
+    return ((*a)->hash_first > (*b)->hash_first) - ((*a)->hash_first < (*b)->hash_first);
+}
+
+bool generation_is_whole(const struct backup_generation *generation)
+{
+    const struct backup_shard **sorted = cli_alloc(generation->shard_count, sizeof *sorted);
+    bool known = true, whole = true;
+    for (uint32_t s = 0; s < generation->shard_count; s++) {
+        sorted[s] = &generation->shards[s];
+        known = known && sorted[s]->hash_last != 0;
+    }
+    qsort(sorted, generation->shard_count, sizeof *sorted, range_order);
+    uint64_t next = 0;
+    for (uint32_t s = 0; s < generation->shard_count; s++) {
+        whole = whole && sorted[s]->hash_first == next && sorted[s]->hash_last >= next;
+        next = sorted[s]->hash_last + 1; /* 0: no hash is left */
+        whole = whole && (next == 0) == (s + 1 == generation->shard_count);
+    }
+    free(sorted);
+    return whole || !known;
 }
 
 uint64_t generation_count(const struct backup_generation *generation)
@@ -133,7 +158,8 @@ static json_t *shard_json(const struct backup_shard *shard, uint32_t number)
                               json_pack("{sI sI sI so}", "bytes", (json_int_t)file->bytes, "points", (json_int_t)file->points,
                                         "gone", (json_int_t)file->gone, "xxh3_128", hex_hash(file->hash)));
     }
-    return json_pack("{sI sb sI sI sI sI sI sI so so so}", "shard", (json_int_t)number, "full", (int)shard->full, "seq",
+    return json_pack("{sI sb so so sI sI sI sI sI sI so so so}", "shard", (json_int_t)number, "full", (int)shard->full, "hash_first",
+                     hex_u64(shard->hash_first), "hash_last", hex_u64(shard->hash_last), "seq",
                      (json_int_t)shard->seq, "epoch", (json_int_t)shard->epoch, "count", (json_int_t)shard->count, "points",
                      (json_int_t)shard->points, "gone", (json_int_t)shard->gone, "codebook_version",
                      (json_int_t)shard->codebook_version, "point_sum", hex_u64(shard->sums.point), "vector_sum",
@@ -283,6 +309,10 @@ static gyre_status read_shard(const json_t *object, uint32_t number, struct back
     if (said != number || !json_is_boolean(full))
         return gyre_fail(err, GYRE_CORRUPT, "shard %u of its place, and full or not, are needed", number);
     out->full = json_is_true(full);
+    if (json_object_get(object, "hash_last")) {
+        GY_TRY(take_hex_u64(object, "hash_first", &out->hash_first, err));
+        GY_TRY(take_hex_u64(object, "hash_last", &out->hash_last, err));
+    }
     GY_TRY(take_number(object, "seq", SEQ_MAX, &out->seq, err));
     GY_TRY(take_number(object, "epoch", SEQ_MAX, &out->epoch, err));
     GY_TRY(take_number(object, "count", SEQ_MAX, &out->count, err));
@@ -325,19 +355,22 @@ static gyre_status read_generation(const json_t *object, const struct backup_gen
         return gyre_fail(err, GYRE_CORRUPT, "shards: %zu; the spec has %u", json_array_size(shards), out->shard_count);
     if (out->number == 0 || (before && out->number <= before->number))
         return gyre_fail(err, GYRE_CORRUPT, "generation %u: numbers ascend from 1", out->number);
-    bool follows = before && before->dim == out->dim && before->shard_count == out->shard_count &&
+    bool follows = before && before->dim == out->dim && before->shard_count <= out->shard_count &&
                    before->collection_id == out->collection_id && strcmp(before->cluster, out->cluster) == 0;
     out->shards = cli_alloc(out->shard_count, sizeof *out->shards);
     for (uint32_t s = 0; s < out->shard_count; s++) {
+        bool followed = follows && s < before->shard_count;
         status = read_shard(json_array_get(shards, s), s, &out->shards[s], err);
-        if (status == GYRE_OK && !out->shards[s].full && (!follows || before->shards[s].seq > out->shards[s].seq))
+        if (status == GYRE_OK && !out->shards[s].full && (!followed || before->shards[s].seq > out->shards[s].seq))
             status = gyre_fail(err, GYRE_CORRUPT, "it follows nothing that it could follow");
-        out->shards[s].chain = 1 + (out->shards[s].full || !follows ? 0 : before->shards[s].chain);
+        out->shards[s].chain = 1 + (out->shards[s].full || !followed ? 0 : before->shards[s].chain);
         if (status == GYRE_OK && out->shards[s].chain > MANIFEST_CHAIN_MAX)
             status = gyre_fail(err, GYRE_CORRUPT, "more than %d generations follow each other", MANIFEST_CHAIN_MAX);
         if (status != GYRE_OK)
             return gyre_wrap(err, status, "shards[%u]", s);
     }
+    if (!generation_is_whole(out))
+        return gyre_fail(err, GYRE_CORRUPT, "shards: their hashes leave some out or have some twice");
     return GYRE_OK;
 }
 

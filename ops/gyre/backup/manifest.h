@@ -2,7 +2,8 @@
  * backup that did not end. It has a checksum; what it says is checked all the same before anything is made of it.
  *
  * A backup is a chain of generations. In each, a shard is full (all its points) or follows the generation before it: points
- * written since, and ids that are gone. */
+ * written since, and ids that are gone. A generation may have more shards than the one before: those that splits made are full,
+ * and of a shard that was split what moved away is gone. */
 #ifndef GY_BACKUP_MANIFEST_H
 #define GY_BACKUP_MANIFEST_H
 
@@ -27,6 +28,8 @@ struct backup_shard {
     uint64_t points, gone;
     uint32_t codebook_version;
     struct sums sums;    /* of the state, as the shard said */
+    /* Of the hashes of its points' ids; 0 and 0: not known, from before shards could be split. */
+    uint64_t hash_first, hash_last;
     uint32_t chain;      /* generations that it is made of, at most MANIFEST_CHAIN_MAX; set by manifest_read */
     struct backup_file *files; /* [file_count]; their names follow from their places: see piece_path */
     size_t file_count;
@@ -58,6 +61,8 @@ GYRE_CHECKED gyre_status manifest_read(backup_manifest **out, const char *dir, g
 GYRE_CHECKED gyre_status manifest_write(const backup_manifest *manifest, const char *dir, gyre_error *err);
 /* Puts the checksum into a manifest or a note and writes it. Takes root. */
 GYRE_CHECKED gyre_status manifest_write_json(json_t *root, const char *path, gyre_error *err);
+/* Whether the shards of a generation have every hash, and none twice; true while their ranges are not known. */
+bool generation_is_whole(const struct backup_generation *generation);
 /* The sum of what a generation's shards hold. */
 uint64_t generation_count(const struct backup_generation *generation);
 /* Index of the first generation that shard's state of manifest->generations[at] is made of. */

@@ -86,7 +86,7 @@ static gyre_status compare_sums(const struct restore *restore, gyre_error *err)
     Gyre__V1__Collection *collection = NULL;
     uint64_t count = 0, vector_sum = 0, wanted_sum = 0, wanted = generation_count(restore->from);
     GY_TRY(collection_get(restore->cli, restore->client, restore->name, &collection, err));
-    uint32_t shards = collection->spec ? collection->spec->shards : 0;
+    uint32_t shards = collection_shards(collection);
     gy_wire_free(collection);
     for (uint32_t s = 0; s < restore->from->shard_count; s++)
         wanted_sum += restore->from->shards[s].sums.vector;

@@ -7,11 +7,17 @@
  * command, a damaged backup), and the shard is taken in full. The same comparison of a full one finds what a disk or a wire
  * changed on the way.
  *
+ * A shard that was split since sends fewer points: those that moved away are gone here, and in full there. While it still holds them
+ * its own checksums count them, too: then it is taken in full, and the sums of what came stand for its own. A shard that is split
+ * while the backup is taken may leave hashes out that nobody was asked for: when the ranges of what was taken are no partition,
+ * the collection is looked at again, and what is missing or of another range is taken.
+ *
  * A shard that fails in the middle is begun again: the state it was read from is gone with the member that held it. A note
  * beside its pieces says that a shard is done, so that a backup that is interrupted goes on with the others. */
 #include "backup/take.h"
 
 #include "backup/chain.h"
+#include "collection.h"
 #include "progress.h"
 
 #include <errno.h>
@@ -23,7 +29,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CALL_SECONDS = 30, ATTEMPTS_MAX = 8, BACKOFF_FIRST_MS = 200, BACKOFF_MAX_MS = 5000 };
+enum { CALL_SECONDS = 30, ATTEMPTS_MAX = 8, ROUNDS_MAX = 8, BACKOFF_FIRST_MS = 200, BACKOFF_MAX_MS = 5000 };
 
 struct taking {
     const struct take *take;
@@ -31,6 +37,7 @@ struct taking {
     pthread_mutex_t mu; /* guards the rest and the result */
     pthread_cond_t changed;
     uint32_t next_shard;
+    bool *wanted;       /* [made->shard_count] which are to be taken in this round */
     uint64_t points;    /* looked at */
     size_t working;
     bool stop;
@@ -57,6 +64,7 @@ struct reading {
     gyre_point_id last;     /* that came; valid if any */
     bool any;
     uint64_t live;
+    bool beyond;            /* the state's count and sums are not of what comes alone */
     struct sums sums;
     uint64_t counted;       /* in taking->points */
     char broken[GYRE_ERROR_TEXT_BYTES]; /* why it cannot follow; empty: it can */
@@ -216,14 +224,18 @@ static gyre_status take_state(struct reading *reading, const Gyre__V1__ReadShard
     struct sums sums = {reply->point_sum, reply->vector_sum};
     if (strcmp(reply->cluster, made->cluster) != 0 || reply->collection_id != made->collection_id || reply->dim != made->dim)
         return gyre_fail(err, GYRE_PRECONDITION, "the collection was made anew while it was backed up");
-    if (!first && (reply->seq != shard->seq || reply->count != shard->count || !sums_equal(sums, shard->sums)))
+    if (!first && (reply->seq != shard->seq || reply->count != shard->count || !sums_equal(sums, shard->sums) ||
+                   reply->hash_first != shard->hash_first || reply->hash_last != shard->hash_last))
         return gyre_fail(err, GYRE_CORRUPT, "replies of two states");
+    if (reading->follow && reply->beyond)
+        return broken(reading, "it still holds points that a split gave to another shard: its checksums are of these, too", err);
+    reading->beyond = reply->beyond;
     if (reading->follow && reply->seq < base_of(reading)->seq)
         return broken(reading, "its log ends before the last backup's", err);
     *shard = (struct backup_shard){
         .full = !reading->follow, .seq = reply->seq, .epoch = reply->epoch, .count = reply->count, .sums = sums,
         .codebook_version = reply->codebook_version, .points = shard->points, .gone = shard->gone, .files = shard->files,
-        .file_count = shard->file_count};
+        .file_count = shard->file_count, .hash_first = reply->hash_first, .hash_last = reply->hash_last};
     return GYRE_OK;
 }
 
@@ -232,6 +244,8 @@ static gyre_status finish(struct reading *reading, gyre_error *err)
     bool had;
     GY_TRY(pass_old(reading, NULL, &had, err));
     GY_TRY(flush(reading, err));
+    if (reading->beyond)
+        reading->made->count = reading->live, reading->made->sums = reading->sums;
     if (reading->live == reading->made->count && sums_equal(reading->sums, reading->made->sums))
         return GYRE_OK;
     if (reading->follow)
@@ -368,7 +382,11 @@ static gyre_status take_shard(struct taking *taking, uint32_t shard, gyre_error 
     note_key(take, key);
     if (done_before(taking, shard, key))
         return GYRE_OK;
-    if (follow && take->manifest->generations[take->manifest->count - 1].shards[shard].chain >= MANIFEST_CHAIN_MAX) {
+    const struct backup_generation *base = follow ? &take->manifest->generations[take->manifest->count - 1] : NULL;
+    if (base && shard >= base->shard_count) {
+        follow = false;
+        snprintf(taking->result->reasons[shard], GYRE_ERROR_TEXT_BYTES, "a split has made it since the last backup");
+    } else if (base && base->shards[shard].chain >= MANIFEST_CHAIN_MAX) {
         follow = false;
         snprintf(taking->result->reasons[shard], GYRE_ERROR_TEXT_BYTES, "%d generations follow each other; that is the limit",
                  MANIFEST_CHAIN_MAX);
@@ -396,6 +414,8 @@ static void *work(void *arg)
     gyre_status status = GYRE_OK;
     for (;;) {
         pthread_mutex_lock(&taking->mu);
+        while (taking->next_shard < taking->take->made->shard_count && !taking->wanted[taking->next_shard])
+            taking->next_shard++;
         bool more = !taking->stop && taking->next_shard < taking->take->made->shard_count;
         uint32_t shard = taking->next_shard;
         taking->next_shard += more;
@@ -432,6 +452,108 @@ static void watch(struct taking *taking, struct progress *progress)
     pthread_mutex_unlock(&taking->mu);
 }
 
+/* One thread a shard, `parallel` of them at a time, until all that are wanted are taken or something fails. */
+static void take_wanted(struct taking *taking, struct progress *progress)
+{
+    const struct take *take = taking->take;
+    pthread_t *threads = cli_alloc(take->parallel, sizeof *threads);
+    size_t started = 0;
+    taking->next_shard = 0;
+    for (; started < take->parallel; started++) {
+        pthread_mutex_lock(&taking->mu);
+        taking->working++;
+        pthread_mutex_unlock(&taking->mu);
+        if (pthread_create(&threads[started], NULL, work, taking) != 0) {
+            pthread_mutex_lock(&taking->mu);
+            taking->working--;
+            pthread_mutex_unlock(&taking->mu);
+            break;
+        }
+    }
+    if (!started)
+        GY_IGNORE(gyre_fail(&taking->result->failure, GYRE_EXHAUSTED, "no thread could be started")); /* the sentence is wanted */
+    watch(taking, progress);
+    for (size_t i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    free(threads);
+}
+
+/* Room for so many shards; all of them are wanted. */
+static void make_room(struct taking *taking, uint32_t shards)
+{
+    struct backup_generation *made = taking->take->made;
+    struct take_result *result = taking->result;
+    uint32_t before = made->shard_count;
+    if (shards > before) {
+        made->shards = cli_resize(made->shards, shards, sizeof *made->shards);
+        memset(made->shards + before, 0, (shards - before) * sizeof *made->shards);
+        result->reasons = cli_resize(result->reasons, shards, sizeof *result->reasons);
+        memset(result->reasons + before, 0, (shards - before) * sizeof *result->reasons);
+        made->shard_count = shards;
+    }
+    free(taking->wanted);
+    taking->wanted = cli_alloc(made->shard_count, sizeof *taking->wanted);
+    for (uint32_t s = 0; s < made->shard_count; s++)
+        taking->wanted[s] = true;
+}
+
+static bool has_range(const struct backup_shard *shard, const Gyre__V1__ShardInfo *info)
+{
+    uint64_t first, last;
+    return sscanf(info->hash_first, "%16" SCNx64, &first) == 1 && sscanf(info->hash_last, "%16" SCNx64, &last) == 1 &&
+           shard->hash_first == first && shard->hash_last == last;
+}
+
+/* Looks at the collection again: wanted is what there was not when it was taken, or is of another range by now. */
+static gyre_status look_again(struct taking *taking, gyre_error *err)
+{
+    const struct take *take = taking->take;
+    Gyre__V1__Collection *now = NULL;
+    GY_TRY(collection_get(take->cli, take->client, take->collection, &now, err));
+    uint32_t before = take->made->shard_count, shards = collection_shards(now);
+    gyre_status status = GYRE_OK;
+    if (now->id != take->made->collection_id)
+        status = gyre_fail(err, GYRE_PRECONDITION, "the collection was made anew while it was backed up");
+    else if (shards > now->n_shards || shards < before)
+        status = gyre_fail(err, GYRE_CORRUPT, "the coordinator describes %zu of %u shards; there were %u", now->n_shards, shards,
+                           before);
+    if (status == GYRE_OK)
+        make_room(taking, shards);
+    for (uint32_t s = 0; status == GYRE_OK && s < before; s++) {
+        struct backup_shard *taken = &take->made->shards[s];
+        taking->wanted[s] = !has_range(taken, now->shards[s]);
+        if (!taking->wanted[s])
+            continue;
+        taking->points -= taken->count;
+        taking->result->reasons[s][0] = '\0';
+        backup_shard_fini(taken);
+        shard_note_remove(take->dir, take->made->number, s);
+    }
+    gy_wire_free(now);
+    return status;
+}
+
+static void take_rounds(struct taking *taking, struct progress *progress)
+{
+    struct take_result *result = taking->result;
+    make_room(taking, taking->take->made->shard_count);
+    for (unsigned round = 0;; round++) {
+        gyre_error err = {0};
+        gyre_status status = GYRE_OK;
+        take_wanted(taking, progress);
+        if (taking->stop || result->failure.status != GYRE_OK || generation_is_whole(taking->take->made))
+            return;
+        if (round == ROUNDS_MAX)
+            status = gyre_fail(&err, GYRE_ABORTED, "shards were split while they were backed up, again and again");
+        else if (pause_before(taking, round))
+            status = look_again(taking, &err);
+        if (status != GYRE_OK) {
+            result->failure = err;
+            return;
+        }
+    }
+}
+
 void take_run(const struct take *take, struct take_result *result)
 {
     *result = (struct take_result){.reasons = cli_alloc(take->made->shard_count, sizeof *result->reasons)};
@@ -450,28 +572,11 @@ void take_run(const struct take *take, struct take_result *result)
     struct sigaction on_stop = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND}; /* the second signal ends us at once */
     sigaction(SIGINT, &on_stop, NULL);
     sigaction(SIGTERM, &on_stop, NULL);
-    pthread_t *threads = cli_alloc(take->parallel, sizeof *threads);
-    size_t started = 0;
-    for (; started < take->parallel; started++) {
-        pthread_mutex_lock(&taking.mu);
-        taking.working++;
-        pthread_mutex_unlock(&taking.mu);
-        if (pthread_create(&threads[started], NULL, work, &taking) != 0) {
-            pthread_mutex_lock(&taking.mu);
-            taking.working--;
-            pthread_mutex_unlock(&taking.mu);
-            break;
-        }
-    }
-    if (!started)
-        GY_IGNORE(gyre_fail(&result->failure, GYRE_EXHAUSTED, "no thread could be started")); /* the sentence is what is wanted */
-    watch(&taking, &progress);
-    for (size_t i = 0; i < started; i++)
-        pthread_join(threads[i], NULL);
+    take_rounds(&taking, &progress);
     progress_end(&progress);
-    free(threads);
     result->seconds = (double)(gy_now_ns() - progress.started_ns) / (double)GY_SECOND_NS;
     result->signal = atomic_load(&interrupted);
+    free(taking.wanted);
     pthread_mutex_destroy(&taking.mu);
     pthread_cond_destroy(&taking.changed);
 }

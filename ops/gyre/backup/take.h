@@ -18,7 +18,8 @@ struct take {
     uint64_t points_expected;        /* for the progress */
     size_t parallel;
     bool quiet;
-    struct backup_generation *made;  /* all but its shards is set; those are filled, room for them is there */
+    struct backup_generation *made;  /* all but its shards is set; those are filled, room for them is there (malloc'ed). It gets more
+                                      * of them when some are split meanwhile */
 };
 
 struct take_result {

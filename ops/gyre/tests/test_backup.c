@@ -314,6 +314,10 @@ static void long_cluster(json_t *generation)
     json_object_set_new(generation, "cluster", json_string("0123456789012345678901234567890123456789012345678901234567890123"));
 }
 static void no_hash(json_t *generation) { json_object_set_new(file_of(generation), "xxh3_128", json_string("zz")); }
+static void half_range(json_t *generation)
+{
+    json_object_set_new(shard_of(generation), "hash_last", json_string("7fffffffffffffff"));
+}
 static void no_files(json_t *generation) { json_object_del(shard_of(generation), "files"); }
 static void no_shards(json_t *generation) { json_object_set_new(generation, "shards", json_object()); }
 static void full_with_gone(json_t *generation) { json_object_set_new(shard_of(generation), "full", json_true()); }
@@ -338,6 +342,7 @@ static void a_hostile_manifest_is_refused_by_place(void **state)
         {no_hash, "xxh3_128"},
         {no_files, "files: a list"},
         {no_shards, "shards: 0"},
+        {half_range, "leave some out"},
         {full_with_gone, "it is full"},
     };
     GY_AUTO(backup_manifest) *manifest = make_backup(*state);
@@ -349,6 +354,26 @@ static void a_hostile_manifest_is_refused_by_place(void **state)
         if (!strstr(err.text, forged[i].why) || !strstr(err.text, "generations[1]"))
             fail_msg("%zu: '%s' does not say '%s'", i, err.text, forged[i].why);
     }
+}
+
+/* As backups were written before shards could be split. */
+static void a_manifest_without_ranges_is_read(void **state)
+{
+    gyre_error err;
+    char path[MANIFEST_PATH_BYTES];
+    GY_AUTO(backup_manifest) *manifest = make_backup(*state);
+    GY_AUTO(backup_manifest) *read = NULL;
+    snprintf(path, sizeof path, "%s/manifest.json", (char *)*state);
+    json_t *root = json_load_file(path, 0, NULL);
+    set(root, "format", 1);
+    for (size_t g = 0; g < 2; g++) {
+        json_t *shard = shard_of(json_array_get(json_object_get(root, "generations"), g));
+        assert_int_equal(json_object_del(shard, "hash_first") + json_object_del(shard, "hash_last"), 0);
+    }
+    assert_ok(manifest_write_json(root, path, &err));
+    assert_ok(manifest_read(&read, *state, &err));
+    assert_int_equal(read->generations[1].shards[0].hash_last, 0);
+    assert_true(generation_is_whole(&read->generations[1]));
 }
 
 static void a_manifest_cut_or_changed_anywhere_is_refused(void **state)
@@ -435,6 +460,7 @@ int main(void)
         TEST(a_piece_that_was_written_wrongly_is_refused),
         TEST(a_state_that_does_not_add_up_is_refused),
         TEST(a_hostile_manifest_is_refused_by_place),
+        TEST(a_manifest_without_ranges_is_read),
         TEST(a_manifest_cut_or_changed_anywhere_is_refused),
         TEST(a_note_is_taken_by_its_own_backup_only),
         TEST(rows_begin_where_they_are_told),

@@ -145,6 +145,36 @@ static void every_replica_is_shown_where_there_are_several(void **state)
     json_decref(object);
 }
 
+static void a_split_shows_ranges_and_what_is_left_to_do(void **state)
+{
+    (void)state;
+    struct example example;
+    example_make(&example);
+    example.shards[0].hash_first = (char *)"0000000000000000", example.shards[0].hash_last = (char *)"7fffffffffffffff";
+    example.shards[1].hash_first = (char *)"8000000000000000", example.shards[1].hash_last = (char *)"ffffffffffffffff";
+    example.shards[1].splitting_into = 2;
+    char *text = printed(&example.collection, false);
+    assert_null(strstr(text, "hashes")); /* as they were made */
+    assert_non_null(strstr(text, "  2, splitting  "));
+    assert_non_null(strstr(text, "\nshard 1: is being split; its upper half becomes shard 2\n"));
+    free(text);
+    example.shards[1].splitting_into = 0;
+    example.shards[0].hash_last = (char *)"bfffffffffffffff", example.shards[1].hash_first = (char *)"c000000000000000";
+    example.shards[0].foreign_points = 1234;
+    text = printed(&example.collection, false);
+    assert_null(strstr(text, "splitting"));
+    assert_non_null(strstr(text, "codebook  hashes\n"));
+    assert_non_null(strstr(text, "  0000000000000000-bfffffffffffffff\n"));
+    assert_non_null(strstr(text, "\nshard 0: was split; 1,234 points of the other half are still to be deleted\n"));
+    free(text);
+    json_t *object = collection_json(&example.collection);
+    const json_t *shard = json_array_get(json_object_get(object, "shards"), 0);
+    assert_string_equal(json_string_value(json_object_get(shard, "hash_last")), "bfffffffffffffff");
+    assert_int_equal(json_integer_value(json_object_get(shard, "foreign_points")), 1234);
+    assert_int_equal(json_integer_value(json_object_get(shard, "splitting_into")), 0);
+    json_decref(object);
+}
+
 static void a_training_shows_where_it_is(void **state)
 {
     (void)state;
@@ -196,6 +226,7 @@ int main(void)
         cmocka_unit_test(a_codec_that_says_its_bits_is_shown_without_them),
         cmocka_unit_test(json_has_lists_and_costs),
         cmocka_unit_test(every_replica_is_shown_where_there_are_several),
+        cmocka_unit_test(a_split_shows_ranges_and_what_is_left_to_do),
         cmocka_unit_test(a_training_shows_where_it_is),
         cmocka_unit_test(a_codec_is_a_name_with_signs_or_rabitq_with_bits),
     };

@@ -8,8 +8,32 @@
 
 #include "gyre/base.h"
 #include "gyre/node/node.pb-c.h"
+#include "gyre/point_id.h"
 
-enum { GY_MEMBERS_MAX = 15, GY_MEMBER_NODE_BYTES_MAX = 64 };
+enum { GY_MEMBERS_MAX = 15, GY_MEMBER_NODE_BYTES_MAX = 64, GY_HASH_KEY_BYTES = 16 };
+
+/* Hashes of point ids, both ends included; {0, 0}: every one. */
+struct gy_hash_range {
+    uint64_t first, last;
+};
+
+/* SipHash-2-4 of an id; key [GY_HASH_KEY_BYTES] is the cluster's. Which shard a point is of, for ever: golden values in the tests. */
+uint64_t gy_point_hash(const uint8_t *key, const gyre_point_id *id);
+
+static inline bool gy_range_is_all(struct gy_hash_range range) { return range.last == 0 || (range.first == 0 && range.last == UINT64_MAX); }
+static inline bool gy_range_has(struct gy_hash_range range, uint64_t hash)
+{
+    return range.last == 0 || (hash >= range.first && hash <= range.last);
+}
+/* Whether all of part is in range. */
+static inline bool gy_range_covers(struct gy_hash_range range, struct gy_hash_range part)
+{
+    if (gy_range_is_all(range) || gy_range_is_all(part))
+        return gy_range_is_all(range);
+    return part.first >= range.first && part.last <= range.last;
+}
+/* Shard `shard` of `shards` of equal size. */
+struct gy_hash_range gy_range_of_shard(uint32_t shard, uint32_t shards);
 
 typedef enum gy_member_kind {
     GY_MEMBER_FULL,      /* vectors, codes, payloads: may be in sync */
@@ -33,6 +57,14 @@ struct gy_shard_config {
     uint32_t next_member;   /* id that the next new member gets */
     /* The newest epoch that began without a member in sync, by an operator's word, and when; 0: none did. Not on the wire. */
     uint64_t unclean_epoch, unclean_unix_ms;
+    struct gy_hash_range range;           /* of the ids of its points */
+    uint8_t hash_key[GY_HASH_KEY_BYTES];  /* of those hashes */
+    /* The shard is being split: the points of hashes from `first` on become shard `shard`, which is of no use yet. shard 0: it is
+     * not. While it is, range is still the whole, and members neither come nor go. */
+    struct {
+        uint32_t shard;
+        uint64_t first;
+    } split;
     uint32_t member_count;
     struct gy_member members[GY_MEMBERS_MAX]; /* [member_count] by id */
 };
@@ -58,8 +90,11 @@ static inline uint32_t gy_config_in_sync_count(const struct gy_shard_config *con
     return count;
 }
 
+/* What the shard is to own once a split that is under way has come about; range otherwise. */
+struct gy_hash_range gy_config_kept_range(const struct gy_shard_config *config);
+
 /* Whether it could be one: ids ascending and below next_member, the primary a full member in sync, quantized ones not, epochs in
- * order, names that are names. GYRE_INVALID says what is wrong. */
+ * order, names that are names, a range that is one and a split within it. GYRE_INVALID says what is wrong. */
 GYRE_CHECKED gyre_status gy_config_check(const struct gy_shard_config *config, gyre_error *err);
 
 /* From the wire, checked. GYRE_INVALID names the field. */
