@@ -13,8 +13,10 @@ struct gy_sim;
 struct gy_sim_replica;
 
 struct gy_sim_reference {
+    bool begun;                      /* of a child: a member has made it */
+    uint64_t base, base_digest;      /* where it begins: the narrowing that made it */
     struct gy_sim_state state;       /* after every entry there is */
-    struct gy_sim_entry *entries;    /* [room], seqs 1 … state.seq */
+    struct gy_sim_entry *entries;    /* [room], seqs base + 1 … state.seq */
     uint64_t *digests;               /* [room] after each */
     uint64_t room;
     uint32_t *committers;            /* [epoch_room] who committed in an epoch; 0: nobody */
@@ -25,7 +27,8 @@ struct gy_sim_reference {
 
 struct gy_sim_checks {
     struct gy_sim_reference shards[GY_SIM_SHARDS_MAX];
-    struct gy_sim_history histories[GY_SIM_SHARDS_MAX][GY_SIM_KEYS];
+    struct gy_sim_history histories[GY_SIM_FAMILIES_MAX][GY_SIM_KEYS];
+    uint32_t owners[GY_SIM_FAMILIES_MAX][GY_SIM_KEYS]; /* shard that acknowledged a write of it last */
 };
 
 /* After a step of a core. */
@@ -35,10 +38,14 @@ void gy_sim_check_tick(struct gy_sim *sim, struct gy_sim_replica *replica);
 /* A replica applied the entry and came to the state. */
 void gy_sim_check_applied(struct gy_sim *sim, uint8_t node, uint32_t shard, const struct gy_sim_entry *entry,
                           const struct gy_sim_state *state);
+/* A member has made its part of the child. */
+void gy_sim_check_child(struct gy_sim *sim, uint8_t node, uint32_t child, const struct gy_sim_state *state);
 void gy_sim_check_restored(struct gy_sim *sim, uint8_t node, uint32_t shard, const struct gy_sim_state *state);
 /* A primary is about to say that this write is at this seq. */
 void gy_sim_check_acknowledged(struct gy_sim *sim, const struct gy_sim_replica *replica, const struct gy_sim_entry *entry,
                                uint64_t seq, const struct gy_sim_result *result);
+/* What a client is told there is: every hash is of one shard. */
+void gy_sim_check_view(struct gy_sim *sim, const struct gy_shard_config *const *view);
 /* What a node has on disk became less, or other. */
 void gy_sim_check_member(struct gy_sim *sim, uint8_t node, uint32_t shard);
 /* The catalog has a new configuration. */

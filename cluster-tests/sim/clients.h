@@ -13,13 +13,14 @@ typedef enum gy_sim_want { GY_SIM_WANT_WRITE, GY_SIM_WANT_GET, GY_SIM_WANT_SEARC
 
 struct gy_sim_client {
     uint32_t request;
-    const struct gy_shard_config *routes[GY_SIM_SHARDS_MAX];
+    const struct gy_shard_config *routes[GY_SIM_SHARDS_MAX]; /* NULL: there is none that it knows of */
+    bool routed;
     uint64_t token[GY_SIM_SHARDS_MAX];             /* newest seq it was acknowledged */
-    uint64_t seen[GY_SIM_SHARDS_MAX][GY_SIM_KEYS]; /* seq of its newest acknowledged write of the key */
+    uint64_t seen[GY_SIM_FAMILIES_MAX][GY_SIM_KEYS]; /* seq of its newest acknowledged write of the key */
     /* What it is at. */
     bool busy, unknown; /* unknown: an attempt may have happened */
     gy_sim_want want;
-    uint32_t shard;
+    uint32_t family, shard;
     struct gy_sim_entry entry;
     int64_t began_ns, until_ns;
     uint64_t call;

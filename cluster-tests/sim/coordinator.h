@@ -15,9 +15,10 @@ enum { GY_SIM_KNOWN_NODES = 6 };
 
 /* What a node said of its replica of a shard. */
 struct gy_sim_said {
-    bool heard, held, lost, restoring;
+    bool heard, held, waiting, lost, restoring, serves;
     uint32_t member;
     uint64_t epoch, log_seq, applied_seq;
+    struct gy_hash_range owned;
     int64_t told_ns;
 };
 
@@ -46,7 +47,9 @@ void gy_sim_coordinator_crash(struct gy_sim *sim, uint8_t endpoint);
 void gy_sim_coordinator_receive(struct gy_sim *sim, struct gy_sim_message *message);
 /* Somebody asks for a member of the shard to go from one node to another. */
 void gy_sim_coordinator_move(struct gy_sim *sim, uint8_t endpoint, uint32_t shard, uint8_t from, uint8_t to);
-/* The configuration of a new shard. */
+/* Somebody asks for the shard to be split. */
+void gy_sim_coordinator_split(struct gy_sim *sim, uint8_t endpoint, uint32_t shard);
+/* The configurations of new shards. */
 void gy_sim_coordinator_create(struct gy_sim *sim);
 
 #endif

@@ -57,5 +57,5 @@ void gy_sim_disk_replace(struct gy_sim_disk *disk, const struct gy_sim_state *st
 void gy_sim_disk_remove(struct gy_sim_disk *disk)
 {
     free(disk->entries);
-    *disk = (struct gy_sim_disk){0};
+    *disk = (struct gy_sim_disk){.wiped = disk->wiped};
 }

@@ -13,9 +13,10 @@
 
 struct gy_sim_disk {
     bool exists;
+    bool waiting; /* made by a split, and not taken yet: nobody runs it */
     bool damaged; /* a checksum did not fit: what it held is lost */
     uint32_t member;
-    uint32_t wiped; /* member whose replica was here until somebody put in an empty disk; 0: none */
+    uint64_t wiped; /* bit (id % 64) of members that were here until somebody put in an empty disk */
     const struct gy_shard_config *config, *config_durable; /* of the catalog's history */
     uint64_t base, base_epoch;       /* the last entry trimmed */
     struct gy_sim_entry *entries;    /* [room], seqs base + 1 … */
@@ -39,6 +40,7 @@ void gy_sim_disk_cut(struct gy_sim_disk *disk, uint64_t seq);
 void gy_sim_disk_trim(struct gy_sim_disk *disk, uint64_t seq);
 /* Only the state is left, and the epoch of the entry it ends with. */
 void gy_sim_disk_replace(struct gy_sim_disk *disk, const struct gy_sim_state *state, uint64_t epoch);
+/* All but which were wiped. */
 void gy_sim_disk_remove(struct gy_sim_disk *disk);
 
 #endif

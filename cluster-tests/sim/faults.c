@@ -42,6 +42,7 @@ static void draw_weather(struct gy_sim *sim)
     weather->catalog_gap_ns = gap_ns(sim, 30);
     weather->operator_gap_ns = gap_ns(sim, 20);
     weather->jump_gap_ns = gap_ns(sim, 60);
+    weather->split_gap_ns = gap_ns(sim, 20);
     weather->trouble_ns = some_ms(sim, 500, 10000);
     weather->call_ns = some_ms(sim, 200, 1500);
     weather->log_keep = gy_sim_chance(&sim->random, 800) ? (uint32_t)gy_sim_below(&sim->random, 40) : 100000;
@@ -141,26 +142,40 @@ static void freeze(struct gy_sim *sim)
     GY_SIM_TRACE(sim, "%s stands still until %.3f s", gy_sim_endpoint_name(one), (double)sim->frozen_until_ns[one] / 1e9);
 }
 
+/* Whether there is a whole one in sync on another node; of what a split has made and nobody has taken: one on another node. */
+static bool another_has(const struct gy_sim *sim, uint8_t node, uint32_t shard)
+{
+    bool another = false;
+    for (uint8_t n = 0; shard >= sim->shard_count && n < sim->node_count; n++)
+        another |= n != node && sim->nodes[n].disks[shard].exists;
+    if (shard >= sim->shard_count)
+        return another;
+    const struct gy_sim_disk *disk = &sim->nodes[node].disks[shard];
+    const struct gy_shard_config *config = gy_sim_catalog_now(sim, shard);
+    for (uint32_t i = 0; i < config->member_count; i++) {
+        const struct gy_member *member = &config->members[i];
+        const struct gy_sim_disk *its = &sim->nodes[gy_sim_node_named(member->node)].disks[shard];
+        another |= member->in_sync && its != disk && its->exists && its->member == member->id && !its->damaged;
+    }
+    return another;
+}
+
 /* Never the last whole one in sync: no protocol could help then. */
 static void damage(struct gy_sim *sim)
 {
     uint8_t node = any_node(sim);
     uint32_t shard = (uint32_t)gy_sim_below(&sim->random, sim->shard_count);
     const struct gy_sim_disk *disk = &sim->nodes[node].disks[shard];
-    const struct gy_shard_config *config = gy_sim_catalog_now(sim, shard);
-    bool another = false;
-    for (uint32_t i = 0; i < config->member_count; i++) {
-        const struct gy_member *member = &config->members[i];
-        const struct gy_sim_disk *its = &sim->nodes[gy_sim_node_named(member->node)].disks[shard];
-        another |= member->in_sync && its != disk && its->exists && !its->damaged;
-    }
-    if (!disk->exists || disk->damaged || !another)
+    if (!disk->exists || disk->damaged || !another_has(sim, node, shard))
         return;
     if (gy_sim_chance(&sim->random, 700)) {
         gy_sim_node_damage(sim, node, shard);
         return;
     }
-    gy_sim_node_wipe(sim, node, shard);
+    for (uint32_t s = 0; s < GY_SIM_SHARDS_MAX; s++)
+        if (sim->nodes[node].disks[s].exists && !another_has(sim, node, s))
+            return;
+    gy_sim_node_wipe(sim, node);
     gy_sim_after(sim, lasts_ns(sim), GY_SIM_NOBODY, start_node, 0, node, NULL);
 }
 
@@ -230,6 +245,11 @@ static void operate(struct gy_sim *sim)
     }
 }
 
+static void split(struct gy_sim *sim)
+{
+    gy_sim_coordinator_split(sim, any_coordinator(sim), (uint32_t)gy_sim_below(&sim->random, sim->shard_count));
+}
+
 /* ---- all ---- */
 
 static const struct {
@@ -245,6 +265,7 @@ static const struct {
     {take_catalog_away, offsetof(struct gy_sim_weather, catalog_gap_ns)},
     {jump, offsetof(struct gy_sim_weather, jump_gap_ns)},
     {operate, offsetof(struct gy_sim_weather, operator_gap_ns)},
+    {split, offsetof(struct gy_sim_weather, split_gap_ns)},
 };
 
 static void strike(struct gy_sim *sim, struct gy_sim_event *event);

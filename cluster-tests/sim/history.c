@@ -17,25 +17,25 @@ static void add(struct gy_sim_history *history, struct gy_sim_operation operatio
     history->operations[history->count++] = operation;
 }
 
-void gy_sim_history_write(struct gy_sim *sim, uint32_t shard, const struct gy_sim_entry *entry, int64_t began_ns,
+void gy_sim_history_write(struct gy_sim *sim, uint32_t family, const struct gy_sim_entry *entry, int64_t began_ns,
                           gy_sim_outcome outcome)
 {
-    GY_SIM_TRACE(sim, "client %u request %u: %s of key %u in shard %u %s", entry->client, entry->request,
-                 entry->deletes ? "delete" : "upsert", entry->key, shard,
+    GY_SIM_TRACE(sim, "client %u request %u: %s of key %u in collection %u %s", entry->client, entry->request,
+                 entry->deletes ? "delete" : "upsert", entry->key, family,
                  outcome == GY_SIM_DONE ? "done" : outcome == GY_SIM_UNKNOWN ? "unknown" : "refused");
     sim->counts.writes += outcome == GY_SIM_DONE;
     sim->counts.unknown += outcome == GY_SIM_UNKNOWN;
-    add(&sim->checks.histories[shard][entry->key],
+    add(&sim->checks.histories[family][entry->key],
         (struct gy_sim_operation){.value = gy_sim_value(entry->client, entry->request), .began_ns = began_ns,
                                   .ended_ns = outcome == GY_SIM_DONE ? sim->now_ns : INT64_MAX, .outcome = outcome});
 }
 
-void gy_sim_history_read(struct gy_sim *sim, uint32_t shard, uint8_t key, uint64_t value, int64_t began_ns)
+void gy_sim_history_read(struct gy_sim *sim, uint32_t family, uint8_t key, uint64_t value, int64_t began_ns)
 {
-    GY_SIM_TRACE(sim, "get of key %u in shard %u, begun at %.3f s, saw request %u of client %d", key, shard,
+    GY_SIM_TRACE(sim, "get of key %u in collection %u, begun at %.3f s, saw request %u of client %d", key, family,
                  (double)began_ns / 1e9, (uint32_t)value, (int)(value >> 32) - 1);
     sim->counts.gets++;
-    add(&sim->checks.histories[shard][key],
+    add(&sim->checks.histories[family][key],
         (struct gy_sim_operation){.value = value, .began_ns = began_ns, .ended_ns = sim->now_ns, .reads = true});
 }
 
@@ -67,19 +67,19 @@ static void say_who(char *out, size_t bytes, uint64_t value)
         snprintf(out, bytes, "nothing");
 }
 
-static _Noreturn void fail_zones(struct gy_sim *sim, uint32_t shard, uint32_t key, const struct zone *a, const struct zone *b)
+static _Noreturn void fail_zones(struct gy_sim *sim, uint32_t family, uint32_t key, const struct zone *a, const struct zone *b)
 {
     char first[48], second[48];
     say_who(first, sizeof first, a->value);
     say_who(second, sizeof second, b->value);
     gy_sim_fail(sim, "linearizable",
-                "shard %u key %u: it was what %s wrote from %.6f to %.6f s, and what %s wrote between %.6f and %.6f s", shard,
-                key, first, (double)a->from_ns / 1e9, (double)a->to_ns / 1e9, second, (double)b->from_ns / 1e9,
+                "collection %u key %u: it was what %s wrote from %.6f to %.6f s, and what %s wrote between %.6f and %.6f s",
+                family, key, first, (double)a->from_ns / 1e9, (double)a->to_ns / 1e9, second, (double)b->from_ns / 1e9,
                 (double)b->to_ns / 1e9);
 }
 
 /* The zone of operations[0 … count-1], all of one value. false: it is of no consequence. */
-static bool zone_of(struct gy_sim *sim, uint32_t shard, uint32_t key, const struct gy_sim_operation *operations, size_t count,
+static bool zone_of(struct gy_sim *sim, uint32_t family, uint32_t key, const struct gy_sim_operation *operations, size_t count,
                     struct zone *out, bool *forward)
 {
     int64_t first_end_ns = INT64_MAX, last_begin_ns = INT64_MIN;
@@ -88,11 +88,11 @@ static bool zone_of(struct gy_sim *sim, uint32_t shard, uint32_t key, const stru
     if (value == 0) /* there from the start */
         first_end_ns = last_begin_ns = -1;
     else if (!written || (count > 1 && operations[0].outcome == GY_SIM_REFUSED))
-        gy_sim_fail(sim, "linearizable", "shard %u key %u: a read saw request %u of client %u, which %s", shard, key,
+        gy_sim_fail(sim, "linearizable", "collection %u key %u: a read saw request %u of client %u, which %s", family, key,
                     (uint32_t)value, (uint32_t)(value >> 32) - 1, written ? "was refused" : "was never sent");
     for (size_t i = 0; i < count; i++) {
         if (value && operations[i].ended_ns < operations[0].began_ns)
-            gy_sim_fail(sim, "linearizable", "shard %u key %u: a read saw a write before it was sent", shard, key);
+            gy_sim_fail(sim, "linearizable", "collection %u key %u: a read saw a write before it was sent", family, key);
         first_end_ns = operations[i].ended_ns < first_end_ns ? operations[i].ended_ns : first_end_ns;
         last_begin_ns = operations[i].began_ns > last_begin_ns ? operations[i].began_ns : last_begin_ns;
     }
@@ -103,9 +103,9 @@ static bool zone_of(struct gy_sim *sim, uint32_t shard, uint32_t key, const stru
     return true;
 }
 
-void gy_sim_history_check(struct gy_sim *sim, uint32_t shard, uint32_t key)
+void gy_sim_history_check(struct gy_sim *sim, uint32_t family, uint32_t key)
 {
-    struct gy_sim_history *history = &sim->checks.histories[shard][key];
+    struct gy_sim_history *history = &sim->checks.histories[family][key];
     struct gy_sim_operation *operations = history->operations;
     if (history->count == 0)
         return;
@@ -121,7 +121,7 @@ void gy_sim_history_check(struct gy_sim *sim, uint32_t shard, uint32_t key)
             next++;
         struct zone zone;
         bool is_forward;
-        if (!zone_of(sim, shard, key, operations + i, next - i, &zone, &is_forward))
+        if (!zone_of(sim, family, key, operations + i, next - i, &zone, &is_forward))
             continue;
         if (is_forward)
             forward[forward_count++] = zone;
@@ -131,13 +131,13 @@ void gy_sim_history_check(struct gy_sim *sim, uint32_t shard, uint32_t key)
     qsort(forward, forward_count, sizeof *forward, by_begin);
     for (size_t i = 1; i < forward_count; i++)
         if (forward[i].from_ns < forward[i - 1].to_ns)
-            fail_zones(sim, shard, key, &forward[i - 1], &forward[i]);
+            fail_zones(sim, family, key, &forward[i - 1], &forward[i]);
     qsort(backward, backward_count, sizeof *backward, by_begin);
     for (size_t i = 0, f = 0; i < backward_count; i++) { /* forward zones do not overlap: only the last one begun can hold it */
         while (f + 1 < forward_count && forward[f + 1].from_ns < backward[i].from_ns)
             f++;
         if (f < forward_count && forward[f].from_ns < backward[i].from_ns && forward[f].to_ns > backward[i].to_ns)
-            fail_zones(sim, shard, key, &forward[f], &backward[i]);
+            fail_zones(sim, family, key, &forward[f], &backward[i]);
     }
     free(forward);
     free(backward);

@@ -32,10 +32,10 @@ struct gy_sim_history {
     size_t count, room;
 };
 
-void gy_sim_history_write(struct gy_sim *sim, uint32_t shard, const struct gy_sim_entry *entry, int64_t began_ns,
+void gy_sim_history_write(struct gy_sim *sim, uint32_t family, const struct gy_sim_entry *entry, int64_t began_ns,
                           gy_sim_outcome outcome);
-void gy_sim_history_read(struct gy_sim *sim, uint32_t shard, uint8_t key, uint64_t value, int64_t began_ns);
+void gy_sim_history_read(struct gy_sim *sim, uint32_t family, uint8_t key, uint64_t value, int64_t began_ns);
 /* Fails the run if it is not linearizable. Writes that nobody heard the end of must have been recorded. O(n log n). */
-void gy_sim_history_check(struct gy_sim *sim, uint32_t shard, uint32_t key);
+void gy_sim_history_check(struct gy_sim *sim, uint32_t family, uint32_t key);
 
 #endif

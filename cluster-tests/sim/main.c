@@ -69,9 +69,11 @@ static void print_sum(const struct sum *sum)
     const struct gy_sim_counts *counts = &sum->counts;
     printf("%" PRIu64 " crashes, %" PRIu64 " cuts, %" PRIu64 " damaged replicas; %" PRIu64 " configurations, %" PRIu64
            " promotions, %" PRIu64 " restores, %" PRIu64 " tails cut; %" PRIu64 " writes (%" PRIu64 " unknown), %" PRIu64
-           " gets; %" PRIu64 " shards lost every copy\n",
+           " gets; %" PRIu64 " shards lost every copy; %" PRIu64 " splits begun, %" PRIu64 " switched, %" PRIu64
+           " children made, %" PRIu64 " writes too late for their shard\n",
            counts->crashes, counts->cuts, counts->damages, counts->configurations, counts->promotions, counts->restores,
-           counts->tails_cut, counts->writes, counts->unknown, counts->gets, counts->dead_shards);
+           counts->tails_cut, counts->writes, counts->unknown, counts->gets, counts->dead_shards, counts->splits,
+           counts->switches, counts->children, counts->aborted);
 }
 
 static int run_all(struct gy_sim *sim, const struct options *options)

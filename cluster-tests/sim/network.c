@@ -28,6 +28,13 @@ struct gy_sim_message *gy_sim_message_new(gy_sim_kind kind, uint8_t from, uint8_
     return message;
 }
 
+struct gy_sim_message *gy_sim_message_with_statuses(uint8_t from, uint8_t to, size_t statuses)
+{
+    struct gy_sim_message *message = make(GY_SIM_REPORT, from, to, 0, statuses * sizeof(struct gy_sim_status));
+    message->count = statuses;
+    return message;
+}
+
 struct gy_sim_message *gy_sim_message_with_state(gy_sim_kind kind, uint8_t from, uint8_t to, uint32_t shard)
 {
     return make(kind, from, to, shard, sizeof(struct gy_sim_state));
@@ -46,6 +53,8 @@ static size_t tail_bytes(const struct gy_sim_message *message)
 {
     if (message->kind == GY_SIM_SNAPSHOT_REPLY)
         return sizeof(struct gy_sim_state);
+    if (message->kind == GY_SIM_REPORT)
+        return message->count * sizeof(struct gy_sim_status);
     return message->kind == GY_SIM_APPEND ? message->count * sizeof(struct gy_sim_entry) : 0;
 }
 

@@ -17,7 +17,7 @@ typedef enum gy_sim_kind {
     GY_SIM_DROP,
     GY_SIM_CHANGE, /* of the in-sync set */
     GY_SIM_CHANGE_REPLY,
-    GY_SIM_ROUTE,  /* a client asks for a shard's configuration */
+    GY_SIM_ROUTE,  /* a client asks for the shards there are */
     GY_SIM_ROUTE_REPLY,
     GY_SIM_WRITE,
     GY_SIM_WRITE_REPLY,
@@ -28,9 +28,10 @@ typedef enum gy_sim_kind {
 
 /* What a node says of a replica. */
 struct gy_sim_status {
-    bool held, lost, restoring;
-    uint32_t shard, member;
+    bool held, waiting, lost, restoring, serves;
+    uint32_t member;
     uint64_t epoch, log_seq, applied_seq;
+    struct gy_hash_range owned;
 };
 
 struct gy_sim_message {
@@ -44,7 +45,6 @@ struct gy_sim_message {
     union {
         struct gy_append append;
         struct gy_append_reply append_reply;
-        struct gy_sim_status statuses[4];
         struct {
             uint64_t epoch;
             uint32_t ids[GY_MEMBERS_MAX];
@@ -58,12 +58,14 @@ struct gy_sim_message {
         struct {
             gy_reply_why why;
             uint64_t seq; /* of the entry in the log */
+            bool aborted; /* the key is not of this shard any more */
             struct gy_sim_result result;
         } write_reply;
         struct {
             uint8_t key;
             bool linearizable;
             uint64_t seq_min;
+            struct gy_hash_range range; /* of the shard in the sender's view */
         } read;
         struct {
             bool ok;
@@ -73,17 +75,21 @@ struct gy_sim_message {
         struct {
             uint64_t epoch; /* of the entry it ends with */
         } snapshot;
+        const struct gy_shard_config *view[GY_SIM_SHARDS_MAX]; /* NULL: is not shown */
         bool create;
     };
     size_t count;
     union { /* in the block behind the message */
         struct gy_sim_entry entries[1];
         struct gy_sim_state state[1];
+        struct gy_sim_status statuses[1]; /* [count] by shard */
     } tail;
 };
 
 /* A message with room for so many entries, zeroed but for its tail. */
 struct gy_sim_message *gy_sim_message_new(gy_sim_kind kind, uint8_t from, uint8_t to, uint32_t shard, size_t entries);
+/* One with room for what a node says of so many shards. */
+struct gy_sim_message *gy_sim_message_with_statuses(uint8_t from, uint8_t to, size_t statuses);
 /* One with room for a state. */
 struct gy_sim_message *gy_sim_message_with_state(gy_sim_kind kind, uint8_t from, uint8_t to, uint32_t shard);
 /* An answer to a message. */

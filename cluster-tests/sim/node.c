@@ -31,18 +31,21 @@ static void report(struct gy_sim *sim, struct gy_sim_event *event)
     struct gy_sim_node *self = &sim->nodes[node];
     for (uint32_t c = 0; c < sim->coordinator_count; c++) {
         struct gy_sim_message *message =
-            gy_sim_message_new(GY_SIM_REPORT, node, (uint8_t)(GY_SIM_FIRST_COORDINATOR + c), 0, 0);
+            gy_sim_message_with_statuses(node, (uint8_t)(GY_SIM_FIRST_COORDINATOR + c), GY_SIM_SHARDS_MAX);
         message->call = ++sim->calls; /* an older one that comes later is known by it */
-        for (uint32_t s = 0; s < sim->shard_count; s++) {
+        for (uint32_t s = 0; s < GY_SIM_SHARDS_MAX; s++) {
             const struct gy_sim_disk *disk = &self->disks[s];
             const struct gy_sim_replica *replica = self->replicas[s];
-            struct gy_sim_status *status = &message->statuses[s];
-            *status = (struct gy_sim_status){.held = disk->exists, .lost = disk->damaged, .shard = s, .member = disk->member};
-            status->epoch = disk->exists ? disk->config->epoch : 0;
+            struct gy_sim_status *status = &message->tail.statuses[s];
+            *status = (struct gy_sim_status){.held = disk->exists, .waiting = disk->waiting, .lost = disk->damaged,
+                                             .member = disk->member, .owned = disk->flushed.owned};
+            status->epoch = disk->exists && !disk->waiting ? disk->config->epoch : 0;
             if (replica && replica->opened) {
                 status->log_seq = replica->core.synced;
                 status->applied_seq = replica->core.applied;
                 status->restoring = replica->core.restoring;
+                status->owned = replica->state.owned;
+                status->serves = replica->core.state == GY_REPLICA_SERVING;
             } else if (disk->exists && !disk->damaged) {
                 status->log_seq = gy_sim_disk_last(disk);
                 status->applied_seq = disk->flushed.seq;
@@ -57,7 +60,7 @@ static void open_replica(struct gy_sim *sim, struct gy_sim_event *event)
 {
     struct gy_sim_node *self = &sim->nodes[event->owner];
     const struct gy_sim_disk *disk = &self->disks[event->shard];
-    if (disk->exists && !disk->damaged && !self->replicas[event->shard] && !self->stopping)
+    if (disk->exists && !disk->waiting && !disk->damaged && !self->replicas[event->shard] && !self->stopping)
         gy_sim_replica_open(sim, event->owner, event->shard);
 }
 
@@ -133,16 +136,18 @@ void gy_sim_node_damage(struct gy_sim *sim, uint8_t node, uint32_t shard)
         gy_sim_replica_lose(sim, self->replicas[shard]);
 }
 
-void gy_sim_node_wipe(struct gy_sim *sim, uint8_t node, uint32_t shard)
+void gy_sim_node_wipe(struct gy_sim *sim, uint8_t node)
 {
-    struct gy_sim_disk *disk = &sim->nodes[node].disks[shard];
-    uint32_t member = disk->member;
-    disk->damaged = true; /* already: what follows is no news of it */
+    struct gy_sim_disk *disks = sim->nodes[node].disks;
+    for (uint32_t s = 0; s < GY_SIM_SHARDS_MAX; s++)
+        disks[s].damaged = disks[s].exists; /* already: what follows is no news of it */
     gy_sim_node_crash(sim, node);
-    GY_SIM_TRACE(sim, "n%u shard %u member %u: the disk is replaced", node, shard, member);
-    sim->counts.damages++;
-    gy_sim_disk_remove(disk);
-    disk->wiped = member;
+    GY_SIM_TRACE(sim, "n%u: the disk is replaced", node);
+    for (uint32_t s = 0; s < GY_SIM_SHARDS_MAX; s++) {
+        sim->counts.damages += disks[s].exists;
+        disks[s].wiped |= disks[s].exists ? UINT64_C(1) << disks[s].member % 64 : 0;
+        gy_sim_disk_remove(&disks[s]);
+    }
 }
 
 void gy_sim_node_disk_low(struct gy_sim *sim, uint8_t node, bool low)
@@ -183,6 +188,16 @@ static bool ensure(struct gy_sim *sim, uint8_t node, struct gy_sim_message *mess
     struct gy_sim_disk *disk = &self->disks[message->shard];
     if (disk->exists && disk->damaged && sim->plant == GY_PLANT_SAME_MEMBER && disk->member == message->member)
         gy_sim_disk_remove(disk), message->create = true; /* the planted bug */
+    if (disk->exists && disk->waiting && disk->member == message->member) {
+        disk->waiting = false;
+        disk->config = disk->config_durable = message->config;
+        GY_SIM_TRACE(sim, "n%u shard %u: member %u takes what the split made", node, message->shard, message->member);
+        if (!disk->damaged && !self->stopping)
+            gy_sim_replica_open(sim, node, message->shard);
+        return false;
+    }
+    if (disk->exists && disk->waiting)
+        gy_sim_disk_remove(disk);
     if (!disk->exists && message->create && !self->stopping && !self->disk_low) {
         GY_SIM_TRACE(sim, "n%u shard %u: member %u is made", node, message->shard, message->member);
         *disk = (struct gy_sim_disk){.exists = true, .member = message->member, .wiped = disk->wiped, .config = message->config,

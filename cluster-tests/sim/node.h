@@ -36,8 +36,8 @@ void gy_sim_node_crash(struct gy_sim *sim, uint8_t node);
 void gy_sim_node_stop(struct gy_sim *sim, uint8_t node);
 /* The replica's disk has rotted, which is found at once. */
 void gy_sim_node_damage(struct gy_sim *sim, uint8_t node, uint32_t shard);
-/* Dies, and comes back without what it had of the shard. */
-void gy_sim_node_wipe(struct gy_sim *sim, uint8_t node, uint32_t shard);
+/* Dies, and comes back with an empty disk. */
+void gy_sim_node_wipe(struct gy_sim *sim, uint8_t node);
 void gy_sim_node_disk_low(struct gy_sim *sim, uint8_t node, bool low);
 /* Whether it keeps the message. */
 bool gy_sim_node_receive(struct gy_sim *sim, uint8_t node, struct gy_sim_message *message);

@@ -19,6 +19,11 @@ typedef enum gy_sim_plant {
     GY_PLANT_CONFIG_UNSYNCED,    /* a configuration is reported stored and is not */
     GY_PLANT_NO_CUT,  /* a follower appends behind what it should have cut */
     GY_PLANT_SAME_MEMBER,        /* a lost replica is made anew, empty, as the same member */
+    GY_PLANT_CHILD_LATE,         /* a member narrows itself, then makes its part of the child */
+    GY_PLANT_OWNED_AT_SUBMIT,    /* whether a key is owned is asked before a write is logged, and not when it is applied */
+    GY_PLANT_CHILD_UNMADE,       /* a child is configured with members that have not made it */
+    GY_PLANT_NO_CHILD_WINDOW,    /* a child knows nothing of its parent's requests */
+    GY_PLANT_PARENT_READS,       /* a primary that is about to be narrowed still answers for all */
     GY_PLANTS,
 } gy_sim_plant;
 
@@ -39,6 +44,11 @@ static const struct {
     [GY_PLANT_CONFIG_UNSYNCED] = {"config-unsynced"},
     [GY_PLANT_NO_CUT] = {"no-cut"},
     [GY_PLANT_SAME_MEMBER] = {"same-member"},
+    [GY_PLANT_CHILD_LATE] = {"child-late"},
+    [GY_PLANT_OWNED_AT_SUBMIT] = {"owned-at-submit"},
+    [GY_PLANT_CHILD_UNMADE] = {"child-unmade"},
+    [GY_PLANT_NO_CHILD_WINDOW] = {"no-child-window"},
+    [GY_PLANT_PARENT_READS] = {"parent-reads"},
 };
 
 #endif

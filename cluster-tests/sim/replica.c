@@ -44,14 +44,37 @@ static const char *const reply_names[] = {
     [GY_REPLY_UNKNOWN] = "unknown",
 };
 
+static void again(struct gy_sim *sim, struct gy_sim_event *event)
+{
+    struct gy_sim_replica *replica = sim->nodes[event->owner].replicas[event->shard];
+    if (replica && replica->serial == event->number)
+        gy_sim_replica_tell(sim, replica, GY_ON_TICK);
+}
+
+static void end_own(struct gy_sim *sim, struct gy_sim_replica *replica, gy_reply_why why)
+{
+    replica->own_under_way = false;
+    if (why == GY_REPLY_DONE)
+        return;
+    int64_t after_ns = gy_sim_between(&sim->random, gy_sim_ms(50), gy_sim_ms(500));
+    replica->own_ns = sim->now_ns + after_ns;
+    gy_sim_after_to_replica(sim, after_ns, replica->node, again, replica->shard, replica->serial);
+}
+
 static void answer_write(struct gy_sim *sim, struct gy_sim_replica *replica, const struct gy_replica_action *action)
 {
     struct gy_sim_job *job = &replica->jobs[action->token - 1];
+    if (job->message->write.entry.kind != GY_SIM_ENTRY_WRITE) {
+        end_own(sim, replica, action->why);
+        finish_job(replica, action->token);
+        return;
+    }
     struct gy_sim_message *reply = gy_sim_message_reply(GY_SIM_WRITE_REPLY, job->message);
     reply->write_reply.why = action->why;
     reply->write_reply.seq = action->seq;
     reply->write_reply.result = job->result;
-    if (action->why == GY_REPLY_DONE)
+    reply->write_reply.aborted = action->why == GY_REPLY_DONE && job->result.aborted;
+    if (action->why == GY_REPLY_DONE && !job->result.aborted)
         gy_sim_check_acknowledged(sim, replica, &job->message->write.entry, action->seq, &job->result);
     if (action->why != GY_REPLY_DONE)
         GY_SIM_TRACE(sim, "n%u shard %u answers client %u request %u: %s", replica->node, replica->shard,
@@ -194,6 +217,35 @@ static void take_from_queue(struct gy_sim *sim, struct gy_sim_replica *replica)
     step(sim, replica, event);
 }
 
+/* What a primary that serves logs by itself: that the shard owns no more than it is to, then, with no split under way, that what
+ * it does not own is deleted. */
+static bool wants_own(const struct gy_sim_replica *replica, struct gy_sim_entry *out)
+{
+    const struct gy_shard_config *config = &replica->core.config;
+    const struct gy_sim_state *state = &replica->state;
+    struct gy_hash_range target = gy_config_kept_range(config);
+    if (!gy_range_covers(target, state->owned)) {
+        *out = (struct gy_sim_entry){.kind = GY_SIM_ENTRY_NARROW, .range = target, .child = config->split.shard};
+        return true;
+    }
+    uint32_t foreign = gy_range_is_all(state->owned) || config->split.shard ? GY_SIM_KEYS : gy_sim_state_foreign(state);
+    *out = (struct gy_sim_entry){.kind = GY_SIM_ENTRY_FORGET, .key = (uint8_t)foreign};
+    return foreign < GY_SIM_KEYS || (!config->split.shard && !gy_range_covers(state->owned, state->content));
+}
+
+static void log_own(struct gy_sim *sim, struct gy_sim_replica *replica)
+{
+    struct gy_sim_entry entry;
+    if (replica->core.state != GY_REPLICA_SERVING || replica->own_under_way || !gy_replica_core_primary(&replica->core) ||
+        sim->now_ns < replica->own_ns || !wants_own(replica, &entry))
+        return;
+    struct gy_sim_message *message = gy_sim_message_new(GY_SIM_WRITE, replica->node, replica->node, replica->shard, 0);
+    message->write.entry = entry;
+    replica->own_under_way = true;
+    step(sim, replica, (struct gy_replica_event){.kind = GY_ON_WRITE, .epoch = replica->core.config.epoch, .bytes = 100,
+                                                 .token = gy_sim_replica_job(replica, message)});
+}
+
 static void tick(struct gy_sim *sim, struct gy_sim_event *event);
 
 static void set_timer(struct gy_sim *sim, struct gy_sim_replica *replica)
@@ -210,6 +262,7 @@ static void set_timer(struct gy_sim *sim, struct gy_sim_replica *replica)
 void gy_sim_replica_drive(struct gy_sim *sim, struct gy_sim_replica *replica, const struct gy_replica_event *event)
 {
     step(sim, replica, *event);
+    log_own(sim, replica);
     while (replica->core.state != GY_REPLICA_FAILED && replica->core.state != GY_REPLICA_CLOSED &&
            gy_replica_core_idle(&replica->core) && !replica->io) {
         if (replica->snapshot)
@@ -278,6 +331,7 @@ void gy_sim_replica_begin(struct gy_sim *sim, struct gy_sim_replica *replica)
     replica->opened = true;
     replica->timer_ns = GY_NEVER;
     replica->ask.call = 0;
+    replica->own_under_way = false;
     memset(replica->sends, 0, sizeof replica->sends);
     replica->state = disk->flushed;
     gy_replica_core_init(&replica->core, GROUP_BYTES_MAX);

@@ -11,7 +11,14 @@ struct gy_sim_job {
     uint64_t pretended_epoch;       /* a planted bug's: what the sender of the append said */
 };
 
-typedef enum gy_sim_io { GY_SIM_IO_NONE, GY_SIM_IO_APPEND, GY_SIM_IO_APPLY, GY_SIM_IO_CONFIG, GY_SIM_IO_REPLACE } gy_sim_io;
+typedef enum gy_sim_io {
+    GY_SIM_IO_NONE,
+    GY_SIM_IO_APPEND,
+    GY_SIM_IO_APPLY,
+    GY_SIM_IO_CONFIG,
+    GY_SIM_IO_REPLACE,
+    GY_SIM_IO_SPLIT, /* the part of the child that comes before a narrowing is applied */
+} gy_sim_io;
 
 struct gy_sim_call {
     uint64_t call; /* 0: none */
@@ -39,6 +46,8 @@ struct gy_sim_replica {
     int64_t timer_ns;                /* local; GY_NEVER: none */
     int64_t ticks_since_ns;
     uint32_t ticks;                  /* since then */
+    bool own_under_way;              /* an entry that it logs by itself: of a split */
+    int64_t own_ns;                  /* not before */
 
     /* On its way to the disk. */
     gy_sim_io io;
@@ -74,6 +83,8 @@ uint64_t gy_sim_replica_job(struct gy_sim_replica *replica, struct gy_sim_messag
 void gy_sim_replica_send(struct gy_sim *sim, struct gy_sim_replica *replica, const struct gy_replica_action *action);
 void gy_sim_replica_ask(struct gy_sim *sim, struct gy_sim_replica *replica, const struct gy_replica_action *action);
 void gy_sim_replica_restore(struct gy_sim *sim, struct gy_sim_replica *replica);
+/* Whether it would answer a linearizable read of the key. */
+bool gy_sim_replica_reads(const struct gy_sim *sim, const struct gy_sim_replica *replica, uint32_t key);
 /* Whether it keeps the message. */
 bool gy_sim_replica_receive(struct gy_sim *sim, struct gy_sim_replica *replica, struct gy_sim_message *message);
 

@@ -196,17 +196,31 @@ static bool write(struct gy_sim *sim, struct gy_sim_replica *replica, struct gy_
         gy_sim_send(sim, gy_sim_message_reply(GY_SIM_CALL_FAILED, message), 0);
         return false;
     }
+    if (!gy_sim_state_owns(&replica->state, message->write.entry.key)) {
+        struct gy_sim_message *reply = gy_sim_message_reply(GY_SIM_WRITE_REPLY, message);
+        reply->write_reply.aborted = true;
+        gy_sim_send(sim, reply, 0);
+        return false;
+    }
     struct gy_replica_event event = {.kind = GY_ON_WRITE, .epoch = message->write.epoch, .bytes = 100};
     event.token = gy_sim_replica_job(replica, message);
     gy_sim_replica_drive(sim, replica, &event);
     return true;
 }
 
+bool gy_sim_replica_reads(const struct gy_sim *sim, const struct gy_sim_replica *replica, uint32_t key)
+{
+    /* From the intent on, not only once it has narrowed itself: the child may serve before that. */
+    bool kept = gy_range_has(gy_config_kept_range(&replica->core.config), gy_sim_key_hash(key));
+    return gy_sim_state_owns(&replica->state, key) && (kept || sim->plant == GY_PLANT_PARENT_READS) &&
+           gy_replica_core_lease_ns(&replica->core) > gy_sim_node_now_ns(sim, replica->node);
+}
+
 static void read(struct gy_sim *sim, struct gy_sim_replica *replica, const struct gy_sim_message *message)
 {
-    bool may = message->read.linearizable
-                   ? gy_replica_core_lease_ns(&replica->core) > gy_sim_node_now_ns(sim, replica->node)
-                   : replica->state.seq >= message->read.seq_min;
+    bool may = message->read.linearizable ? gy_sim_replica_reads(sim, replica, message->read.key)
+                                          : replica->state.seq >= message->read.seq_min &&
+                                                gy_range_covers(replica->state.content, message->read.range);
     if (sim->plant == GY_PLANT_NO_LEASE && gy_replica_core_primary(&replica->core))
         may = true;
     struct gy_sim_message *reply = gy_sim_message_reply(GY_SIM_READ_REPLY, message);

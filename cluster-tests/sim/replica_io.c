@@ -22,6 +22,71 @@ static int64_t sync_ns(struct gy_sim *sim)
     return usual_ns * 100 < gy_sim_ms(STALL_MS_MAX) ? usual_ns * 100 : gy_sim_ms(STALL_MS_MAX);
 }
 
+/* ---- splits ---- */
+
+/* A store that is copied takes its time, and so may what is applied behind it. */
+static int64_t split_ns(struct gy_sim *sim)
+{
+    return !sim->healed && gy_sim_chance(&sim->random, 300) ? gy_sim_between(&sim->random, 0, gy_sim_ms(STALL_MS_MAX))
+                                                            : sync_ns(sim) * 4;
+}
+
+/* Whether the next entry is a narrowing of which this member makes the child. */
+static bool makes_child(struct gy_sim *sim, const struct gy_sim_replica *replica, const struct gy_sim_entry *entry)
+{
+    const struct gy_sim_disk *disk = disk_of(sim, replica);
+    return entry->kind == GY_SIM_ENTRY_NARROW && entry->child && disk->config->split.shard == entry->child &&
+           !gy_range_covers(entry->range, replica->state.owned) && !sim->nodes[replica->node].disks[entry->child].exists;
+}
+
+static void put_child(struct gy_sim *sim, uint8_t node, uint32_t shard, uint32_t child, uint64_t epoch,
+                      const struct gy_sim_state *state)
+{
+    const struct gy_sim_disk *disk = &sim->nodes[node].disks[shard];
+    struct gy_sim_disk *made = &sim->nodes[node].disks[child];
+    if (made->exists)
+        return;
+    GY_SIM_TRACE(sim, "n%u shard %u member %u: its part of shard %u is made, as of seq %llu", node, shard, disk->member, child,
+                 (unsigned long long)state->seq);
+    sim->counts.children++;
+    *made = (struct gy_sim_disk){.exists = true, .waiting = true, .member = disk->member, .wiped = made->wiped,
+                                 .config = disk->config, .config_durable = disk->config, .base = state->seq,
+                                 .base_epoch = epoch, .durable = state->seq, .flushed = *state};
+    gy_sim_check_child(sim, node, child, state);
+}
+
+static void make_child(struct gy_sim *sim, const struct gy_sim_replica *replica)
+{
+    const struct gy_sim_entry *entry = gy_sim_disk_at(disk_of(sim, replica), replica->io_seq);
+    struct gy_sim_state state;
+    gy_sim_state_split(&state, &replica->state, entry, sim->plant);
+    put_child(sim, replica->node, replica->shard, entry->child, entry->epoch, &state);
+}
+
+/* A planted bug's: a child that comes after the narrowing. */
+struct late_child {
+    uint32_t child;
+    uint64_t epoch;
+    struct gy_sim_state state;
+};
+
+static void come_late(struct gy_sim *sim, struct gy_sim_event *event)
+{
+    const struct late_child *late = event->object;
+    put_child(sim, event->owner, event->shard, late->child, late->epoch, &late->state);
+}
+
+static void make_child_late(struct gy_sim *sim, const struct gy_sim_replica *replica, const struct gy_sim_entry *entry)
+{
+    struct late_child *late = calloc(1, sizeof *late);
+    if (!late)
+        abort();
+    late->child = entry->child;
+    late->epoch = entry->epoch;
+    gy_sim_state_split(&late->state, &replica->state, entry, GY_PLANT_NONE);
+    gy_sim_after(sim, gy_sim_between(&sim->random, 0, gy_sim_ms(3000)), replica->node, come_late, replica->shard, 0, late);
+}
+
 /* ---- what arrives on the disk ---- */
 
 static void write_entries(struct gy_sim *sim, struct gy_sim_replica *replica, size_t count)
@@ -67,6 +132,10 @@ static void arrive_perhaps(struct gy_sim *sim, struct gy_sim_replica *replica)
         if (all && replica->snapshot)
             gy_sim_disk_replace(disk, replica->snapshot->tail.state, replica->snapshot->snapshot.epoch);
         break;
+    case GY_SIM_IO_SPLIT:
+        if (all)
+            make_child(sim, replica);
+        break;
     case GY_SIM_IO_APPLY:
     case GY_SIM_IO_NONE:
         break;
@@ -87,7 +156,13 @@ static uint64_t apply(struct gy_sim *sim, struct gy_sim_replica *replica)
                         replica->shard, (unsigned long long)seq, (unsigned long long)disk->base + 1,
                         (unsigned long long)gy_sim_disk_last(disk));
         const struct gy_sim_entry *entry = gy_sim_disk_at(disk, seq);
-        struct gy_sim_result result = gy_sim_state_apply(&replica->state, entry, sim->plant == GY_PLANT_NO_WINDOW);
+        bool late = sim->plant == GY_PLANT_CHILD_LATE && makes_child(sim, replica, entry);
+        if (late)
+            make_child_late(sim, replica, entry);
+        struct gy_sim_result result = gy_sim_state_apply(&replica->state, entry, sim->plant);
+        sim->counts.aborted += result.aborted;
+        if (late)
+            disk->flushed = replica->state;
         if (seq + replica->core.logged > replica->core.last)
             replica->jobs[gy_replica_core_token(&replica->core, seq) - 1].result = result;
         gy_sim_check_applied(sim, replica->node, replica->shard, entry, &replica->state);
@@ -157,6 +232,9 @@ static bool is_done(struct gy_sim *sim, struct gy_sim_replica *replica, struct g
             disk->config_durable = replica->io_config;
         event->kind = GY_ON_CONFIG_STORED;
         break;
+    case GY_SIM_IO_SPLIT:
+        make_child(sim, replica);
+        return false;
     case GY_SIM_IO_REPLACE:
     case GY_SIM_IO_NONE:
         return false;
@@ -186,17 +264,21 @@ static void take_snapshot(struct gy_sim *sim, struct gy_sim_replica *replica)
     gy_sim_replica_begin(sim, replica);
 }
 
+static void begin(struct gy_sim *sim, struct gy_sim_replica *replica, gy_sim_io io, int64_t after_ns);
+
 static void done(struct gy_sim *sim, struct gy_sim_event *timer)
 {
     struct gy_sim_replica *replica = sim->nodes[timer->owner].replicas[timer->shard];
     struct gy_replica_event event;
     if (!replica || replica->io_number != timer->number || replica->io == GY_SIM_IO_NONE)
         return;
-    bool replaces = replica->io == GY_SIM_IO_REPLACE;
+    bool replaces = replica->io == GY_SIM_IO_REPLACE, splits = replica->io == GY_SIM_IO_SPLIT;
     if (is_done(sim, replica, &event))
         gy_sim_replica_drive(sim, replica, &event);
     else if (replaces)
         take_snapshot(sim, replica);
+    else if (splits) /* the child is there: now it narrows itself */
+        begin(sim, replica, GY_SIM_IO_APPLY, split_ns(sim));
 }
 
 /* A planted bug: what was reported synced gets there later. */
@@ -239,14 +321,30 @@ static void gather_entries(struct gy_sim_replica *replica, const struct gy_repli
     }
 }
 
+/* A narrowing goes alone. */
+static uint64_t end_of_group(struct gy_sim *sim, const struct gy_sim_replica *replica, uint64_t first, uint64_t upto)
+{
+    const struct gy_sim_disk *disk = disk_of(sim, replica);
+    for (uint64_t seq = first; seq <= upto && seq > disk->base && seq <= gy_sim_disk_last(disk); seq++)
+        if (gy_sim_disk_at(disk, seq)->kind == GY_SIM_ENTRY_NARROW)
+            return seq == first ? seq : seq - 1;
+    return upto;
+}
+
 bool gy_sim_replica_io(struct gy_sim *sim, struct gy_sim_replica *replica, const struct gy_replica_action *action,
                        struct gy_replica_event *event)
 {
     assert(!replica->io);
     if (action->kind == GY_DO_APPLY) {
         replica->io_seq = action->seq;
-        replica->io_upto = action->upto;
+        replica->io_upto = end_of_group(sim, replica, action->seq, action->upto);
         replica->io = GY_SIM_IO_APPLY;
+        if (sim->plant != GY_PLANT_CHILD_LATE && replica->io_seq > disk_of(sim, replica)->base &&
+            replica->io_seq <= gy_sim_disk_last(disk_of(sim, replica)) &&
+            makes_child(sim, replica, gy_sim_disk_at(disk_of(sim, replica), replica->io_seq))) {
+            begin(sim, replica, GY_SIM_IO_SPLIT, split_ns(sim));
+            return false;
+        }
         if (gy_sim_chance(&sim->random, 800))
             return is_done(sim, replica, event);
         begin(sim, replica, GY_SIM_IO_APPLY, gy_sim_between(&sim->random, 0, gy_sim_ms(sim->healed ? 5 : 50)));

@@ -133,13 +133,42 @@ static void a_state_keeps_its_digest_and_applies_a_request_once(void **state)
     for (uint32_t i = 0; i < 1000; i++) {
         struct gy_sim_entry entry = {.request = 1 + i, .client = (uint8_t)gy_sim_below(&random, GY_SIM_CLIENTS_MAX),
                                      .key = (uint8_t)gy_sim_below(&random, GY_SIM_KEYS), .deletes = gy_sim_chance(&random, 300)};
-        struct gy_sim_result first = gy_sim_state_apply(&self, &entry, false);
+        struct gy_sim_result first = gy_sim_state_apply(&self, &entry, GY_PLANT_NONE);
         uint64_t digest = self.digest;
-        struct gy_sim_result again = gy_sim_state_apply(&self, &entry, false);
+        struct gy_sim_result again = gy_sim_state_apply(&self, &entry, GY_PLANT_NONE);
         assert_true(first.seq == again.seq && first.existed == again.existed && self.digest == digest);
         assert_true(gy_sim_state_digest(&self) == digest && digest != other.digest);
         other = self;
     }
+}
+
+static struct gy_sim_result write_key(struct gy_sim_state *state, uint32_t request, uint8_t key)
+{
+    return gy_sim_state_apply(state, &(struct gy_sim_entry){.request = request, .key = key}, GY_PLANT_NONE);
+}
+
+static void a_state_is_split_into_two_that_own_each_key_once_and_remember_what_was_asked(void **state)
+{
+    (void)state;
+    static struct gy_sim_state self, child;
+    for (uint8_t key = 0; key < GY_SIM_KEYS; key++)
+        write_key(&self, key + 1u, key);
+    struct gy_sim_entry narrowing = {.kind = GY_SIM_ENTRY_NARROW, .child = 1, .range = {0, UINT64_MAX / 2}};
+    gy_sim_state_split(&child, &self, &narrowing, GY_PLANT_NONE);
+    gy_sim_state_apply(&self, &narrowing, GY_PLANT_NONE);
+    assert_true(child.seq == self.seq && gy_range_is_all(self.content) && !gy_range_is_all(child.content));
+    for (uint32_t key = 0; key < GY_SIM_KEYS; key++)
+        assert_true(gy_sim_state_owns(&self, key) != gy_sim_state_owns(&child, key));
+    /* What was done before the split is known to both; what is not owned any more has no effect. */
+    assert_int_equal(write_key(&child, GY_SIM_KEYS, GY_SIM_KEYS - 1).seq, GY_SIM_KEYS);
+    uint64_t digest = self.digest;
+    assert_true(write_key(&self, GY_SIM_KEYS + 1, GY_SIM_KEYS - 1).aborted && self.digest == digest);
+    for (uint32_t key; (key = gy_sim_state_foreign(&self)) < GY_SIM_KEYS;)
+        gy_sim_state_apply(&self, &(struct gy_sim_entry){.kind = GY_SIM_ENTRY_FORGET, .key = (uint8_t)key}, GY_PLANT_NONE);
+    assert_true(!gy_range_is_all(self.content) && self.cells[0].value && !self.cells[GY_SIM_KEYS - 1].value);
+    /* One that is owned is passed over. */
+    gy_sim_state_apply(&self, &(struct gy_sim_entry){.kind = GY_SIM_ENTRY_FORGET, .key = 0}, GY_PLANT_NONE);
+    assert_true(self.cells[0].value && gy_sim_state_digest(&self) == self.digest && gy_sim_state_digest(&child) == child.digest);
 }
 
 int main(void)
@@ -148,6 +177,7 @@ int main(void)
         cmocka_unit_test(a_seed_always_gives_the_same_run),
         cmocka_unit_test(histories_are_judged_as_a_search_of_all_orders_judges_them),
         cmocka_unit_test(a_state_keeps_its_digest_and_applies_a_request_once),
+        cmocka_unit_test(a_state_is_split_into_two_that_own_each_key_once_and_remember_what_was_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,13 +115,18 @@ static void draw_cluster(struct gy_sim *sim)
     sim->node_count = 3 + (uint32_t)gy_sim_below(&sim->random, GY_SIM_NODES_MAX - 2);
     sim->coordinator_count = gy_sim_chance(&sim->random, 300) ? 2 : 1;
     sim->client_count = 1 + (uint32_t)gy_sim_below(&sim->random, GY_SIM_CLIENTS_MAX);
-    sim->shard_count = gy_sim_chance(&sim->random, 700) ? 1 : 1 + (uint32_t)gy_sim_below(&sim->random, GY_SIM_SHARDS_MAX);
+    sim->family_count = gy_sim_chance(&sim->random, 700) ? 1 : 1 + (uint32_t)gy_sim_below(&sim->random, GY_SIM_FAMILIES_MAX);
+    sim->shard_count = sim->family_count;
     struct gy_plan_wish wish = {.copies = gy_sim_chance(&sim->random, 600) ? 3 : 1 + (uint32_t)gy_sim_below(&sim->random, 3)};
     wish.min_copies = (uint32_t)gy_sim_below(&sim->random, wish.copies + 1);
     if (wish.copies < sim->node_count && gy_sim_chance(&sim->random, 200))
         wish.quantized = 1;
-    for (uint32_t s = 0; s < sim->shard_count; s++)
+    for (uint32_t s = 0; s < sim->shard_count; s++) {
         sim->wishes.shards[s] = wish;
+        sim->families[s] = s;
+        for (uint32_t key = 0; key < GY_SIM_KEYS; key++)
+            sim->checks.owners[s][key] = s;
+    }
     sim->wishes.replace_after_ns = gy_sim_between(&sim->random, gy_sim_ms(4000), gy_sim_ms(30000));
     for (uint32_t n = 0; n < sim->node_count; n++) {
         sim->nodes[n].clock_ppm = (int32_t)gy_sim_between(&sim->random, -CLOCK_PPM_MAX, CLOCK_PPM_MAX);
@@ -134,7 +139,11 @@ static const char *unsettled(struct gy_sim *sim, uint32_t *shard)
     const char *why;
     for (uint32_t s = 0; s < sim->shard_count; s++) {
         *shard = s;
-        if (!gy_sim_check_dead(sim, s) && !gy_sim_check_settled(sim, s, &why))
+        /* A split does not end without its child, nor a child begin without its parent. */
+        uint32_t child = gy_sim_catalog_now(sim, s)->split.shard;
+        bool never = (gy_sim_catalog_hidden(sim, s) && gy_sim_check_dead(sim, sim->parents[s])) ||
+                     (child && child < sim->shard_count && gy_sim_check_dead(sim, child));
+        if (!never && !gy_sim_check_dead(sim, s) && !gy_sim_check_settled(sim, s, &why))
             return why;
     }
     return NULL;

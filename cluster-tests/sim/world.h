@@ -28,7 +28,8 @@ enum {
 
 /* What happened in a run: a world in which nothing did shows nothing. */
 struct gy_sim_counts {
-    uint64_t configurations, promotions, crashes, cuts, damages, restores, tails_cut, writes, unknown, gets, dead_shards;
+    uint64_t configurations, promotions, crashes, cuts, damages, restores, tails_cut, writes, unknown, gets, dead_shards,
+        splits, switches, children, aborted;
 };
 
 /* How hard this run's world is. Rates are per mille of messages or of disk operations, gaps are mean times between events. */
@@ -38,7 +39,7 @@ struct gy_sim_weather {
     int64_t sync_ns;                /* of a disk, usual at most; now and then a hundred times that */
     uint32_t sync_fails;            /* per 100,000 */
     int64_t crash_gap_ns, cut_gap_ns, freeze_gap_ns, damage_gap_ns, full_gap_ns, coordinator_gap_ns, catalog_gap_ns,
-        operator_gap_ns, jump_gap_ns; /* 0: never */
+        operator_gap_ns, jump_gap_ns, split_gap_ns; /* 0: never */
     int64_t trouble_ns;             /* how long one lasts, at most */
     int64_t call_ns;                /* until an unanswered message counts as failed */
     uint32_t log_keep;              /* entries that a trim leaves */
@@ -55,7 +56,9 @@ struct gy_sim {
     uint64_t steps, calls;
     struct gy_sim_counts counts;
 
-    uint32_t node_count, coordinator_count, client_count, shard_count;
+    uint32_t node_count, coordinator_count, client_count;
+    uint32_t family_count, shard_count; /* shards of the beginning, and of the catalog: the next one has this number */
+    uint32_t families[GY_SIM_SHARDS_MAX], parents[GY_SIM_SHARDS_MAX];
     uint32_t life[GY_SIM_ENDPOINTS];
     int64_t frozen_until_ns[GY_SIM_ENDPOINTS];
     uint32_t cuts;  /* under way */
