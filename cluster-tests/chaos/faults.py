@@ -247,7 +247,33 @@ class RollingRestart(Fault):
         pass
 
 
-ALL = {fault.name: fault for fault in (Kill, Freeze, Cut, OneWayCut, SlowLink, FullDisk, SyncError, BitFlip, RollingRestart)}
+class Split(Fault):
+    """a shard of the collection is split: no fault at all, and goes on while others come"""
+    name = "split"
+    at_once = True
+    allows = ("DEADLINE_EXCEEDED",)  # of writes to the upper half, which wait
+    shards_max = 16  # enough
+
+    def __init__(self, world, on, dice):
+        super().__init__(world, on, dice)
+        self.which, self.done = dice.random(), ""
+
+    @classmethod
+    def targets(cls, layout):
+        return ["a shard"]
+
+    def text(self):
+        return super().text() + self.done
+
+    def inject(self):
+        self.done = f": {self.world.split(self.which, self.shards_max)}"
+
+    def heal(self):
+        pass
+
+
+ALL = {fault.name: fault
+       for fault in (Kill, Freeze, Cut, OneWayCut, SlowLink, FullDisk, SyncError, BitFlip, RollingRestart, Split)}
 
 
 def usable(names, layout, can):

@@ -22,6 +22,7 @@ DISK_BYTES = 640 << 20  # a shard's file system; only what is used takes memory
 DISK_FREE_MIN = 48 << 20  # of which the daemon keeps so much free
 COLLECTION = "chaos"
 HEALTHY_SECONDS = 120
+SPLIT_REFUSED = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "FAILED_PRECONDITION")
 
 
 class Node(Daemon):
@@ -125,8 +126,8 @@ class World:
             node.start()
 
     def await_healthy(self, seconds=HEALTHY_SECONDS):
-        """Every node ready and up for every coordinator, every shard of the collection reachable with all its copies in sync, and
-        an exact search and reads by id that need them all answered. Returns how long that took."""
+        """Every node ready and up for every coordinator, every shard of the collection reachable with all its copies in sync,
+        none being split, and an exact search and reads by id that need them all answered. Returns how long that took."""
         begin = time.monotonic()
         for node in self.nodes.values():
             node.await_ready()
@@ -165,6 +166,9 @@ class World:
                          if sum(m.in_sync for m in s.members) < collection.spec.copies or any(m.restoring for m in s.members)]
                 if short:
                     return f"shards {short} of {collection.spec.name} have fewer copies in sync than {collection.spec.copies}"
+                splitting = [s.shard for s in collection.shards if s.splitting_into or s.foreign_points]
+                if splitting:
+                    return f"shards {splitting} of {collection.spec.name} are being split"
                 client.search(collection.spec.name, [0.0] * collection.spec.dim, k=1, exact=True, timeout=5)
                 client.call("Points", "Count", collection=collection.spec.name, timeout=5)
                 # Of every shard's primary under its lease: after a restart it has none before a coordinator leads.
@@ -172,6 +176,25 @@ class World:
         except grpc.RpcError as error:
             return f"{error.code().name}: {error.details()}"
         return None
+
+    def split(self, which, shards_max):
+        """Asks the first coordinator that answers to split a shard, `which` of the way through them; what came of it, in words.
+        It may be refused: one is split at a time, and none while the collection is trained."""
+        refused = ""
+        for address in self.clients():
+            try:
+                with Client(address) as client:
+                    count = len(client.call("Collections", "Get", name=COLLECTION, timeout=3).shards)
+                    if count >= shards_max:
+                        return f"{count} shards are enough"
+                    shard = int(which * count)
+                    made = client.call("Cluster", "Split", collection=COLLECTION, shard=shard, timeout=3).new_shard
+                    return f"the upper half of {shard} becomes {made}"
+            except grpc.RpcError as error:
+                if error.code().name not in SPLIT_REFUSED:
+                    raise
+                refused = f"refused, {error.details()}"
+        return refused
 
     def ended_by_themselves(self):
         """Nodes that should run and do not."""

@@ -205,7 +205,8 @@ def test_a_write_that_is_sent_again_is_done_once_whoever_is_primary(own_cluster)
             victim = shards_of(client, "c")[0].primary
             own_cluster.shards[number_of(victim)].kill()
             upsert(0, 1)
-            assert delete(range(10, 20), 3) == 10
+            delete(range(10, 20), 3)  # with other ids: what it did is known by its number alone
+            assert delete(range(10), 3) == 10
             is_there(1, range(10, 40))
             own_cluster.start_shard(number_of(victim))
             await_whole(client, "c")
