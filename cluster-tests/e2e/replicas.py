@@ -24,10 +24,14 @@ def passing(attempt):
         return None
 
 
+def run_gyre(cluster, *arguments):
+    return subprocess.run([BIN / "gyre", *arguments, "--address", cluster.ports["grpc"]], capture_output=True, timeout=60,
+                          text=True)
+
+
 def gyre(cluster, *arguments):
     """Runs the command against the cluster; what it printed."""
-    done = subprocess.run([BIN / "gyre", *arguments, "--address", cluster.ports["grpc"]], capture_output=True, timeout=60,
-                          text=True)
+    done = run_gyre(cluster, *arguments)
     assert done.returncode == 0, f"gyre {' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
 

@@ -59,6 +59,29 @@ def test_a_node_is_drained(four):
         assert "no longer draining" in gyre(four, "drain", drained, "--undo")
 
 
+def node_names(client):
+    return {node.name for node in client.call("Cluster", "Status").nodes}
+
+
+def test_a_node_is_replaced_and_one_that_drained_is_removed(four):
+    with four.client() as client:
+        with in_use(four, client, shards=3, copies=2):
+            shards = await_whole_while_writing(client, "c")
+            old = shards[0].primary
+            new = next(f"n{i}" for i in range(4) if f"n{i}" not in {m.node for m in shards[0].members})
+            done = gyre(four, "replace", old, "--with", new, "--remove")
+            assert f"to {new}" in done and "removed" in done
+            assert old not in node_names(client)
+            shards = await_whole_while_writing(client, "c")
+            assert not any(m.node == old for s in shards for m in s.members)
+            assert any(m.node == new for m in shards[0].members)
+            four.shards[number_of(old)].stop()
+            four.start_shard(number_of(old))  # as a new node, which may have replicas again
+            until(lambda: old in node_names(client), "the node to join anew")
+            assert "removed" in gyre(four, "drain", new, "--remove")
+            assert new not in node_names(client)
+
+
 def test_members_are_moved(four):
     with four.client() as client:
         with in_use(four, client, shards=1, copies=2, quantized=1):

@@ -9,6 +9,7 @@ import numpy
 import pytest
 
 from cluster import ids, until
+from replicas import await_whole, gyre, nodes_of, number_of
 
 CODE = grpc.StatusCode
 DIM = 16
@@ -133,3 +134,29 @@ def test_a_write_and_a_get_outlive_their_primary(own_cluster):
         assert len(found.points) == 300
         for point in found.points:
             assert numpy.allclose(point.vector, base[point.id.num] + 1)
+
+
+def test_codes_answer_without_a_full_copy_only_if_the_request_or_the_collection_lets_them(own_cluster):
+    with own_cluster.client() as client:
+        base, _ = filled(client, points=500, copies=1, shards=1, quantized=1)
+        shard = await_whole(client, "c")[0]
+        own_cluster.shards[number_of(nodes_of(shard, primary=True)[0])].kill()
+
+        def refused(**options):
+            with pytest.raises(grpc.RpcError) as failure:
+                client.search("c", base[3], **options)
+            assert failure.value.code() == CODE.UNAVAILABLE
+
+        def from_codes(**options):
+            reply = client.search("c", base[3], **options)
+            assert ids(reply)[0] == 3 and len(reply.hits) == 10
+            assert reply.basis.approximate_shards == 1 and not reply.basis.exact_distances and not reply.basis.certified
+
+        until(lambda: not client.call("Collections", "Get", name="c").shards[0].reachable, "the primary called away")
+        refused()
+        from_codes(allow_approximate=True)
+        assert "allow_approximate" in gyre(own_cluster, "collection", "update", "c", "--allow-approximate", "yes", "--json")
+        from_codes()
+        refused(exact=True)
+        gyre(own_cluster, "collection", "update", "c", "--allow-approximate", "no")
+        refused()

@@ -8,8 +8,8 @@ import shutil
 import numpy
 
 from cluster import Cluster, ids, until
-from replicas import (Searcher, Watcher, Writer, add_anchors, await_whole, await_whole_while_writing, node_points, nodes_of,
-                      number_of, passing, shards_of)
+from replicas import (Searcher, Watcher, Writer, add_anchors, await_whole, await_whole_while_writing, gyre, node_points, nodes_of,
+                      number_of, passing, run_gyre, shards_of)
 
 DIM = 16
 TRIMMED_BYTES = 64 << 20  # of log between two trims (shard/replica)
@@ -137,6 +137,29 @@ def test_a_member_that_missed_writes_is_not_promoted_though_it_is_the_only_one_l
         start(own_cluster, [shard.primary])
         await_whole(client, "c")
         writer.verify(client)
+
+
+def test_a_shard_goes_on_with_less_only_by_an_operators_word(own_cluster):
+    with own_cluster.client() as client:
+        client.create("c", DIM, "L2", shards=1, copies=2)
+        client.upsert("c", [client.point(i, numpy.full(DIM, i)) for i in range(50)])
+        [shard] = await_whole(client, "c")
+        [follower] = nodes_of(shard, primary=False)
+        kill(own_cluster, [follower])
+        client.upsert("c", [client.point(i, numpy.full(DIM, -i)) for i in range(40, 60)])  # which only the primary has
+        kill(own_cluster, [shard.primary])
+        start(own_cluster, [follower])
+        recover = ["recover", "c", "--shard", "0"]
+        until(lambda: "accept-data-loss" in run_gyre(own_cluster, *recover).stderr, "a word about what would be lost")
+        assert shards_of(client, "c")[0].primary == shard.primary
+        assert f"on {follower}" in gyre(own_cluster, *recover, "--accept-data-loss")
+        found = until(lambda: passing(lambda: client.get("c", range(60), timeout=5)), "the shard to go on").points
+        assert {p.id.num: p.vector[0] for p in found} == {i: float(i) for i in range(50)}
+        start(own_cluster, [shard.primary])  # what it had is not mixed in again
+        [now] = await_whole(client, "c")
+        assert now.unclean_epoch > 0 and now.primary == follower
+        client.upsert("c", [client.point(99, numpy.full(DIM, 99))])
+        assert {p.id.num for p in client.get("c", range(100)).points} == {*range(50), 99}
 
 
 def test_quantized_members_hold_no_vectors_and_follow_everything(own_cluster):

@@ -26,6 +26,7 @@ gyre_status gy_collection_spec_read(const Gyre__V1__CollectionSpec *sent, struct
         .copies = sent->copies ? sent->copies : 1,
         .quantized = sent->quantized,
         .min_copies = sent->min_copies,
+        .allow_approximate = sent->allow_approximate,
     };
     memcpy(spec.name, sent->name, strlen(sent->name) + 1);
     const char *codec = sent->codec[0] ? sent->codec : "rabitq";
@@ -106,10 +107,12 @@ static gyre_status update(void *self, const struct gy_caller *caller, void *requ
     (void)caller;
     gy_collections_service *service = self;
     const Gyre__V1__UpdateCollectionRequest *asked = request;
+    bool allow_approximate = asked->allow_approximate && asked->allow_approximate->value;
     struct gy_placement_wishes wishes = {
         .copies = asked->copies ? &asked->copies->value : NULL,
         .quantized = asked->quantized ? &asked->quantized->value : NULL,
         .min_copies = asked->min_copies ? &asked->min_copies->value : NULL,
+        .allow_approximate = asked->allow_approximate ? &allow_approximate : NULL,
     };
     Gyre__V1__Collection *updated;
     GY_TRY(gy_placement_update(service->placement, asked->name, &wishes, &updated, err));

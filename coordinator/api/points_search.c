@@ -205,6 +205,7 @@ static gyre_status batch_read(struct batch *batch, struct gy_search_options *opt
     GY_TRY(gy_search_options_read(batch->options, options, err)); /* before any work */
     GY_TRY(gy_route_token(&batch->renewal, &batch->route, batch->token.data, batch->token.len, &batch->seqs, err));
     options->min_seqs = batch->token.len ? batch->seqs : NULL;
+    options->allow_approximate |= batch->route->allow_approximate;
     GY_TRY(queries_resolve(batch, &any_like, err));
     options->k += any_like, options->spare = any_like; /* room for the point itself, which is left out afterwards */
     options->deadline_ns = batch->renewal.deadline_ns;

@@ -236,12 +236,12 @@ gyre_status gy_collection_record_encode(const gy_collection_record *record, gy_b
     const struct gy_collection_spec *spec = &record->spec;
     /* "o" with NULL makes json_pack fail, and steals the array otherwise */
     GY_AUTO(json_t) *json = json_pack(
-        "{s:i, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format", COLLECTION_FORMAT,
+        "{s:i, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:I, s:I, s:I, s:o, s:o}", "format",
+        COLLECTION_FORMAT,
         "id", (json_int_t)record->id, "name", spec->name, "dim", (json_int_t)spec->dim, "metric", gyre_metric_name(spec->metric),
         "codec", spec->codec, "bits", (json_int_t)spec->bits, "shards", (json_int_t)spec->shards, "copies",
-        (json_int_t)spec->copies, "quantized", (json_int_t)spec->quantized, "min_copies", (json_int_t)spec->min_copies, "state",
-        state_name(record->state),
-        "trained_at_points", (json_int_t)record->trained_at_points, "codebook_version", (json_int_t)record->codebook_version,
+        (json_int_t)spec->copies, "quantized", (json_int_t)spec->quantized, "min_copies", (json_int_t)spec->min_copies, "allow_approximate",
+        (int)spec->allow_approximate, "state", state_name(record->state), "trained_at_points", (json_int_t)record->trained_at_points, "codebook_version", (json_int_t)record->codebook_version,
         "lists", (json_int_t)record->lists, "probe_costs", probe_costs_json(record), "configs", configs_json(record));
     return write_json(json, out, err);
 }
@@ -250,6 +250,7 @@ gyre_status gy_collection_record_encode(const gy_collection_record *record, gy_b
 struct raw {
     json_int_t format, id, dim, bits, shards, copies, quantized, min_copies, trained_at_points, codebook_version, lists;
     const char *name, *metric, *codec, *state;
+    int allow_approximate;
     json_t *probe_costs, *configs; /* borrowed */
 };
 
@@ -264,6 +265,7 @@ static gyre_status read_spec(struct gy_collection_spec *spec, const struct raw *
     GY_TRY(read_u32(&spec->copies, raw->copies, "copies", err));
     GY_TRY(read_u32(&spec->quantized, raw->quantized, "quantized", err));
     GY_TRY(read_u32(&spec->min_copies, raw->min_copies, "min_copies", err));
+    spec->allow_approximate = raw->allow_approximate;
     gyre_error why;
     if (gy_collection_spec_check(spec, &why) != GYRE_OK)
         return gyre_fail(err, GYRE_CORRUPT, "%s", why.text);
@@ -481,13 +483,14 @@ static gyre_status read_configs(gy_collection_record *record, bool ranged, json_
 
 static gyre_status collection_read(gy_collection_record *record, json_t *json, gyre_error *err)
 {
-    struct raw raw;
+    struct raw raw = {.allow_approximate = false}; /* which older records do not have */
     json_error_t where;
     if (json_unpack_ex(json, &where, JSON_STRICT,
-                       "{s:I, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "format",
+                       "{s:I, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s?b, s:s, s:I, s:I, s:I, s:o, s:o}", "format",
                        &raw.format, "id", &raw.id, "name", &raw.name, "dim", &raw.dim, "metric", &raw.metric, "codec",
                        &raw.codec, "bits", &raw.bits, "shards", &raw.shards, "copies", &raw.copies, "quantized",
-                       &raw.quantized, "min_copies", &raw.min_copies, "state", &raw.state, "trained_at_points",
+                       &raw.quantized, "min_copies", &raw.min_copies, "allow_approximate", &raw.allow_approximate, "state",
+                       &raw.state, "trained_at_points",
                        &raw.trained_at_points, "codebook_version", &raw.codebook_version, "lists", &raw.lists, "probe_costs",
                        &raw.probe_costs, "configs", &raw.configs) != 0)
         return gyre_fail(err, GYRE_CORRUPT, "%s", where.text);

@@ -23,6 +23,7 @@ struct gy_collection_spec {
     uint32_t shards;
     uint32_t copies;     /* full members of each shard */
     uint32_t quantized;  /* members that hold codes only */
+    bool allow_approximate; /* where no full copy of a shard is within reach its codes answer searches */
     uint32_t min_copies; /* writes are refused while fewer are in sync; 0: one less than copies, but at least one */
 };
 

@@ -68,9 +68,9 @@ static json_t *collection_json(const Gyre__V1__Collection *collection)
 {
     const Gyre__V1__CollectionSpec *spec = collection->spec;
     return json_pack(
-        "{s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "name", spec->name, "id", whole(collection->id),
+        "{s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:o, s:o, s:o}", "name", spec->name, "id", whole(collection->id),
         "dim", whole(spec->dim), "metric", gyre_metric_name((gyre_metric)spec->metric), "codec", spec->codec, "bits",
-        whole(spec->bits), "copies", whole(spec->copies), "quantized", whole(spec->quantized), "points",
+        whole(spec->bits), "copies", whole(spec->copies), "quantized", whole(spec->quantized), "allow_approximate", (int)spec->allow_approximate, "points",
         whole(collection->points), "codebook_version", whole(collection->codebook_version), "lists", whole(collection->lists),
         "probe_costs", ARRAY_OF(collection->probe_costs, collection->n_probe_costs, probe_cost_json), "training",
         training_json(collection->training), "shards", ARRAY_OF(collection->shards, collection->n_shards, shard_json));

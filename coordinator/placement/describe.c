@@ -38,6 +38,7 @@ static bool describe_spec(const struct gy_collection_spec *spec, Gyre__V1__Colle
     sent->copies = spec->copies;
     sent->quantized = spec->quantized;
     sent->min_copies = gy_plan_min_copies(&(struct gy_plan_wish){spec->copies, spec->quantized, spec->min_copies});
+    sent->allow_approximate = spec->allow_approximate;
     return sent->name && sent->codec;
 }
 

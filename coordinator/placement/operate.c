@@ -19,6 +19,7 @@ gyre_status gy_placement_update(gy_placement *placement, const char *name, const
         spec->copies = wishes->copies ? *wishes->copies : spec->copies;
         spec->quantized = wishes->quantized ? *wishes->quantized : spec->quantized;
         spec->min_copies = wishes->min_copies ? *wishes->min_copies : spec->min_copies;
+        spec->allow_approximate = wishes->allow_approximate ? *wishes->allow_approximate : spec->allow_approximate;
         status = gy_collection_spec_check(spec, err);
     }
     uint64_t revision;
@@ -30,14 +31,16 @@ gyre_status gy_placement_update(gy_placement *placement, const char *name, const
         pthread_mutex_lock(&placement->mu);
         struct gy_collection_spec *spec = &entry->record.spec;
         spec->copies = changed.spec.copies, spec->quantized = changed.spec.quantized;
-        spec->min_copies = changed.spec.min_copies;
+        spec->min_copies = changed.spec.min_copies, spec->allow_approximate = changed.spec.allow_approximate;
         entry->revision = revision;
         entry->replan = true;
         pthread_cond_broadcast(&placement->changed);
-        status = gy_describe_collection(entry, out, err);
+        status = gy_table_publish(placement, entry, err);
+        if (status == GYRE_OK)
+            status = gy_describe_collection(entry, out, err);
         pthread_mutex_unlock(&placement->mu);
-        gy_log(GY_LOG_INFO, "collection_updated", "collection=%s copies=%u quantized=%u min_copies=%u", name, changed.spec.copies,
-               changed.spec.quantized, changed.spec.min_copies);
+        gy_log(GY_LOG_INFO, "collection_updated", "collection=%s copies=%u quantized=%u min_copies=%u allow_approximate=%d", name,
+               changed.spec.copies, changed.spec.quantized, changed.spec.min_copies, changed.spec.allow_approximate);
     }
     pthread_mutex_unlock(&placement->catalog_mu);
     return status;

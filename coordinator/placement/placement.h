@@ -102,6 +102,7 @@ GYRE_CHECKED gyre_status gy_placement_train(gy_placement *placement, const char 
 /* Wishes that change; NULL: stays. */
 struct gy_placement_wishes {
     const uint32_t *copies, *quantized, *min_copies;
+    const bool *allow_approximate;
 };
 /* GYRE_INVALID as gy_collection_spec_check. */
 GYRE_CHECKED gyre_status gy_placement_update(gy_placement *placement, const char *name, const struct gy_placement_wishes *wishes,

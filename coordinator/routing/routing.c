@@ -141,6 +141,7 @@ static gyre_status route_new(counted_route **out, const gy_routing *routing, con
         .codebook = gy_codebook_decoded(made->codebook),
         .probe_costs = made->probe_costs,
         .probe_cost_count = record->probe_cost_count,
+        .allow_approximate = record->spec.allow_approximate,
         .pace = routing->pace,
     };
     memcpy(made->view.placement_key, routing->placement_key, GY_PLACEMENT_KEY_BYTES);

@@ -56,6 +56,7 @@ typedef struct gy_route {
     const gyre_codebook *codebook;       /* the newest published; its rotation serves every version of the collection */
     const struct gy_probe_cost *probe_costs; /* [probe_cost_count] of its lists; see probe_cost.h */
     uint32_t probe_cost_count;
+    bool allow_approximate;              /* as if every search said so */
     gy_pace *pace;
     uint8_t placement_key[16];
 } gy_route;

@@ -29,7 +29,8 @@ static gy_codebook *make_codebook(gyre_metric metric, uint32_t version)
 static gy_collection_record make_record(void)
 {
     gy_collection_record record = {
-        .spec = {.name = "words", .dim = 3, .metric = GYRE_COSINE, .codec = "rabitq", .bits = 1, .shards = 2, .copies = 1},
+        .spec = {.name = "words", .dim = 3, .metric = GYRE_COSINE, .codec = "rabitq", .bits = 1, .shards = 2, .copies = 1,
+                 .allow_approximate = true},
         .id = 42,
         .state = GY_COLLECTION_ACTIVE,
         .trained_at_points = 1000,
@@ -86,6 +87,7 @@ static void a_collection_record_is_read_as_it_was_written(void **state)
     assert_int_equal(gy_collection_record_decode(&again, bytes.data, bytes.size, &err), GYRE_OK);
     assert_string_equal(again.spec.name, "words");
     assert_int_equal(again.spec.metric, GYRE_COSINE);
+    assert_true(again.spec.allow_approximate);
     assert_int_equal(again.state, GY_COLLECTION_ACTIVE);
     assert_int_equal(again.codebook_version, 2);
     assert_int_equal(again.lists, 4);
@@ -218,6 +220,7 @@ static const struct damage {
     {"\"quantized\":0", "\"quantized\":8", GYRE_CORRUPT, "quantized is 8; it must be 0 to 7"},
     {"\"min_copies\":0", "\"min_copies\":2", GYRE_CORRUPT, "min_copies is 2"},
     {"\"min_copies\":0,", "", GYRE_CORRUPT, "min_copies"},
+    {"\"allow_approximate\":true", "\"allow_approximate\":1", GYRE_CORRUPT, "Expected true or false"},
     {"\"state\":\"active\"", "\"state\":\"asleep\"", GYRE_CORRUPT, "state"},
     {"\"trained_at_points\":1000", "\"trained_at_points\":-1", GYRE_CORRUPT, "trained_at_points"},
     {"\"codebook_version\":2", "\"codebook_version\":0", GYRE_CORRUPT, "codebook_version 0"},

@@ -84,7 +84,7 @@ int command_collection_create(struct cli *cli, int argc, char **argv)
 {
     uint64_t dim = 0, bits = 0, shards = 4, copies = 1, quantized = 0, min_copies = 0;
     const char *metric = "l2", *codec = "rabitq";
-    bool json = false;
+    bool json = false, allow_approximate = false;
     const struct arg args[] = {
         {"dim", 0, ARG_COUNT, &dim, 1, GYRE_DIM_MAX, "N", "floats in a vector (needed)"},
         {"metric", 0, ARG_TEXT, &metric, 0, 0, "NAME", "l2 (the default), ip or cosine"},
@@ -95,6 +95,8 @@ int command_collection_create(struct cli *cli, int argc, char **argv)
         {"quantized", 0, ARG_COUNT, &quantized, 0, UINT32_MAX, "N", "more copies that hold codes only, 0 to 7 (0)"},
         {"min-copies", 0, ARG_COUNT, &min_copies, 0, UINT32_MAX, "N",
          "writes are refused while fewer full copies are in sync (one less than copies)"},
+        {"allow-approximate", 0, ARG_SWITCH, &allow_approximate, 0, 0, NULL,
+         "where no full copy of a shard can be reached its codes may answer searches"},
         {"json", 0, ARG_SWITCH, &json, 0, 0, NULL, "print JSON"},
     };
     const struct usage usage = {
@@ -118,6 +120,7 @@ int command_collection_create(struct cli *cli, int argc, char **argv)
     spec.copies = (uint32_t)copies;
     spec.quantized = (uint32_t)quantized;
     spec.min_copies = (uint32_t)min_copies;
+    spec.allow_approximate = allow_approximate;
     Gyre__V1__CreateCollectionRequest request = GYRE__V1__CREATE_COLLECTION_REQUEST__INIT;
     Gyre__V1__Collection *collection = NULL;
     request.spec = &spec;

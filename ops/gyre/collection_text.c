@@ -60,10 +60,10 @@ json_t *collection_json(const Gyre__V1__Collection *collection)
                                                           collection->training->done));
     if (spec)
         json_object_set_new(object, "spec",
-                            json_pack("{ss si ss ss si si si si si}", "name", spec->name, "dim", (int)spec->dim, "metric",
+                            json_pack("{ss si ss ss si si si si si sb}", "name", spec->name, "dim", (int)spec->dim, "metric",
                                       metric_text(spec->metric), "codec", spec->codec, "bits", (int)spec->bits, "shards",
                                       (int)spec->shards, "copies", (int)spec->copies, "quantized", (int)spec->quantized, "min_copies",
-                                      (int)spec->min_copies));
+                                      (int)spec->min_copies, "allow_approximate", (int)spec->allow_approximate));
     return object;
 }
 

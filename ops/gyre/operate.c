@@ -22,19 +22,23 @@ static Gyre__V1__Number *said(uint64_t value, Gyre__V1__Number *room)
 int command_collection_update(struct cli *cli, int argc, char **argv)
 {
     uint64_t copies = NOT_SAID, quantized = NOT_SAID, min_copies = NOT_SAID;
+    const char *approximate = NULL;
     bool json = false;
     const struct arg args[] = {
         {"copies", 0, ARG_COUNT, &copies, 1, NOT_SAID - 1, "N", "full copies of each shard"},
         {"quantized", 0, ARG_COUNT, &quantized, 0, NOT_SAID - 1, "N", "more copies that hold codes only"},
         {"min-copies", 0, ARG_COUNT, &min_copies, 0, NOT_SAID - 1, "N",
          "writes are refused while fewer full copies are in sync; 0: one less than copies"},
+        {"allow-approximate", 0, ARG_TEXT, &approximate, 0, 0, "yes|no",
+         "whether codes may answer searches of a shard none of whose full copies can be reached"},
         {"json", 0, ARG_SWITCH, &json, 0, 0, NULL, "print JSON"},
     };
     const struct usage usage = {
         "collection update", "NAME", 1, 1,
-        "Changes how many copies a collection has. They are made and removed in the background.",
+        "Changes how many copies a collection has, which are made and removed in the background, and what may answer for them.",
         "  gyre collection update words --copies 3\n"
-        "  gyre collection update words --quantized 2 --min-copies 1\n"};
+        "  gyre collection update words --quantized 2 --min-copies 1\n"
+        "  gyre collection update words --allow-approximate yes\n"};
     int stop = args_read(&usage, args, sizeof args / sizeof *args, cli, &argc, argv);
     if (stop != ARGS_READ)
         return stop;
@@ -45,8 +49,15 @@ int command_collection_update(struct cli *cli, int argc, char **argv)
     request.copies = said(copies, &rooms[0]);
     request.quantized = said(quantized, &rooms[1]);
     request.min_copies = said(min_copies, &rooms[2]);
-    if (!request.copies && !request.quantized && !request.min_copies)
-        return args_misused(&usage, "say what changes: --copies, --quantized or --min-copies");
+    Gyre__V1__Flag flag = GYRE__V1__FLAG__INIT;
+    if (approximate) {
+        flag.value = strcmp(approximate, "yes") == 0;
+        if (!flag.value && strcmp(approximate, "no") != 0)
+            return args_misused(&usage, "--allow-approximate '%.32s': yes or no is needed", approximate);
+        request.allow_approximate = &flag;
+    }
+    if (!request.copies && !request.quantized && !request.min_copies && !request.allow_approximate)
+        return args_misused(&usage, "say what changes: --copies, --quantized, --min-copies or --allow-approximate");
     if (cli_call(cli, usage.command, "/gyre.v1.Collections/Update", &request.base, &gyre__v1__collection__descriptor, &collection,
                  CALL_SECONDS) != CLI_DONE)
         return CLI_FAILED;

@@ -17,6 +17,7 @@ gyre_status search_words_options(const struct search_words *words, Gyre__V1__Sea
     out->exact = words->exact;
     out->approximate = words->approximate;
     out->allow_partial = words->partial;
+    out->allow_approximate = words->from_codes;
     out->confidence = words->confidence;
     out->nprobe = (uint32_t)words->nprobe;
     return GYRE_OK;

@@ -11,7 +11,7 @@ struct search_words {
     double confidence; /* 0: the server's default */
     uint64_t nprobe;   /* 0: by recall */
     const char *recall; /* as typed; NULL: the server's default */
-    bool exact, approximate, partial;
+    bool exact, approximate, partial, from_codes;
 };
 
 /* The rows of a command's table that read the words at w; --recall is the command's own, since some take many. */
@@ -21,7 +21,9 @@ struct search_words {
     {"approximate", 0, ARG_SWITCH, &(w)->approximate, 0, 0, NULL, "answer from codes alone: distances are estimates"}, \
     {"nprobe", 0, ARG_COUNT, &(w)->nprobe, 1, SEARCH_NPROBE_MAX, "N", "look into the N most promising lists (as --recall needs)"}, \
     {"confidence", 0, ARG_REAL, &(w)->confidence, 0.9, 0.9999999, "P", "of each neighbour's bound: 0.9 to 0.9999999 (0.98)"}, \
-    {"allow-partial", 0, ARG_SWITCH, &(w)->partial, 0, 0, NULL, "answer from the shards that can be reached, and say so"}
+    {"allow-partial", 0, ARG_SWITCH, &(w)->partial, 0, 0, NULL, "answer from the shards that can be reached, and say so"}, \
+    {"allow-approximate", 0, ARG_SWITCH, &(w)->from_codes, 0, 0, NULL, \
+     "let codes answer for a shard none of whose full copies can be reached, and say so"}
 
 /* Fills *out but for recall_target, which is 0, or returns GYRE_INVALID for words that exclude each other. */
 GYRE_CHECKED gyre_status search_words_options(const struct search_words *words, Gyre__V1__SearchOptions *out, gyre_error *err);

@@ -40,7 +40,8 @@ static gyre_status describe(const struct cli *cli, gyre_client *client, const ch
     if (status == GYRE_OK) {
         *out = (struct backup_generation){
             .collection_id = collection->id, .dim = spec->dim, .metric = (uint32_t)spec->metric, .bits = spec->bits,
-            .copies = spec->copies, .quantized = spec->quantized, .min_copies = spec->min_copies, .shard_count = collection_shards(collection)};
+            .copies = spec->copies, .quantized = spec->quantized, .min_copies = spec->min_copies,
+            .allow_approximate = spec->allow_approximate, .shard_count = collection_shards(collection)};
         snprintf(out->cluster, sizeof out->cluster, "%s", cluster->cluster);
         snprintf(out->codec, sizeof out->codec, "%s", spec->codec);
         now_text(out->time);

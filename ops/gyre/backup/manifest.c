@@ -171,10 +171,11 @@ static json_t *generation_json(const struct backup_generation *generation)
     json_t *shards = json_array();
     for (uint32_t s = 0; s < generation->shard_count; s++)
         json_array_append_new(shards, shard_json(&generation->shards[s], s));
-    json_t *spec = json_pack("{sI sI ss sI sI sI sI sI}", "dim", (json_int_t)generation->dim, "metric",
+    json_t *spec = json_pack("{sI sI ss sI sI sI sI sI sb}", "dim", (json_int_t)generation->dim, "metric",
                              (json_int_t)generation->metric, "codec", generation->codec, "bits", (json_int_t)generation->bits,
                              "shards", (json_int_t)generation->shard_count, "copies", (json_int_t)generation->copies,
-                             "quantized", (json_int_t)generation->quantized, "min_copies", (json_int_t)generation->min_copies);
+                             "quantized", (json_int_t)generation->quantized, "min_copies", (json_int_t)generation->min_copies,
+                             "allow_approximate", (int)generation->allow_approximate);
     return json_pack("{sI ss ss so so so}", "generation", (json_int_t)generation->number, "time", generation->time, "cluster",
                      generation->cluster, "collection_id", hex_u64(generation->collection_id), "spec", spec, "shards", shards);
 }
@@ -334,6 +335,7 @@ static gyre_status read_spec(const json_t *spec, struct backup_generation *out, 
     GY_TRY(take_u32(spec, "quantized", 7, &out->quantized, err));
     GY_TRY(take_u32(spec, "min_copies", 7, &out->min_copies, err));
     GY_TRY(take_text(spec, "codec", out->codec, sizeof out->codec, err));
+    out->allow_approximate = json_is_true(json_object_get(spec, "allow_approximate")); /* older manifests do not have it */
     if (!out->dim || !out->metric || !out->shard_count || !out->copies)
         return gyre_fail(err, GYRE_CORRUPT, "dim, metric, shards and copies are not 0");
     return GYRE_OK;

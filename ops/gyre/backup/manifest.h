@@ -42,6 +42,7 @@ struct backup_generation {
     uint64_t collection_id;
     /* The spec. */
     uint32_t dim, metric, bits, copies, quantized, min_copies;
+    bool allow_approximate;
     char codec[MANIFEST_NAME_BYTES];
     struct backup_shard *shards; /* [shard_count] */
     uint32_t shard_count;

@@ -206,6 +206,7 @@ static void take_spec(const struct backup_generation *from, Gyre__V1__Collection
     spec->codec = (char *)from->codec;
     spec->bits = strcmp(from->codec, "rabitq") == 0 ? from->bits : 0;
     spec->copies = from->copies, spec->quantized = from->quantized, spec->min_copies = from->min_copies;
+    spec->allow_approximate = from->allow_approximate;
 }
 
 int command_restore(struct cli *cli, int argc, char **argv)

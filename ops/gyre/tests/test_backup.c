@@ -98,6 +98,7 @@ static backup_manifest *make_backup(const char *dir)
                                            .bits = 1,
                                            .copies = 1,
                                            .min_copies = 1,
+                                           .allow_approximate = true,
                                            .codec = "rabitq",
                                            .shards = calloc(1, sizeof *made->shards),
                                            .shard_count = 1};
@@ -167,6 +168,7 @@ static void a_chain_is_the_state_of_each_generation(void **state)
     GY_AUTO(backup_manifest) *read = NULL;
     assert_ok(manifest_read(&read, *state, &err));
     assert_int_equal(read->count, 2);
+    assert_true(read->generations[1].allow_approximate);
     assert_int_equal(read->generations[1].collection_id, UINT64_MAX);
     assert_int_equal(read->generations[1].shards[0].chain, 2);
     for (size_t g = 0; g < 2; g++)
