@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from cluster import ids, until
-from replicas import await_whole, gyre, nodes_of, number_of
+from replicas import await_whole, gyre, nodes_of, number_of, shards_of
 
 CODE = grpc.StatusCode
 DIM = 16
@@ -140,6 +140,7 @@ def test_codes_answer_without_a_full_copy_only_if_the_request_or_the_collection_
     with own_cluster.client() as client:
         base, _ = filled(client, points=500, copies=1, shards=1, quantized=1)
         shard = await_whole(client, "c")[0]
+        until(lambda: all(m.applied_seq for m in shards_of(client, "c")[0].members), "every member to say that it has something")
         own_cluster.shards[number_of(nodes_of(shard, primary=True)[0])].kill()
 
         def refused(**options):
@@ -149,7 +150,7 @@ def test_codes_answer_without_a_full_copy_only_if_the_request_or_the_collection_
 
         def from_codes(**options):
             reply = client.search("c", base[3], **options)
-            assert ids(reply)[0] == 3 and len(reply.hits) == 10
+            assert 3 in ids(reply) and len(reply.hits) == 10
             assert reply.basis.approximate_shards == 1 and not reply.basis.exact_distances and not reply.basis.certified
 
         until(lambda: not client.call("Collections", "Get", name="c").shards[0].reachable, "the primary called away")
