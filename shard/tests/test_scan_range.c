@@ -193,9 +193,8 @@ static void answers_are_of_the_range_asked_for(void **state)
 
 /* ---- with a filter ---- */
 
-static roaring_bitmap_t *bitmap_of(struct world *world, uint64_t share)
+static roaring_bitmap_t *bitmap_of(struct world *world, gy_snapshot *snapshot, uint64_t share)
 {
-    GY_AUTO(gy_snapshot) *snapshot = gy_points_snapshot(world->f.points);
     roaring_bitmap_t *bitmap = roaring_bitmap_create();
     size_t code_bytes = gyre_codec_scan_code_bytes(gy_points_codec(world->f.points), world->dim);
     for (size_t c = 0; c < gy_snapshot_chunk_count(snapshot); c++) {
@@ -216,7 +215,7 @@ static struct answer filtered(struct world *world, struct gy_scan_request reques
     gyre_error err;
     struct answer answer = {.queries = QUERIES};
     GY_AUTO(gy_snapshot) *snapshot = gy_points_snapshot(world->f.points);
-    roaring_bitmap_t *bitmap = bitmap_of(world, share);
+    roaring_bitmap_t *bitmap = bitmap_of(world, snapshot, share);
     request.allowed = bitmap;
     assert_ok(gy_scan_run(world->f.points, snapshot, NULL, &request, answer.out, &answer.version, &answer.seq, &err));
     roaring_bitmap_free(bitmap);
