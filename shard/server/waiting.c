@@ -3,11 +3,8 @@
 #include "store/disk.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 static gyre_status open_store(gy_store **out, gy_store_env *env, const char *path, gyre_error *err)
 {
@@ -42,28 +39,11 @@ static gyre_status configure(gy_store_env *env, const char *path, uint32_t membe
     return gy_store_set_config(store, config, err);
 }
 
-static gyre_status sync_parent(const char *path, gyre_error *err)
-{
-    char *parent = strdup(path), *slash = parent ? strrchr(parent, '/') : NULL;
-    if (!slash) {
-        free(parent);
-        return gyre_fail(err, GYRE_NO_MEMORY, "no memory for a path");
-    }
-    *slash = '\0';
-    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int failed = fd < 0 || fsync(fd) != 0 ? errno : 0;
-    if (fd >= 0)
-        close(fd);
-    gyre_status status = failed ? gyre_fail(err, GYRE_INTERNAL, "%s cannot be synced: %s", parent, strerror(failed)) : GYRE_OK;
-    free(parent);
-    return status;
-}
-
 gyre_status gy_waiting_take(gy_store_env *env, const char *path, const char *to, uint32_t member,
                             const struct gy_shard_config *config, gyre_error *err)
 {
     GY_TRY(configure(env, path, member, config, err));
     if (rename(path, to) != 0)
         return gyre_fail(err, GYRE_INTERNAL, "%s cannot be renamed to %s: %s", path, to, strerror(errno));
-    return sync_parent(to, err);
+    return gy_directory_sync_parent(to, err);
 }

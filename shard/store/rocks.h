@@ -111,7 +111,6 @@ static inline void gy_store_u32_be(uint8_t *p, uint32_t v)
 }
 
 /* directory.c */
-GYRE_CHECKED gyre_status gy_directory_sync_parent(const char *path, gyre_error *err);
 /* path's sibling ".<name>.<suffix>"; malloc'ed. Hidden, so that whoever lists replicas does not see half of one. */
 GYRE_CHECKED gyre_status gy_directory_hidden(char **out, const char *path, const char *suffix, gyre_error *err);
 /* Deletes a directory with all that is in it; fine if it is not there. */

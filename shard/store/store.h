@@ -39,6 +39,8 @@ void gy_store_close(gy_store *store);
 GY_AUTO_DEFINE(gy_store, gy_store_close)
 /* Deletes a closed replica's directory. */
 GYRE_CHECKED gyre_status gy_store_destroy(const char *path, gyre_error *err);
+/* Makes durable that path came, went or was renamed. */
+GYRE_CHECKED gyre_status gy_directory_sync_parent(const char *path, gyre_error *err);
 
 const struct gy_store_identity *gy_store_identity(const gy_store *store);
 const char *gy_store_path(const gy_store *store);
