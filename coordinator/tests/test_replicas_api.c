@@ -8,17 +8,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-/* ---- "words" of one shard, and what is to be seen of it ---- */
-
-static void make_words(struct world *world, uint32_t copies, uint32_t quantized)
-{
-    Gyre__V1__CollectionSpec spec = world_a_spec();
-    Gyre__V1__Collection *made = NULL;
-    gyre_error err = {0};
-    spec.shards = 1, spec.copies = copies, spec.quantized = quantized;
-    MUST(world_create(world, &spec, &made, &err));
-    gy_wire_free(made);
-}
+/* ---- what is to be seen of "words", of one shard ---- */
 
 /* The shard as the API shows it; the caller frees the collection. */
 static const Gyre__V1__ShardInfo *see(struct world *world, Gyre__V1__Collection **found)
@@ -198,7 +188,7 @@ static size_t nodes_shown(struct world *world)
 static void every_member_is_made_and_told_the_same_configuration(void **state)
 {
     struct world *world = *state;
-    make_words(world, 2, 1);
+    world_create_shard(world, 2, 1);
     size_t primary = primary_index(world), holders = 0, primaries = 0;
     for (size_t i = 0; i < world->node_count; i++) {
         world_report(&world->nodes[i]);
@@ -231,7 +221,7 @@ static bool second_epoch(struct world *world) { return epoch(world) == 2; }
 static void a_silent_primary_is_followed_by_one_in_sync(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     size_t dead = primary_index(world);
     bool silent[NODES_MAX] = {0};
     silent[dead] = true;
@@ -297,7 +287,7 @@ static bool codebook_is_back(struct world *world)
 static void a_member_on_a_dead_node_is_made_anew_on_another(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     bool silent[NODES_MAX] = {0};
     size_t spare = free_node(world);
     silent[follower(world)] = true;
@@ -319,7 +309,7 @@ static bool lost_one_is_another(struct world *world)
 static void a_replica_that_is_gone_is_never_made_anew_under_its_id(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     size_t loser = primary_index(world);
     uint32_t lost_id = member_id(&world->nodes[loser]);
     fake_node_lose(&world->nodes[loser], 0);
@@ -342,7 +332,7 @@ static bool fourth_is_made(struct world *world)
 static void a_damaged_replica_is_dropped_and_another_begins(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     fake_node *node = &world->nodes[follower(world)];
     unsigned drops = node->asked[GYRE__NODE__MESSAGE_TYPE__DROP_REPLICA];
     pthread_mutex_lock(&node->mu);
@@ -373,7 +363,7 @@ static bool told_oftener(const fake_node *node, uint64_t count)
 static void a_primary_that_cannot_be_opened_hands_over_and_stays_a_member(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     size_t closed = primary_index(world), spare = free_node(world);
     fake_node *node = &world->nodes[closed];
     uint32_t id = member_id(node);
@@ -401,7 +391,7 @@ static void a_primary_that_cannot_be_opened_hands_over_and_stays_a_member(void *
 static void a_member_that_stays_closed_is_made_anew_elsewhere(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     size_t closed = follower(world), spare = free_node(world);
     close_replica(&world->nodes[closed]);
     world->nodes[closed].replicas[0].named = true; /* it was open once */
@@ -416,7 +406,7 @@ static void a_member_that_stays_closed_is_made_anew_elsewhere(void **state)
 static void another_in_sync_set_is_told_without_the_codebook(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     size_t primary = primary_index(world);
     fake_node *other = &world->nodes[follower(world)];
     uint32_t alone[] = {member_id(&world->nodes[primary])};
@@ -442,7 +432,7 @@ static void another_in_sync_set_is_told_without_the_codebook(void **state)
 static void the_in_sync_set_is_what_the_primary_asked_for(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     size_t primary = primary_index(world), other = follower(world);
     uint32_t pair[] = {member_id(&world->nodes[primary]), member_id(&world->nodes[other])};
     struct gy_shard_config now;
@@ -479,7 +469,7 @@ static bool drained(struct world *world)
 static void a_draining_node_hands_its_members_over(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     uint32_t members = 0;
     gyre_error err = {0};
     assert_int_equal(drain(world, "n9", false, &members, &err), GYRE_NOT_FOUND);
@@ -511,7 +501,7 @@ static bool follows_the_wishes(struct world *world)
 static void other_wishes_are_followed_while_it_lives(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     Gyre__V1__UpdateCollectionRequest request = GYRE__V1__UPDATE_COLLECTION_REQUEST__INIT;
     Gyre__V1__Number copies = GYRE__V1__NUMBER__INIT, quantized = GYRE__V1__NUMBER__INIT;
     Gyre__V1__Collection *updated = NULL;
@@ -533,7 +523,7 @@ static void other_wishes_are_followed_while_it_lives(void **state)
 static void a_replica_is_moved_by_hand(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     Gyre__V1__MoveRequest request = GYRE__V1__MOVE_REQUEST__INIT;
     Gyre__V1__MoveReply *reply = NULL;
     gyre_error err = {0};
@@ -568,7 +558,7 @@ static bool all_reachable(struct world *world)
 static void configurations_outlive_the_coordinator(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     size_t primary = primary_index(world);
     uint32_t alone[] = {member_id(&world->nodes[primary])};
     struct gy_shard_config now;
@@ -604,7 +594,7 @@ static bool is_down(struct world *world)
 static void without_a_member_in_sync_nobody_is_promoted(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     size_t primary = primary_index(world);
     uint32_t alone[] = {member_id(&world->nodes[primary])};
     struct gy_shard_config now;
@@ -631,7 +621,7 @@ static void a_dead_node_is_replaced_by_another_and_forgotten(void **state)
     uint32_t members;
     gyre_error err = {0};
     MUST(drain(world, "n4", false, &members, &err));
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     MUST(drain(world, "n4", true, &members, &err));
     bool silent[NODES_MAX] = {true};
     world_await(world, silent, first_is_down, "the node to be down");
@@ -664,7 +654,7 @@ static void the_last_copies_are_not_given_up_with_a_dead_node(void **state)
     struct world *world = *state;
     uint32_t members;
     gyre_error err = {0};
-    make_words(world, 1, 0);
+    world_create_shard(world, 1, 0);
     size_t dead = primary_index(world);
     bool silent[NODES_MAX] = {0};
     silent[dead] = true;
@@ -698,7 +688,7 @@ static bool three_in_sync(struct world *world)
 static void a_shard_without_members_in_sync_is_recovered_by_an_operators_word(void **state)
 {
     struct world *world = *state;
-    make_words(world, 3, 0);
+    world_create_shard(world, 3, 0);
     size_t dead = primary_index(world);
     uint32_t alone[] = {member_id(&world->nodes[dead])};
     struct gy_shard_config now;

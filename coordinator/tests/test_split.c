@@ -15,12 +15,7 @@ enum { SEQ = 50, POINTS = 300 };
 
 static void make_words(struct world *world, uint32_t copies, uint32_t quantized)
 {
-    Gyre__V1__CollectionSpec spec = world_a_spec();
-    Gyre__V1__Collection *made = NULL;
-    gyre_error err = {0};
-    spec.shards = 1, spec.copies = copies, spec.quantized = quantized;
-    MUST(world_create(world, &spec, &made, &err));
-    gy_wire_free(made);
+    world_create_shard(world, copies, quantized);
     for (size_t i = 0; i < world->node_count; i++) {
         fake_node_fill(&world->nodes[i], POINTS);
         world->nodes[i].replicas[0].restoring = false;

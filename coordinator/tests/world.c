@@ -168,6 +168,16 @@ Gyre__V1__CollectionSpec world_a_spec(void)
     return spec;
 }
 
+void world_create_shard(struct world *world, uint32_t copies, uint32_t quantized)
+{
+    Gyre__V1__CollectionSpec spec = world_a_spec();
+    Gyre__V1__Collection *made = NULL;
+    gyre_error err = {0};
+    spec.shards = 1, spec.copies = copies, spec.quantized = quantized;
+    MUST(world_create(world, &spec, &made, &err));
+    gy_wire_free(made);
+}
+
 void world_create_words(struct world *world)
 {
     Gyre__V1__CollectionSpec spec = world_a_spec();

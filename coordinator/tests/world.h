@@ -73,6 +73,7 @@ gyre_status world_call(struct world *world, const char *path, const ProtobufCMes
 Gyre__V1__CollectionSpec world_a_spec(void);
 gyre_status world_create(struct world *world, Gyre__V1__CollectionSpec *spec, Gyre__V1__Collection **made, gyre_error *err);
 void world_create_words(struct world *world);
+void world_create_shard(struct world *world, uint32_t copies, uint32_t quantized); /* "words", of one shard */
 gyre_status world_get(struct world *world, const char *name, Gyre__V1__Collection **found, gyre_error *err);
 gyre_status world_drop(struct world *world, const char *name, gyre_error *err);
 gyre_status world_train(struct world *world, uint32_t lists, bool wait, Gyre__V1__Collection **trained, gyre_error *err);
